@@ -1,0 +1,52 @@
+"""Installs d2lite. Pure Python: no compiler is needed."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "d2lite/__init__.py").read_text()).group(1)
+
+EXTRAS = {
+    "timm": ["timm>=1.0"],
+    "lvis": ["lvis>=0.5.3"],
+    "cityscapes": ["cityscapesscripts"],
+    "tracking": ["scipy"],
+    "onnx": ["onnx", "onnxscript", "onnxruntime"],
+}
+EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+EXTRAS["test"] = [*EXTRAS["all"], "pytest>=7", "ruff"]
+
+setup(
+    name="d2lite",
+    version=VERSION,
+    description="detectron2's engine and models, under detectron2's names, in pure Python",
+    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["d2lite", "d2lite.*"]) + ["d2lite.model_zoo.configs"],
+    # The configs stand at the top of the repository and are installed inside the package.
+    package_dir={"d2lite.model_zoo.configs": "configs"},
+    package_data={"d2lite.model_zoo.configs": ["**/*.yaml", "**/*.py", "*.yaml"]},
+    install_requires=[
+        "torch>=2.4",
+        "torchvision>=0.19",
+        "fvcore>=0.1.5",
+        "iopath>=0.1.9",
+        "pycocotools>=2.0.6",
+        "faster-coco-eval>=1.6",
+        "tensorboard",
+        "opencv-python-headless",
+        "termcolor",
+        "tqdm",
+        "omegaconf>=2.1",
+        "numpy",
+        "Pillow",
+        "tabulate",
+        "matplotlib",
+        "pyyaml",
+    ],
+    extras_require=EXTRAS,
+)
