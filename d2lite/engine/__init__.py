@@ -1,0 +1,53 @@
+"""The engine: training loop, hooks, the standard trainer and predictor, and launching."""
+
+from . import hooks
+from .defaults import (
+    DefaultPredictor,
+    DefaultTrainer,
+    create_ddp_model,
+    default_argument_parser,
+    default_setup,
+    default_writers,
+)
+from .hooks import (
+    BestCheckpointer,
+    CallbackHook,
+    EvalHook,
+    IterationTimer,
+    LRScheduler,
+    PeriodicCheckpointer,
+    PeriodicWriter,
+    PreciseBN,
+    SyncBuffers,
+    TorchMemoryStats,
+    TorchProfiler,
+)
+from .launch import DEFAULT_TIMEOUT, launch
+from .train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
+
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "AMPTrainer",
+    "BestCheckpointer",
+    "CallbackHook",
+    "DefaultPredictor",
+    "DefaultTrainer",
+    "EvalHook",
+    "HookBase",
+    "IterationTimer",
+    "LRScheduler",
+    "PeriodicCheckpointer",
+    "PeriodicWriter",
+    "PreciseBN",
+    "SimpleTrainer",
+    "SyncBuffers",
+    "TorchMemoryStats",
+    "TorchProfiler",
+    "TrainerBase",
+    "create_ddp_model",
+    "default_argument_parser",
+    "default_setup",
+    "default_writers",
+    "hooks",
+    "launch",
+]

@@ -1,0 +1,102 @@
+"""Compare a config's class counts with its data sets before anything is built."""
+
+import logging
+from collections.abc import Sequence
+
+from d2lite.config import CfgNode
+from d2lite.data import DatasetCatalog, MetadataCatalog
+
+__all__ = ["check_class_counts"]
+
+logger = logging.getLogger(__name__)
+
+THINGS, STUFF = "thing_classes", "stuff_classes"
+
+
+def check_class_counts(cfg: CfgNode, dataset_names: Sequence[str] | None = None) -> None:
+    """Set class counts of -1 to what the data has, and compare the others with it.
+
+    Only the counts that the configured model reads are looked at. Nothing is done for data sets
+    that name no classes.
+
+    Args:
+        cfg: changed in place where a count is -1, frozen or not.
+        dataset_names: names or URIs; by default those of DATASETS.TRAIN, else of DATASETS.TEST.
+
+    Raises:
+        ValueError: a model has fewer classes than the data, or a count is -1 and no data set
+            says how many there are.
+    """
+    names = dataset_names or cfg.DATASETS.TRAIN or cfg.DATASETS.TEST
+    for key, kind in _class_keys(cfg):
+        node, name = _locate(cfg, key)
+        wanted = getattr(node, name)
+        dataset, classes = _classes(names, kind)
+        if wanted == -1:
+            if not classes:
+                raise ValueError(
+                    f"{key} is -1, which means as many classes as the data set has, but "
+                    f"DATASETS.TRAIN {tuple(names)} names no {kind}; set {key}"
+                )
+            _set(cfg, node, name, len(classes))
+            logger.info("%s = %d, as %s has", key, len(classes), dataset)
+        elif classes and wanted < len(classes):
+            raise ValueError(
+                f"{key} is {wanted}, but {dataset} has {len(classes)} {kind} "
+                f"({_shorten(classes)}); set {key} to {len(classes)}, or to -1 for as many as "
+                "the data set has"
+            )
+        elif classes and wanted > len(classes):
+            logger.warning(
+                "%s is %d, more than the %d %s of %s (%s): the rest never learns anything",
+                key,
+                wanted,
+                len(classes),
+                kind,
+                dataset,
+                _shorten(classes),
+            )
+
+
+def _class_keys(cfg: CfgNode) -> list[tuple[str, str]]:
+    """The keys that hold a class count of this model, each with the metadata that it counts."""
+    roi = ("MODEL.ROI_HEADS.NUM_CLASSES", THINGS)
+    dense = ("MODEL.RETINANET.NUM_CLASSES", THINGS)
+    semantic = ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", STUFF)
+    return {
+        "GeneralizedRCNN": [roi],
+        "RetinaNet": [dense],
+        "PanopticFPN": [roi, semantic],
+        "SemanticSegmentor": [semantic],
+    }.get(cfg.MODEL.META_ARCHITECTURE, [])
+
+
+def _classes(names: Sequence[str], kind: str) -> tuple[str, list[str]]:
+    """The first data set that names classes of this kind, and the classes."""
+    for dataset in names:
+        if not MetadataCatalog.get(dataset).get(kind):
+            # Some readers know the classes only once the annotations are read.
+            DatasetCatalog.get(dataset)
+        if classes := MetadataCatalog.get(dataset).get(kind):
+            return dataset, classes
+    return "", []
+
+
+def _locate(cfg: CfgNode, key: str) -> tuple[CfgNode, str]:
+    *path, name = key.split(".")
+    for part in path:
+        cfg = cfg[part]
+    return cfg, name
+
+
+def _set(cfg: CfgNode, node: CfgNode, name: str, value: int) -> None:
+    frozen = cfg.is_frozen()
+    cfg.defrost()
+    setattr(node, name, value)
+    if frozen:
+        cfg.freeze()
+
+
+def _shorten(classes: Sequence[str], limit: int = 6) -> str:
+    shown = ", ".join(classes[:limit])
+    return shown if len(classes) <= limit else f"{shown}, ..."

@@ -1,0 +1,314 @@
+"""The standard training run: from a config to a trainer."""
+
+import logging
+import sys
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from d2lite.checkpoint import DetectionCheckpointer
+from d2lite.config import CfgNode
+from d2lite.data import build_detection_test_loader, build_detection_train_loader
+from d2lite.evaluation import (
+    DatasetEvaluator,
+    DatasetEvaluators,
+    DrawDetections,
+    evaluator_for,
+    inference_on_dataset,
+    print_csv_format,
+    verify_results,
+)
+from d2lite.modeling import build_model
+from d2lite.solver import build_lr_scheduler, build_optimizer
+from d2lite.utils import comm
+from d2lite.utils.env import seed_all_rng
+from d2lite.utils.events import EventWriter, ProgressBarWriter
+from d2lite.utils.logger import setup_logger
+
+from . import hooks
+from .classes import check_class_counts
+from .predictor import DefaultPredictor
+from .scaling import auto_scale
+from .setup import create_ddp_model, default_argument_parser, default_setup, default_writers
+from .train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
+
+__all__ = [
+    "DefaultPredictor",
+    "DefaultTrainer",
+    "create_ddp_model",
+    "default_argument_parser",
+    "default_setup",
+    "default_writers",
+]
+
+AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class DefaultTrainer(TrainerBase):
+    """Everything a config asks for: model, optimizer, schedule, loader, checkpoints, evaluation.
+
+    The `build_*` methods are there to be overridden::
+
+        trainer = DefaultTrainer(cfg)
+        trainer.resume_or_load(resume=False)
+        trainer.train()
+
+    A run is a function of config, data and seed: every step draws its random numbers from
+    (seed, iteration, rank), and the loader its samples from (seed, position). So a run that is
+    stopped and resumed ends with the same weights as one that was not.
+
+    Attributes:
+        cfg: the config, with class counts and schedule resolved.
+        scheduler: the learning rate schedule.
+        checkpointer: saves and loads all of the trainer's state.
+        seed: SEED, or where that is negative one drawn at random and kept in the checkpoint.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+        if not logging.getLogger("d2lite").hasHandlers():  # default_setup was not called
+            setup_logger()
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        check_class_counts(cfg)
+        self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        self._seed_step(-1)  # the initial weights, equal on all ranks
+
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        model = create_ddp_model(model, broadcast_buffers=False)
+        self._trainer = self._build_trainer(cfg, model, data_loader, optimizer)
+        # The parts of a step tell their hooks; those of this trainer are to hear it too.
+        self._trainer.register_hooks(
+            [
+                hooks.CallbackHook(
+                    after_backward=lambda _, me=weakref.proxy(self): me.after_backward()
+                )
+            ]
+        )
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = DetectionCheckpointer(
+            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    @staticmethod
+    def _build_trainer(
+        cfg: CfgNode, model: nn.Module, data_loader: Iterable, optimizer: Optimizer
+    ) -> SimpleTrainer:
+        amp = cfg.SOLVER.AMP
+        if not amp.ENABLED:
+            return SimpleTrainer(model, data_loader, optimizer)
+        if amp.DTYPE not in AMP_DTYPES:
+            raise ValueError(f"SOLVER.AMP.DTYPE is {amp.DTYPE!r}; use one of {sorted(AMP_DTYPES)}")
+        return AMPTrainer(model, data_loader, optimizer, precision=AMP_DTYPES[amp.DTYPE])
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Load the last checkpoint of OUTPUT_DIR if resuming and there is one, and go on after
+        its iteration; otherwise load MODEL.WEIGHTS, and start at iteration 0.
+
+        Args:
+            resume: whether to look for a checkpoint in OUTPUT_DIR.
+        """
+        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if resume and self.checkpointer.has_checkpoint():
+            # What is stored is the last iteration that was completed.
+            self.start_iter = self.iter + 1
+
+    def build_hooks(self) -> list[HookBase | None]:
+        """The hooks, in the order in which they run. PeriodicWriter is the last."""
+        cfg = self.cfg
+        model = self.model
+        periods = [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD]
+        built: list[HookBase | None] = [
+            hooks.IterationTimer(),
+            hooks.LRScheduler(),
+            # The statistics are made before anything looks at them: checkpoints and evaluation.
+            self._build_precise_bn() if cfg.TEST.PRECISE_BN.ENABLED else None,
+            hooks.SyncBuffers(model, periods) if comm.get_world_size() > 1 else None,
+        ]
+        if comm.is_main_process():
+            # Before the evaluation, which may fail: the work is safe by then.
+            built.append(
+                hooks.PeriodicCheckpointer(
+                    self.checkpointer,
+                    cfg.SOLVER.CHECKPOINT_PERIOD,
+                    max_to_keep=cfg.SOLVER.CHECKPOINT_KEEP or None,
+                )
+            )
+        built.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._test_and_keep_results))
+        if comm.is_main_process():
+            if cfg.TEST.BEST_METRIC:
+                built.append(
+                    hooks.BestCheckpointer(
+                        cfg.TEST.EVAL_PERIOD, self.checkpointer, cfg.TEST.BEST_METRIC
+                    )
+                )
+            if sys.stderr.isatty():
+                built.append(hooks.PeriodicWriter([ProgressBarWriter(self.max_iter)], period=1))
+            # Last, so that what all others have put is written.
+            built.append(hooks.PeriodicWriter(self.build_writers(), period=20))
+        return built
+
+    def _build_precise_bn(self) -> hooks.PreciseBN:
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.DATALOADER.NUM_WORKERS = 0  # the workers of the training loader have the cores
+        return hooks.PreciseBN(
+            cfg.TEST.EVAL_PERIOD,
+            self.model,
+            self.build_train_loader(cfg),
+            cfg.TEST.PRECISE_BN.NUM_ITER,
+        )
+
+    def _test_and_keep_results(self) -> Mapping:
+        self._last_eval_results = self.test(self.cfg, self.model)
+        return self._last_eval_results
+
+    def build_writers(self) -> list[EventWriter]:
+        """The writers of the main process, called every 20 iterations."""
+        return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
+
+    def train(self) -> Mapping | None:
+        """Train to SOLVER.MAX_ITER.
+
+        Returns:
+            The results of the last evaluation, if there was one, on the main process.
+
+        Raises:
+            AssertionError: they are not those of TEST.EXPECTED_RESULTS.
+        """
+        super().train(self.start_iter, self.max_iter)
+        if comm.is_main_process() and hasattr(self, "_last_eval_results"):
+            verify_results(self.cfg, self._last_eval_results)
+            return self._last_eval_results
+        return None
+
+    def run_step(self) -> None:
+        """One step, whose random numbers depend on the seed, the iteration and the rank only."""
+        self._trainer.iter = self.iter
+        # Starting a loader draws random numbers, and a resumed run starts it elsewhere.
+        _ = self._trainer._data_loader_iter
+        self._seed_step(self.iter, comm.get_rank())
+        self._trainer.run_step()
+
+    def _seed_step(self, iteration: int, rank: int = 0) -> None:
+        entropy = np.random.SeedSequence((self.seed, iteration + 1, rank))
+        seed_all_rng(int(entropy.generate_state(1)[0]))
+
+    def state_dict(self) -> dict:
+        """All that a checkpoint keeps beside the weights."""
+        return {
+            **super().state_dict(),
+            "seed": self.seed,
+            "_trainer": self._trainer.state_dict(),
+        }
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take over what `state_dict` gave; also detectron2's, which has no seed."""
+        super().load_state_dict(state_dict)
+        self.seed = state_dict.get("seed", self.seed)
+        self._trainer.load_state_dict(state_dict["_trainer"])
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """The model of the config, in the log as text."""
+        model = build_model(cfg)
+        logging.getLogger(__name__).info("Model:\n%s", model)
+        return model
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
+        """The optimizer of the config."""
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
+        """The learning rate schedule of the config."""
+        return build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Iterable:
+        """Batches for training, without end."""
+        return build_detection_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
+        """All images of a test set, once."""
+        return build_detection_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        """The evaluator that suits the data set, as its metadata says."""
+        return evaluator_for(dataset_name, cfg)
+
+    @classmethod
+    def test(
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        evaluators: DatasetEvaluator | Sequence[DatasetEvaluator] | None = None,
+    ) -> Mapping:
+        """Evaluate the model on every data set of DATASETS.TEST.
+
+        Args:
+            evaluators: one for each data set, in their order; by default those of
+                `build_evaluator`.
+
+        Returns:
+            The figures of the data set if there is one, otherwise a dict by data set.
+        """
+        names = cfg.DATASETS.TEST
+        if isinstance(evaluators, DatasetEvaluator):
+            evaluators = [evaluators]
+        if evaluators is not None and len(evaluators) != len(names):
+            raise ValueError(
+                f"{len(evaluators)} evaluators were given for the {len(names)} data sets of "
+                f"DATASETS.TEST {tuple(names)}"
+            )
+        results: OrderedDict = OrderedDict()
+        for index, name in enumerate(names):
+            loader = cls.build_test_loader(cfg, name)
+            evaluator = cls.build_evaluator(cfg, name) if evaluators is None else evaluators[index]
+            if cfg.TEST.DRAW_IMAGES > 0:
+                drawing = DrawDetections(name, cfg.OUTPUT_DIR, cfg.TEST.DRAW_IMAGES)
+                evaluator = DatasetEvaluators([evaluator, drawing])
+            results[name] = inference_on_dataset(model, loader, evaluator)
+            if comm.is_main_process():
+                logging.getLogger(__name__).info("Results on %s:", name)
+                print_csv_format(results[name])
+        return next(iter(results.values())) if len(results) == 1 else results
+
+    @staticmethod
+    def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
+        """The config, with its schedule scaled to the number of processes if
+        SOLVER.REFERENCE_WORLD_SIZE or SOLVER.AUTO_SCALE_LR ask for it."""
+        return auto_scale(cfg, num_workers)
+
+    @property
+    def model(self) -> nn.Module:
+        """The model, wrapped in DDP where there are several processes."""
+        return self._trainer.model
+
+    @model.setter
+    def model(self, value: nn.Module) -> None:
+        self._trainer.model = value
+
+    @property
+    def data_loader(self) -> Iterable:
+        """The training loader."""
+        return self._trainer.data_loader
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer."""
+        return self._trainer.optimizer

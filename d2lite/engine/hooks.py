@@ -1,0 +1,514 @@
+"""The hooks of a training run: everything but the step itself."""
+
+import datetime
+import json
+import logging
+import math
+import operator
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import torch
+import torch.distributed as dist
+from fvcore.common.timer import Timer
+from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler as TorchLRScheduler
+
+from d2lite.checkpoint import Checkpointer
+from d2lite.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
+from d2lite.evaluation.testing import flatten_results_dict
+from d2lite.utils import comm
+from d2lite.utils.events import EventStorage, EventWriter
+from d2lite.utils.file_io import PathManager
+
+from .train_loop import HookBase
+
+__all__ = [
+    "BestCheckpointer",
+    "CallbackHook",
+    "EvalHook",
+    "IterationTimer",
+    "LRScheduler",
+    "PeriodicCheckpointer",
+    "PeriodicWriter",
+    "PreciseBN",
+    "SyncBuffers",
+    "TorchMemoryStats",
+    "TorchProfiler",
+    "is_due",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def is_due(iteration: int, period: int) -> bool:
+    """Whether something with this period happens after `iteration` (from 0); 0 means never."""
+    return period > 0 and (iteration + 1) % period == 0
+
+
+class CallbackHook(HookBase):
+    """A hook made of functions; each is called with the trainer."""
+
+    def __init__(
+        self,
+        *,
+        before_train: Callable | None = None,
+        after_train: Callable | None = None,
+        before_step: Callable | None = None,
+        after_step: Callable | None = None,
+        after_backward: Callable | None = None,
+    ) -> None:
+        self._before_train = before_train
+        self._after_train = after_train
+        self._before_step = before_step
+        self._after_step = after_step
+        self._after_backward = after_backward
+
+    def before_train(self) -> None:
+        if self._before_train:
+            self._before_train(self.trainer)
+
+    def after_train(self) -> None:
+        if self._after_train:
+            self._after_train(self.trainer)
+        # Functions may hold the trainer: a circle that would keep it alive.
+        self._before_train = self._after_train = None
+        self._before_step = self._after_step = self._after_backward = None
+
+    def before_step(self) -> None:
+        if self._before_step:
+            self._before_step(self.trainer)
+
+    def after_backward(self) -> None:
+        if self._after_backward:
+            self._after_backward(self.trainer)
+
+    def after_step(self) -> None:
+        if self._after_step:
+            self._after_step(self.trainer)
+
+
+class IterationTimer(HookBase):
+    """Put the seconds of each step into the storage as "time", and sum up at the end.
+
+    The figure covers the step and not the hooks around it. The first steps, which allocate and
+    tune, are not counted in the summary.
+    """
+
+    def __init__(self, warmup_iter: int = 3) -> None:
+        """warmup_iter: steps at the start that are not measured."""
+        self._warmup_iter = warmup_iter
+        self._step_timer = Timer()
+        self._total_timer = Timer()
+        self._start_time = time.perf_counter()
+
+    def before_train(self) -> None:
+        self._start_time = time.perf_counter()
+        self._total_timer.reset()
+        self._total_timer.pause()
+
+    def before_step(self) -> None:
+        self._step_timer.reset()
+        self._total_timer.resume()
+
+    def after_step(self) -> None:
+        steps_done = self.trainer.iter - self.trainer.start_iter + 1
+        if steps_done >= self._warmup_iter:
+            self.trainer.storage.put_scalars(time=self._step_timer.seconds())
+        else:
+            self._start_time = time.perf_counter()
+            self._total_timer.reset()
+        self._total_timer.pause()
+
+    def after_train(self) -> None:
+        measured = self.trainer.iter - self.trainer.start_iter - self._warmup_iter
+        if measured <= 0:
+            return
+        total = time.perf_counter() - self._start_time
+        in_steps = self._total_timer.seconds()
+        logger.info(
+            "%d iterations took %s (%.4f s each); hooks around them took %s",
+            measured,
+            datetime.timedelta(seconds=int(in_steps)),
+            in_steps / measured,
+            datetime.timedelta(seconds=int(total - in_steps)),
+        )
+
+
+class PeriodicWriter(HookBase):
+    """Let the writers write every `period` iterations, and once more after training.
+
+    It belongs at the end of the hooks, where the figures of all others are in the storage.
+    """
+
+    def __init__(self, writers: Iterable[EventWriter], period: int = 20) -> None:
+        self._writers = list(writers)
+        for writer in self._writers:
+            assert isinstance(writer, EventWriter), f"{writer!r} is not an EventWriter"
+        self._period = period
+
+    def after_step(self) -> None:
+        last = self.trainer.iter == self.trainer.max_iter - 1
+        if is_due(self.trainer.iter, self._period) or last:
+            for writer in self._writers:
+                writer.write()
+
+    def after_train(self) -> None:
+        for writer in self._writers:
+            # Evaluation after training has put figures since the last write.
+            writer.write()
+            writer.close()
+
+
+class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
+    """Save a checkpoint every `period` iterations and at the end of training."""
+
+    def before_train(self) -> None:
+        self.max_iter = self.trainer.max_iter
+
+    def after_step(self) -> None:
+        self.step(self.trainer.iter)
+
+
+class BestCheckpointer(HookBase):
+    """Keep the weights with the best value of an evaluated metric.
+
+    It belongs directly behind EvalHook. The record of the best value lies beside the weights as
+    FILE_PREFIX.json, so that a resumed run goes on from it.
+    """
+
+    def __init__(
+        self,
+        eval_period: int,
+        checkpointer: Checkpointer,
+        val_metric: str,
+        mode: str = "max",
+        file_prefix: str = "model_best",
+    ) -> None:
+        """
+        Args:
+            eval_period: iterations between evaluations, as EvalHook has it.
+            checkpointer: the one that saves.
+            val_metric: name of the figure in the storage, such as "bbox/AP50".
+            mode: "max" or "min": which of two values is better.
+            file_prefix: name of the checkpoint, without ".pth".
+        """
+        if mode not in ("max", "min"):
+            raise ValueError(f"mode is {mode!r}; use 'max' or 'min'")
+        self._better = operator.gt if mode == "max" else operator.lt
+        self._period = eval_period
+        self._checkpointer = checkpointer
+        self._val_metric = val_metric
+        self._file_prefix = file_prefix
+        self.best_metric: float | None = None
+        self.best_iter: int | None = None
+
+    @property
+    def _record(self) -> str:
+        return os.path.join(self._checkpointer.save_dir, f"{self._file_prefix}.json")
+
+    def before_train(self) -> None:
+        if self.trainer.start_iter > 0 and PathManager.isfile(self._record):
+            with PathManager.open(self._record) as file:
+                record = json.load(file)
+            # A record from after the checkpoint will be made again.
+            if record["iteration"] < self.trainer.start_iter:
+                self.best_metric, self.best_iter = record["metric"], record["iteration"]
+
+    def after_step(self) -> None:
+        # After the last iteration comes the evaluation of after_train.
+        if (
+            is_due(self.trainer.iter, self._period)
+            and self.trainer.iter + 1 < self.trainer.max_iter
+        ):
+            self._keep_if_best()
+
+    def after_train(self) -> None:
+        if self.trainer.iter >= self.trainer.max_iter:
+            self._keep_if_best()
+
+    def _keep_if_best(self) -> None:
+        latest = self.trainer.storage.latest().get(self._val_metric)
+        if latest is None:
+            logger.warning(
+                "No %s was evaluated, so there is no best checkpoint; the storage has %s",
+                self._val_metric,
+                sorted(name for name in self.trainer.storage.latest() if "/" in name),
+            )
+            return
+        metric, iteration = latest
+        if not math.isfinite(metric):
+            return
+        if self.best_metric is not None and not self._better(metric, self.best_metric):
+            return
+        self.best_metric, self.best_iter = metric, iteration
+        extra = {"iteration": iteration, self._val_metric: metric}
+        self._checkpointer.save(self._file_prefix, **extra)
+        with PathManager.open(self._record, "w") as file:
+            json.dump({"metric": metric, "iteration": iteration, "name": self._val_metric}, file)
+        logger.info(
+            "%s.pth: best %s so far, %.4f in iteration %d",
+            self._file_prefix,
+            self._val_metric,
+            metric,
+            iteration,
+        )
+
+
+class LRScheduler(HookBase):
+    """Step the learning rate schedule, and put the rate into the storage as "lr"."""
+
+    def __init__(
+        self, optimizer: Optimizer | None = None, scheduler: TorchLRScheduler | None = None
+    ) -> None:
+        """Without arguments, those of the trainer are used."""
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+
+    def before_train(self) -> None:
+        self._optimizer = self._optimizer or self.trainer.optimizer
+        self._best_param_group_id = self.get_best_param_group_id(self._optimizer)
+
+    @staticmethod
+    def get_best_param_group_id(optimizer: Optimizer) -> int:
+        """The parameter group whose rate stands for all: the commonest initial rate or, where
+        every group has its own, the group with most parameters."""
+        sizes = [len(group["params"]) for group in optimizer.param_groups]
+        if len(optimizer.param_groups) > 1 and max(sizes) == 1:
+            # One group a parameter: take the commonest rate.
+            rates = [group["lr"] for group in optimizer.param_groups]
+            return rates.index(Counter(rates).most_common(1)[0][0])
+        return sizes.index(max(sizes))
+
+    def after_step(self) -> None:
+        lr = self._optimizer.param_groups[self._best_param_group_id]["lr"]
+        self.trainer.storage.put_scalar("lr", float(lr), smoothing_hint=False)
+        self.scheduler.step()
+
+    @property
+    def scheduler(self) -> TorchLRScheduler:
+        """The schedule given to the hook, else the trainer's."""
+        return self._scheduler or self.trainer.scheduler
+
+    def state_dict(self) -> dict:
+        return self.scheduler.state_dict()
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Continue the schedule where it was."""
+        self.scheduler.load_state_dict(state_dict)
+
+
+class EvalHook(HookBase):
+    """Evaluate every so many iterations, and after training."""
+
+    def __init__(
+        self, eval_period: int, eval_function: Callable[[], Mapping], eval_after_train: bool = True
+    ) -> None:
+        """
+        Args:
+            eval_period: iterations between evaluations; 0 leaves only the one after training.
+            eval_function: returns a (nested) dict of figures, which go into the storage as
+                "task/figure". All ranks call it together.
+            eval_after_train: also evaluate when the last iteration is done.
+        """
+        self._period = eval_period
+        self._func = eval_function
+        self._eval_after_train = eval_after_train
+
+    def after_step(self) -> None:
+        # The last iteration is evaluated in after_train.
+        if (
+            is_due(self.trainer.iter, self._period)
+            and self.trainer.iter + 1 < self.trainer.max_iter
+        ):
+            self._evaluate()
+
+    def after_train(self) -> None:
+        # Not after a failed training.
+        if self._eval_after_train and self.trainer.iter >= self.trainer.max_iter:
+            self._evaluate()
+        del self._func  # it often holds the trainer: a circle
+
+    def _evaluate(self) -> None:
+        results = self._func()
+        if results:
+            assert isinstance(results, Mapping), f"evaluation must return a dict, not {results!r}"
+            figures = flatten_results_dict(results)
+            for name, value in figures.items():
+                try:
+                    figures[name] = float(value)
+                except (TypeError, ValueError):
+                    raise ValueError(
+                        f"the evaluation returned {value!r} for {name}; a nested dict of floats "
+                        "is expected"
+                    ) from None
+            self.trainer.storage.put_scalars(**figures, smoothing_hint=False)
+        # Ranks that had less to evaluate wait here, and not within the next step's time.
+        comm.synchronize()
+
+
+class PreciseBN(HookBase):
+    """Replace the running statistics of BatchNorm by exact ones of recent weights.
+
+    The model sees `num_iter` batches in training mode, without updates, and the statistics are
+    averaged (Wu & Johnson, Rethinking "Batch" in BatchNorm, 2021). It belongs before EvalHook.
+    """
+
+    def __init__(self, period: int, model: nn.Module, data_loader: Iterable, num_iter: int) -> None:
+        """
+        Args:
+            period: iterations between updates; 0 updates only after the last one.
+            model: updated where it has BatchNorm layers in training mode.
+            data_loader: a training loader of its own. It yields the same batches again in every
+                update, so that a resumed run sees what an uninterrupted one sees.
+            num_iter: batches for each update.
+        """
+        self._period = period
+        self._data_loader = data_loader
+        self._num_iter = num_iter
+        self._model = model
+        self._disabled = not get_bn_modules(model)
+        if self._disabled:
+            logger.info("PreciseBN is off: no BatchNorm layer of the model is in training mode")
+        elif hasattr(data_loader, "state_dict"):
+            self._loader_start = data_loader.state_dict()
+
+    def after_step(self) -> None:
+        last = self.trainer.iter + 1 == self.trainer.max_iter
+        if is_due(self.trainer.iter, self._period) or last:
+            self.update_stats()
+
+    def update_stats(self) -> None:
+        """Compute the statistics now."""
+        if self._disabled:
+            return
+        if hasattr(self._data_loader, "load_state_dict"):
+            self._data_loader.load_state_dict(self._loader_start)
+        logger.info("PreciseBN: averaging the statistics of %d batches", self._num_iter)
+        # The model's figures of this pass belong to no training iteration.
+        with EventStorage():
+            update_bn_stats(self._model, self._batches(), self._num_iter)
+
+    def _batches(self) -> Iterator:
+        yield from iter(self._data_loader)
+
+
+class SyncBuffers(HookBase):
+    """Average the model's floating point buffers over the ranks before they are used.
+
+    Each rank's BatchNorm follows its own images. Where a checkpoint or an evaluation is due, all
+    ranks take the mean, so that what is saved is what every rank evaluates. It belongs before
+    those hooks.
+    """
+
+    def __init__(self, model: nn.Module, periods: Iterable[int]) -> None:
+        """periods: iterations between the events that look at the model."""
+        self._buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self._periods = list(periods)
+
+    def after_step(self) -> None:
+        last = self.trainer.iter + 1 == self.trainer.max_iter
+        if last or any(is_due(self.trainer.iter, period) for period in self._periods):
+            self.average()
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Give all ranks the mean, in one exchange."""
+        if comm.get_world_size() == 1 or not self._buffers:
+            return
+        flat = torch.cat([buffer.flatten().double() for buffer in self._buffers])
+        dist.all_reduce(flat)
+        flat /= comm.get_world_size()
+        for buffer, mean in zip(
+            self._buffers, flat.split([b.numel() for b in self._buffers]), strict=True
+        ):
+            buffer.copy_(mean.view_as(buffer))
+
+
+class TorchProfiler(HookBase):
+    """Profile the iterations that a predicate chooses, for the trace viewer or TensorBoard."""
+
+    def __init__(
+        self,
+        enable_predicate: Callable[["TorchProfiler"], bool],
+        output_dir: str,
+        *,
+        activities: list | None = None,
+        save_tensorboard: bool = True,
+    ) -> None:
+        """
+        Args:
+            enable_predicate: called with the trainer before each step; True profiles the step.
+            output_dir: gets `profiler_iterN-trace.json` or, for TensorBoard, a `log` folder.
+            activities: as of torch.profiler.profile; None means all that the machine has.
+            save_tensorboard: write for TensorBoard's profile page.
+        """
+        self._enable_predicate = enable_predicate
+        self._activities = activities
+        self._output_dir = output_dir
+        self._save_tensorboard = save_tensorboard
+        self._profiler = None
+
+    def before_step(self) -> None:
+        if not self._enable_predicate(self.trainer):
+            return
+        on_trace_ready = None
+        if self._save_tensorboard:
+            on_trace_ready = torch.profiler.tensorboard_trace_handler(
+                os.path.join(
+                    self._output_dir, "log", f"profiler-tensorboard-iter{self.trainer.iter}"
+                ),
+                f"worker{comm.get_rank()}",
+            )
+        self._profiler = torch.profiler.profile(
+            activities=self._activities,
+            on_trace_ready=on_trace_ready,
+            record_shapes=True,
+            profile_memory=True,
+            with_stack=True,
+            with_flops=True,
+        )
+        self._profiler.__enter__()
+
+    def after_step(self) -> None:
+        if self._profiler is None:
+            return
+        self._profiler.__exit__(None, None, None)
+        if not self._save_tensorboard:
+            PathManager.mkdirs(self._output_dir)
+            name = f"profiler_iter{self.trainer.iter}-trace.json"
+            self._profiler.export_chrome_trace(os.path.join(self._output_dir, name))
+        self._profiler = None
+
+
+class TorchMemoryStats(HookBase):
+    """Log the CUDA memory of the first iterations: reserved, allocated, and their peaks."""
+
+    def __init__(self, period: int = 20, max_runs: int = 10) -> None:
+        """
+        Args:
+            period: iterations between reports.
+            max_runs: reports after which the hook falls silent.
+        """
+        self._period = period
+        self._runs_left = max_runs
+
+    def after_step(self) -> None:
+        if self._runs_left <= 0 or not torch.cuda.is_available():
+            return
+        last = self.trainer.iter == self.trainer.max_iter - 1
+        if is_due(self.trainer.iter, self._period) or last:
+            logger.info(
+                "CUDA memory in iteration %d, MB: reserved %d (peak %d), allocated %d (peak %d)",
+                self.trainer.iter,
+                torch.cuda.memory_reserved() >> 20,
+                torch.cuda.max_memory_reserved() >> 20,
+                torch.cuda.memory_allocated() >> 20,
+                torch.cuda.max_memory_allocated() >> 20,
+            )
+            torch.cuda.reset_peak_memory_stats()
+            self._runs_left -= 1

@@ -1,0 +1,78 @@
+"""Detect on one image with a trained model."""
+
+import logging
+
+import numpy as np
+import torch
+
+from d2lite.checkpoint import DetectionCheckpointer
+from d2lite.config import CfgNode
+from d2lite.data import MetadataCatalog
+from d2lite.data import transforms as T
+from d2lite.modeling import build_model
+
+from .classes import check_class_counts
+
+__all__ = ["DefaultPredictor"]
+
+logger = logging.getLogger(__name__)
+
+
+class DefaultPredictor:
+    """The model of a config on its device, called with one image at a time.
+
+    It loads `MODEL.WEIGHTS`, converts to `INPUT.FORMAT`, and resizes as `INPUT.MIN_SIZE_TEST`
+    and `INPUT.MAX_SIZE_TEST` say. For many images, a data loader with batches is faster.
+
+    Example::
+
+        predictor = DefaultPredictor(cfg)
+        instances = predictor(cv2.imread("street.jpg"))["instances"]
+
+    Attributes:
+        cfg: a copy of the config.
+        model: in evaluation mode.
+        metadata: of the first data set in `DATASETS.TEST`.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.cfg = cfg.clone()  # projects change theirs afterwards
+        check_class_counts(self.cfg)
+        self.model = build_model(self.cfg)
+        self.model.eval()
+        if self.cfg.DATASETS.TEST:
+            self.metadata = MetadataCatalog.get(self.cfg.DATASETS.TEST[0])
+        DetectionCheckpointer(self.model).load(self.cfg.MODEL.WEIGHTS)
+        size = self.cfg.INPUT.MIN_SIZE_TEST
+        self.aug = T.ResizeShortestEdge([size, size], self.cfg.INPUT.MAX_SIZE_TEST)
+        self.input_format = self.cfg.INPUT.FORMAT
+        if self.input_format not in ("RGB", "BGR"):
+            raise ValueError(f"INPUT.FORMAT is {self.input_format!r}; use 'RGB' or 'BGR'")
+
+    @torch.inference_mode()
+    def __call__(self, original_image: np.ndarray) -> dict:
+        """Detect on one image.
+
+        Args:
+            original_image: (H, W, 3) in BGR order, as cv2.imread gives it.
+
+        Returns:
+            What the model returns for it, such as {"instances": Instances} in the image's own
+            pixels.
+
+        Raises:
+            ValueError: not an image of three channels.
+        """
+        if not isinstance(original_image, np.ndarray) or original_image.ndim != 3:
+            found = getattr(original_image, "shape", type(original_image).__name__)
+            raise ValueError(
+                f"expected an image (H, W, 3) in BGR order, got {found}; cv2.imread returns None "
+                "for a file that it cannot read"
+            )
+        if self.input_format == "RGB":
+            original_image = original_image[:, :, ::-1]
+        height, width = original_image.shape[:2]
+        image = self.aug.get_transform(original_image).apply_image(original_image)
+        image = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        image = image.to(self.cfg.MODEL.DEVICE)
+        return self.model([{"image": image, "height": height, "width": width}])[0]

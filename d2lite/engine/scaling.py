@@ -1,0 +1,78 @@
+"""Scale a training schedule to another batch size."""
+
+import logging
+
+from d2lite.config import CfgNode
+
+__all__ = ["auto_scale", "scale_to_batch_size"]
+
+logger = logging.getLogger(__name__)
+
+
+def auto_scale(cfg: CfgNode, num_workers: int) -> CfgNode:
+    """Fit the schedule to the number of processes, or to the batch size, if the config asks.
+
+    `SOLVER.REFERENCE_WORLD_SIZE` > 0: the batch grows with the number of processes, each having
+    as many images as in a run with that many. `SOLVER.AUTO_SCALE_LR`: the batch stays as it
+    is, and the rest of the schedule, made for `SOLVER.REFERENCE_BATCH` images, is fitted to it.
+
+    Args:
+        num_workers: processes of this job.
+
+    Returns:
+        The config itself if nothing changes, otherwise a scaled copy.
+    """
+    solver = cfg.SOLVER
+    reference = solver.REFERENCE_WORLD_SIZE
+    if reference not in (0, num_workers):
+        if solver.IMS_PER_BATCH % reference:
+            raise ValueError(
+                f"SOLVER.IMS_PER_BATCH {solver.IMS_PER_BATCH} is not a multiple of "
+                f"SOLVER.REFERENCE_WORLD_SIZE {reference}"
+            )
+        batch_size = solver.IMS_PER_BATCH // reference * num_workers
+        scaled = scale_to_batch_size(cfg, solver.IMS_PER_BATCH, batch_size)
+        scaled.defrost()
+        scaled.SOLVER.REFERENCE_WORLD_SIZE = num_workers  # scaling again changes nothing
+    elif solver.AUTO_SCALE_LR and solver.IMS_PER_BATCH != solver.REFERENCE_BATCH:
+        scaled = scale_to_batch_size(cfg, solver.REFERENCE_BATCH, solver.IMS_PER_BATCH)
+        scaled.defrost()
+        scaled.SOLVER.REFERENCE_BATCH = solver.IMS_PER_BATCH
+    else:
+        return cfg
+    if cfg.is_frozen():
+        scaled.freeze()
+    return scaled
+
+
+def scale_to_batch_size(cfg: CfgNode, old: int, new: int) -> CfgNode:
+    """A copy of the config for batches of `new` images, made for batches of `old`.
+
+    The learning rate grows with the batch, and all counts of iterations shrink with it, so that
+    the same images are seen (Goyal et al., Accurate, Large Minibatch SGD, 2017).
+    """
+    factor = new / old
+    frozen = cfg.is_frozen()
+    cfg = cfg.clone()
+    cfg.defrost()
+    solver = cfg.SOLVER
+    solver.IMS_PER_BATCH = new
+    solver.BASE_LR *= factor
+    solver.MAX_ITER = round(solver.MAX_ITER / factor)
+    solver.WARMUP_ITERS = round(solver.WARMUP_ITERS / factor)
+    solver.STEPS = tuple(round(step / factor) for step in solver.STEPS)
+    solver.CHECKPOINT_PERIOD = round(solver.CHECKPOINT_PERIOD / factor)
+    cfg.TEST.EVAL_PERIOD = round(cfg.TEST.EVAL_PERIOD / factor)
+    logger.info(
+        "Schedule scaled from batches of %d to %d images: learning rate %g, %d iterations, "
+        "warm-up %d, steps %s",
+        old,
+        new,
+        solver.BASE_LR,
+        solver.MAX_ITER,
+        solver.WARMUP_ITERS,
+        solver.STEPS,
+    )
+    if frozen:
+        cfg.freeze()
+    return cfg

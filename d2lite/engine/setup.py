@@ -1,0 +1,179 @@
+"""What a program does before it trains: arguments, logs, seeds, output folder, DDP."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks import default as ddp_comm_hooks
+from torch.nn.parallel import DistributedDataParallel
+
+from d2lite.config import CfgNode, LazyConfig
+from d2lite.utils import comm
+from d2lite.utils.collect_env import collect_env_info
+from d2lite.utils.env import seed_all_rng
+from d2lite.utils.events import (
+    CommonMetricPrinter,
+    EventWriter,
+    JSONWriter,
+    TensorboardXWriter,
+)
+from d2lite.utils.file_io import PathManager
+from d2lite.utils.logger import setup_logger
+
+__all__ = ["create_ddp_model", "default_argument_parser", "default_setup", "default_writers"]
+
+
+def create_ddp_model(
+    model: nn.Module, *, fp16_compression: bool = False, **kwargs: Any
+) -> nn.Module:
+    """Wrap the model in DistributedDataParallel if there is more than one process.
+
+    Args:
+        fp16_compression: exchange gradients in float16.
+        kwargs: for DistributedDataParallel.
+    """
+    if comm.get_world_size() == 1:
+        return model
+    if next(model.parameters()).is_cuda:
+        kwargs.setdefault("device_ids", [comm.get_local_rank()])
+    ddp = DistributedDataParallel(model, **kwargs)
+    if fp16_compression:
+        ddp.register_comm_hook(state=None, hook=ddp_comm_hooks.fp16_compress_hook)
+    return ddp
+
+
+def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
+    """The arguments that all training programs share.
+
+    Args:
+        epilog: text under the help; by default some examples.
+    """
+    program = os.path.basename(sys.argv[0])
+    parser = argparse.ArgumentParser(
+        epilog=epilog
+        or f"""examples:
+  one process:            {program} --config-file cfg.yaml
+  change settings:        {program} --config-file cfg.yaml MODEL.WEIGHTS /path/weight.pth SOLVER.BASE_LR 0.001
+  own data, no Python:    {program} --config-file cfg.yaml DATASETS.TRAIN "('coco:train.json?images=train',)"
+  go on after a stop:     {program} --config-file cfg.yaml --resume
+  eight GPUs:             {program} --config-file cfg.yaml --num-gpus 8
+  under torchrun:         torchrun --nproc-per-node 8 {program} --config-file cfg.yaml
+  two machines:           {program} --machine-rank 0|1 --num-machines 2 --dist-url tcp://HOST:PORT ...
+""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config-file", default="", metavar="FILE", help="path to a config file")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the last checkpoint in OUTPUT_DIR, or start if there is none",
+    )
+    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
+    parser.add_argument("--num-gpus", type=int, default=1, help="processes on *this* machine")
+    parser.add_argument("--num-machines", type=int, default=1, help="machines taking part")
+    parser.add_argument(
+        "--machine-rank", type=int, default=0, help="number of this machine, from 0"
+    )
+    parser.add_argument(
+        "--dist-url", default="auto", help="tcp://HOST:PORT where the processes meet"
+    )
+    parser.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER,
+        help="settings that override the config file, at the end: KEY VALUE KEY VALUE ... for "
+        "yaml configs, path.key=value for Python configs",
+    )
+    return parser
+
+
+def default_setup(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
+    """Prepare a run: make OUTPUT_DIR, open the logs, keep the config there, set the seeds.
+
+    Args:
+        cfg: of either kind. Lazy configs have these settings under `train`.
+        args: as of `default_argument_parser`; only logged.
+
+    Raises:
+        OSError: OUTPUT_DIR cannot be written to.
+    """
+    output_dir = _setting(cfg, "OUTPUT_DIR", "output_dir", "train.output_dir")
+    if comm.is_main_process() and output_dir:
+        _make_writable(output_dir)
+    rank = comm.get_rank()
+    setup_logger(output_dir, distributed_rank=rank, name="fvcore")
+    logger = setup_logger(output_dir, distributed_rank=rank)
+    logger.info("Rank of this process: %d of %d", rank, comm.get_world_size())
+    logger.info("Environment:\n%s", collect_env_info())
+    logger.info("Arguments: %s", args)
+    if getattr(args, "config_file", ""):
+        logger.info("Config file: %s", args.config_file)
+    if comm.is_main_process() and output_dir:
+        path = os.path.join(output_dir, "config.yaml")
+        _dump(cfg, path)
+        logger.info("All settings are in %s", path)
+
+    seed = _setting(cfg, "SEED", "train.seed", default=-1)
+    seed_all_rng(None if seed < 0 else seed + rank)
+    # Searching for the fastest algorithm pays off in training only: test images differ in size.
+    if not getattr(args, "eval_only", False):
+        torch.backends.cudnn.benchmark = _setting(
+            cfg, "CUDNN_BENCHMARK", "train.cudnn_benchmark", default=False
+        )
+    precision = _setting(cfg, "FLOAT32_PRECISION", "train.float32_precision", default="")
+    if precision:
+        logger.info("float32 matrix products in %s precision", precision)
+        torch.set_float32_matmul_precision(precision)
+
+
+def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:
+    """Writers to the terminal, to OUTPUT_DIR/metrics.json and to TensorBoard's files there.
+
+    Args:
+        max_iter: the last iteration, for the estimated time of arrival.
+    """
+    PathManager.mkdirs(output_dir)
+    return [
+        CommonMetricPrinter(max_iter),
+        JSONWriter(os.path.join(output_dir, "metrics.json")),
+        TensorboardXWriter(output_dir),
+    ]
+
+
+def _setting(cfg: CfgNode | DictConfig, *keys: str, default: Any = None) -> Any:
+    """The first of the dotted keys that the config has."""
+    missing = object()
+    for key in keys:
+        value: Any = cfg
+        for part in key.split("."):
+            value = value.get(part, missing) if hasattr(value, "get") else missing
+        if value is not missing:
+            return value
+    return default
+
+
+def _make_writable(folder: str) -> None:
+    """Create the folder and write to it, before hours of work are to be saved there."""
+    probe = os.path.join(folder, ".writable")
+    try:
+        PathManager.mkdirs(folder)
+        with PathManager.open(probe, "w") as file:
+            file.write("")
+        PathManager.rm(probe)
+    except OSError as error:
+        raise OSError(
+            f"OUTPUT_DIR {folder!r} cannot be written to ({error.strerror or error}); choose "
+            "another with OUTPUT_DIR PATH"
+        ) from error
+
+
+def _dump(cfg: CfgNode | DictConfig | Sequence, path: str) -> None:
+    if isinstance(cfg, CfgNode):
+        with PathManager.open(path, "w") as file:
+            file.write(cfg.dump())
+    elif OmegaConf.is_config(cfg):
+        LazyConfig.save(cfg, path)

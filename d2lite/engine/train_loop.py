@@ -1,0 +1,417 @@
+"""The training loop: a trainer that runs steps, and hooks that run around them."""
+
+import concurrent.futures
+import contextlib
+import logging
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from d2lite.utils import comm
+from d2lite.utils.events import EventStorage, get_event_storage
+
+__all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
+
+logger = logging.getLogger(__name__)
+
+
+class HookBase:
+    """Something that happens around the training steps.
+
+    A trainer calls its hooks, in the order in which they were registered, like this::
+
+        hook.before_train()
+        for iter in range(start_iter, max_iter):
+            hook.before_step()
+            trainer.run_step()      # calls hook.after_backward() between backward and update
+            hook.after_step()
+        hook.after_train()          # also when a step has failed
+
+    Inside, `self.trainer` is the trainer: its `iter`, `start_iter`, `max_iter` and `storage` are
+    what most hooks need.
+    """
+
+    trainer: "TrainerBase" = None
+
+    def before_train(self) -> None:
+        """Called once, before the first step."""
+
+    def after_train(self) -> None:
+        """Called once, after the last step or a failure."""
+
+    def before_step(self) -> None:
+        """Called before each step."""
+
+    def after_backward(self) -> None:
+        """Called in each step when the gradients are there and not applied yet."""
+
+    def after_step(self) -> None:
+        """Called after each step."""
+
+    def state_dict(self) -> dict:
+        """What a checkpoint has to keep of this hook: tensors, numbers, strings, containers.
+
+        A hook that returns anything here also has `load_state_dict(state)`.
+        """
+        return {}
+
+
+class TrainerBase:
+    """An iterative trainer with hooks. A subclass says what one step is.
+
+    Attributes:
+        iter: the current iteration, from 0. After a completed training it equals `max_iter`.
+        start_iter, max_iter: the iterations to run are start_iter <= iter < max_iter.
+        storage: the EventStorage that is open during training.
+    """
+
+    def __init__(self) -> None:
+        self._hooks: list[HookBase] = []
+        self.iter: int = 0
+        self.start_iter: int = 0
+        self.max_iter: int
+        self.storage: EventStorage
+        self._storage_state: dict | None = None
+
+    def register_hooks(self, hooks: Iterable[HookBase | None]) -> None:
+        """Add hooks behind those already registered; None entries are skipped."""
+        for hook in hooks:
+            if hook is None:
+                continue
+            assert isinstance(hook, HookBase), f"{hook!r} is not a HookBase"
+            # A strong reference would be a circle that keeps model and data alive.
+            hook.trainer = weakref.proxy(self)
+            self._hooks.append(hook)
+
+    def train(self, start_iter: int, max_iter: int) -> None:
+        """Run the steps start_iter <= iter < max_iter with all hooks around them."""
+        logger.info("Training from iteration %d to %d", start_iter, max_iter)
+        self.iter = self.start_iter = start_iter
+        self.max_iter = max_iter
+        with EventStorage(start_iter) as self.storage:
+            if self._storage_state is not None:
+                self.storage.load_state_dict(self._storage_state)
+                self._storage_state = None
+            try:
+                self.before_train()
+                for self.iter in range(start_iter, max_iter):
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
+                # after_train tells a finished training from a failed one by this.
+                self.iter = max(start_iter, max_iter)
+            except Exception:
+                logger.exception("Training failed in iteration %d:", self.iter)
+                raise
+            finally:
+                self.after_train()
+
+    def before_train(self) -> None:
+        """Call the hooks of that name."""
+        for hook in self._hooks:
+            hook.before_train()
+
+    def after_train(self) -> None:
+        """Call the hooks of that name, with the storage at the iteration that was reached."""
+        self.storage.iter = self.iter
+        for hook in self._hooks:
+            hook.after_train()
+
+    def before_step(self) -> None:
+        """Call the hooks of that name, with the storage at the current iteration."""
+        self.storage.iter = self.iter
+        for hook in self._hooks:
+            hook.before_step()
+
+    def after_backward(self) -> None:
+        """Call the hooks of that name. `run_step` does so once the gradients are there."""
+        for hook in self._hooks:
+            hook.after_backward()
+
+    def after_step(self) -> None:
+        """Call the hooks of that name."""
+        for hook in self._hooks:
+            hook.after_step()
+
+    def run_step(self) -> None:
+        """One training step, with its figures put into the open EventStorage."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what a step is")
+
+    def state_dict(self) -> dict:
+        """The iteration, the hooks' states and the figures in the storage."""
+        state: dict = {"iteration": self.iter}
+        hooks = {name: hook.state_dict() for name, hook in _named(self._hooks)}
+        if hooks := {name: kept for name, kept in hooks.items() if kept}:
+            state["hooks"] = hooks
+        if hasattr(self, "storage"):
+            state["storage"] = self.storage.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take over what `state_dict` gave. States of hooks that are not registered are named
+        in the log and left out."""
+        self.iter = state_dict["iteration"]
+        self._storage_state = state_dict.get("storage")
+        hooks = dict(_named(self._hooks))
+        for name, state in state_dict.get("hooks", {}).items():
+            if name in hooks:
+                hooks[name].load_state_dict(state)
+            elif comm.is_main_process():
+                logger.warning("The checkpoint has a state for hook %s, which is not in use", name)
+
+
+def _named(hooks: list[HookBase]) -> Iterator[tuple[str, HookBase]]:
+    """Hooks by class name; the second of a class is called "Name#2"."""
+    seen: dict[str, int] = {}
+    for hook in hooks:
+        name = type(hook).__qualname__
+        seen[name] = seen.get(name, 0) + 1
+        yield (name if seen[name] == 1 else f"{name}#{seen[name]}"), hook
+
+
+class SimpleTrainer(TrainerBase):
+    """The common step: one model, one optimizer, one data loader; the losses are summed.
+
+    Everything else, learning rate included, is left to hooks. The parts of a step are methods,
+    so that a subclass changes one of them and not the step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Iterable,
+        optimizer: Optimizer,
+        gather_metric_period: int = 1,
+        zero_grad_before_forward: bool = False,
+        async_write_metrics: bool = False,
+    ) -> None:
+        """
+        Args:
+            model: takes a batch from the loader, returns a dict of scalar losses (or one loss).
+                It is set to training mode, and must stay in it.
+            gather_metric_period: collect the losses of all ranks every so many iterations.
+            zero_grad_before_forward: drop the old gradients before the forward pass, which
+                saves their memory during it.
+            async_write_metrics: copy losses to the CPU in a thread, so that a GPU is not
+                waited for in every step.
+        """
+        super().__init__()
+        model.train()
+        self.model = model
+        self.data_loader = data_loader
+        self.optimizer = optimizer
+        self.gather_metric_period = gather_metric_period
+        self.zero_grad_before_forward = zero_grad_before_forward
+        self.async_write_metrics = async_write_metrics
+        self._data_loader_iter_obj: Iterator | None = None
+        self._writing = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+
+    def run_step(self) -> None:
+        """Forward, backward, update."""
+        assert self.model.training, "the model was switched to evaluation mode during training"
+        data, data_time = self.next_batch()
+        if self.zero_grad_before_forward:
+            self.optimizer.zero_grad()
+        with self.precision():
+            loss_dict = self.compute_losses(data)
+        if not self.zero_grad_before_forward:
+            self.optimizer.zero_grad()
+        self.backward(sum(loss_dict.values()))
+        self.after_backward()
+        self._report(loss_dict, data_time)
+        self.optimizer_step()
+
+    def next_batch(self) -> tuple[Any, float]:
+        """The next batch, and the seconds that it was waited for."""
+        start = time.perf_counter()
+        return next(self._data_loader_iter), time.perf_counter() - start
+
+    def precision(self) -> contextlib.AbstractContextManager:
+        """The context of the forward pass."""
+        return contextlib.nullcontext()
+
+    def compute_losses(self, data: Any) -> dict[str, Tensor]:
+        """The model's losses on one batch, by name."""
+        losses = self.model(data)
+        return {"total_loss": losses} if isinstance(losses, Tensor) else losses
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of the summed loss."""
+        loss.backward()
+
+    def optimizer_step(self) -> None:
+        """Apply the gradients."""
+        self.optimizer.step()
+
+    @property
+    def _data_loader_iter(self) -> Iterator:
+        # Created late: a resumed run moves the loader to its position first.
+        if self._data_loader_iter_obj is None:
+            self._data_loader_iter_obj = iter(self.data_loader)
+        return self._data_loader_iter_obj
+
+    def reset_data_loader(self, data_loader_builder: Callable[[], Iterable]) -> None:
+        """Drop the loader with its workers, then continue with what the builder returns."""
+        del self.data_loader
+        self._data_loader_iter_obj = None
+        self.data_loader = data_loader_builder()
+
+    def _report(self, loss_dict: Mapping[str, Tensor], data_time: float, prefix: str = "") -> None:
+        if (self.iter + 1) % self.gather_metric_period != 0:
+            return
+        if self.async_write_metrics:
+            # The storage is found by thread, so it travels along.
+            storage = get_event_storage()
+            job = self._writing.submit(
+                _write_metrics, loss_dict, data_time, self.iter, prefix, storage
+            )
+            job.add_done_callback(_log_failure)
+        else:
+            self.write_metrics(loss_dict, data_time, self.iter, prefix)
+
+    @staticmethod
+    def write_metrics(
+        loss_dict: Mapping[str, Tensor], data_time: float, cur_iter: int, prefix: str = ""
+    ) -> None:
+        """Put the losses, averaged over ranks, and the data time into the open storage.
+
+        Raises:
+            FloatingPointError: the losses are not finite.
+        """
+        _write_metrics(loss_dict, data_time, cur_iter, prefix, get_event_storage())
+
+    def after_train(self) -> None:
+        """Finish writing, then the hooks."""
+        self._writing.shutdown(wait=True)
+        super().after_train()
+
+    def state_dict(self) -> dict:
+        """Adds the optimizer, and the position in the stream of samples if the loader has one."""
+        state = super().state_dict()
+        state["optimizer"] = self.optimizer.state_dict()
+        if hasattr(self.data_loader, "state_dict"):
+            state["data_loader"] = self.data_loader.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take over what `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self.optimizer.load_state_dict(state_dict["optimizer"])
+        if "data_loader" in state_dict and hasattr(self.data_loader, "load_state_dict"):
+            self.data_loader.load_state_dict(state_dict["data_loader"])
+            self._data_loader_iter_obj = None
+
+
+def _write_metrics(
+    loss_dict: Mapping[str, Tensor],
+    data_time: float,
+    cur_iter: int,
+    prefix: str,
+    storage: EventStorage,
+) -> None:
+    metrics = _to_floats(loss_dict)
+    storage.put_scalar("rank_data_time", data_time, cur_iter=cur_iter)
+    per_rank = comm.gather({**metrics, "data_time": data_time})
+    if not comm.is_main_process():
+        return
+    # A step waits for the slowest rank.
+    slowest = max(metrics.pop("data_time") for metrics in per_rank)
+    storage.put_scalar("data_time", slowest, cur_iter=cur_iter)
+    mean = {name: float(np.mean([metrics[name] for metrics in per_rank])) for name in per_rank[0]}
+    total = sum(mean.values())
+    if not np.isfinite(total):
+        raise FloatingPointError(
+            f"The loss is not finite in iteration {cur_iter}: {mean}. Common causes: too high a "
+            "SOLVER.BASE_LR or too short a warm-up; boxes without extent; float16 (try "
+            "SOLVER.AMP.DTYPE bfloat16)."
+        )
+    storage.put_scalar(f"{prefix}total_loss", total, cur_iter=cur_iter)
+    if len(mean) > 1:
+        storage.put_scalars(cur_iter=cur_iter, **mean)
+
+
+def _to_floats(loss_dict: Mapping[str, Tensor]) -> dict[str, float]:
+    """All losses in one copy from the device."""
+    if not loss_dict:
+        return {}
+    values = torch.stack([loss.detach().float() for loss in loss_dict.values()]).tolist()
+    return dict(zip(loss_dict, values, strict=True))
+
+
+def _log_failure(job: concurrent.futures.Future) -> None:
+    if job.exception() is not None:
+        logger.error("Writing the metrics failed", exc_info=job.exception())
+
+
+class AMPTrainer(SimpleTrainer):
+    """The same step with automatic mixed precision.
+
+    float16 scales the loss, since small gradients would vanish in it; bfloat16 has float32's
+    range and needs no scaling.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Iterable,
+        optimizer: Optimizer,
+        gather_metric_period: int = 1,
+        zero_grad_before_forward: bool = False,
+        grad_scaler: torch.amp.GradScaler | None = None,
+        precision: torch.dtype = torch.float16,
+        log_grad_scaler: bool = False,
+        async_write_metrics: bool = False,
+    ) -> None:
+        """
+        Args:
+            grad_scaler: the loss scaler; None makes the default one when `precision` is float16.
+            precision: of the matrix products and convolutions, torch.float16 or torch.bfloat16.
+            log_grad_scaler: put the scale into the storage as "[metric]grad_scaler".
+            others: as in SimpleTrainer.
+        """
+        super().__init__(
+            model,
+            data_loader,
+            optimizer,
+            gather_metric_period,
+            zero_grad_before_forward,
+            async_write_metrics,
+        )
+        self.device_type = next(model.parameters()).device.type
+        if grad_scaler is None:
+            scaled = precision == torch.float16
+            grad_scaler = torch.amp.GradScaler(self.device_type, enabled=scaled)
+        self.grad_scaler = grad_scaler
+        self.precision_dtype = precision
+        self.log_grad_scaler = log_grad_scaler
+
+    def precision(self) -> contextlib.AbstractContextManager:
+        """Autocast to the chosen precision."""
+        return torch.autocast(self.device_type, dtype=self.precision_dtype)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of the scaled loss."""
+        self.grad_scaler.scale(loss).backward()
+
+    def optimizer_step(self) -> None:
+        """Unscale and apply the gradients; a step with overflow is left out."""
+        if self.log_grad_scaler:
+            get_event_storage().put_scalar("[metric]grad_scaler", self.grad_scaler.get_scale())
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def state_dict(self) -> dict:
+        """Adds the loss scaler."""
+        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take over what `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        if state_dict.get("grad_scaler"):
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
