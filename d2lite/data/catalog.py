@@ -1,0 +1,241 @@
+"""The two catalogs: what a data set's name stands for, and what is known about it.
+
+A name is either registered (`DatasetCatalog.register`) or a URI such as
+`coco:train.json?images=photos`, whose part before the colon names a scheme added by
+`register_scheme`. Both catalogs take either.
+"""
+
+import logging
+import re
+import types
+import zlib
+from collections import UserDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from d2lite.utils.registry import UnknownNameError, did_you_mean
+
+__all__ = [
+    "DatasetCatalog",
+    "Metadata",
+    "MetadataCatalog",
+    "ResolvedDataset",
+    "file_stem",
+    "is_dataset_uri",
+    "register_scheme",
+]
+
+logger = logging.getLogger(__name__)
+
+# Two letters or more, so that the drive of a Windows path is no scheme.
+_SCHEME = re.compile(r"([a-z][a-z0-9_+.-]+):", re.IGNORECASE)
+
+
+class ResolvedDataset(NamedTuple):
+    """What a data set URI stands for: how to load it, and its metadata by key."""
+
+    load: Callable[[], list[dict]]
+    metadata: dict[str, Any]
+
+
+_SCHEMES: dict[str, Callable[[str], ResolvedDataset]] = {}
+
+
+def register_scheme(scheme: str, resolver: Callable[[str], ResolvedDataset]) -> None:
+    """Make `scheme:...` usable wherever a data set name is.
+
+    Args:
+        scheme: the letters before the colon, two or more, lower case.
+        resolver: takes the whole URI and returns its `ResolvedDataset`. It runs once per URI, should
+            check what can be checked quickly, and raises ValueError or FileNotFoundError with
+            one line that tells what is wrong.
+    Raises:
+        ValueError: the scheme is malformed or taken.
+    """
+    if not _SCHEME.fullmatch(f"{scheme}:") or scheme != scheme.lower():
+        raise ValueError(
+            f"data set scheme {scheme!r} must be two or more lower-case letters, digits or '+-._'"
+        )
+    if scheme in _SCHEMES:
+        raise ValueError(f"data set scheme {scheme!r} is registered already")
+    _SCHEMES[scheme] = resolver
+
+
+def is_dataset_uri(name: str) -> bool:
+    """Whether `name` starts with a registered scheme and a colon."""
+    return _scheme_of(name) in _SCHEMES
+
+
+def file_stem(dataset_name: str) -> str:
+    """A name for files made for a data set: itself, or for a URI a short safe form of it.
+
+    Different data sets get different stems, also when only their folders differ.
+    """
+    safe = re.sub(r"[^A-Za-z0-9_.+-]+", "_", dataset_name).strip("_")
+    if safe == dataset_name and len(safe) <= 100:
+        return dataset_name
+    return f"{safe[:60]}_{zlib.crc32(dataset_name.encode()):08x}"
+
+
+def _scheme_of(name: str) -> str:
+    match = _SCHEME.match(name) if isinstance(name, str) else None
+    return match[1].lower() if match else ""
+
+
+def _resolve(uri: str) -> None:
+    """Enter the data set of `uri` into both catalogs."""
+    resolved = _SCHEMES[_scheme_of(uri)](uri)
+    # Into the plain dictionaries: the catalogs' own look-ups would ask for the URI again.
+    DatasetCatalog.data[uri] = resolved.load
+    MetadataCatalog.data[uri] = Metadata(name=uri).set(**resolved.metadata)
+
+
+class _DatasetCatalog(UserDict):
+    """Functions that load data sets, by name. Use the one instance, `DatasetCatalog`."""
+
+    def register(self, name: str, func: Callable[[], list[dict]]) -> None:
+        """Give a data set a name.
+
+        Args:
+            name: such as "coco_2014_train"; must be new.
+            func: takes nothing and returns the data set as a list of dicts; called once for every
+                `get`, and expected to return the same list each time.
+        """
+        assert callable(func), f"data set {name!r} needs a function that returns it, not {func!r}"
+        assert name not in self, f"data set {name!r} is registered already; remove it first"
+        self[name] = func
+
+    def get(self, name: str) -> list[dict]:
+        """Load the data set called `name`, or the one a URI describes.
+
+        Raises:
+            KeyError: no such name; the message has the nearest ones.
+            ValueError, FileNotFoundError: a URI or its data are at fault.
+        """
+        if name not in self.data and is_dataset_uri(name):
+            _resolve(name)
+        if name not in self.data:
+            raise UnknownNameError(self._unknown(name))
+        return self.data[name]()
+
+    def list(self) -> list[str]:
+        """The names of all registered data sets."""
+        return list(self.keys())
+
+    def remove(self, name: str) -> None:
+        """Forget the data set `name`. Its metadata stay; see `MetadataCatalog.remove`."""
+        self.pop(name)
+
+    def _unknown(self, name: str) -> str:
+        known = sorted(self.data)
+        schemes = ", ".join(f"{scheme}:..." for scheme in sorted(_SCHEMES))
+        near = did_you_mean(str(name), known)
+        names = "" if near else f" Registered are: {', '.join(known)}."
+        return (
+            f"data set {name!r} is not registered.{near}{names} "
+            f"A data set can also be given as a URI ({schemes}), "
+            "such as 'coco:train.json?images=photos'."
+        )
+
+    def __str__(self) -> str:
+        return f"DatasetCatalog(registered datasets: {', '.join(self.keys())})"
+
+    __repr__ = __str__
+
+
+class Metadata(types.SimpleNamespace):
+    """What is known about a data set, as attributes: class names, colours, files, evaluator.
+
+    A value may be set again only to an equal value, so that two parts of a program cannot
+    disagree about a data set. Example: `Metadata(name="x").set(thing_classes=["cat"])`.
+    """
+
+    name: str = "N/A"
+
+    # Attributes renamed in detectron2; old projects may still use the left one.
+    _RENAMED = {
+        "class_names": "thing_classes",
+        "dataset_id_to_contiguous_id": "thing_dataset_id_to_contiguous_id",
+        "stuff_class_names": "stuff_classes",
+    }
+
+    def __getattr__(self, key: str) -> Any:
+        """Only for missing attributes: an AttributeError that lists those that exist."""
+        if key in self._RENAMED:
+            logger.warning(f"Metadata {key!r} is now called {self._RENAMED[key]!r}")
+            return getattr(self, self._RENAMED[key])
+        if key.startswith("__"):  # copy and pickle probe for these
+            raise AttributeError(key)
+        known = sorted(self.__dict__)
+        if len(known) <= 1:
+            raise AttributeError(
+                f"Attribute {key!r} does not exist in the metadata of data set {self.name!r}: "
+                "the metadata are empty. Is the name right, and is the data set registered?"
+            )
+        raise AttributeError(
+            f"Attribute {key!r} does not exist in the metadata of data set {self.name!r}."
+            f"{did_you_mean(key, known)} It has: {', '.join(known)}."
+        )
+
+    def __setattr__(self, key: str, val: Any) -> None:
+        """Set an attribute; AssertionError when it has another value already."""
+        key = self._RENAMED.get(key, key)
+        if key in self.__dict__:
+            old = self.__dict__[key]
+            assert old == val, (
+                f"Attribute {key!r} in the metadata of {self.name!r} cannot be set to a different "
+                f"value: it is {_shorten(old)}, the new value is {_shorten(val)}"
+            )
+        else:
+            super().__setattr__(key, val)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All attributes in a new dict; changing it does not change the metadata."""
+        return dict(self.__dict__)
+
+    def set(self, **kwargs: Any) -> "Metadata":
+        """Set several attributes; returns itself."""
+        for key, value in kwargs.items():
+            setattr(self, key, value)
+        return self
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The attribute `key`, or `default` when there is none."""
+        return self.__dict__.get(self._RENAMED.get(key, key), default)
+
+
+def _shorten(value: Any, limit: int = 200) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+class _MetadataCatalog(UserDict):
+    """Metadata of data sets, by name. Use the one instance, `MetadataCatalog`."""
+
+    def get(self, name: str) -> Metadata:
+        """The one `Metadata` of `name`; made empty at the first call, or filled from a URI.
+
+        Raises:
+            ValueError, FileNotFoundError: a URI or its data are at fault.
+        """
+        assert isinstance(name, str) and name, f"a data set name is a string, not {name!r}"
+        if name not in self.data and is_dataset_uri(name):
+            _resolve(name)
+        return self.data.setdefault(name, Metadata(name=name))
+
+    def list(self) -> list[str]:
+        """The names that have metadata, loaded or not."""
+        return list(self.keys())
+
+    def remove(self, name: str) -> None:
+        """Forget the metadata of `name`."""
+        self.pop(name)
+
+    def __str__(self) -> str:
+        return f"MetadataCatalog(registered metadata: {', '.join(self.keys())})"
+
+    __repr__ = __str__
+
+
+DatasetCatalog = _DatasetCatalog()
+MetadataCatalog = _MetadataCatalog()

@@ -1,0 +1,370 @@
+"""The embedded data set `shapes_*`: pictures of six kinds of shapes, drawn when asked for.
+
+Nothing is downloaded or stored: a picture is a function of its name, the same in every process
+and on every machine. Names stand where others have files:
+
+    shapes://train/12            the picture
+    shapes://train/12/sem_seg    its semantic labels, an index into `stuff_classes`
+    shapes://train/12/panoptic   its segment ids, coded in RGB as COCO panoptic files do
+
+Boxes, polygons and keypoints describe the whole shape, also where another covers it; semantic
+and panoptic labels are of what can be seen. Keypoints are in the shape's own frame, which turns
+with it: the middles of its four sides, and its centre.
+"""
+
+import cv2
+import numpy as np
+
+from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
+from d2lite.data.image_schemes import register_image_scheme
+from d2lite.structures import BoxMode
+
+from .shapes_scene import (
+    CLASSES,
+    KEYPOINTS,
+    SPLITS,
+    TEXTURES,
+    Scene,
+    Shape,
+    make_scene,
+    texture_generator,
+)
+
+__all__ = [
+    "draw_image",
+    "draw_panoptic",
+    "draw_sem_seg",
+    "load_shapes",
+    "load_shapes_panoptic",
+    "load_shapes_rotated",
+    "load_shapes_sem_seg",
+    "register_all_shapes",
+]
+
+STUFF_CLASSES = ("things", *TEXTURES)  # detectron2's convention: label 0 is any object
+_SUPERSAMPLING = 4
+
+
+def _parse(file_name: str) -> tuple[str, int, str]:
+    """Split, index and kind ("", "sem_seg" or "panoptic") of a `shapes://` name."""
+    parts = file_name.removeprefix("shapes://").split("/")
+    kind = parts[2] if len(parts) == 3 else ""
+    known = len(parts) in (2, 3) and kind in ("", "sem_seg", "panoptic")
+    if not (known and parts[0] in SPLITS and parts[1].isdecimal()):
+        raise ValueError(
+            f"{file_name}: expected shapes://SPLIT/INDEX, with /sem_seg or /panoptic for labels; "
+            f"splits are {', '.join(SPLITS)}"
+        )
+    if int(parts[1]) >= SPLITS[parts[0]].length:
+        length = SPLITS[parts[0]].length
+        raise ValueError(f"{file_name}: split {parts[0]!r} has pictures 0 to {length - 1}")
+    return parts[0], int(parts[1]), kind
+
+
+def _read(file_name: str) -> np.ndarray:
+    """The reader behind `shapes://` names."""
+    draw = {"": draw_image, "sem_seg": draw_sem_seg, "panoptic": draw_panoptic}
+    return draw[_parse(file_name)[2]](file_name)
+
+
+def draw_image(file_name: str) -> np.ndarray:
+    """The picture of a `shapes://SPLIT/INDEX` name, (H, W, 3) uint8 in RGB order.
+
+    Raises:
+        ValueError: there is no such picture.
+    """
+    split, index, _ = _parse(file_name)
+    scene = make_scene(split, index)
+    generator = texture_generator(split, index)
+    image = _draw_background(scene, generator)
+    for shape in scene.shapes:
+        _paint(image, shape)
+    grain = np.frombuffer(generator.bytes(image.size), dtype=np.int8).reshape(image.shape) >> 4
+    return np.clip(image + grain, 0, 255).astype(np.uint8)
+
+
+def draw_sem_seg(file_name: str) -> np.ndarray:
+    """(H, W) uint8 labels: 0 on shapes, else 1 + the index of the texture that is seen."""
+    split, index, _ = _parse(file_name)
+    return _segments(make_scene(split, index))[1]
+
+
+def draw_panoptic(file_name: str) -> np.ndarray:
+    """(H, W, 3) uint8 segment ids, r + 256 g + 256**2 b, as `segments_info` counts them."""
+    split, index, _ = _parse(file_name)
+    ids = _segments(make_scene(split, index))[0]
+    return np.stack([ids, ids * 0, ids * 0], axis=2).astype(np.uint8)
+
+
+def _draw_background(scene: Scene, generator: np.random.Generator) -> np.ndarray:
+    """(H, W, 3) int16 picture of the regions without shapes."""
+    image = np.empty((scene.height, scene.width, 3), dtype=np.int16)
+    for region, where in zip(scene.regions, _region_masks(scene), strict=True):
+        mix = _TEXTURE_MAKERS[region.texture](generator, scene.height, scene.width)
+        low, high = np.array(region.colors, dtype=np.int32)
+        texture = low + (((high - low) * mix[..., None].astype(np.int32)) >> 8)
+        np.copyto(image, texture.astype(np.int16), where=where[..., None])
+    return image
+
+
+def _region_masks(scene: Scene) -> list[np.ndarray]:
+    """(H, W) bool for each region: where it lies, covered parts included."""
+    y, x = np.ogrid[: scene.height, : scene.width]
+    return [
+        np.broadcast_to(a * x + b * y >= c, (scene.height, scene.width))
+        for a, b, c in (region.half_plane for region in scene.regions)
+    ]
+
+
+# Each texture is an (H, W) array of 0 to 255: how much of the second colour there is. Whole
+# numbers only, so that no machine rounds otherwise.
+
+
+def _noise(generator: np.random.Generator, height: int, width: int) -> np.ndarray:
+    cell = 6
+    shape = height // cell + 2, width // cell + 2
+    coarse = np.frombuffer(generator.bytes(shape[0] * shape[1]), dtype=np.uint8).reshape(shape)
+    size = shape[1] * cell, shape[0] * cell
+    return cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR_EXACT)[:height, :width]
+
+
+def _gradient(generator: np.random.Generator, height: int, width: int) -> np.ndarray:
+    a, b = _slope(generator)
+    y, x = np.ogrid[:height, :width]
+    ramp = a * x + b * y
+    return (ramp - ramp.min()) * 255 // max(int(ramp.max() - ramp.min()), 1)
+
+
+def _stripes(generator: np.random.Generator, height: int, width: int) -> np.ndarray:
+    a, b = _slope(generator)
+    y, x = np.ogrid[:height, :width]
+    return ((a * x + b * y) // _period(generator, 48, 96) % 2) * 255
+
+
+def _checker(generator: np.random.Generator, height: int, width: int) -> np.ndarray:
+    side = _period(generator, 6, 14)
+    y, x = np.ogrid[:height, :width]
+    return ((x // side + y // side) % 2) * 255
+
+
+def _slope(generator: np.random.Generator) -> tuple[int, int]:
+    """A direction; about 8 long, so that stripes keep their width in pixels."""
+    angle = generator.random() * 2 * np.pi
+    return round(8 * float(np.cos(angle))), round(8 * float(np.sin(angle)))
+
+
+def _period(generator: np.random.Generator, low: int, high: int) -> int:
+    return low + int(generator.random() * (high - low))
+
+
+_TEXTURE_MAKERS = (_noise, _gradient, _stripes, _checker)  # in the order of TEXTURES
+
+
+def _cover(outline: np.ndarray) -> tuple[slice, slice, np.ndarray]:
+    """Rows, columns and the share (0 to 255) of each pixel there that a polygon covers."""
+    low = np.floor(outline.min(axis=0)).astype(int)
+    high = np.ceil(outline.max(axis=0)).astype(int)
+    width, height = (high - low).tolist()
+    # Centres of the finer pixels are at halves; fillPoly takes centres at whole numbers, here
+    # with four more bits.
+    fine = (outline - low) * _SUPERSAMPLING - 0.5
+    canvas = np.zeros((height * _SUPERSAMPLING, width * _SUPERSAMPLING), dtype=np.uint8)
+    cv2.fillPoly(canvas, [np.rint(fine * 16).astype(np.int32)], 255, shift=4)
+    share = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+    return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0])), share
+
+
+def _paint(image: np.ndarray, shape: Shape) -> None:
+    """Draw a shape into an int16 picture: brighter to its own top, so that it can be seen."""
+    outline = shape.outline()
+    rows, columns, share = _cover(outline)
+    color = np.array(shape.color, dtype=np.int32)
+    own = np.array([shape.place(np.array([point]))[0] for point in ((0, -1), (0, 1))])
+    axis = own[1] - own[0]
+    dx, dy = np.rint(axis * (4096 / float(axis @ axis))).astype(int).tolist()
+    y, x = np.ogrid[rows, columns]
+    down = dx * (x - round(float(own[0, 0]))) + dy * (y - round(float(own[0, 1])))  # 0 to 4096
+    light = 256 - (down * 112 >> 12)
+    painted = color * light[..., None] >> 8
+    patch = image[rows, columns]
+    patch += ((painted - patch) * share[..., None] // 255).astype(np.int16)
+
+
+def _segments(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W) segment ids and (H, W) semantic labels, uint8, of what can be seen.
+
+    Ids: 1 + texture for backgrounds, 1 + number of textures + position for shapes.
+    """
+    ids = np.zeros((scene.height, scene.width), dtype=np.uint8)
+    for region, where in zip(scene.regions, _region_masks(scene), strict=True):
+        ids[where] = 1 + region.texture
+    labels = ids.copy()
+    for position, shape in enumerate(scene.shapes):
+        rows, columns, share = _cover(shape.outline())
+        ids[rows, columns][share >= 128] = 1 + len(TEXTURES) + position
+        labels[rows, columns][share >= 128] = 0
+    return ids, labels
+
+
+def load_shapes(split: str) -> list[dict]:
+    """Dataset dicts with boxes, polygons and keypoints. `split` is a key of SPLITS.
+
+    A keypoint's visibility is 2, or 1 where a later shape covers it.
+    """
+    return [_record(split, index, _instance) for index in range(SPLITS[split].length)]
+
+
+def load_shapes_rotated(split: str) -> list[dict]:
+    """Dataset dicts with rotated boxes (XYWHA_ABS), the frames of the shapes."""
+    return [_record(split, index, _rotated_instance) for index in range(SPLITS[split].length)]
+
+
+def load_shapes_sem_seg(split: str) -> list[dict]:
+    """Dataset dicts with `sem_seg_file_name` and no annotations."""
+    records = [_picture(split, i, make_scene(split, i)) for i in range(SPLITS[split].length)]
+    return [{**r, "sem_seg_file_name": f"{r['file_name']}/sem_seg"} for r in records]
+
+
+def load_shapes_panoptic(split: str) -> list[dict]:
+    """Dataset dicts with instances, semantic labels, `pan_seg_file_name` and `segments_info`.
+
+    `category_id` in segments_info counts `thing_classes` where `isthing`, else `stuff_classes`.
+    """
+    records = load_shapes(split)
+    for index, record in enumerate(records):
+        name = record["file_name"]
+        record["sem_seg_file_name"] = f"{name}/sem_seg"
+        record["pan_seg_file_name"] = f"{name}/panoptic"
+        record["segments_info"] = _segments_info(make_scene(split, index))
+    return records
+
+
+def _picture(split: str, index: int, scene: Scene) -> dict:
+    return {
+        "file_name": f"shapes://{split}/{index}",
+        "image_id": index,
+        "height": scene.height,
+        "width": scene.width,
+    }
+
+
+def _record(split: str, index: int, to_instance) -> dict:
+    scene = make_scene(split, index)
+    annotations = [
+        to_instance(shape, scene.shapes[position + 1 :])
+        for position, shape in enumerate(scene.shapes)
+    ]
+    return {**_picture(split, index, scene), "annotations": annotations}
+
+
+def _instance(shape: Shape, later: tuple[Shape, ...]) -> dict:
+    return {
+        "bbox": list(shape.box()),
+        "bbox_mode": BoxMode.XYXY_ABS,
+        "category_id": shape.category,
+        "segmentation": [shape.outline().ravel().tolist()],
+        "keypoints": _keypoints(shape, later),
+        "iscrowd": 0,
+    }
+
+
+def _rotated_instance(shape: Shape, later: tuple[Shape, ...]) -> dict:
+    return {
+        "bbox": [*shape.center, *shape.size, shape.angle],
+        "bbox_mode": BoxMode.XYWHA_ABS,
+        "category_id": shape.category,
+        "iscrowd": 0,
+    }
+
+
+def _keypoints(shape: Shape, later: tuple[Shape, ...]) -> list[float]:
+    """x, y, visibility of each keypoint."""
+    outlines = [other.outline().astype(np.float32) for other in later]
+    triples = []
+    for x, y in shape.keypoints().tolist():
+        covered = any(cv2.pointPolygonTest(o[:, None], (x, y), False) > 0 for o in outlines)
+        triples += [x, y, 1 if covered else 2]
+    return triples
+
+
+def _segments_info(scene: Scene) -> list[dict]:
+    """One entry for each segment that can be seen."""
+    seen, areas = np.unique(_segments(scene)[0], return_counts=True)
+    first_thing = 1 + len(TEXTURES)
+    infos = []
+    for segment, area in zip(seen.tolist(), areas.tolist(), strict=True):
+        isthing = segment >= first_thing
+        # Segment 1 is texture 0, which is stuff class 1: class 0 stands for things.
+        category = scene.shapes[segment - first_thing].category if isthing else segment
+        infos.append(
+            {
+                "id": segment,
+                "category_id": category,
+                "isthing": isthing,
+                "iscrowd": 0,
+                "area": area,
+            }
+        )
+    return infos
+
+
+_THINGS = {
+    "thing_classes": list(CLASSES),
+    "thing_colors": [
+        (220, 60, 60), (220, 200, 50), (80, 190, 70), (60, 200, 200), (70, 90, 220), (200, 70, 200)
+    ],
+}  # fmt: skip
+_KEYPOINTS = {
+    "keypoint_names": list(KEYPOINTS),
+    "keypoint_flip_map": [("left", "right")],
+    "keypoint_connection_rules": [
+        ("top", "centre", (255, 200, 60)),
+        ("bottom", "centre", (60, 160, 255)),
+        ("left", "centre", (90, 220, 90)),
+        ("right", "centre", (240, 90, 180)),
+    ],
+}
+_STUFF = {
+    "stuff_classes": list(STUFF_CLASSES),
+    "stuff_colors": [
+        (130, 130, 130),
+        (150, 110, 80),
+        (110, 150, 180),
+        (170, 160, 90),
+        (90, 90, 90),
+    ],
+    "ignore_label": 255,
+}
+# Ids for panoptic results: things first, then textures; 0 is reserved.
+_PANOPTIC_IDS = {
+    "thing_dataset_id_to_contiguous_id": {i + 1: i for i in range(len(CLASSES))},
+    "stuff_dataset_id_to_contiguous_id": {
+        0: 0, **{len(CLASSES) + i: i for i in range(1, len(STUFF_CLASSES))}
+    },
+}  # fmt: skip
+
+# Name before the split -> splits it has, loader, metadata.
+_FAMILIES = {
+    "shapes": ("", load_shapes, {**_THINGS, **_KEYPOINTS, "evaluator_type": "coco"}),
+    "shapes_rotated": (
+        "rotated_",
+        load_shapes_rotated,
+        {**_THINGS, "evaluator_type": "rotated_coco"},
+    ),
+    "shapes_sem_seg": ("", load_shapes_sem_seg, {**_STUFF, "evaluator_type": "sem_seg"}),
+    "shapes_panoptic": (
+        "",
+        load_shapes_panoptic,
+        {**_THINGS, **_STUFF, **_PANOPTIC_IDS, "evaluator_type": "coco_panoptic_seg"},
+    ),
+}
+
+
+def register_all_shapes() -> None:
+    """Register `shapes`, `shapes_rotated`, `shapes_sem_seg` and `shapes_panoptic` train and val."""
+    register_image_scheme("shapes", _read)
+    for family, (prefix, load, metadata) in _FAMILIES.items():
+        for split in ("train", "val"):
+            name = f"{family}_{split}"
+            DatasetCatalog.register(name, lambda load=load, key=f"{prefix}{split}": load(key))
+            MetadataCatalog.get(name).set(**metadata)
