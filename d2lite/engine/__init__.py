@@ -1,6 +1,7 @@
 """The engine: training loop, hooks, the standard trainer and predictor, and launching."""
 
 from . import hooks
+from .classes import check_class_counts
 from .defaults import (
     DefaultPredictor,
     DefaultTrainer,
@@ -44,6 +45,7 @@ __all__ = [
     "TorchMemoryStats",
     "TorchProfiler",
     "TrainerBase",
+    "check_class_counts",
     "create_ddp_model",
     "default_argument_parser",
     "default_setup",

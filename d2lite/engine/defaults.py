@@ -84,18 +84,13 @@ class DefaultTrainer(TrainerBase):
         data_loader = self.build_train_loader(cfg)
         model = create_ddp_model(model, broadcast_buffers=False)
         self._trainer = self._build_trainer(cfg, model, data_loader, optimizer)
-        # The parts of a step tell their hooks; those of this trainer are to hear it too.
+        # A step tells the hooks of the inner trainer; those of this one are to hear it too.
+        me = weakref.proxy(self)
         self._trainer.register_hooks(
-            [
-                hooks.CallbackHook(
-                    after_backward=lambda _, me=weakref.proxy(self): me.after_backward()
-                )
-            ]
+            [hooks.CallbackHook(after_backward=lambda _: me.after_backward())]
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = DetectionCheckpointer(
-            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
-        )
+        self.checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, trainer=me)
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg

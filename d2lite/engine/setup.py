@@ -57,13 +57,16 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
     parser = argparse.ArgumentParser(
         epilog=epilog
         or f"""examples:
-  one process:            {program} --config-file cfg.yaml
-  change settings:        {program} --config-file cfg.yaml MODEL.WEIGHTS /path/weight.pth SOLVER.BASE_LR 0.001
-  own data, no Python:    {program} --config-file cfg.yaml DATASETS.TRAIN "('coco:train.json?images=train',)"
-  go on after a stop:     {program} --config-file cfg.yaml --resume
-  eight GPUs:             {program} --config-file cfg.yaml --num-gpus 8
-  under torchrun:         torchrun --nproc-per-node 8 {program} --config-file cfg.yaml
-  two machines:           {program} --machine-rank 0|1 --num-machines 2 --dist-url tcp://HOST:PORT ...
+  one process:           {program} --config-file cfg.yaml
+  change settings:       {program} --config-file cfg.yaml SOLVER.BASE_LR 0.001 OUTPUT_DIR runs/a
+  own data, no Python:   {program} --config-file cfg.yaml \\
+                             DATASETS.TRAIN "('coco:train.json?images=train',)"
+  go on after a stop:    {program} --config-file cfg.yaml --resume
+  evaluate:              {program} --config-file cfg.yaml --eval-only MODEL.WEIGHTS model.pth
+  eight GPUs:            {program} --config-file cfg.yaml --num-gpus 8
+  under torchrun:        torchrun --nproc-per-node 8 {program} --config-file cfg.yaml
+  two machines:          {program} --config-file cfg.yaml --num-gpus 8 --num-machines 2 \\
+                             --machine-rank 0 --dist-url tcp://HOST:PORT   (then --machine-rank 1)
 """,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,0 +1,95 @@
+"""Extensions by name: `d2lite.projects.NAME` is the package NAME of `projects/FOLDER/NAME/`.
+
+A project is a small package that registers its parts when it is imported, and may add its
+settings with a function `add_NAME_config(cfg)`. The setting `PROJECTS` lists those that a config
+needs: names as here, or dotted names of any importable package.
+"""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+
+import yaml
+
+from d2lite.config import CfgNode
+from d2lite.utils.registry import did_you_mean
+
+__all__ = ["add_projects", "available_projects", "import_project"]
+
+_FOLDER = Path(__file__).resolve().parents[2] / "projects"
+
+
+def available_projects() -> dict[str, Path]:
+    """Package folders by package name, of the projects beside this checkout."""
+    found = {}
+    for init in sorted(_FOLDER.glob("*/*/__init__.py")):
+        package = init.parent
+        if package.name not in ("tests", "configs"):
+            found[package.name] = package
+    return found
+
+
+def import_project(name: str) -> ModuleType:
+    """Import a project, which registers its parts.
+
+    Args:
+        name: of a folder's package under projects/, or the dotted name of any package.
+
+    Raises:
+        ImportError: there is none of that name; says which there are.
+    """
+    if name in available_projects():
+        return importlib.import_module(f"{__name__}.{name}")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.partition(".")[0] and error.name != name:
+            raise  # the project is there; something that it needs is not
+        known: Iterable[str] = available_projects()
+        raise ImportError(
+            f"PROJECTS names {name!r}, which is neither under {_FOLDER} nor importable."
+            f"{did_you_mean(name, known)} There are: {', '.join(known) or 'none'}"
+        ) from None
+
+
+def add_projects(cfg: CfgNode, config_file: str = "", opts: Sequence[str] = ()) -> None:
+    """Import the projects that a config file or the overrides name, and add their settings.
+
+    A project's settings must exist before values are merged into them, so this comes before
+    `merge_from_file` and `merge_from_list`.
+
+    Args:
+        cfg: gets the settings of `add_NAME_config(cfg)`, where a project has that function.
+        config_file: a yaml file, with its bases; its `PROJECTS` is read and nothing else.
+        opts: overrides KEY VALUE; those of `PROJECTS` come before the file's.
+    """
+    names = CfgNode.load_yaml_with_base(config_file).get("PROJECTS", ()) if config_file else ()
+    for key, value in zip(opts[::2], opts[1::2], strict=False):
+        if key == "PROJECTS":
+            names = yaml.safe_load(value) if value.lstrip().startswith("[") else value.split(",")
+    for name in names:
+        module = import_project(name.strip(" ()'\""))
+        add_config = getattr(module, f"add_{module.__name__.rpartition('.')[2]}_config", None)
+        if add_config is not None:
+            add_config(cfg)
+
+
+class _ProjectFinder(MetaPathFinder):
+    """Finds `d2lite.projects.NAME` in the folder of that project."""
+
+    def find_spec(self, fullname, path=None, target=None) -> ModuleSpec | None:
+        parent, _, name = fullname.rpartition(".")
+        package = available_projects().get(name) if parent == __name__ else None
+        if package is None:
+            return None
+        return importlib.util.spec_from_file_location(
+            fullname, package / "__init__.py", submodule_search_locations=[str(package)]
+        )
+
+
+sys.meta_path.append(_ProjectFinder())

@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""The job of `train_net.py` as one plain loop, to be read in one sitting and rewritten at will.
+
+    python tools/plain_train_net.py --config-file configs/quick_start.yaml
+
+It trains, evaluates, saves and resumes from the same configs. What it leaves out is what the
+trainer's hooks add: mixed precision, exact BatchNorm statistics, profiles, the best checkpoint.
+"""
+
+import logging
+import os
+import time
+from argparse import Namespace
+
+import torch
+
+from d2lite.checkpoint import DetectionCheckpointer, PeriodicCheckpointer
+from d2lite.config import CfgNode, get_cfg
+from d2lite.data import build_detection_test_loader, build_detection_train_loader
+from d2lite.engine import (
+    check_class_counts,
+    create_ddp_model,
+    default_argument_parser,
+    default_setup,
+    default_writers,
+    launch,
+)
+from d2lite.evaluation import evaluator_for, inference_on_dataset, print_csv_format
+from d2lite.modeling import build_model
+from d2lite.projects import add_projects
+from d2lite.solver import build_lr_scheduler, build_optimizer
+from d2lite.utils import comm
+from d2lite.utils.cli import report_user_errors
+from d2lite.utils.events import EventStorage
+
+logger = logging.getLogger("d2lite.plain_train_net")
+
+
+def evaluate(cfg: CfgNode, model: torch.nn.Module) -> dict:
+    """The figures of every data set in DATASETS.TEST."""
+    results = {}
+    for name in cfg.DATASETS.TEST:
+        loader = build_detection_test_loader(cfg, name)
+        results[name] = inference_on_dataset(model, loader, evaluator_for(name, cfg))
+        if comm.is_main_process():
+            logger.info("Results on %s:", name)
+            print_csv_format(results[name])
+    return results
+
+
+def train(cfg: CfgNode, model: torch.nn.Module, resume: bool) -> None:
+    """Run SOLVER.MAX_ITER steps."""
+    model.train()
+    optimizer = build_optimizer(cfg, model)
+    scheduler = build_lr_scheduler(cfg, optimizer)
+    data_loader = build_detection_train_loader(cfg)
+
+    checkpointer = DetectionCheckpointer(
+        model, cfg.OUTPUT_DIR, optimizer=optimizer, scheduler=scheduler, data_loader=data_loader
+    )
+    checkpoint = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    start_iter = checkpoint.get("iteration", -1) + 1 if resume else 0
+    max_iter = cfg.SOLVER.MAX_ITER
+    periodic_checkpointer = PeriodicCheckpointer(
+        checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_iter=max_iter
+    )
+    writers = default_writers(cfg.OUTPUT_DIR, max_iter) if comm.is_main_process() else []
+
+    with EventStorage(start_iter) as storage:
+        batches = iter(data_loader)
+        for iteration in range(start_iter, max_iter):
+            storage.iter = iteration
+            start = time.perf_counter()
+            batch = next(batches)
+            storage.put_scalar("data_time", time.perf_counter() - start)
+
+            loss_dict = model(batch)
+            losses = sum(loss_dict.values())
+            if not torch.isfinite(losses):
+                raise FloatingPointError(f"iteration {iteration}: the losses are {loss_dict}")
+            optimizer.zero_grad()
+            losses.backward()
+            optimizer.step()
+
+            mean_losses = {k: v.item() for k, v in comm.reduce_dict(loss_dict).items()}
+            storage.put_scalars(total_loss=sum(mean_losses.values()), **mean_losses)
+            storage.put_scalar("lr", optimizer.param_groups[0]["lr"], smoothing_hint=False)
+            scheduler.step()
+
+            period = cfg.TEST.EVAL_PERIOD
+            if period > 0 and (iteration + 1) % period == 0 and iteration + 1 < max_iter:
+                evaluate(cfg, model)
+                comm.synchronize()
+            storage.put_scalar("time", time.perf_counter() - start)
+            if (iteration + 1) % 20 == 0 or iteration + 1 == max_iter:
+                for writer in writers:
+                    writer.write()
+            periodic_checkpointer.step(iteration)
+        for writer in writers:
+            writer.close()
+
+
+def setup(args: Namespace) -> CfgNode:
+    """The settings: defaults, then projects, config file and command line over them."""
+    cfg = get_cfg()
+    add_projects(cfg, args.config_file, args.opts)
+    if args.config_file:
+        cfg.merge_from_file(args.config_file)
+    cfg.merge_from_list(args.opts)
+    check_class_counts(cfg)
+    cfg.freeze()
+    default_setup(cfg, args)
+    return cfg
+
+
+def main(args: Namespace) -> dict:
+    """What each process does."""
+    with report_user_errors():
+        cfg = setup(args)
+        model = build_model(cfg)
+        logger.info("Model:\n%s", model)
+        if args.eval_only:
+            checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+            checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+            return evaluate(cfg, model)
+        model = create_ddp_model(model)
+        train(cfg, model, resume=args.resume)
+        logger.info("The final weights are %s", os.path.join(cfg.OUTPUT_DIR, "model_final.pth"))
+        return evaluate(cfg, model)
+
+
+if __name__ == "__main__":
+    arguments = default_argument_parser().parse_args()
+    launch(
+        main,
+        arguments.num_gpus,
+        num_machines=arguments.num_machines,
+        machine_rank=arguments.machine_rank,
+        dist_url=arguments.dist_url,
+        args=(arguments,),
+    )
