@@ -1,0 +1,80 @@
+"""Layers and operators that models are made of."""
+
+from d2lite.layers.aspp import ASPP
+from d2lite.layers.batch_norm import (
+    CycleBatchNormList,
+    FrozenBatchNorm2d,
+    LayerNorm,
+    NaiveSyncBatchNorm,
+    get_norm,
+)
+from d2lite.layers.blocks import CNNBlockBase, DepthwiseSeparableConv2d
+from d2lite.layers.deform_conv import DeformConv, ModulatedDeformConv
+from d2lite.layers.losses import (
+    ciou_loss,
+    diou_loss,
+    giou_loss,
+    sigmoid_focal_loss,
+    smooth_l1_loss,
+)
+from d2lite.layers.mask_ops import paste_masks_in_image
+from d2lite.layers.nms import batched_nms, batched_nms_rotated, nms, nms_rotated
+from d2lite.layers.roi_align import ROIAlign, multilevel_roi_align, roi_align
+from d2lite.layers.rotated_boxes import pairwise_iou_rotated
+from d2lite.layers.shape_spec import ShapeSpec
+from d2lite.layers.wrappers import (
+    BatchNorm2d,
+    Conv2d,
+    ConvTranspose2d,
+    Linear,
+    cat,
+    check_if_dynamo_compiling,
+    cross_entropy,
+    disable_torch_compiler,
+    empty_input_loss_func_wrapper,
+    interpolate,
+    move_device_like,
+    nonzero_tuple,
+    shapes_to_tensor,
+)
+
+__all__ = [
+    "ASPP",
+    "BatchNorm2d",
+    "CNNBlockBase",
+    "Conv2d",
+    "ConvTranspose2d",
+    "CycleBatchNormList",
+    "DeformConv",
+    "DepthwiseSeparableConv2d",
+    "FrozenBatchNorm2d",
+    "LayerNorm",
+    "Linear",
+    "ModulatedDeformConv",
+    "NaiveSyncBatchNorm",
+    "ROIAlign",
+    "ShapeSpec",
+    "batched_nms",
+    "batched_nms_rotated",
+    "cat",
+    "check_if_dynamo_compiling",
+    "ciou_loss",
+    "cross_entropy",
+    "diou_loss",
+    "disable_torch_compiler",
+    "empty_input_loss_func_wrapper",
+    "get_norm",
+    "giou_loss",
+    "interpolate",
+    "move_device_like",
+    "multilevel_roi_align",
+    "nms",
+    "nms_rotated",
+    "nonzero_tuple",
+    "pairwise_iou_rotated",
+    "paste_masks_in_image",
+    "roi_align",
+    "shapes_to_tensor",
+    "sigmoid_focal_loss",
+    "smooth_l1_loss",
+]

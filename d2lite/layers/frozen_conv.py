@@ -1,0 +1,34 @@
+"""Folding a frozen batch norm into the convolution before it.
+
+A frozen norm is y * scale + shift with constants, so conv(x, w) * scale + shift is the same as
+conv(x, w * scale, shift). The weights are far smaller than the activations of most images; autograd
+through w * scale gives the convolution's weight its exact gradient.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from d2lite.layers.batch_norm import FrozenBatchNorm2d
+
+
+def can_fold(conv: nn.Conv2d, x: Tensor) -> bool:
+    """Whether `conv.norm` is a frozen batch norm that nobody watches through hooks."""
+    norm = conv.norm
+    return type(norm) is FrozenBatchNorm2d and not _has_hooks(norm)
+
+
+def folded_parameters(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the convolution that does the work of `conv` and its frozen norm."""
+    scale, shift = conv.norm.scale_and_shift()
+    weight = conv.weight * scale.view(-1, 1, 1, 1)
+    bias = shift if conv.bias is None else torch.addcmul(shift, conv.bias, scale)
+    return weight, bias
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )

@@ -1,0 +1,130 @@
+"""Pasting the masks of detected objects into the image.
+
+Bilinear sampling on an upright grid is separable: a pasted mask is A m B, with the mask m and a
+sparse matrix for each axis. Two small matrix products do what a gather of every pixel would.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from d2lite.structures import Boxes
+
+BYTES_PER_FLOAT = 4
+GPU_MEM_LIMIT = 1024**3  # bytes of float masks of whole images held at a time
+
+
+def paste_masks_in_image(
+    masks: Tensor,
+    boxes: "Boxes | Tensor",
+    image_shape: tuple[int, int],
+    threshold: float = 0.5,
+) -> Tensor:
+    """Resize each mask to its box and place it in an image of zeros.
+
+    Args:
+        masks: (R, m, m) values in [0, 1], sampled with half-pixel centres and zeros outside.
+        boxes: `Boxes` or (R, 4) XYXY in the image. A mask ends one pixel outside its box.
+        image_shape: (height, width) of the image.
+        threshold: what is at least this becomes foreground; negative for soft masks.
+    Returns:
+        (R, height, width): bool, or uint8 values of 0 to 255 for a negative threshold.
+    """
+    if masks.shape[-1] != masks.shape[-2]:
+        raise ValueError(f"masks must be square to be pasted, got shape {tuple(masks.shape)}")
+    boxes = boxes if isinstance(boxes, Tensor) else boxes.tensor
+    height, width = image_shape
+    dtype = torch.bool if threshold >= 0 else torch.uint8
+    pasted = torch.zeros(len(masks), height, width, dtype=dtype, device=masks.device)
+    rows = _axis_weights(boxes[:, 1], boxes[:, 3], height, masks.shape[-2])  # (R, H, m)
+    columns = _axis_weights(boxes[:, 0], boxes[:, 2], width, masks.shape[-1])  # (R, W, m)
+    paste = _paste_one_by_one if masks.device.type == "cpu" else _paste_whole_images
+    paste(pasted, masks.to(rows.dtype), boxes, rows, columns, threshold)
+    return pasted
+
+
+def _paste_one_by_one(pasted, masks, boxes, rows, columns, threshold: float) -> None:
+    """Work on the boxes alone: on a CPU the pixels outside would cost the most."""
+    height, width = pasted.shape[1:]
+    limit = boxes.new_tensor([width, height, width, height])
+    spans = torch.cat([boxes[:, :2].floor() - 1, boxes[:, 2:].ceil() + 1], dim=1)
+    spans = torch.minimum(spans.clamp(min=0), limit).long().tolist()
+    for image, mask, row, column, (x0, y0, x1, y1) in zip(
+        pasted, masks, rows, columns, spans, strict=True
+    ):
+        values = row[y0:y1] @ mask @ column[x0:x1].T
+        image[y0:y1, x0:x1] = _quantized(values, threshold)
+
+
+def _paste_whole_images(pasted, masks, boxes, rows, columns, threshold: float) -> None:
+    bytes_per_mask = 2 * BYTES_PER_FLOAT * max(pasted[:1].numel(), 1)
+    for chunk in torch.arange(len(masks)).split(max(1, GPU_MEM_LIMIT // bytes_per_mask)):
+        part = slice(int(chunk[0]), int(chunk[-1]) + 1)
+        values = rows[part] @ masks[part] @ columns[part].transpose(1, 2)
+        pasted[part] = _quantized(values, threshold)
+
+
+def _quantized(values: Tensor, threshold: float) -> Tensor:
+    return values >= threshold if threshold >= 0 else (values * 255).to(torch.uint8)
+
+
+def _axis_weights(start: Tensor, end: Tensor, size: int, cells: int) -> Tensor:
+    """How much each mask cell counts for each pixel along one axis.
+
+    Args:
+        start, end: (R,) sides of the boxes in pixels.
+        size: pixels of the image; `cells`: of the mask.
+    Returns:
+        (R, size, cells): two values that sum to 1 inside the mask, and zeros beyond its border.
+    """
+    start, end = start.float(), end.float()
+    centers = torch.arange(size, device=start.device) + 0.5
+    position = (centers - start[:, None]) / (end - start)[:, None] * cells - 0.5  # (R, size)
+    distance = position[:, :, None] - torch.arange(cells, device=start.device)
+    weights = (1 - distance.abs()).clamp(min=0)
+    # Masks are clipped to the pixels that their boxes touch and one more, on every device.
+    near = (centers > start[:, None].floor() - 1) & (centers < end[:, None].ceil() + 1)
+    return torch.where(near[:, :, None], weights, 0.0)
+
+
+def paste_mask_in_image_old(
+    mask: Tensor, box: Tensor, img_h: int, img_w: int, threshold: float
+) -> Tensor:
+    """Paste one mask the way Detectron did, with boxes rounded to whole pixels.
+
+    Args:
+        mask: (m, m) values in [0, 1].
+        box: (4,) XYXY; its last pixel counts as inside.
+        img_h, img_w: size of the image.
+        threshold: what exceeds this is 1; negative for values of 0 to 255.
+    Returns:
+        (img_h, img_w) uint8.
+    """
+    x0, y0, x1, y1 = box.to(torch.int32).tolist()
+    size = (max(x1 - x0 + 1, 1), max(y1 - y0 + 1, 1))
+    resized = np.array(Image.fromarray(mask.cpu().numpy()).resize(size, Image.Resampling.BILINEAR))
+    values = resized > threshold if threshold >= 0 else resized * 255
+    values = torch.from_numpy(values.astype(np.uint8))
+    pasted = torch.zeros(img_h, img_w, dtype=torch.uint8)
+    left, top = max(x0, 0), max(y0, 0)
+    right, bottom = min(x1 + 1, img_w), min(y1 + 1, img_h)
+    if right > left and bottom > top:
+        pasted[top:bottom, left:right] = values[top - y0 : bottom - y0, left - x0 : right - x0]
+    return pasted
+
+
+def pad_masks(masks: Tensor, padding: int) -> tuple[Tensor, float]:
+    """Put `padding` cells of zeros around (R, m, m) masks; also gives the factor of their size."""
+    padded = torch.nn.functional.pad(masks, (padding,) * 4)
+    return padded, padded.shape[-1] / masks.shape[-1]
+
+
+def scale_boxes(boxes: Tensor, scale: float) -> Tensor:
+    """(R, 4) XYXY boxes grown by a factor around their centres."""
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]) / 2 * scale
+    return torch.cat([center - half, center + half], dim=1)

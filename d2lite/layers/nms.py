@@ -1,0 +1,85 @@
+"""Non-maximum suppression, also of rotated boxes and per group."""
+
+import torch
+from torch import Tensor
+from torchvision.ops import boxes as box_ops
+from torchvision.ops import nms
+
+from d2lite.layers.rotated_boxes import bounding_boxes_meet, paired_iou_rotated
+
+__all__ = ["batched_nms", "batched_nms_rotated", "nms", "nms_rotated"]
+
+CANDIDATES_PER_CHUNK = 1 << 22  # pairs looked at together; a byte or a float each
+
+
+def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    """NMS within each group (category or level) on its own.
+
+    Args:
+        boxes: (R, 4) XYXY.
+        scores: (R,).
+        idxs: (R,) group of each box.
+        iou_threshold: a box goes when its IoU with a better kept one of its group exceeds this.
+    Returns:
+        (kept,) int64 indices by falling score.
+    """
+    # Half precision cannot hold the offsets by which torchvision tells groups apart.
+    return box_ops.batched_nms(boxes.float(), scores, idxs, iou_threshold)
+
+
+def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """NMS of rotated boxes.
+
+    Args:
+        boxes: (R, 5) of (center x, center y, width, height, angle in degrees counter-clockwise).
+        scores: (R,).
+        iou_threshold: a box goes when its IoU with a better kept one exceeds this.
+    Returns:
+        (kept,) int64 indices by falling score; of equal scores the lower index comes first.
+    """
+    order = scores.sort(descending=True, stable=True).indices
+    better, worse = _overlapping_pairs(boxes[order], iou_threshold)
+    return order[_greedy_keep(better, worse, len(boxes))]
+
+
+def batched_nms_rotated(
+    boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float
+) -> Tensor:
+    """NMS of (R, 5) rotated boxes within each group on its own; see `batched_nms`."""
+    keep = torch.zeros_like(scores, dtype=torch.bool)
+    for group in idxs.unique().tolist():
+        members = (idxs == group).nonzero()[:, 0]
+        keep[members[nms_rotated(boxes[members], scores[members], iou_threshold)]] = True
+    kept = keep.nonzero()[:, 0]
+    return kept[scores[kept].sort(descending=True, stable=True).indices]
+
+
+def _overlapping_pairs(boxes: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
+    """All (i, j), i < j, of boxes whose IoU exceeds the threshold: two (K,) int64 tensors."""
+    boxes = boxes.float()
+    firsts, seconds = [], []
+    rows_per_chunk = max(1, CANDIDATES_PER_CHUNK // max(len(boxes), 1))
+    for start in range(0, len(boxes), rows_per_chunk):
+        chunk = boxes[start : start + rows_per_chunk]
+        near = bounding_boxes_meet(chunk, boxes[start:]).triu(diagonal=1)
+        i, j = near.nonzero(as_tuple=True)
+        above = paired_iou_rotated(chunk, boxes[start:], i, j) > iou_threshold
+        firsts.append(start + i[above])
+        seconds.append(start + j[above])
+    none = torch.zeros(0, dtype=torch.int64, device=boxes.device)
+    return torch.cat([none, *firsts]), torch.cat([none, *seconds])
+
+
+def _greedy_keep(better: Tensor, worse: Tensor, count: int) -> Tensor:
+    """(count,) bool: what greedy NMS keeps, given that better[k] would suppress worse[k].
+
+    Every pass decides all boxes again from the ones kept before. Boxes are sorted, so pass n has
+    the first n right, and where nothing changes all are; chains of suppression are short.
+    """
+    keep = torch.ones(count, dtype=torch.bool, device=better.device)
+    while True:
+        decided = torch.ones_like(keep)
+        decided[worse[keep[better]]] = False
+        if torch.equal(decided, keep):
+            return keep
+        keep = decided

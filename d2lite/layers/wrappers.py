@@ -1,0 +1,92 @@
+"""Thin wrappers of torch operators: convolution with its norm and activation, empty-safe losses."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from d2lite.layers.frozen_conv import can_fold, folded_parameters
+
+TORCH_VERSION: tuple[int, ...] = tuple(int(part) for part in torch.__version__.split(".")[:2])
+
+BatchNorm2d = nn.BatchNorm2d
+ConvTranspose2d = nn.ConvTranspose2d
+Linear = nn.Linear
+interpolate = F.interpolate
+
+
+class Conv2d(nn.Conv2d):
+    """A 2-d convolution followed by an optional norm and an optional activation.
+
+    A frozen batch norm is folded into the convolution, so that it costs no pass over the
+    activations; a norm with hooks is called as a module.
+    """
+
+    def __init__(self, *args, **kwargs):
+        """Take what `torch.nn.Conv2d` takes, and the keywords `norm` and `activation`.
+
+        Args:
+            norm: a module applied to the result, or None.
+            activation: a callable applied last, or None.
+        """
+        norm = kwargs.pop("norm", None)
+        activation = kwargs.pop("activation", None)
+        super().__init__(*args, **kwargs)
+        self.norm = norm
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, out_channels, H', W'); N may be 0."""
+        if can_fold(self, x):
+            x = self._conv_forward(x, *folded_parameters(self))
+        else:
+            x = self._conv_forward(x, self.weight, self.bias)
+            if self.norm is not None:
+                x = self.norm(x)
+        return x if self.activation is None else self.activation(x)
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Concatenate like `torch.cat`, but hand back a lone tensor without a copy."""
+    assert isinstance(tensors, list | tuple), type(tensors)
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)
+
+
+def empty_input_loss_func_wrapper(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Make a loss of (input, target) return 0, with a gradient, for the mean over nothing."""
+
+    def wrapped_loss_func(input: Tensor, target: Tensor, *, reduction: str = "mean", **kwargs):
+        if target.numel() == 0 and reduction == "mean":
+            return input.sum() * 0.0  # keeps every parameter in the graph, which DDP needs
+        return loss_func(input, target, reduction=reduction, **kwargs)
+
+    return wrapped_loss_func
+
+
+cross_entropy = empty_input_loss_func_wrapper(F.cross_entropy)
+
+
+def nonzero_tuple(x: Tensor) -> tuple[Tensor, ...]:
+    """Indices of the elements that are not zero: one (K,) int64 tensor per dimension."""
+    return x.nonzero(as_tuple=True)
+
+
+def move_device_like(src: Tensor, dst: Tensor) -> Tensor:
+    """`src` on the device of `dst`."""
+    return src.to(dst.device)
+
+
+def shapes_to_tensor(x: Sequence[int], device: torch.device | None = None) -> Tensor:
+    """Sizes such as an image's (H, W) as an int64 tensor."""
+    return torch.as_tensor(x, device=device)
+
+
+def check_if_dynamo_compiling() -> bool:
+    """Whether the caller is being compiled or exported by torch."""
+    return torch.compiler.is_compiling()
+
+
+def disable_torch_compiler(func: Callable) -> Callable:
+    """Keep `func` out of `torch.compile`: it runs eagerly where compiled code calls it."""
+    return torch.compiler.disable(func)

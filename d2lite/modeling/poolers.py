@@ -1,0 +1,170 @@
+"""Crop a feature of fixed size for each box, from the pyramid level that suits the box's size."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import roi_pool
+
+from d2lite.layers.roi_align import multilevel_roi_align
+from d2lite.layers.roi_align_rotated import multilevel_roi_align_rotated
+from d2lite.structures import Boxes, RotatedBoxes
+
+__all__ = ["ROIPooler"]
+
+
+class ROIPooler(nn.Module):
+    """ROI pooling over one or several levels of a feature pyramid (FPN, sec. 4.2)."""
+
+    def __init__(
+        self,
+        output_size: int | tuple[int, int] | list[int],
+        scales: list[float],
+        sampling_ratio: int,
+        pooler_type: str,
+        canonical_box_size: int = 224,
+        canonical_level: int = 4,
+    ):
+        """Store the settings of the pooling.
+
+        Args:
+            output_size: (height, width) of a crop, or one number for both.
+            scales: cells per input pixel of every level; consecutive powers of 2, largest first.
+            sampling_ratio: samples per bin along each axis; 0 for as many as the bin has cells.
+            pooler_type: a name of `POOLERS`. "ROIAlign" lacks the half-pixel shift of
+                "ROIAlignV2".
+            canonical_box_size: boxes with this square root of their area, in pixels, ...
+            canonical_level: ... belong to this level (log2 of its stride).
+        Raises:
+            ValueError: for an unknown `pooler_type` or impossible scales.
+        """
+        super().__init__()
+        if isinstance(output_size, int):
+            output_size = (output_size, output_size)
+        self.output_size = tuple(output_size)
+        if len(self.output_size) != 2 or canonical_box_size <= 0:
+            raise ValueError(
+                f"output_size must be one or two numbers and canonical_box_size positive, "
+                f"got {output_size} and {canonical_box_size}"
+            )
+        if pooler_type not in POOLERS:
+            raise ValueError(f"POOLER_TYPE is {pooler_type!r}; use one of {sorted(POOLERS)}")
+        self.scales = list(scales)
+        self.min_level, self.max_level = _level_range(self.scales)
+        self.sampling_ratio = sampling_ratio
+        self.pooler_type = pooler_type
+        self.canonical_box_size = canonical_box_size
+        self.canonical_level = canonical_level
+        self._pool = POOLERS[pooler_type]
+
+    def extra_repr(self) -> str:
+        return (
+            f"output_size={self.output_size}, scales={self.scales}, "
+            f"sampling_ratio={self.sampling_ratio}, pooler_type={self.pooler_type!r}"
+        )
+
+    def forward(self, x: list[Tensor], box_lists: list[Boxes | RotatedBoxes]) -> Tensor:
+        """Pool the boxes of every image.
+
+        Args:
+            x: one (N, C, Hi, Wi) map per level, in the order of `scales`.
+            box_lists: N sets of boxes in input pixels, of R boxes in all.
+        Returns:
+            (R, C, *output_size), image after image; dense, in channels_last strides.
+        """
+        if len(x) != len(self.scales):
+            raise ValueError(f"ROIPooler has {len(self.scales)} scales but got {len(x)} maps")
+        if len(box_lists) != len(x[0]):
+            raise ValueError(f"got boxes of {len(box_lists)} images for a batch of {len(x[0])}")
+        if not box_lists:
+            return x[0].new_zeros(0, x[0].shape[1], *self.output_size)
+        rois = convert_boxes_to_pooler_format(box_lists)
+        if len(self.scales) == 1:
+            levels = rois.new_zeros(len(rois), dtype=torch.int64)
+        else:
+            levels = assign_boxes_to_levels(
+                box_lists,
+                self.min_level,
+                self.max_level,
+                self.canonical_box_size,
+                self.canonical_level,
+            )
+        return self._pool(x, rois, levels, self.scales, self.output_size, self.sampling_ratio)
+
+
+def assign_boxes_to_levels(
+    box_lists: list[Boxes | RotatedBoxes],
+    min_level: int,
+    max_level: int,
+    canonical_box_size: int,
+    canonical_level: int,
+) -> Tensor:
+    """Find the pyramid level of each box by its size (FPN, eq. 1).
+
+    Args:
+        box_lists: sets of R boxes in all.
+        min_level, max_level: log2 of the strides of the first and last level.
+        canonical_box_size: boxes with this square root of their area belong to ...
+        canonical_level: ... this level.
+    Returns:
+        (R,) int64: 0 for `min_level`, counting up.
+    """
+    sizes = torch.cat([boxes.area() for boxes in box_lists]).sqrt()
+    levels = torch.floor(canonical_level + torch.log2(sizes / canonical_box_size + 1e-8))
+    return levels.clamp(min_level, max_level).to(torch.int64) - min_level
+
+
+def convert_boxes_to_pooler_format(box_lists: list[Boxes | RotatedBoxes]) -> Tensor:
+    """Join the boxes of all images, each preceded by the index of its image.
+
+    Returns:
+        (R, 5) of (image, x1, y1, x2, y2), or (R, 6) of (image, cx, cy, w, h, angle).
+    """
+    boxes = torch.cat([boxes.tensor for boxes in box_lists])
+    counts = torch.tensor([len(boxes) for boxes in box_lists], device=boxes.device)
+    image = torch.arange(len(box_lists), device=boxes.device).repeat_interleave(
+        counts, output_size=len(boxes)
+    )
+    return torch.cat([image[:, None].to(boxes.dtype), boxes], dim=1)
+
+
+def multilevel_roi_pool(
+    features: list[Tensor],
+    rois: Tensor,
+    levels: Tensor,
+    scales: list[float],
+    output_size: tuple[int, int],
+    sampling_ratio: int,
+) -> Tensor:
+    """Max pooling of each ROI's bins (Fast R-CNN); arguments of `multilevel_roi_align`.
+
+    ROIPool looks at every cell: `sampling_ratio` is only there for the common signature.
+    """
+    pooled = features[0].new_zeros(len(rois), features[0].shape[1], *output_size)
+    for level, (feature, scale) in enumerate(zip(features, scales, strict=True)):
+        members = (levels == level).nonzero()[:, 0]
+        crops = roi_pool(feature, rois[members].to(feature.dtype), output_size, scale)
+        pooled = pooled.index_put((members,), crops)
+    return pooled
+
+
+def _level_range(scales: list[float]) -> tuple[int, int]:
+    """log2 of the first and the last stride; raises ValueError unless they count up by 1."""
+    levels = [-math.log2(scale) for scale in scales]
+    first = round(levels[0])
+    expected = [float(first + i) for i in range(len(levels))]
+    if first < 0 or levels != expected:
+        raise ValueError(
+            f"ROIPooler scales {scales} must be consecutive powers of 1/2, such as 1/4, 1/8, 1/16"
+        )
+    return first, first + len(levels) - 1
+
+
+POOLERS: dict[str, Callable[..., Tensor]] = {
+    "ROIAlign": partial(multilevel_roi_align, aligned=False),
+    "ROIAlignV2": partial(multilevel_roi_align, aligned=True),
+    "ROIAlignRotated": multilevel_roi_align_rotated,
+    "ROIPool": multilevel_roi_pool,
+}
