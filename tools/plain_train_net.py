@@ -15,10 +15,11 @@ from argparse import Namespace
 import torch
 
 from d2lite.checkpoint import DetectionCheckpointer, PeriodicCheckpointer
-from d2lite.config import CfgNode, get_cfg
+from d2lite.config import CfgNode
 from d2lite.data import build_detection_test_loader, build_detection_train_loader
 from d2lite.engine import (
     check_class_counts,
+    config_from_args,
     create_ddp_model,
     default_argument_parser,
     default_setup,
@@ -27,7 +28,6 @@ from d2lite.engine import (
 )
 from d2lite.evaluation import evaluator_for, inference_on_dataset, print_csv_format
 from d2lite.modeling import build_model
-from d2lite.projects import add_projects
 from d2lite.solver import build_lr_scheduler, build_optimizer
 from d2lite.utils import comm
 from d2lite.utils.cli import report_user_errors
@@ -101,12 +101,8 @@ def train(cfg: CfgNode, model: torch.nn.Module, resume: bool) -> None:
 
 
 def setup(args: Namespace) -> CfgNode:
-    """The settings: defaults, then projects, config file and command line over them."""
-    cfg = get_cfg()
-    add_projects(cfg, args.config_file, args.opts)
-    if args.config_file:
-        cfg.merge_from_file(args.config_file)
-    cfg.merge_from_list(args.opts)
+    """The settings, checked against the data, and everything around them prepared."""
+    cfg = config_from_args(args)
     check_class_counts(cfg)
     cfg.freeze()
     default_setup(cfg, args)

@@ -16,11 +16,12 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 from d2lite.checkpoint import DetectionCheckpointer
-from d2lite.config import CfgNode, get_cfg
+from d2lite.config import CfgNode
 from d2lite.engine import (
     DefaultTrainer,
     HookBase,
     check_class_counts,
+    config_from_args,
     default_argument_parser,
     default_setup,
     hooks,
@@ -28,7 +29,6 @@ from d2lite.engine import (
 )
 from d2lite.evaluation import verify_results
 from d2lite.modeling import GeneralizedRCNNWithTTA
-from d2lite.projects import add_projects
 from d2lite.utils import comm
 from d2lite.utils.cli import report_user_errors
 
@@ -55,12 +55,8 @@ class Trainer(DefaultTrainer):
 
 
 def setup(args: Namespace) -> CfgNode:
-    """The settings: defaults, then projects, config file and command line over them."""
-    cfg = get_cfg()
-    add_projects(cfg, args.config_file, args.opts)
-    if args.config_file:
-        cfg.merge_from_file(args.config_file)
-    cfg.merge_from_list(args.opts)
+    """The settings, checked against the data, and everything around them prepared."""
+    cfg = config_from_args(args)
     check_class_counts(cfg)
     cfg.freeze()
     default_setup(cfg, args)

@@ -24,6 +24,7 @@ from .hooks import (
     TorchProfiler,
 )
 from .launch import DEFAULT_TIMEOUT, launch
+from .setup import config_from_args
 from .train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "TorchProfiler",
     "TrainerBase",
     "check_class_counts",
+    "config_from_args",
     "create_ddp_model",
     "default_argument_parser",
     "default_setup",

@@ -12,7 +12,8 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default as ddp_comm_hooks
 from torch.nn.parallel import DistributedDataParallel
 
-from d2lite.config import CfgNode, LazyConfig
+from d2lite.config import CfgNode, LazyConfig, get_cfg
+from d2lite.projects import add_projects
 from d2lite.utils import comm
 from d2lite.utils.collect_env import collect_env_info
 from d2lite.utils.env import seed_all_rng
@@ -25,7 +26,13 @@ from d2lite.utils.events import (
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.logger import setup_logger
 
-__all__ = ["create_ddp_model", "default_argument_parser", "default_setup", "default_writers"]
+__all__ = [
+    "config_from_args",
+    "create_ddp_model",
+    "default_argument_parser",
+    "default_setup",
+    "default_writers",
+]
 
 
 def create_ddp_model(
@@ -92,6 +99,21 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
         "yaml configs, path.key=value for Python configs",
     )
     return parser
+
+
+def config_from_args(args: argparse.Namespace) -> CfgNode:
+    """The config of a program: defaults, then the settings of its projects, then the config file,
+    then the overrides on the command line.
+
+    Args:
+        args: has `config_file` and `opts`, as of `default_argument_parser`.
+    """
+    cfg = get_cfg()
+    add_projects(cfg, args.config_file, args.opts)
+    if args.config_file:
+        cfg.merge_from_file(args.config_file)
+    cfg.merge_from_list(args.opts)
+    return cfg
 
 
 def default_setup(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
