@@ -1,0 +1,181 @@
+"""Talk between the processes of a distributed run; every function also works in a single process.
+
+Objects travel over a gloo group, so that they need not be on a GPU whatever the main backend is.
+"""
+
+import functools
+import os
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+__all__ = [
+    "all_gather",
+    "create_local_process_group",
+    "gather",
+    "get_local_process_group",
+    "get_local_rank",
+    "get_local_size",
+    "get_rank",
+    "get_world_size",
+    "is_main_process",
+    "reduce_dict",
+    "shared_random_seed",
+    "synchronize",
+]
+
+# The processes on this machine; set once by create_local_process_group.
+_LOCAL_PROCESS_GROUP: "dist.ProcessGroup | None" = None
+
+
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def get_world_size() -> int:
+    """Number of processes of the run; 1 when it is not distributed."""
+    return dist.get_world_size() if _is_distributed() else 1
+
+
+def get_rank() -> int:
+    """Index of this process among all; 0 when the run is not distributed."""
+    return dist.get_rank() if _is_distributed() else 0
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes files and prints."""
+    return get_rank() == 0
+
+
+def create_local_process_group(num_workers_per_machine: int) -> None:
+    """Make one group per machine, for get_local_rank and the like. Every process must call it.
+
+    Raises:
+        ValueError: the number of processes is not a multiple of `num_workers_per_machine`.
+    """
+    global _LOCAL_PROCESS_GROUP
+    assert _LOCAL_PROCESS_GROUP is None, "the local process group was created before"
+    world_size = get_world_size()
+    if world_size % num_workers_per_machine:
+        raise ValueError(
+            f"{world_size} processes do not divide into machines of {num_workers_per_machine}; "
+            "start as many on every machine"
+        )
+    # new_group is collective: all processes take part in making every group.
+    for start in range(0, world_size, num_workers_per_machine):
+        ranks = list(range(start, start + num_workers_per_machine))
+        group = dist.new_group(ranks)
+        if get_rank() in ranks:
+            _LOCAL_PROCESS_GROUP = group
+
+
+def get_local_process_group() -> "dist.ProcessGroup":
+    """The group of the processes on this machine, for collectives within it."""
+    assert _LOCAL_PROCESS_GROUP is not None, (
+        "there is no local process group: start through d2lite.engine.launch, or call "
+        "create_local_process_group after init_process_group"
+    )
+    return _LOCAL_PROCESS_GROUP
+
+
+def get_local_rank() -> int:
+    """Index of this process on its machine, which is also the index of its GPU."""
+    if not _is_distributed():
+        return 0
+    if _LOCAL_PROCESS_GROUP is None and "LOCAL_RANK" in os.environ:  # set by torchrun
+        return int(os.environ["LOCAL_RANK"])
+    return dist.get_rank(group=get_local_process_group())
+
+
+def get_local_size() -> int:
+    """Number of processes on this machine."""
+    if not _is_distributed():
+        return 1
+    if _LOCAL_PROCESS_GROUP is None and "LOCAL_WORLD_SIZE" in os.environ:  # set by torchrun
+        return int(os.environ["LOCAL_WORLD_SIZE"])
+    return dist.get_world_size(group=get_local_process_group())
+
+
+def synchronize() -> None:
+    """Wait until every process has come to this point."""
+    if get_world_size() == 1:
+        return
+    if dist.get_backend() == dist.Backend.NCCL:
+        # Without the device, NCCL guesses it from the rank, wrongly on a second machine.
+        dist.barrier(device_ids=[torch.cuda.current_device()])
+    else:
+        dist.barrier()
+
+
+@functools.cache
+def _gloo_group_of(default_group: "dist.ProcessGroup") -> "dist.ProcessGroup":
+    """A gloo group of all processes, cached by the default group that it goes with."""
+    if dist.get_backend() == dist.Backend.GLOO:
+        return default_group
+    return dist.new_group(backend="gloo")
+
+
+def _object_group(group: "dist.ProcessGroup | None") -> "dist.ProcessGroup":
+    return _gloo_group_of(dist.group.WORLD) if group is None else group
+
+
+def all_gather(data: Any, group: "dist.ProcessGroup | None" = None) -> list[Any]:
+    """Collect one picklable object from every process, in all of them.
+
+    Args:
+        data: any picklable object, of any size.
+        group: a gloo group; all processes by default.
+    Returns:
+        list of the objects by rank.
+    """
+    if get_world_size() == 1:
+        return [data]
+    group = _object_group(group)
+    collected = [None] * dist.get_world_size(group)
+    dist.all_gather_object(collected, data, group=group)
+    return collected
+
+
+def gather(data: Any, dst: int = 0, group: "dist.ProcessGroup | None" = None) -> list[Any]:
+    """Collect one picklable object from every process, in process `dst` only.
+
+    Returns:
+        list of the objects by rank in process `dst`; an empty list in the others.
+    """
+    if get_world_size() == 1:
+        return [data]
+    group = _object_group(group)
+    if dist.get_rank() != dst:
+        dist.gather_object(data, None, dst=dst, group=group)
+        return []
+    collected = [None] * dist.get_world_size(group)
+    dist.gather_object(data, collected, dst=dst, group=group)
+    return collected
+
+
+def shared_random_seed() -> int:
+    """A random number in [0, 2**31), the same in all processes. It is a collective call."""
+    return all_gather(int(np.random.randint(2**31)))[0]
+
+
+@torch.no_grad()
+def reduce_dict(input_dict: dict[str, torch.Tensor], average: bool = True) -> dict:
+    """Average (or sum) scalar tensors over the processes, by name; only rank 0 gets the result.
+
+    Args:
+        input_dict: 0-d tensors by name; all processes must have the same names.
+        average: divide the sum by the number of processes.
+    Returns:
+        dict with the same names; in processes other than 0 its values mean nothing.
+    """
+    world_size = get_world_size()
+    if world_size < 2 or not input_dict:
+        return input_dict
+    names = sorted(input_dict)  # the same order everywhere
+    values = torch.stack([input_dict[name] for name in names])  # (names,)
+    dist.reduce(values, dst=0)
+    if average and is_main_process():
+        values = values / world_size
+    return dict(zip(names, values, strict=True))

@@ -1,0 +1,119 @@
+"""The process's surroundings: random seeds, versions, and a module of the user's own settings."""
+
+import functools
+import importlib
+import importlib.util
+import logging
+import os
+import random
+import sys
+from datetime import datetime
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = [
+    "DOC_BUILDING",
+    "TORCH_VERSION",
+    "fixup_module_metadata",
+    "seed_all_rng",
+    "setup_custom_environment",
+    "setup_environment",
+]
+
+TORCH_VERSION: tuple[int, int] = tuple(int(x) for x in torch.__version__.split(".")[:2])
+"""(major, minor) of PyTorch."""
+
+DOC_BUILDING: bool = bool(os.getenv("_DOC_BUILDING"))
+"""Whether the documentation is being built; optional packages may be missing then."""
+
+# The first that is set names the user's module; the second is detectron2's name for it.
+_ENV_MODULE_VARIABLES = ("D2LITE_ENV_MODULE", "DETECTRON2_ENV_MODULE")
+
+
+def seed_all_rng(seed: int | None = None) -> None:
+    """Seed the generators of torch (all devices), numpy and random, and new processes' hashes.
+
+    Args:
+        seed: any integer; numpy takes it modulo 2**32. None: a seed from time, process and system,
+            which is logged so that the run can be repeated.
+    """
+    if seed is None:
+        clock = int(datetime.now().strftime("%S%f"))
+        seed = os.getpid() + clock + int.from_bytes(os.urandom(2), "big")
+        logging.getLogger(__name__).info("Using a random seed: %d", seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    random.seed(seed)
+    # PYTHONHASHSEED is read at start-up only, so this reaches new processes, not this one.
+    os.environ["PYTHONHASHSEED"] = str(seed % 2**32)
+
+
+@functools.cache  # runs once
+def setup_environment() -> None:
+    """Run the user's own settings, once a process.
+
+    The environment variable D2LITE_ENV_MODULE (or DETECTRON2_ENV_MODULE) names a module, or a path
+    to a .py file, that has a function `setup_environment()`.
+    """
+    for variable in _ENV_MODULE_VARIABLES:
+        if os.environ.get(variable):
+            setup_custom_environment(os.environ[variable])
+            return
+
+
+def setup_custom_environment(custom_module: str) -> None:
+    """Import a module by name or by .py path, and call its `setup_environment()`.
+
+    Raises:
+        AttributeError: it has no such function.
+    """
+    if custom_module.endswith(".py"):
+        module = _import_file("d2lite.utils.env.custom_module", custom_module)
+    else:
+        module = importlib.import_module(custom_module)
+    if not callable(getattr(module, "setup_environment", None)):
+        raise AttributeError(
+            f"{custom_module}, which {' or '.join(_ENV_MODULE_VARIABLES)} names, has no function "
+            "setup_environment(); define it there"
+        )
+    module.setup_environment()
+
+
+def _import_file(module_name: str, path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def fixup_module_metadata(
+    module_name: str, namespace: dict[str, Any], keys: list[str] | None = None
+) -> None:
+    """Make objects appear as defined in `module_name`, where they are meant to be imported from.
+
+    Args:
+        module_name: the public module.
+        namespace: its globals().
+        keys: the names to change; by default all that do not start with an underscore.
+    """
+    if keys is None:
+        keys = [key for key in namespace if not key.startswith("_")]
+    for key in keys:
+        _set_module(namespace[key], key, module_name, seen=set())
+
+
+def _set_module(obj: Any, qualname: str, module_name: str, seen: set[int]) -> None:
+    root = module_name.split(".")[0]
+    if id(obj) in seen or not str(getattr(obj, "__module__", "")).startswith(root + "."):
+        return
+    seen.add(id(obj))
+    obj.__module__ = module_name
+    if isinstance(obj, type):
+        obj.__qualname__ = qualname
+        for name, member in list(vars(obj).items()):
+            if callable(member):
+                _set_module(member, f"{qualname}.{name}", module_name, seen)

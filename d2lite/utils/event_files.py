@@ -1,0 +1,95 @@
+"""What a former run wrote, cut back to where it is resumed.
+
+A run that was killed after iteration 57 and is resumed with iteration 40 writes 40 to 57 again.
+Each function here drops the earlier records of these iterations. A file is rewritten beside its
+name and then renamed, so a kill at any moment leaves either the old or the new one.
+
+A run that starts with iteration 0 in a used folder keeps nothing: the old files are moved to
+`previous_run/` within it, where TensorBoard shows them as a run of their own.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["drop_event_records_from", "drop_json_lines_from"]
+
+_SET_ASIDE = "previous_run"
+
+
+def drop_json_lines_from(start_iter: int, json_file: str) -> None:
+    """Drop lines whose "iteration" is `start_iter` or later, and a last line cut off by a kill."""
+    path = Path(json_file)
+    if not path.is_file():
+        return
+    if start_iter == 0:
+        _set_aside(path)
+        return
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if _iteration_of(line) < start_iter]
+    if kept != lines:
+        _replace(path, "".join(kept).encode())
+
+
+def _iteration_of(line: str) -> float:
+    """The iteration of a line of json; infinite for one that was not written to its end."""
+    try:
+        return json.loads(line)["iteration"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def drop_event_records_from(start_iter: int, log_dir: str) -> None:
+    """Drop TensorBoard records of step `start_iter` or later from the event files of a folder."""
+    folder = Path(log_dir)
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        if start_iter == 0:
+            _set_aside(path)
+        else:
+            _drop_records(path, start_iter)
+
+
+def _drop_records(path: Path, start_iter: int) -> None:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    temporary = path.with_name("rewriting-" + path.name.replace("tfevents", "partial"))
+    dropped = False
+    with open(temporary, "wb") as file:
+        writer = RecordWriter(file)
+        for record in _raw_records(path):
+            event = Event.FromString(record)
+            # The header of the file has step 0 and no summary.
+            if event.HasField("summary") and event.step >= start_iter:
+                dropped = True
+            else:
+                writer.write(record)
+        writer.flush()
+        os.fsync(file.fileno())
+    if dropped:
+        os.replace(temporary, path)
+    else:
+        temporary.unlink()
+
+
+def _raw_records(path: Path) -> Iterator[bytes]:
+    """The records of an event file; it ends quietly at one that a kill has cut off."""
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+
+    yield from RawEventFileLoader(str(path)).Load()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _set_aside(path: Path) -> None:
+    folder = path.parent / _SET_ASIDE
+    folder.mkdir(exist_ok=True)
+    os.replace(path, folder / path.name)

@@ -1,0 +1,227 @@
+"""Log lines to the terminal and to a file for each process, and tables to put into them."""
+
+import atexit
+import functools
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from typing import IO, Any
+
+from tabulate import tabulate
+from termcolor import colored
+from tqdm import tqdm
+
+from d2lite.utils.file_io import PathManager
+
+__all__ = [
+    "create_small_table",
+    "log_every_n",
+    "log_every_n_seconds",
+    "log_first_n",
+    "setup_logger",
+]
+
+D2_LOG_BUFFER_SIZE_KEY: str = "D2_LOG_BUFFER_SIZE"
+"""Environment variable with the size in bytes of the log file's buffer on remote storage."""
+
+DEFAULT_LOG_BUFFER_SIZE: int = 1024 * 1024
+
+_DATE_FORMAT = "%m/%d %H:%M:%S"
+_PLAIN_FORMAT = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
+
+
+class _AbbreviatingFormatter(logging.Formatter):
+    """Writes loggers under `root` with a shorter name."""
+
+    def __init__(self, fmt: str, root: str, abbreviation: str):
+        super().__init__(fmt, datefmt=_DATE_FORMAT)
+        self.root, self.abbreviation = root, abbreviation
+
+    def format(self, record: logging.LogRecord) -> str:
+        full_name = record.name
+        if full_name == self.root or full_name.startswith(self.root + "."):
+            record.name = self.abbreviation + full_name[len(self.root) :]
+        try:
+            return super().format(record)
+        finally:
+            record.name = full_name  # other handlers see the same record
+
+
+class _ColorfulFormatter(_AbbreviatingFormatter):
+    """Colors the level of warnings and errors."""
+
+    COLORS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        color = self.COLORS.get(record.levelno)
+        if color is None:
+            return line
+        return f"{colored(record.levelname, color, attrs=['bold'], force_color=True)} {line}"
+
+
+class _TerminalHandler(logging.Handler):
+    """Prints above a live progress bar, if there is one, rather than through it.
+
+    It looks up sys.stdout at every line, so that lines go where stdout points at that time.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
+        except Exception:
+            self.handleError(record)
+
+
+def setup_logger(
+    output: str | None = None,
+    distributed_rank: int = 0,
+    *,
+    color: bool = True,
+    name: str = "d2lite",
+    abbrev_name: str | None = None,
+    enable_propagation: bool = False,
+    configure_stdout: bool = True,
+) -> logging.Logger:
+    """Let the logger `name` write to the terminal and to a file. Repeated calls add nothing twice.
+
+    Args:
+        output: folder for `log.txt`, or a file name that ends in .txt or .log; None: no file. Other
+            processes than 0 write to the same name with `.rank1` and so on appended.
+        distributed_rank: index of this process; only process 0 writes to the terminal.
+        color: colored levels and times, where the terminal shows them.
+        abbrev_name: short form of `name` in the lines; "d2" for "d2lite" by default.
+        enable_propagation: also pass lines on to the parent logger.
+        configure_stdout: write to the terminal at all.
+    """
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = enable_propagation
+    if abbrev_name is None:
+        abbrev_name = "d2" if name == "d2lite" else name
+    if configure_stdout and distributed_rank == 0 and not _has(logger, _TerminalHandler):
+        logger.addHandler(_make_terminal_handler(name, abbrev_name, color))
+    if output is not None:
+        path = _log_file_name(output, distributed_rank)
+        if not any(getattr(handler, "log_path", None) == path for handler in logger.handlers):
+            logger.addHandler(_make_file_handler(path, name, abbrev_name))
+    return logger
+
+
+def _has(logger: logging.Logger, kind: type) -> bool:
+    return any(isinstance(handler, kind) for handler in logger.handlers)
+
+
+def _make_terminal_handler(name: str, abbrev_name: str, color: bool) -> logging.Handler:
+    handler = _TerminalHandler(logging.DEBUG)
+    if color and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+        prefix = colored("[%(asctime)s %(name)s]: ", "green", force_color=True)
+        formatter = _ColorfulFormatter(prefix + "%(message)s", name, abbrev_name)
+    else:
+        formatter = _AbbreviatingFormatter(_PLAIN_FORMAT, name, abbrev_name)
+    handler.setFormatter(formatter)
+    return handler
+
+
+def _log_file_name(output: str, rank: int) -> str:
+    path = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
+    return f"{path}.rank{rank}" if rank > 0 else path
+
+
+def _make_file_handler(path: str, name: str, abbrev_name: str) -> logging.Handler:
+    folder = os.path.dirname(path)
+    if folder:
+        PathManager.mkdirs(folder)
+    handler = logging.StreamHandler(_open_log_stream(path))
+    handler.log_path = path
+    handler.setFormatter(_AbbreviatingFormatter(_PLAIN_FORMAT, name, abbrev_name))
+    return handler
+
+
+@functools.cache  # loggers of several names share one file
+def _open_log_stream(path: str) -> IO[str]:
+    # Local files are line buffered; remote ones are too slow for that.
+    is_remote = "://" in path
+    remote_size = int(os.environ.get(D2_LOG_BUFFER_SIZE_KEY, DEFAULT_LOG_BUFFER_SIZE))
+    stream = PathManager.open(path, "a", buffering=remote_size if is_remote else 1)
+    atexit.register(stream.close)
+    return stream
+
+
+def _find_caller() -> tuple[str, tuple[str, int, str]]:
+    """The module that called into this file, and a key of the very line."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename != __file__:
+            module = frame.f_globals.get("__name__", "__main__")
+            # A script's own lines are logged under this package, whose handlers are set up.
+            module = "d2lite" if module == "__main__" else module
+            return module, (code.co_filename, frame.f_lineno, code.co_name)
+        frame = frame.f_back
+    raise AssertionError("unreachable: some frame is outside of this file")
+
+
+_LOG_COUNTER: Counter = Counter()
+_LOG_TIMER: dict[Any, float] = {}
+
+
+def log_first_n(
+    lvl: int,
+    msg: str,
+    n: int = 1,
+    *,
+    name: str | None = None,
+    key: str | tuple[str, ...] = "caller",
+) -> None:
+    """Log only the first `n` times.
+
+    Args:
+        lvl: level, such as logging.WARNING.
+        name: of the logger; the calling module's by default.
+        key: what counts as the same: "caller" (the line of code), "message", or a tuple of both.
+    """
+    keys = (key,) if isinstance(key, str) else tuple(key)
+    unknown = set(keys) - {"caller", "message"}
+    if unknown:
+        raise ValueError(f"key is {key!r}; use 'caller', 'message' or a tuple of both")
+    caller_module, caller_key = _find_caller()
+    counted = tuple({"caller": caller_key, "message": msg}[k] for k in keys)
+    _LOG_COUNTER[counted] += 1
+    if _LOG_COUNTER[counted] <= n:
+        logging.getLogger(name or caller_module).log(lvl, msg)
+
+
+def log_every_n(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> None:
+    """Log the 1st, (n+1)-th, (2n+1)-th ... time that this line is reached."""
+    caller_module, key = _find_caller()
+    _LOG_COUNTER[key] += 1
+    if n == 1 or _LOG_COUNTER[key] % n == 1:
+        logging.getLogger(name or caller_module).log(lvl, msg)
+
+
+def log_every_n_seconds(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> None:
+    """Log unless this line logged less than `n` seconds ago."""
+    caller_module, key = _find_caller()
+    now = time.monotonic()
+    if key not in _LOG_TIMER or now - _LOG_TIMER[key] >= n:
+        logging.getLogger(name or caller_module).log(lvl, msg)
+        _LOG_TIMER[key] = now
+
+
+def create_small_table(small_dict: dict[str, Any]) -> str:
+    """A table of one row, with the keys as its header; for a few values only."""
+    if not small_dict:
+        return ""
+    keys, values = zip(*small_dict.items(), strict=True)
+    return tabulate(
+        [values],
+        headers=keys,
+        tablefmt="pipe",
+        floatfmt=".3f",
+        stralign="center",
+        numalign="center",
+    )

@@ -1,0 +1,108 @@
+"""Registries of named objects, and helpers that turn names into objects and back."""
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from typing import Any
+
+from fvcore.common.registry import Registry as _Registry
+
+__all__ = ["Registry", "UnknownNameError", "did_you_mean", "locate"]
+
+
+class UnknownNameError(KeyError):
+    """A KeyError whose text prints as written; a plain KeyError shows the repr of it."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class Registry(_Registry):
+    """Maps names to classes or functions; each of them registers itself under its own name.
+
+        BACKBONE_REGISTRY = Registry("BACKBONE")
+
+        @BACKBONE_REGISTRY.register()
+        def build_tiny_backbone(cfg, input_shape): ...
+
+    Registering a name twice is an AssertionError.
+    """
+
+    def get(self, name: str) -> Any:
+        """The object registered as `name`; raises UnknownNameError (a KeyError) with near names."""
+        if name in self:
+            return self._obj_map[name]
+        known = sorted(self._obj_map)
+        hint = did_you_mean(name, known) or f" It has: {', '.join(known) or 'nothing yet'}."
+        raise UnknownNameError(f"No object named {name!r} in the {self._name} registry.{hint}")
+
+
+def did_you_mean(name: str, candidates: Iterable[str], limit: int = 3) -> str:
+    """A sentence with the names nearest to `name`, or "" when none is near.
+
+    Returns:
+        such as " Did you mean 'RPN' or 'RRPN'?", with a leading space, to be put behind a message.
+    """
+    by_lower: dict[str, str] = {}
+    for candidate in candidates:
+        by_lower.setdefault(str(candidate).lower(), str(candidate))
+    near = difflib.get_close_matches(str(name).lower(), by_lower, n=limit, cutoff=0.6)
+    if not near:
+        return ""
+    return f" Did you mean {' or '.join(repr(by_lower[key]) for key in near)}?"
+
+
+def locate(name: str) -> Any:
+    """The object at a dotted path such as "torch.nn.Linear" or "pkg.module.Class.method".
+
+    Raises:
+        ImportError: no module on the path can be imported, or it lacks the attribute; the message
+            tells which part failed.
+    """
+    parts = name.split(".")
+    if not all(part.isidentifier() for part in parts):
+        raise ImportError(f"{name!r} is not a dotted path to an object, such as 'torch.nn.Linear'")
+    for cut in range(len(parts), 0, -1):
+        module_name = ".".join(parts[:cut])
+        try:
+            found = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if _is_missing_itself(error, module_name):
+                continue
+            raise
+        return _walk_attributes(found, parts[cut:], name)
+    raise ImportError(f"Cannot locate {name!r}: there is no module {parts[0]!r}")
+
+
+def _is_missing_itself(error: ModuleNotFoundError, module_name: str) -> bool:
+    """Whether `module_name` (or a package above it) is absent, not something that it imports."""
+    missing = error.name or ""
+    return module_name == missing or module_name.startswith(missing + ".")
+
+
+def _walk_attributes(found: Any, attributes: list[str], full_name: str) -> Any:
+    for attribute in attributes:
+        if not hasattr(found, attribute):
+            where = getattr(found, "__name__", type(found).__name__)
+            hint = did_you_mean(attribute, dir(found))
+            raise ImportError(f"Cannot locate {full_name!r}: {where} has no {attribute!r}.{hint}")
+        found = getattr(found, attribute)
+    return found
+
+
+def _convert_target_to_string(target: Any) -> str:
+    """The shortest dotted path by which `locate` finds `target` again.
+
+    A class defined in `d2lite.modeling.backbone.fpn` but also found in `d2lite.modeling` is named
+    by the latter, so that stored configs survive a move between files.
+    """
+    qualname, module = target.__qualname__, target.__module__
+    parts = module.split(".")
+    for cut in range(1, len(parts)):
+        candidate = f"{'.'.join(parts[:cut])}.{qualname}"
+        try:
+            if locate(candidate) is target:
+                return candidate
+        except ImportError:
+            continue
+    return f"{module}.{qualname}"
