@@ -1,0 +1,426 @@
+"""Average precision by COCO's rules for boxes, masks and keypoints, and recall of proposals."""
+
+import contextlib
+import copy
+import io
+import itertools
+import json
+import logging
+import os
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from d2lite.config import CfgNode
+from d2lite.utils import comm
+from d2lite.utils.file_io import PathManager
+
+from .coco_json import instances_to_coco_json, load_coco_api, metadata_with_classes
+from .evaluator import DatasetEvaluator
+from .fast_eval_api import COCOeval_opt
+from .proposal_recall import box_proposal_recall
+from .tables import metrics_table
+
+METRICS = {
+    "bbox": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
+    "segm": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
+    "keypoints": ("AP", "AP50", "AP75", "APm", "APl"),
+}
+DEFAULT_MAX_DETS = (1, 10, 100)
+# For keypoints other than COCO's 17 there is no agreed sigma: the mean of COCO's is taken.
+FALLBACK_OKS_SIGMA = 0.0689
+
+
+class COCOEvaluator(DatasetEvaluator):
+    """AP for boxes, masks and keypoints of any registered data set, by COCO's rules.
+
+    Also the average recall of box proposals, where the model gives those.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        tasks: tuple[str, ...] | None = None,
+        distributed: bool = True,
+        output_dir: str | None = None,
+        *,
+        max_dets_per_image: int | list[int] | None = None,
+        use_fast_impl: bool = True,
+        kpt_oks_sigmas: tuple[float, ...] = (),
+        allow_cached_coco: bool = True,
+    ):
+        """
+        Args:
+            dataset_name: name or URI. Its metadata has `json_file`, or it is converted in memory.
+            tasks: some of "bbox", "segm", "keypoints"; None takes what the predictions hold.
+            distributed: gather the predictions of all processes; otherwise each evaluates its own.
+            output_dir: for `instances_predictions.pth` (all predictions) and
+                `coco_instances_results.json` (in COCO's format).
+            max_dets_per_image: detections that count in an image, best first: N for [1, 10, N], or
+                a list of three. Default: [1, 10, 100]. Keypoints always take 20.
+            use_fast_impl: the compiled COCOeval, whose figures are the same.
+            kpt_oks_sigmas: one per keypoint. Default: COCO's for 17 keypoints.
+            allow_cached_coco: of detectron2's interface. Nothing is cached on disk here, so
+                it has no effect.
+        """
+        self._logger = logging.getLogger(__name__)
+        self._distributed = distributed
+        self._output_dir = output_dir
+        self._use_fast_impl = use_fast_impl
+        self._max_dets_per_image = _three_limits(max_dets_per_image)
+        if isinstance(tasks, CfgNode):  # detectron2's older signature, still in many programs
+            kpt_oks_sigmas = kpt_oks_sigmas or tasks.TEST.KEYPOINT_OKS_SIGMAS
+            tasks = None
+        self._tasks = _known_tasks(tasks)
+        self._cpu_device = torch.device("cpu")
+        self._kpt_oks_sigmas = kpt_oks_sigmas
+        self._metadata = metadata_with_classes(dataset_name)
+        self._coco_api = load_coco_api(dataset_name)
+        # A test set without annotations: predictions are only written down.
+        self._do_evaluation = "annotations" in self._coco_api.dataset
+        self._predictions: list[dict] = []
+
+    def reset(self) -> None:
+        self._predictions = []
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """Take the predictions of one batch.
+
+        Args:
+            inputs: dicts with "image_id".
+            outputs: dicts with "instances" and/or "proposals", both `Instances`.
+        """
+        for inp, output in zip(inputs, outputs, strict=True):
+            prediction: dict[str, Any] = {"image_id": inp["image_id"]}
+            if "instances" in output:
+                instances = output["instances"].to(self._cpu_device)
+                prediction["instances"] = self.instances_to_json(instances, inp["image_id"])
+            if "proposals" in output:
+                prediction["proposals"] = output["proposals"].to(self._cpu_device)
+            if len(prediction) > 1:
+                self._predictions.append(prediction)
+
+    def instances_to_json(self, instances, img_id: int) -> list[dict]:
+        """How detections are written down; rotated boxes have their own way."""
+        return instances_to_coco_json(instances, img_id)
+
+    def evaluate(self, img_ids: list[int] | None = None) -> dict:
+        """Figures of everything processed, by task.
+
+        Args:
+            img_ids: evaluate these images only; None: all images of the data set.
+        """
+        predictions = gather_predictions(self._predictions, self._distributed)
+        if predictions is None:
+            return {}
+        if not predictions:
+            self._logger.warning("[COCOEvaluator] Did not receive valid predictions.")
+            return {}
+        if self._output_dir:
+            PathManager.mkdirs(self._output_dir)
+            path = os.path.join(self._output_dir, "instances_predictions.pth")
+            with PathManager.open(path, "wb") as f:
+                torch.save(predictions, f)
+        self._results = OrderedDict()
+        if "proposals" in predictions[0]:
+            self._eval_box_proposals(predictions)
+        if "instances" in predictions[0]:
+            self._eval_predictions(predictions, img_ids=img_ids)
+        return copy.deepcopy(self._results)
+
+    def _eval_predictions(self, predictions: list[dict], img_ids=None) -> None:
+        """Fill self._results with the metrics of every task."""
+        results = list(itertools.chain.from_iterable(p["instances"] for p in predictions))
+        self._to_dataset_categories(results)
+        if self._output_dir:
+            path = os.path.join(self._output_dir, "coco_instances_results.json")
+            self._logger.info(f"Saving results to {path}")
+            with PathManager.open(path, "w") as f:
+                f.write(json.dumps(results))
+        if not self._do_evaluation:
+            self._logger.info("Annotations are not available for evaluation.")
+            return
+        tasks = self._tasks or _tasks_from_predictions(results)
+        for task in sorted(tasks):
+            coco_eval = self._evaluate_task(results, task, img_ids) if results else None
+            self._results[task] = self._derive_coco_results(
+                coco_eval, task, class_names=self._metadata.get("thing_classes")
+            )
+
+    def _to_dataset_categories(self, results: list[dict]) -> None:
+        """Replace class indices by the category ids of the data set."""
+        to_index = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        if to_index is None:
+            return
+        to_id = {index: category for category, index in to_index.items()}
+        for result in results:
+            index = result["category_id"]
+            if index not in to_id:
+                raise ValueError(
+                    f"a prediction has class {index}, but data set {self._metadata.name!r} has "
+                    f"classes 0 to {len(to_id) - 1}; set NUM_CLASSES of the model's heads to "
+                    f"{len(to_id)}"
+                )
+            result["category_id"] = to_id[index]
+
+    def _evaluate_task(self, results: list[dict], task: str, img_ids) -> COCOeval:
+        return evaluate_predictions_on_coco(
+            self._coco_api,
+            results,
+            task,
+            kpt_oks_sigmas=self._sigmas(results) if task == "keypoints" else (),
+            cocoeval_fn=COCOeval_opt if self._use_fast_impl else COCOeval,
+            img_ids=img_ids,
+            max_dets_per_image=self._max_dets_per_image,
+        )
+
+    def _sigmas(self, results: list[dict]) -> np.ndarray:
+        """One OKS sigma per keypoint; checks that all sides have the same number of keypoints."""
+        given = self._kpt_oks_sigmas or self._metadata.get("keypoint_oks_sigmas", ())
+        count = len(results[0]["keypoints"]) // 3
+        anns = (a for a in self._coco_api.anns.values() if a.get("keypoints"))
+        in_truth = next((len(a["keypoints"]) // 3 for a in anns), count)
+        if len(given) == 0 and count == 17:
+            given = COCOeval(iouType="keypoints").params.kpt_oks_sigmas
+        elif len(given) == 0:
+            self._logger.warning(
+                f"TEST.KEYPOINT_OKS_SIGMAS is empty, and only COCO's 17 keypoints have sigmas of "
+                f"their own: using {FALLBACK_OKS_SIGMA} for all {count}"
+            )
+            given = [FALLBACK_OKS_SIGMA] * count
+        if not count == in_truth == len(given):
+            raise ValueError(
+                f"the model predicts {count} keypoints, data set {self._metadata.name!r} has "
+                f"{in_truth}, and there are {len(given)} OKS sigmas; set "
+                "ROI_KEYPOINT_HEAD.NUM_KEYPOINTS and TEST.KEYPOINT_OKS_SIGMAS to match the data"
+            )
+        return np.array(given)
+
+    def _eval_box_proposals(self, predictions: list[dict]) -> None:
+        """Fill self._results with the recall of proposals, for 100 and 1000 of them."""
+        if self._output_dir:
+            self._save_proposals(predictions)
+        if not self._do_evaluation:
+            self._logger.info("Annotations are not available for evaluation.")
+            return
+        recalls = {}
+        for limit in (100, 1000):
+            for area, suffix in {"all": "", "small": "s", "medium": "m", "large": "l"}.items():
+                stats = box_proposal_recall(predictions, self._coco_api, area=area, limit=limit)
+                recalls[f"AR{suffix}@{limit:d}"] = float(stats["ar"].item() * 100)
+        table = metrics_table(recalls, {}, "box_proposals")
+        self._logger.info("Proposal metrics: \n" + table)
+        self._results["box_proposals"] = recalls
+
+    def _save_proposals(self, predictions: list[dict]) -> None:
+        """Write them as a file that PROPOSAL_FILES can name."""
+        import pickle
+
+        from d2lite.structures import BoxMode
+
+        proposals = [p["proposals"] for p in predictions]
+        content = {
+            "boxes": [p.proposal_boxes.tensor.numpy() for p in proposals],
+            "objectness_logits": [p.objectness_logits.numpy() for p in proposals],
+            "ids": [p["image_id"] for p in predictions],
+            "bbox_mode": BoxMode.XYXY_ABS.value,
+        }
+        with PathManager.open(os.path.join(self._output_dir, "box_proposals.pkl"), "wb") as f:
+            pickle.dump(content, f)
+
+    def _derive_coco_results(
+        self, coco_eval: COCOeval | None, iou_type: str, class_names: list[str] | None = None
+    ) -> dict[str, float]:
+        """The figures of one task in percent, and a table of them in the log.
+
+        Args:
+            coco_eval: after `summarize`; None when there was no prediction.
+            class_names: by class index; with more than one, "AP-<name>" of each is added.
+        Returns:
+            {metric: percent}; nan where nothing in the data set counts for a metric.
+        """
+        metrics = METRICS[iou_type]
+        if coco_eval is None:
+            self._logger.warning("No predictions from the model!")
+            return dict.fromkeys(metrics, float("nan"))
+        results = {
+            metric: float(value * 100) if value >= 0 else float("nan")
+            for metric, value in zip(metrics, coco_eval.stats, strict=False)
+        }
+        names = class_names if class_names is not None and len(class_names) > 1 else []
+        by_class = per_category_metrics(coco_eval, self._class_names_by_id(coco_eval, names))
+        table = metrics_table(results, by_class, iou_type)
+        self._logger.info(f"Evaluation results for {iou_type}: \n{table}")
+        if not np.isfinite(list(results.values())).all():
+            self._logger.info("Some metrics cannot be computed and is shown as NaN.")
+        results.update({f"AP-{name}": values["AP"] for name, values in by_class.items()})
+        return results
+
+    def _class_names_by_id(self, coco_eval: COCOeval, names: list[str]) -> dict[int, str]:
+        """Category id -> class name, in the order of the class indices."""
+        ids = coco_eval.params.catIds
+        to_index = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        if to_index is None:
+            return dict(zip(ids, names, strict=False))
+        pairs = sorted((index, c) for c, index in to_index.items() if c in set(ids))
+        return {c: names[index] for index, c in pairs if index < len(names)}
+
+
+def gather_predictions(predictions: list, distributed: bool) -> list | None:
+    """The predictions of all processes, on the main one; None on the others.
+
+    Without `distributed`, every process keeps its own.
+    """
+    if not distributed:
+        return predictions
+    comm.synchronize()
+    gathered = comm.gather(predictions, dst=0)
+    if not comm.is_main_process():
+        return None
+    return list(itertools.chain.from_iterable(gathered))
+
+
+def evaluate_predictions_on_coco(
+    coco_gt: COCO,
+    coco_results: list[dict],
+    iou_type: str,
+    kpt_oks_sigmas: np.ndarray | tuple = (),
+    cocoeval_fn: type[COCOeval] = COCOeval_opt,
+    img_ids: list[int] | None = None,
+    max_dets_per_image: list[int] | None = None,
+) -> COCOeval:
+    """Run COCOeval on results of one task.
+
+    Args:
+        coco_results: at least one result, in COCO's format.
+        iou_type: "bbox", "segm" or "keypoints".
+        max_dets_per_image: three limits, by default 1, 10, 100.
+    Returns:
+        The evaluation after `summarize`.
+    """
+    # loadRes takes areas from the boxes where there are any; those of masks are wanted here.
+    drop = {"segm": {"bbox"}, "keypoints": {"bbox", "segmentation"}}.get(iou_type, set())
+    kept = [{k: v for k, v in result.items() if k not in drop} for result in coco_results]
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
+        coco_eval = cocoeval_fn(coco_gt, coco_gt.loadRes(kept), iou_type)
+        if iou_type == "keypoints" and len(kpt_oks_sigmas):
+            coco_eval.params.kpt_oks_sigmas = np.array(kpt_oks_sigmas)
+        if iou_type != "keypoints":
+            coco_eval.params.maxDets = list(max_dets_per_image or DEFAULT_MAX_DETS)
+        if img_ids is not None:
+            coco_eval.params.imgIds = img_ids
+        coco_eval.evaluate()
+        coco_eval.accumulate()
+        if iou_type == "keypoints":
+            coco_eval.summarize()
+        else:
+            coco_eval.stats = summarize_boxes(coco_eval)
+    return coco_eval
+
+
+def summarize_boxes(coco_eval: COCOeval) -> np.ndarray:
+    """COCO's 12 figures in their order, for any three limits of detections per image.
+
+    pycocotools' own `summarize` has the limit 100 in its code, and gives -1 for others.
+    """
+    limits = range(len(coco_eval.params.maxDets))
+    last = limits[-1]
+    stats = [_mean_precision(coco_eval, limit=last)]
+    stats += [_mean_precision(coco_eval, iou=iou, limit=last) for iou in (0.5, 0.75)]
+    stats += [_mean_precision(coco_eval, area=area, limit=last) for area in (1, 2, 3)]
+    stats += [_mean_recall(coco_eval, limit=limit) for limit in limits]
+    stats += [_mean_recall(coco_eval, area=area, limit=last) for area in (1, 2, 3)]
+    return np.array(stats)
+
+
+def per_category_metrics(coco_eval: COCOeval, names: dict[int, str]) -> dict[str, dict[str, float]]:
+    """{category name: {metric: percent or nan}}, with the metrics of the task.
+
+    Args:
+        names: category id -> name, for the wanted categories.
+    """
+    areas = {"AP" + label[0]: a for a, label in enumerate(coco_eval.params.areaRngLbl) if a}
+    index = {category: k for k, category in enumerate(coco_eval.params.catIds)}
+    table = {}
+    for category, name in names.items():
+        select = {"category": index[category], "limit": -1}
+        values = {
+            "AP": _mean_precision(coco_eval, **select),
+            "AP50": _mean_precision(coco_eval, iou=0.5, **select),
+            "AP75": _mean_precision(coco_eval, iou=0.75, **select),
+            **{m: _mean_precision(coco_eval, area=a, **select) for m, a in areas.items()},
+        }
+        table[name] = {m: float(v * 100) if v >= 0 else float("nan") for m, v in values.items()}
+    return table
+
+
+def _mean_precision(
+    coco_eval: COCOeval,
+    iou: float | None = None,
+    area: int = 0,
+    limit: int = -1,
+    category: int | None = None,
+) -> float:
+    """Mean over IoU thresholds, recalls and categories that have ground truth; -1 if none has."""
+    precision = coco_eval.eval["precision"]  # (T, R, K, A, M)
+    if iou is not None:
+        precision = precision[np.where(iou == coco_eval.params.iouThrs)[0]]
+    if category is not None:
+        precision = precision[:, :, [category]]
+    return _mean_of_present(precision[:, :, :, [area], [limit]])
+
+
+def _mean_recall(coco_eval: COCOeval, area: int = 0, limit: int = -1) -> float:
+    return _mean_of_present(coco_eval.eval["recall"][:, :, [area], [limit]])  # of (T, K, A, M)
+
+
+def _mean_of_present(values: np.ndarray) -> float:
+    present = values[values > -1]
+    return float(np.mean(present)) if present.size else -1.0
+
+
+class COCOevalMaxDets(COCOeval):
+    """COCOeval whose summary works with limits other than 100 detections per image."""
+
+    def summarize(self) -> None:
+        """Set `stats`; they are COCO's 12 figures, or 10 for keypoints."""
+        if not self.eval:
+            raise RuntimeError("COCOevalMaxDets.summarize() needs accumulate() to be called before")
+        if self.params.iouType == "keypoints":
+            super().summarize()
+        else:
+            self.stats = summarize_boxes(self)
+
+
+def _three_limits(limits: int | list[int] | None) -> list[int]:
+    if limits is None:
+        return list(DEFAULT_MAX_DETS)
+    if isinstance(limits, int):
+        return [*DEFAULT_MAX_DETS[:2], limits]
+    if len(limits) != 3:
+        raise ValueError(f"max_dets_per_image is {limits}; give one number, or three")
+    return list(limits)
+
+
+def _known_tasks(tasks) -> tuple[str, ...] | None:
+    if tasks is None:
+        return None
+    tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
+    unknown = sorted(set(tasks) - set(METRICS))
+    if unknown:
+        raise ValueError(f"COCOEvaluator has no task {unknown[0]!r}; it has {sorted(METRICS)}")
+    return tasks
+
+
+def _tasks_from_predictions(results: list[dict]) -> set[str]:
+    tasks = {"bbox"}
+    for result in results:
+        if "segmentation" in result:
+            tasks.add("segm")
+        if "keypoints" in result:
+            tasks.add("keypoints")
+    return tasks

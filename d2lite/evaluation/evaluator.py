@@ -1,0 +1,251 @@
+"""The inference loop, and the interface of what consumes its predictions."""
+
+import datetime
+import logging
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from d2lite.utils.comm import get_world_size, is_main_process
+
+logger = logging.getLogger(__name__)
+
+WARMUP_BATCHES = 5  # the first batches load kernels and caches: their times mislead the eta
+LOG_PERIOD_SECONDS = 5.0
+
+
+class DatasetEvaluator:
+    """Consumes a model's predictions batch by batch and turns them into figures.
+
+    The loop calls `reset`, then `process` with every batch, then `evaluate` once.
+    """
+
+    def reset(self) -> None:
+        """Forget everything processed so far. Called before a new round of evaluation."""
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """Take the predictions of one batch.
+
+        Args:
+            inputs: the dicts that went into the model, one per image.
+            outputs: the dicts that came out, in the same order.
+        """
+
+    def evaluate(self) -> dict | None:
+        """Summarize all processed batches.
+
+        Returns:
+            {task: {metric: value}} on the main process; anything empty on the others.
+        """
+
+
+class DatasetEvaluators(DatasetEvaluator):
+    """Several evaluators that see the same predictions; their results are merged."""
+
+    def __init__(self, evaluators: list[DatasetEvaluator]):
+        super().__init__()
+        self._evaluators = evaluators
+
+    def reset(self) -> None:
+        for evaluator in self._evaluators:
+            evaluator.reset()
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        for evaluator in self._evaluators:
+            evaluator.process(inputs, outputs)
+
+    def evaluate(self) -> OrderedDict:
+        """The union of all results.
+
+        Raises:
+            ValueError: two evaluators report the same task.
+        """
+        results: OrderedDict = OrderedDict()
+        for evaluator in self._evaluators:
+            # Every process has to call evaluate: it may gather from all of them.
+            result = evaluator.evaluate()
+            if not is_main_process() or result is None:
+                continue
+            for key, value in result.items():
+                if key in results:
+                    raise ValueError(
+                        f"two evaluators report {key!r} (the second is "
+                        f"{type(evaluator).__name__}); let each have tasks of its own"
+                    )
+                results[key] = value
+        return results
+
+
+def inference_on_dataset(
+    model: Callable[[list[dict]], list[dict]],
+    data_loader: Iterable[list[dict]],
+    evaluator: DatasetEvaluator | list[DatasetEvaluator] | None,
+    callbacks: dict[str, Callable[[], Any]] | None = None,
+) -> dict:
+    """Run the model on all batches and evaluate what it predicts; also measures its speed.
+
+    Args:
+        model: an `nn.Module`, which is set to eval mode and restored afterwards, or any callable
+            from a list of input dicts to a list of output dicts.
+        data_loader: gives the batches; its length, where it has one, is used for the eta.
+        evaluator: one evaluator, several, or None to only measure the speed.
+        callbacks: functions without arguments under the names "on_start", "before_inference",
+            "after_inference" (around every batch) and "on_end".
+    Returns:
+        What `evaluator.evaluate()` returns; {} where that is None.
+    """
+    evaluator = _as_one_evaluator(evaluator)
+    call = _caller(callbacks or {})
+    total = len(data_loader) if hasattr(data_loader, "__len__") else None
+    logger.info(f"Start inference on {'?' if total is None else total} batches")
+    evaluator.reset()
+    clock = _Clock()
+    with ExitStack() as stack:
+        if isinstance(model, nn.Module):
+            stack.enter_context(inference_context(model))
+        stack.enter_context(torch.no_grad())
+        progress = stack.enter_context(_progress(total, clock))
+        call("on_start")
+        clock.start()
+        for inputs in data_loader:
+            clock.lap("data")
+            call("before_inference")
+            outputs = model(inputs)
+            _wait_for_accelerator()
+            call("after_inference")
+            clock.lap("compute")
+            evaluator.process(inputs, outputs)
+            clock.lap("eval")
+            clock.next_batch()
+            progress()
+        call("on_end")
+    clock.log_totals()
+    results = evaluator.evaluate()
+    return {} if results is None else results
+
+
+@contextmanager
+def inference_context(model: nn.Module) -> Iterator[None]:
+    """Put `model` into eval mode for a while; its former mode comes back, also after an error."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+@dataclass
+class _Clock:
+    """Seconds spent per batch on loading, computing and evaluating, without the warm-up."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    batches: int = 0  # all of them
+    measured: int = 0  # those since the last restart
+    begin: float = 0.0
+    last: float = 0.0
+
+    def start(self) -> None:
+        self.begin = self.last = time.perf_counter()
+        self.measured = 0
+        self.seconds = dict.fromkeys(("data", "compute", "eval"), 0.0)
+
+    def lap(self, part: str) -> None:
+        now = time.perf_counter()
+        self.seconds[part] += now - self.last
+        self.last = now
+
+    def next_batch(self) -> None:
+        self.batches += 1
+        if self.batches == WARMUP_BATCHES:
+            self._warm = (self.begin, self.seconds, self.measured + 1)
+            self.start()
+        else:
+            self.measured += 1
+
+    def per_batch(self) -> dict[str, float]:
+        """Mean seconds of each part, and their "total", over the measured batches."""
+        if self.measured == 0 and self.batches:  # exactly the warm-up has passed
+            begin, seconds, measured = self._warm
+            elapsed = self.begin - begin
+        else:
+            seconds, measured = self.seconds, max(self.measured, 1)
+            elapsed = self.last - self.begin
+        return {**{k: v / measured for k, v in seconds.items()}, "total": elapsed / measured}
+
+    def log_totals(self) -> None:
+        """Report the whole run, in detectron2's words, which people's scripts look for."""
+        if not self.batches:
+            logger.warning("The data loader gave no batch: there is nothing to evaluate")
+            return
+        mean = self.per_batch()
+        devices = get_world_size()
+        for label, key in (("time", "total"), ("pure compute time", "compute")):
+            total = datetime.timedelta(seconds=int(mean[key] * self.batches))
+            logger.info(
+                f"Total inference {label}: {total} "
+                f"({mean[key]:.6f} s / iter per device, on {devices} devices)"
+            )
+
+
+@contextmanager
+def _progress(total: int | None, clock: _Clock) -> Iterator[Callable[[], None]]:
+    """A function to call after each batch: moves a bar on a terminal, else logs now and then."""
+    if is_main_process() and sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with tqdm(total=total, desc="Inference", unit="batch", leave=False) as bar:
+            yield bar.update
+        return
+    last_report = time.perf_counter()
+
+    def report() -> None:
+        nonlocal last_report
+        now = time.perf_counter()
+        if clock.batches > WARMUP_BATCHES and now - last_report > LOG_PERIOD_SECONDS:
+            last_report = now
+            logger.info(_progress_line(total, clock))
+
+    yield report
+
+
+def _progress_line(total: int | None, clock: _Clock) -> str:
+    mean = clock.per_batch()
+    line = (
+        f"Inference done {clock.batches}/{'?' if total is None else total}. "
+        f"Dataloading: {mean['data']:.4f} s/iter. Inference: {mean['compute']:.4f} s/iter. "
+        f"Eval: {mean['eval']:.4f} s/iter. Total: {mean['total']:.4f} s/iter."
+    )
+    if total is None:
+        return line
+    left = max(total - clock.batches, 0) * mean["total"]
+    return f"{line} ETA={datetime.timedelta(seconds=int(left))}"
+
+
+def _as_one_evaluator(evaluator) -> DatasetEvaluator:
+    if evaluator is None:
+        return DatasetEvaluators([])
+    if isinstance(evaluator, (list, tuple)):
+        return DatasetEvaluators(list(evaluator))
+    return evaluator
+
+
+def _caller(callbacks: dict[str, Callable[[], Any]]) -> Callable[[str], None]:
+    def call(name: str) -> None:
+        if name in callbacks:
+            callbacks[name]()
+
+    return call
+
+
+def _wait_for_accelerator() -> None:
+    """Kernels run behind the program's back: without waiting, evaluation would get their time."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()

@@ -1,0 +1,86 @@
+"""Average recall of class-less box proposals."""
+
+import torch
+from pycocotools.coco import COCO
+from torch import Tensor
+
+from d2lite.structures import Boxes, BoxMode, pairwise_iou
+
+AREA_RANGES = {  # square pixels
+    "all": (0**2, 1e5**2),
+    "small": (0**2, 32**2),
+    "medium": (32**2, 96**2),
+    "large": (96**2, 1e5**2),
+    "96-128": (96**2, 128**2),
+    "128-256": (128**2, 256**2),
+    "256-512": (256**2, 512**2),
+    "512-inf": (512**2, 1e5**2),
+}
+
+
+def box_proposal_recall(
+    predictions: list[dict],
+    coco_api: COCO,
+    thresholds: Tensor | None = None,
+    area: str = "all",
+    limit: int | None = None,
+) -> dict:
+    """How many objects the best `limit` proposals of each image cover.
+
+    Args:
+        predictions: dicts with "image_id" and "proposals": Instances with `proposal_boxes` and
+            `objectness_logits`.
+        thresholds: (T,) IoUs; default 0.5 to 0.95 in steps of 0.05.
+        area: only objects of this size, a key of `AREA_RANGES`.
+    Returns:
+        "ar": the mean of "recalls" (T,) over "thresholds"; "gt_overlaps": the IoU that each object
+        is covered with, ascending; "num_pos": how many objects there are.
+    """
+    if area not in AREA_RANGES:
+        raise ValueError(f"unknown area range {area!r}; use one of {list(AREA_RANGES)}")
+    if thresholds is None:
+        thresholds = torch.arange(0.5, 0.95 + 1e-5, 0.05, dtype=torch.float32)
+    covers, num_objects = [], 0
+    for prediction in predictions:
+        objects = _objects(coco_api, prediction["image_id"], AREA_RANGES[area])
+        num_objects += len(objects)
+        covers.append(_cover(prediction["proposals"], objects, limit))
+    overlaps = torch.cat(covers).sort().values if covers else torch.zeros(0)
+    reached = (overlaps[None] >= thresholds[:, None]).sum(dim=1).float()
+    recalls = reached / num_objects if num_objects else torch.full_like(thresholds, float("nan"))
+    return {
+        "ar": recalls.mean(),
+        "recalls": recalls,
+        "thresholds": thresholds,
+        "gt_overlaps": overlaps,
+        "num_pos": num_objects,
+    }
+
+
+def _objects(coco_api: COCO, image_id: int, area_range: tuple[float, float]) -> Boxes:
+    """Boxes of the image's objects within the range, without crowds."""
+    anns = coco_api.loadAnns(coco_api.getAnnIds(imgIds=[image_id]))
+    low, high = area_range
+    anns = [a for a in anns if a.get("iscrowd", 0) == 0 and low <= a["area"] <= high]
+    boxes = [BoxMode.convert(a["bbox"], BoxMode.XYWH_ABS, BoxMode.XYXY_ABS) for a in anns]
+    return Boxes(torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+
+
+def _cover(proposals, objects: Boxes, limit: int | None) -> Tensor:
+    """(M,) IoU of each object with the proposal that is given to it.
+
+    The best pair is taken first, and each proposal covers one object only.
+    """
+    cover = torch.zeros(len(objects))
+    order = proposals.objectness_logits.sort(descending=True).indices[:limit]
+    boxes = proposals.proposal_boxes[order]
+    if not len(boxes) or not len(objects):
+        return cover
+    overlaps = pairwise_iou(boxes, objects)  # (R, M)
+    for _ in range(min(len(boxes), len(objects))):
+        best, proposal_of = overlaps.max(dim=0)  # (M,), (M,)
+        index = int(best.argmax())
+        cover[index] = best[index]
+        overlaps[proposal_of[index], :] = -1
+        overlaps[:, index] = -1
+    return cover

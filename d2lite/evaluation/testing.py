@@ -1,0 +1,72 @@
+"""Printing results and comparing them with expected ones."""
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+
+def print_csv_format(results: Mapping[str, Any]) -> None:
+    """Log the main metrics as lines of comma-separated values, to be copied into a spreadsheet.
+
+    Args:
+        results: {task: {metric: value}}. Metrics with a "-" in the name (those of single
+            categories) are left out.
+    """
+    if not isinstance(results, Mapping):
+        if not results:  # what a process other than the main one may hold
+            return
+        raise TypeError(f"results must be a mapping task -> metrics, not {type(results).__name__}")
+    for task, metrics in results.items():
+        if not isinstance(metrics, Mapping):
+            logger.info(f"copypaste: {task}={metrics}")
+            continue
+        main = {name: value for name, value in metrics.items() if "-" not in name}
+        logger.info(f"copypaste: Task: {task}")
+        logger.info("copypaste: " + ",".join(main))
+        logger.info("copypaste: " + ",".join(f"{value:.4f}" for value in main.values()))
+
+
+def verify_results(cfg, results: Mapping[str, Mapping[str, float]]) -> bool:
+    """Compare results with `cfg.TEST.EXPECTED_RESULTS`, rows of [task, metric, value, tolerance].
+
+    Returns:
+        True when all are within tolerance. Otherwise the differences are logged and the program
+        exits with status 1, so that a script notices.
+    """
+    expected = cfg.TEST.EXPECTED_RESULTS
+    if not expected:
+        return True
+    failures = [text for row in expected if (text := _mismatch(results, *row)) is not None]
+    if not failures:
+        logger.info("Results verification passed.")
+        return True
+    logger.error("Result verification failed!\n  " + "\n  ".join(failures))
+    logger.error(f"Expected (TEST.EXPECTED_RESULTS): {expected}")
+    logger.error(f"Found: {flatten_results_dict(results)}")
+    sys.exit(1)
+
+
+def _mismatch(results, task: str, metric: str, value: float, tolerance: float) -> str | None:
+    """What is wrong with one expected figure; None when it is met."""
+    found = results.get(task, {}).get(metric)
+    if found is None:
+        return f"{task}/{metric}: expected {value}, but the evaluation did not report it"
+    if not np.isfinite(found) or abs(found - value) > tolerance:
+        return f"{task}/{metric}: found {found:.4f}, expected {value} +- {tolerance}"
+    return None
+
+
+def flatten_results_dict(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Join nested keys by slashes: {"bbox": {"AP": 1.0}} becomes {"bbox/AP": 1.0}."""
+    flat: dict[str, Any] = {}
+    for key, value in results.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{key}/{k}": v for k, v in flatten_results_dict(value).items()})
+        else:
+            flat[key] = value
+    return flat
