@@ -1,0 +1,318 @@
+"""From a config to an optimizer and its learning rate schedule."""
+
+import itertools
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any
+
+import torch
+from fvcore.common.param_scheduler import (
+    CosineParamScheduler,
+    MultiStepParamScheduler,
+    ParamScheduler,
+    StepWithFixedGammaParamScheduler,
+)
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from d2lite.config import CfgNode
+from d2lite.solver.lr_scheduler import LRMultiplier, WarmupParamScheduler
+from d2lite.utils.registry import did_you_mean
+
+__all__ = [
+    "GradientClipType",
+    "build_lr_scheduler",
+    "build_optimizer",
+    "get_default_optimizer_params",
+    "maybe_add_gradient_clipping",
+    "reduce_param_groups",
+]
+
+# Projects import it from here.
+TORCH_VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
+
+logger = logging.getLogger(__name__)
+
+# detectron2's "LN" for feature maps is not among them, so it decays like any other weight there.
+NORM_TYPES = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.GroupNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+    nn.LayerNorm,
+    nn.LocalResponseNorm,
+)
+
+
+class GradientClipType(Enum):
+    """What SOLVER.CLIP_GRADIENTS.CLIP_TYPE can be; both look at each parameter on its own."""
+
+    VALUE = "value"  # every element into [-CLIP_VALUE, CLIP_VALUE]
+    NORM = "norm"  # scaled down to a NORM_TYPE norm of at most CLIP_VALUE
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
+    """The optimizer that `cfg.SOLVER` describes, over the trainable parameters of `model`.
+
+    Raises:
+        ValueError: for an unknown SOLVER.OPTIMIZER or SOLVER.CLIP_GRADIENTS.CLIP_TYPE.
+    """
+    solver = cfg.SOLVER
+    builder = _named("SOLVER.OPTIMIZER", solver.OPTIMIZER, OPTIMIZERS)
+    # The weight decay is left to the optimizer's default: given here, it would merge groups that
+    # detectron2 keeps apart, and the optimizer states of its checkpoints would not fit.
+    params = get_default_optimizer_params(
+        model,
+        base_lr=solver.BASE_LR,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+    )
+    if not params:
+        raise ValueError("The model has no trainable parameter; see MODEL.BACKBONE.FREEZE_AT")
+    return maybe_add_gradient_clipping(cfg, builder(solver, params))
+
+
+def _build_sgd(solver: CfgNode, params: list[dict]) -> SGD:
+    return SGD(
+        params,
+        lr=solver.BASE_LR,
+        momentum=solver.MOMENTUM,
+        nesterov=solver.NESTEROV,
+        weight_decay=solver.WEIGHT_DECAY,
+    )
+
+
+def _build_adamw(solver: CfgNode, params: list[dict]) -> AdamW:
+    return AdamW(
+        params, lr=solver.BASE_LR, betas=tuple(solver.BETAS), weight_decay=solver.WEIGHT_DECAY
+    )
+
+
+OPTIMIZERS: dict[str, Callable[[CfgNode, list[dict]], Optimizer]] = {
+    "SGD": _build_sgd,
+    "AdamW": _build_adamw,
+}
+
+
+def get_default_optimizer_params(
+    model: nn.Module,
+    base_lr: float | None = None,
+    weight_decay: float | None = None,
+    weight_decay_norm: float | None = None,
+    bias_lr_factor: float | None = 1.0,
+    weight_decay_bias: float | None = None,
+    lr_factor_func: Callable[[str], float] | None = None,
+    overrides: dict[str, dict[str, float]] | None = None,
+) -> list[dict[str, Any]]:
+    """Parameter groups with the rules that detectors are trained by.
+
+    Frozen parameters are left out, and so is the second appearance of a shared one.
+    The later of these rules win: norm, `lr_factor_func`, bias, `overrides`.
+
+    Args:
+        model: the parameters to group.
+        base_lr: rate of every group; None leaves it to the optimizer's default.
+        weight_decay: decay of every group; None leaves it to the optimizer's default.
+        weight_decay_norm: decay of weight and bias of normalization layers; None: no rule.
+        bias_lr_factor: the rate of parameters called "bias" is this times `base_lr`.
+        weight_decay_bias: decay of parameters called "bias"; None: no rule.
+        lr_factor_func: from the full name of a parameter to a factor of its rate.
+        overrides: from the last part of a parameter's name to settings of its group.
+
+    Returns:
+        groups such as `{"params": [...], "lr": 0.1}`, one for each set of settings.
+
+    Raises:
+        ValueError: when a factor is given without `base_lr`, or "bias" is overridden twice.
+    """
+    defaults = _given(lr=base_lr, weight_decay=weight_decay)
+    overrides = dict(overrides or {})
+    bias_settings = _given(weight_decay=weight_decay_bias)
+    if bias_lr_factor is not None and bias_lr_factor != 1.0:
+        bias_settings["lr"] = _require_base_lr(base_lr, "bias_lr_factor") * bias_lr_factor
+    if bias_settings:
+        if "bias" in overrides:
+            raise ValueError("'bias' is in overrides, and has settings of its own; give one")
+        overrides["bias"] = bias_settings
+    if lr_factor_func is not None:
+        _require_base_lr(base_lr, "lr_factor_func")
+
+    groups = []
+    for module, name, param in _trainable_parameters(model):
+        settings = dict(defaults)
+        if isinstance(module, NORM_TYPES):
+            settings.update(_given(weight_decay=weight_decay_norm))
+        if lr_factor_func is not None:
+            settings["lr"] *= lr_factor_func(name)
+        settings.update(overrides.get(name.rpartition(".")[2], {}))
+        groups.append({"params": [param], **settings})
+    return reduce_param_groups(groups)
+
+
+def _given(**settings: float | None) -> dict[str, float]:
+    """The settings that are not None."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _require_base_lr(base_lr: float | None, needed_by: str) -> float:
+    if base_lr is None:
+        raise ValueError(f"{needed_by} scales a learning rate: give base_lr too")
+    return base_lr
+
+
+def _trainable_parameters(model: nn.Module) -> Iterable[tuple[nn.Module, str, nn.Parameter]]:
+    """(owner, full name, parameter) of each trainable parameter, shared ones once."""
+    seen = set()
+    for module_name, module in model.named_modules():
+        for param_name, param in module.named_parameters(recurse=False):
+            if param.requires_grad and param not in seen:
+                seen.add(param)
+                yield module, f"{module_name}.{param_name}" if module_name else param_name, param
+
+
+def reduce_param_groups(params: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Merge parameter groups of equal settings: the fewer, the faster is an optimizer's step.
+
+    A parameter in several groups gets the settings of all, the later ones winning. The order is
+    that of the first parameters of each set of settings.
+    """
+    settings_of: dict[nn.Parameter, dict[str, Any]] = defaultdict(dict)
+    for group in params:
+        settings = {key: value for key, value in group.items() if key != "params"}
+        for param in group["params"]:
+            settings_of[param].update(settings)
+    merged: dict[tuple, list[nn.Parameter]] = defaultdict(list)
+    for param, settings in settings_of.items():
+        merged[tuple(sorted(settings.items()))].append(param)
+    return [{"params": params, **dict(settings)} for settings, params in merged.items()]
+
+
+def maybe_add_gradient_clipping(
+    cfg: CfgNode, optimizer: Optimizer | type[Optimizer]
+) -> Optimizer | type[Optimizer]:
+    """Have an optimizer clip the gradients before each step if the config asks for it.
+
+    Args:
+        cfg: of which SOLVER.CLIP_GRADIENTS is read.
+        optimizer: an optimizer, which is changed, or a class of optimizers.
+
+    Returns:
+        the same optimizer, or a class like the given one that clips.
+
+    Raises:
+        ValueError: for an unknown SOLVER.CLIP_GRADIENTS.CLIP_TYPE.
+    """
+    if not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
+        return optimizer
+    clip = _gradient_clipper(cfg.SOLVER.CLIP_GRADIENTS)
+
+    def clip_before_step(optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+        groups = (group["params"] for group in optimizer.param_groups)
+        clip([p for p in itertools.chain(*groups) if p.grad is not None])
+
+    if isinstance(optimizer, Optimizer):
+        optimizer.register_step_pre_hook(clip_before_step)
+        return optimizer
+
+    def __init__(self, *args, **kwargs):
+        optimizer.__init__(self, *args, **kwargs)
+        self.register_step_pre_hook(clip_before_step)
+
+    return type(optimizer.__name__ + "WithGradientClip", (optimizer,), {"__init__": __init__})
+
+
+def _gradient_clipper(settings: CfgNode) -> Callable[[list[nn.Parameter]], None]:
+    """What clips the gradients of a list of parameters, each on its own, in place."""
+    types = {kind.value: kind for kind in GradientClipType}
+    kind = _named("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", settings.CLIP_TYPE, types)
+    limit, norm_type = settings.CLIP_VALUE, settings.NORM_TYPE
+    if kind is GradientClipType.VALUE:
+        return lambda params: nn.utils.clip_grad_value_(params, limit)
+    return lambda params: _clip_each_norm(params, limit, norm_type)
+
+
+def _clip_each_norm(params: list[nn.Parameter], max_norm: float, norm_type: float) -> None:
+    """`clip_grad_norm_` of each parameter, without a wait for the device at each."""
+    grads = [param.grad for param in params]
+    for grad, norm in zip(grads, torch._foreach_norm(grads, norm_type), strict=True):
+        grad.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+
+
+def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
+    """The schedule that SOLVER.LR_SCHEDULER_NAME and its fellow keys describe.
+
+    Raises:
+        ValueError: for an unknown name, or settings that make no schedule.
+    """
+    solver = cfg.SOLVER
+    if solver.MAX_ITER < 1:
+        raise ValueError(f"SOLVER.MAX_ITER is {solver.MAX_ITER}; training needs 1 or more")
+    build = _named("SOLVER.LR_SCHEDULER_NAME", solver.LR_SCHEDULER_NAME, SCHEDULES)
+    schedule = WarmupParamScheduler(
+        build(solver),
+        solver.WARMUP_FACTOR,
+        min(solver.WARMUP_ITERS / solver.MAX_ITER, 1.0),
+        solver.WARMUP_METHOD,
+        solver.RESCALE_INTERVAL,
+    )
+    return LRMultiplier(optimizer, multiplier=schedule, max_iter=solver.MAX_ITER)
+
+
+def _multi_step(solver: CfgNode) -> ParamScheduler:
+    steps = [step for step in solver.STEPS if step < solver.MAX_ITER]
+    if len(steps) != len(solver.STEPS):
+        logger.warning(
+            "SOLVER.STEPS %s go beyond SOLVER.MAX_ITER %d; those have no effect",
+            tuple(solver.STEPS),
+            solver.MAX_ITER,
+        )
+    if steps != sorted(set(steps)) or (steps and steps[0] < 1):
+        raise ValueError(f"SOLVER.STEPS is {tuple(solver.STEPS)}; iterations have to ascend from 1")
+    return MultiStepParamScheduler(
+        values=[solver.GAMMA**k for k in range(len(steps) + 1)],
+        milestones=steps,
+        num_updates=solver.MAX_ITER,
+    )
+
+
+def _cosine(solver: CfgNode) -> ParamScheduler:
+    end_value = solver.BASE_LR_END / solver.BASE_LR
+    if not 0 <= end_value <= 1:
+        raise ValueError(
+            f"SOLVER.BASE_LR_END is {solver.BASE_LR_END}; it has to be from 0 to "
+            f"SOLVER.BASE_LR, {solver.BASE_LR}"
+        )
+    return CosineParamScheduler(1, end_value)
+
+
+def _step_with_fixed_gamma(solver: CfgNode) -> ParamScheduler:
+    return StepWithFixedGammaParamScheduler(
+        base_value=1.0,
+        gamma=solver.GAMMA,
+        num_decays=solver.NUM_DECAYS,
+        num_updates=solver.MAX_ITER,
+    )
+
+
+SCHEDULES: dict[str, Callable[[CfgNode], ParamScheduler]] = {
+    "WarmupMultiStepLR": _multi_step,
+    "WarmupCosineLR": _cosine,
+    "WarmupStepWithFixedGammaLR": _step_with_fixed_gamma,
+}
+
+
+def _named(key: str, name: str, table: dict[str, Any]) -> Any:
+    """The entry of a table that a config key names."""
+    if name not in table:
+        raise ValueError(
+            f"{key} is {name!r}; use one of {sorted(table)}.{did_you_mean(name, table)}"
+        )
+    return table[name]

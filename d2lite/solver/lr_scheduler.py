@@ -1,0 +1,197 @@
+"""Learning rate schedules: a function of training progress, and what steps it along."""
+
+import math
+from bisect import bisect_right
+
+from fvcore.common.param_scheduler import (
+    CompositeParamScheduler,
+    ConstantParamScheduler,
+    LinearParamScheduler,
+    ParamScheduler,
+)
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+__all__ = ["LRMultiplier", "WarmupCosineLR", "WarmupMultiStepLR", "WarmupParamScheduler"]
+
+
+class WarmupParamScheduler(CompositeParamScheduler):
+    """Another schedule with a warm-up in its place at the start."""
+
+    def __init__(
+        self,
+        scheduler: ParamScheduler,
+        warmup_factor: float,
+        warmup_length: float,
+        warmup_method: str = "linear",
+        rescale_interval: bool = False,
+    ):
+        """Warm up from `warmup_factor * scheduler(0)` to where the schedule goes on.
+
+        Args:
+            scheduler: maps progress in [0, 1) to a value.
+            warmup_factor: the first value, relative to the schedule's first value.
+            warmup_length: share of the training that the warm-up takes, in [0, 1].
+            warmup_method: "linear" climbs to the value that the schedule has when the warm-up
+                ends; "constant" stays at the first value until then.
+            rescale_interval: True runs the whole schedule after the warm-up; False has the
+                schedule go on as if there had been no warm-up.
+
+        Raises:
+            ValueError: for another `warmup_method`.
+        """
+        start = warmup_factor * scheduler(0.0)
+        if warmup_method == "constant":
+            warmup = ConstantParamScheduler(start)
+        elif warmup_method == "linear":
+            end = scheduler(0.0) if rescale_interval else scheduler(warmup_length)
+            warmup = LinearParamScheduler(start, end)
+        else:
+            raise ValueError(_unknown_method(warmup_method))
+        super().__init__(
+            [warmup, scheduler],
+            interval_scaling=["rescaled", "rescaled" if rescale_interval else "fixed"],
+            lengths=[warmup_length, 1 - warmup_length],
+        )
+
+
+class LRMultiplier(LRScheduler):
+    """Sets the rate of each parameter group to its initial one times a function of progress.
+
+    The function is never changed by a checkpoint: `state_dict` has the initial rates and the
+    iteration only, so a run can be resumed under another schedule.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        multiplier: ParamScheduler,
+        max_iter: int,
+        last_iter: int = -1,
+    ):
+        """
+        Args:
+            optimizer: its groups' present rates are the initial ones.
+            multiplier: maps progress in [0, 1) to the factor.
+            max_iter: number of iterations of the whole training.
+            last_iter: the last iteration done when training is taken up again; -1 at the start.
+
+        Raises:
+            ValueError: when `multiplier` is a scheduler of an optimizer instead.
+        """
+        if not isinstance(multiplier, ParamScheduler):
+            raise ValueError(
+                "LRMultiplier needs a fvcore.common.param_scheduler.ParamScheduler as its "
+                f"multiplier, not {type(multiplier).__name__}"
+            )
+        self._multiplier = multiplier
+        self._max_iter = max_iter
+        super().__init__(optimizer, last_epoch=last_iter)
+
+    def state_dict(self) -> dict:
+        """The iteration and the initial rates; the schedule itself comes from the config."""
+        return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
+
+    def get_lr(self) -> list[float]:
+        """The rate of each parameter group at the present iteration."""
+        # Schedules are defined on [0, 1). The step after the last iteration, whose rate nothing
+        # uses, would be outside of it.
+        iteration = min(self.last_epoch, self._max_iter - 1)
+        factor = self._multiplier(iteration / self._max_iter)
+        return [base_lr * factor for base_lr in self.base_lrs]
+
+
+class WarmupMultiStepLR(LRScheduler):
+    """Warm-up, then `gamma` times less at each milestone. `LRMultiplier` can do the same."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        milestones: list[int],
+        gamma: float = 0.1,
+        warmup_factor: float = 0.001,
+        warmup_iters: int = 1000,
+        warmup_method: str = "linear",
+        last_epoch: int = -1,
+    ):
+        """
+        Args:
+            optimizer: the optimizer to set the rates of.
+            milestones: iterations, ascending.
+            gamma: factor at each milestone.
+            warmup_factor: factor at iteration 0.
+            warmup_iters: iterations until the factor is 1.
+            warmup_method: "linear" or "constant".
+            last_epoch: the last iteration done, or -1.
+
+        Raises:
+            ValueError: when the milestones do not ascend.
+        """
+        if list(milestones) != sorted(milestones):
+            raise ValueError(f"milestones have to ascend, got {milestones}")
+        self.milestones = milestones
+        self.gamma = gamma
+        self.warmup_factor = warmup_factor
+        self.warmup_iters = warmup_iters
+        self.warmup_method = warmup_method
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """The rate of each parameter group at the present iteration."""
+        factor = _warmup_factor(
+            self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
+        )
+        factor *= self.gamma ** bisect_right(self.milestones, self.last_epoch)
+        return [base_lr * factor for base_lr in self.base_lrs]
+
+
+class WarmupCosineLR(LRScheduler):
+    """Warm-up times a half cosine from 1 to 0. `LRMultiplier` can do the same."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        max_iters: int,
+        warmup_factor: float = 0.001,
+        warmup_iters: int = 1000,
+        warmup_method: str = "linear",
+        last_epoch: int = -1,
+    ):
+        """
+        Args:
+            optimizer: the optimizer to set the rates of.
+            max_iters: iterations until the rate is 0.
+            warmup_factor: factor at iteration 0.
+            warmup_iters: iterations until the factor of the warm-up is 1.
+            warmup_method: "linear" or "constant".
+            last_epoch: the last iteration done, or -1.
+        """
+        self.max_iters = max_iters
+        self.warmup_factor = warmup_factor
+        self.warmup_iters = warmup_iters
+        self.warmup_method = warmup_method
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """The rate of each parameter group at the present iteration."""
+        factor = _warmup_factor(
+            self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
+        )
+        factor *= 0.5 * (1.0 + math.cos(math.pi * self.last_epoch / self.max_iters))
+        return [base_lr * factor for base_lr in self.base_lrs]
+
+
+def _warmup_factor(method: str, iteration: int, warmup_iters: int, warmup_factor: float) -> float:
+    """`warmup_factor` at iteration 0, 1 from `warmup_iters` on, and by `method` in between."""
+    if method not in ("linear", "constant"):
+        raise ValueError(_unknown_method(method))
+    if iteration >= warmup_iters:
+        return 1.0
+    if method == "constant":
+        return warmup_factor
+    progress = iteration / warmup_iters
+    return warmup_factor * (1 - progress) + progress
+
+
+def _unknown_method(method: str) -> str:
+    return f"The warm-up method (SOLVER.WARMUP_METHOD) is {method!r}; use 'linear' or 'constant'"
