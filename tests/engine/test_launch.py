@@ -1,0 +1,42 @@
+import pytest
+import torch.distributed as dist
+
+from d2lite.engine import launch
+from d2lite.utils import comm
+
+
+def report(folder):
+    """Runs in spawned processes: every rank writes what it sees."""
+    gathered = comm.all_gather(comm.get_rank() * 10)
+    (folder / f"rank{comm.get_rank()}").write_text(
+        f"{comm.get_world_size()} {comm.get_local_rank()} {comm.get_local_size()} {gathered}"
+    )
+
+
+def fail():
+    raise ValueError("no such data set")
+
+
+def test_one_process_is_a_plain_call():
+    assert launch(lambda a, b: a + b, 1, args=(2, 3)) == 5
+    assert not dist.is_initialized()
+
+
+def test_two_processes_meet(tmp_path):
+    launch(report, 2, args=(tmp_path,))
+    assert (tmp_path / "rank0").read_text() == "2 0 2 [0, 10]"
+    assert (tmp_path / "rank1").read_text() == "2 1 2 [0, 10]"
+
+
+def test_error_in_a_worker_reaches_the_caller():
+    with pytest.raises(Exception, match="no such data set"):
+        launch(fail, 2)
+
+
+@pytest.mark.parametrize(
+    "url, machines, message",
+    [("auto", 2, "--dist-url is needed"), ("localhost", 1, "expected tcp://HOST:PORT")],
+)
+def test_bad_meeting_points_are_explained(url, machines, message):
+    with pytest.raises(ValueError, match=message):
+        launch(fail, 2, num_machines=machines, dist_url=url)

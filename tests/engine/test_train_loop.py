@@ -1,0 +1,226 @@
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from d2lite.engine import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
+from d2lite.utils.events import EventStorage
+
+
+class TwoLosses(nn.Module):
+    """(w - x)^2 and |w| as losses."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x):
+        return {"loss_square": (self.weight - x) ** 2, "loss_abs": self.weight.abs()}
+
+
+class Stream:
+    """1, 2, 3, ... with a position."""
+
+    def __init__(self):
+        self.position = 0
+
+    def __iter__(self):
+        while True:
+            self.position += 1
+            yield torch.tensor(float(self.position))
+
+    def state_dict(self):
+        return {"position": self.position}
+
+    def load_state_dict(self, state):
+        self.position = state["position"]
+
+
+class Recorder(HookBase):
+    def __init__(self):
+        self.calls = []
+
+    def before_train(self):
+        self.calls.append("before_train")
+
+    def after_train(self):
+        self.calls.append(f"after_train {self.trainer.iter}")
+
+    def before_step(self):
+        self.calls.append(f"before_step {self.trainer.iter} {self.trainer.storage.iter}")
+
+    def after_backward(self):
+        self.calls.append("after_backward")
+
+    def after_step(self):
+        self.calls.append(f"after_step {self.trainer.iter}")
+
+
+def make_trainer(model=None, data=None, **kwargs):
+    model = model or TwoLosses()
+    data = data if data is not None else itertools.repeat(torch.tensor(1.0))
+    kind = kwargs.pop("kind", SimpleTrainer)
+    return kind(model, data, torch.optim.SGD(model.parameters(), lr=0.1), **kwargs)
+
+
+def test_hooks_are_called_around_every_step_in_order():
+    trainer, hook = make_trainer(), Recorder()
+    trainer.register_hooks([None, hook])
+    trainer.train(3, 5)
+    assert hook.calls == [
+        "before_train",
+        *("before_step 3 3", "after_backward", "after_step 3"),
+        *("before_step 4 4", "after_backward", "after_step 4"),
+        "after_train 5",
+    ]
+
+
+def test_after_train_runs_on_failure_and_tells_the_iteration():
+    class Failing(TrainerBase):
+        def run_step(self):
+            if self.iter == 2:
+                raise RuntimeError("no more")
+
+    trainer, hook = Failing(), Recorder()
+    trainer.register_hooks([hook])
+    with pytest.raises(RuntimeError, match="no more"):
+        trainer.train(0, 5)
+    assert hook.calls[-1] == "after_train 2"
+
+
+def test_a_finished_run_that_is_resumed_does_no_step():
+    trainer, hook = make_trainer(), Recorder()
+    trainer.register_hooks([hook])
+    trainer.train(5, 5)
+    assert hook.calls == ["before_train", "after_train 5"]
+
+
+@pytest.mark.parametrize("zero_grad_before_forward", [False, True])
+def test_step_worked_by_hand(zero_grad_before_forward):
+    # d/dw [(w - 1)^2 + |w|] at w = 2 is 2 + 1; w becomes 2 - 0.1 * 3. The second step:
+    # 2 * 0.7 + 1 = 2.4, w = 1.7 - 0.24.
+    trainer = make_trainer(zero_grad_before_forward=zero_grad_before_forward)
+    trainer.train(0, 2)
+    assert trainer.model.weight.item() == pytest.approx(1.46)
+    latest = trainer.storage.latest()
+    assert latest["loss_square"] == (pytest.approx(0.49), 1)
+    assert latest["total_loss"] == (pytest.approx(0.49 + 1.7), 1)
+    assert {"data_time", "rank_data_time"} <= set(latest)
+
+
+def test_metrics_are_gathered_at_their_period_only():
+    trainer = make_trainer(gather_metric_period=2)
+    trainer.train(0, 5)
+    assert [i for _, i in trainer.storage.history("total_loss").values()] == [1, 3]
+
+
+def test_metrics_written_in_a_thread_are_complete_after_training():
+    trainer = make_trainer(async_write_metrics=True)
+    trainer.train(0, 5)
+    assert sorted(i for _, i in trainer.storage.history("total_loss").values()) == [0, 1, 2, 3, 4]
+
+
+def test_a_single_loss_is_the_total():
+    class One(TwoLosses):
+        def forward(self, x):
+            return self.weight**2
+
+    trainer = make_trainer(One())
+    trainer.train(0, 1)
+    assert trainer.storage.latest()["total_loss"][0] == 4.0
+
+
+def test_loss_that_is_not_finite_stops_with_advice():
+    trainer = make_trainer(data=itertools.repeat(torch.tensor(float("inf"))))
+    with pytest.raises(FloatingPointError, match=r"iteration 0: .*loss_square.*BASE_LR"):
+        trainer.train(0, 3)
+
+
+def test_state_brings_back_optimizer_stream_and_figures():
+    whole = make_trainer(data=Stream())
+    whole.optimizer.param_groups[0]["momentum"] = 0.9
+    whole.train(0, 6)
+
+    first = make_trainer(data=Stream())
+    first.optimizer.param_groups[0]["momentum"] = 0.9
+    first.train(0, 3)
+    first.iter = 2  # what it is in after_step of the last iteration
+    second = make_trainer(model=first.model, data=Stream())
+    second.load_state_dict(first.state_dict())
+    second.train(3, 6)
+    assert torch.equal(second.model.weight, whole.model.weight)
+    assert second.storage.history("total_loss").values() == (
+        whole.storage.history("total_loss").values()
+    )
+
+
+def test_state_of_an_unknown_hook_is_named_and_left_out(caplog):
+    trainer = make_trainer()
+    state = {**trainer.state_dict(), "hooks": {"Gone": {"a": 1}}}
+    trainer.load_state_dict(state)
+    assert "Gone" in caplog.text
+
+
+def test_two_hooks_of_one_class_keep_their_own_state():
+    class Counting(HookBase):
+        def __init__(self, count):
+            self.count = count
+
+        def state_dict(self):
+            return {"count": self.count}
+
+        def load_state_dict(self, state):
+            self.count = state["count"]
+
+    trainer, other = make_trainer(), make_trainer()
+    trainer.register_hooks([Counting(1), Counting(2)])
+    hooks = [Counting(0), Counting(0)]
+    other.register_hooks(hooks)
+    other.load_state_dict(trainer.state_dict())
+    assert [hook.count for hook in hooks] == [1, 2]
+
+
+def test_model_in_evaluation_mode_is_our_slip():
+    trainer = make_trainer()
+    trainer.model.eval()
+    with EventStorage(), pytest.raises(AssertionError, match="evaluation mode"):
+        trainer.run_step()
+
+
+@pytest.mark.parametrize("precision, scaled", [(torch.float16, True), (torch.bfloat16, False)])
+def test_mixed_precision_computes_in_its_type_and_keeps_float32_weights(precision, scaled):
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 1)
+
+        def forward(self, x):
+            out = self.fc(x)
+            self.seen = out.dtype
+            return {"loss": out.float().square().sum()}
+
+    model = Linear()
+    before = model.fc.weight.detach().clone()
+    trainer = make_trainer(
+        model,
+        itertools.repeat(torch.ones(2, 4)),
+        kind=AMPTrainer,
+        precision=precision,
+        log_grad_scaler=True,
+    )
+    trainer.train(0, 2)
+    assert model.seen == precision
+    assert model.fc.weight.dtype == torch.float32
+    assert not torch.equal(model.fc.weight, before)
+    assert trainer.grad_scaler.is_enabled() == scaled
+    other = make_trainer(Linear(), kind=AMPTrainer, precision=precision)
+    other.load_state_dict(trainer.state_dict())
+    assert other.grad_scaler.state_dict() == trainer.grad_scaler.state_dict()
+
+
+def test_reset_data_loader_continues_with_the_new_one():
+    trainer = make_trainer(data=itertools.repeat(torch.tensor(1.0)))
+    trainer.train(0, 1)
+    trainer.reset_data_loader(lambda: itertools.repeat(torch.tensor(7.0)))
+    assert trainer.next_batch()[0].item() == 7.0
