@@ -29,7 +29,10 @@ setup(
     packages=find_packages(include=["d2lite", "d2lite.*"]) + ["d2lite.model_zoo.configs"],
     # The configs stand at the top of the repository and are installed inside the package.
     package_dir={"d2lite.model_zoo.configs": "configs"},
-    package_data={"d2lite.model_zoo.configs": ["**/*.yaml", "**/*.py", "*.yaml"]},
+    package_data={
+        "d2lite.model_zoo.configs": ["**/*.yaml", "**/*.py", "*.yaml"],
+        "d2lite.compat": ["path/detectron2/*.py"],
+    },
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
@@ -38,7 +41,7 @@ setup(
         "pycocotools>=2.0.6",
         "faster-coco-eval>=1.6",
         "tensorboard",
-        "opencv-python-headless",
+        "opencv-python-headless",  # opencv-python without windows: it needs no system libraries
         "termcolor",
         "tqdm",
         "omegaconf>=2.1",

@@ -1,0 +1,62 @@
+import subprocess
+import sys
+import textwrap
+
+
+def run(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+def test_every_module_is_the_same_object(tmp_path):
+    program = """
+        import d2lite.compat.detectron2
+        import detectron2, d2lite
+        from detectron2.structures import Boxes
+        from detectron2.structures.boxes import Boxes as Deep
+        import detectron2.utils.comm as comm
+        import d2lite.structures, d2lite.utils.comm
+        from detectron2 import structures
+        assert detectron2 is d2lite
+        assert Boxes is Deep is d2lite.structures.Boxes
+        assert comm is d2lite.utils.comm
+        assert structures is d2lite.structures
+        assert d2lite.structures.__spec__.name == "d2lite.structures"
+        print("same")
+    """
+    (tmp_path / "program.py").write_text(textwrap.dedent(program))
+    done = run("program.py", cwd=tmp_path)
+    assert done.stdout == "same\n", done.stderr
+
+
+def test_program_runs_unchanged_with_its_arguments_and_its_spawned_processes(tmp_path):
+    program = """
+        import sys
+        from detectron2.engine import launch
+        from detectron2.utils import comm
+        import neighbour
+
+        def main(word):
+            total = sum(comm.all_gather(comm.get_rank() + 1))
+            if comm.is_main_process():
+                print(word, total, neighbour.VALUE, flush=True)
+
+        if __name__ == "__main__":
+            launch(main, 2, args=(sys.argv[1],))
+    """
+    (tmp_path / "program.py").write_text(textwrap.dedent(program))
+    (tmp_path / "neighbour.py").write_text("VALUE = 7\n")
+    done = run("-m", "d2lite.compat", "program.py", "hello", cwd=tmp_path)
+    assert done.stdout == "hello 3 7\n", done.stderr
+
+
+def test_name_that_does_not_exist_is_the_usual_error(tmp_path):
+    done = run("-c", "import d2lite.compat.detectron2, detectron2.no_such_module", cwd=tmp_path)
+    assert "ModuleNotFoundError: No module named 'detectron2.no_such_module'" in done.stderr
+
+
+def test_missing_script_is_named(tmp_path):
+    done = run("-m", "d2lite.compat", "gone.py", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "gone.py is not a file" in done.stderr
