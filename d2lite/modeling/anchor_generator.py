@@ -1,0 +1,246 @@
+"""Lay anchors: boxes of fixed sizes and shapes, at every cell of the feature maps."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from d2lite.config import configurable
+from d2lite.layers import ShapeSpec
+from d2lite.structures import Boxes, RotatedBoxes
+from d2lite.utils.registry import Registry
+
+ANCHOR_GENERATOR_REGISTRY = Registry("ANCHOR_GENERATOR")
+ANCHOR_GENERATOR_REGISTRY.__doc__ = """
+Classes that lay anchors, called with (cfg, list[ShapeSpec]). `forward` takes L feature maps
+(N, C, Hi, Wi) and returns L Boxes of Hi * Wi * A anchors, ordered by row, column, cell anchor.
+"""
+
+# How many pyramids of anchors are kept. Test images come in few sizes, so most calls find
+# theirs; training with many sizes must not fill the memory.
+_CACHED_PYRAMIDS = 8
+
+
+class BufferList(nn.Module):
+    """A list of tensors that follow the module to its device but stay out of the state dict."""
+
+    def __init__(self, buffers: Sequence[Tensor]):
+        """buffers: registered under the names "0", "1", ..."""
+        super().__init__()
+        for i, buffer in enumerate(buffers):
+            self.register_buffer(str(i), buffer, persistent=False)
+
+    def __len__(self) -> int:
+        return len(self._buffers)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._buffers.values())
+
+
+class _GridAnchors(nn.Module):
+    """What both generators share: cell anchors, moved to every cell of L feature maps."""
+
+    box_dim: int
+    box_type: type[Boxes]
+
+    def __init__(self, cell_anchors: list[Tensor], strides: list[int], offset: float):
+        super().__init__()
+        if not 0.0 <= offset < 1.0:
+            raise ValueError(f"ANCHOR_GENERATOR.OFFSET is {offset}; it must lie in [0, 1)")
+        self.strides = list(strides)
+        self.offset = offset
+        self.cell_anchors = BufferList(cell_anchors)
+        self._cache: dict[tuple, list[Tensor]] = {}
+
+    @property
+    def num_cell_anchors(self) -> list[int]:
+        """The same as `num_anchors`."""
+        return self.num_anchors
+
+    @property
+    def num_anchors(self) -> list[int]:
+        """Anchors per cell, by level."""
+        return [len(cell_anchors) for cell_anchors in self.cell_anchors]
+
+    def forward(self, features: list[Tensor]) -> list[Boxes]:
+        """Anchors of L feature maps (N, C, Hi, Wi): L times Hi * Wi * A boxes.
+
+        They are ordered by row, column and cell anchor. The tensors are shared between calls:
+        do not write into them.
+        """
+        grid_sizes = [tuple(feature.shape[-2:]) for feature in features]
+        return [self.box_type(anchors) for anchors in self._anchors(grid_sizes)]
+
+    def _anchors(self, grid_sizes: list[tuple[int, int]]) -> list[Tensor]:
+        if torch.compiler.is_compiling():  # sizes and tensors are symbols there, good for one use
+            return self._grid_anchors(grid_sizes)
+        example = next(iter(self.cell_anchors))
+        # A tensor made in inference mode cannot take part in training later.
+        state = (example.device, example.dtype, torch.is_inference_mode_enabled())
+        key = (*grid_sizes, *state)
+        if key not in self._cache:
+            if len(self._cache) >= _CACHED_PYRAMIDS:
+                del self._cache[next(iter(self._cache))]  # the oldest
+            self._cache[key] = self._grid_anchors(grid_sizes)
+        return self._cache[key]
+
+    def _grid_anchors(self, grid_sizes: list[tuple[int, int]]) -> list[Tensor]:
+        """L tensors (Hi * Wi * A, box_dim)."""
+        levels = zip(grid_sizes, self.strides, self.cell_anchors, strict=True)
+        return [
+            (self._shifts(*grid, stride, base)[:, None] + base).reshape(-1, self.box_dim)
+            for grid, stride, base in levels
+        ]
+
+    def _shifts(self, height: int, width: int, stride: int, base: Tensor) -> Tensor:
+        """(H * W, box_dim): what to add to a cell anchor to move it to each cell."""
+        y = (torch.arange(height, dtype=base.dtype, device=base.device) + self.offset) * stride
+        x = (torch.arange(width, dtype=base.dtype, device=base.device) + self.offset) * stride
+        y, x = torch.meshgrid(y, x, indexing="ij")
+        return self._shift_columns(x.flatten(), y.flatten())
+
+    def _shift_columns(self, x: Tensor, y: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@ANCHOR_GENERATOR_REGISTRY.register()
+class DefaultAnchorGenerator(_GridAnchors):
+    """Axis-aligned anchors of given sizes and aspect ratios (Faster R-CNN, sec. 3.1.1)."""
+
+    box_dim: int = 4
+    """Numbers per box."""
+    box_type = Boxes
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        sizes: Sequence[Sequence[float]],
+        aspect_ratios: Sequence[Sequence[float]],
+        strides: Sequence[int],
+        offset: float = 0.5,
+    ):
+        """Lay the cell anchors.
+
+        Args:
+            sizes: by level, the sides in pixels of the squares with the anchors' areas. One list
+                (nested or not) counts for all levels.
+            aspect_ratios: by level or for all, height / width.
+            strides: pixels per cell, by level.
+            offset: where in its cell an anchor is centered, in strides: 0 is the top left
+                corner, 0.5 the middle; 0 <= offset < 1.
+        """
+        per_level = zip(
+            _for_all_levels(sizes, len(strides), "SIZES"),
+            _for_all_levels(aspect_ratios, len(strides), "ASPECT_RATIOS"),
+            strict=True,
+        )
+        cell_anchors = [self.generate_cell_anchors(*level) for level in per_level]
+        super().__init__(cell_anchors, strides, offset)
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: list[ShapeSpec]) -> dict:
+        return {
+            "sizes": cfg.MODEL.ANCHOR_GENERATOR.SIZES,
+            "aspect_ratios": cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS,
+            "strides": [shape.stride for shape in input_shape],
+            "offset": cfg.MODEL.ANCHOR_GENERATOR.OFFSET,
+        }
+
+    def generate_cell_anchors(
+        self,
+        sizes: Sequence[float] = (32, 64, 128, 256, 512),
+        aspect_ratios: Sequence[float] = (0.5, 1, 2),
+    ) -> Tensor:
+        """(len(sizes) * len(aspect_ratios), 4) XYXY boxes around (0, 0), by size, then ratio."""
+        sides = [_sides(size, ratio) for size, ratio in itertools.product(sizes, aspect_ratios)]
+        return torch.tensor([(-w / 2, -h / 2, w / 2, h / 2) for w, h in sides])
+
+    def _shift_columns(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.stack((x, y, x, y), dim=1)
+
+
+@ANCHOR_GENERATOR_REGISTRY.register()
+class RotatedAnchorGenerator(_GridAnchors):
+    """Rotated anchors of given sizes, aspect ratios and angles (RRPN, sec. 3.2)."""
+
+    box_dim: int = 5
+    """Numbers per box."""
+    box_type = RotatedBoxes
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        sizes: Sequence[Sequence[float]],
+        aspect_ratios: Sequence[Sequence[float]],
+        strides: Sequence[int],
+        angles: Sequence[Sequence[float]],
+        offset: float = 0.5,
+    ):
+        """Lay the cell anchors; as in `DefaultAnchorGenerator`, and in addition:
+
+        Args:
+            angles: by level or for all, degrees counter-clockwise.
+        """
+        per_level = zip(
+            _for_all_levels(sizes, len(strides), "SIZES"),
+            _for_all_levels(aspect_ratios, len(strides), "ASPECT_RATIOS"),
+            _for_all_levels(angles, len(strides), "ANGLES"),
+            strict=True,
+        )
+        cell_anchors = [self.generate_cell_anchors(*level) for level in per_level]
+        super().__init__(cell_anchors, strides, offset)
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: list[ShapeSpec]) -> dict:
+        return {
+            **DefaultAnchorGenerator.from_config(cfg, input_shape),
+            "angles": cfg.MODEL.ANCHOR_GENERATOR.ANGLES,
+        }
+
+    def generate_cell_anchors(
+        self,
+        sizes: Sequence[float] = (32, 64, 128, 256, 512),
+        aspect_ratios: Sequence[float] = (0.5, 1, 2),
+        angles: Sequence[float] = (-90, -60, -30, 0, 30, 60, 90),
+    ) -> Tensor:
+        """(A, 5) boxes (0, 0, width, height, angle), by size, then ratio, then angle."""
+        kinds = itertools.product(sizes, aspect_ratios, angles)
+        return torch.tensor(
+            [(0.0, 0.0, *_sides(size, ratio), angle) for size, ratio, angle in kinds]
+        )
+
+    def _shift_columns(self, x: Tensor, y: Tensor) -> Tensor:
+        zero = torch.zeros_like(x)
+        return torch.stack((x, y, zero, zero, zero), dim=1)
+
+
+def build_anchor_generator(cfg, input_shape: list[ShapeSpec]) -> nn.Module:
+    """The generator that MODEL.ANCHOR_GENERATOR.NAME names, for feature maps of these shapes."""
+    return ANCHOR_GENERATOR_REGISTRY.get(cfg.MODEL.ANCHOR_GENERATOR.NAME)(cfg, input_shape)
+
+
+def _sides(size: float, aspect_ratio: float) -> tuple[float, float]:
+    """(width, height) of the box of area size**2 with height / width = aspect_ratio."""
+    width = math.sqrt(size**2 / aspect_ratio)
+    return width, aspect_ratio * width
+
+
+def _for_all_levels(values: Sequence, num_levels: int, name: str) -> list[Sequence[float]]:
+    """One list of values per level; a single list, nested or not, is used for all."""
+    key = f"MODEL.ANCHOR_GENERATOR.{name}"
+    if not isinstance(values, Sequence) or len(values) == 0:
+        raise ValueError(f"{key} must be a list with at least one value, found {values!r}")
+    if not isinstance(values[0], Sequence):
+        return [values] * num_levels
+    if len(values) == 1:
+        return list(values) * num_levels
+    if len(values) != num_levels:
+        raise ValueError(
+            f"{key} has {len(values)} lists for {num_levels} feature maps; "
+            "give one for each, or one for all"
+        )
+    return list(values)

@@ -1,0 +1,72 @@
+"""Give each prediction (anchor or proposal) its best ground truth and a label."""
+
+import torch
+from torch import Tensor
+
+
+class Matcher:
+    """Match R predictions to M ground truths by thresholds on their quality (such as IoU).
+
+    A prediction is matched to the ground truth with the highest quality. The thresholds cut
+    the range of that quality into intervals, each with its label; an interval includes its
+    lower end. With thresholds [0.3, 0.7] and labels [0, -1, 1], predictions below 0.3 are
+    background (0), those from 0.7 on are foreground (1), and the rest is ignored (-1).
+    """
+
+    def __init__(
+        self, thresholds: list[float], labels: list[int], allow_low_quality_matches: bool = False
+    ):
+        """Store the rule.
+
+        Args:
+            thresholds: positive, in ascending order.
+            labels: one more than thresholds; each -1 (ignored), 0 (background) or 1 (foreground).
+            allow_low_quality_matches: label the best predictions of every ground truth 1,
+                however poor they are, so that no ground truth goes without (Faster R-CNN,
+                sec. 3.1.2).
+
+        Raises:
+            ValueError: the thresholds or the labels do not keep these rules.
+        """
+        self.thresholds = list(thresholds)
+        self.labels = list(labels)
+        self.allow_low_quality_matches = allow_low_quality_matches
+        if self.thresholds != sorted(self.thresholds) or any(t <= 0 for t in self.thresholds):
+            raise ValueError(f"IoU thresholds must be positive and ascend, found {self.thresholds}")
+        if len(self.labels) != len(self.thresholds) + 1 or not set(self.labels) <= {-1, 0, 1}:
+            raise ValueError(
+                f"{len(self.thresholds)} IoU thresholds need {len(self.thresholds) + 1} IoU labels "
+                f"out of -1, 0 and 1; found {self.labels}"
+            )
+
+    def __call__(self, match_quality_matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """Match by an (M, R) matrix of qualities >= 0.
+
+        Returns:
+            matches: (R,) int64, the best ground truth of each prediction; 0 where there is none.
+            match_labels: (R,) int8 labels. Without ground truth all have the lowest label.
+        """
+        assert match_quality_matrix.dim() == 2, (
+            f"the qualities must be an (M, R) matrix, found {tuple(match_quality_matrix.shape)}"
+        )
+        num_gt, num_predictions = match_quality_matrix.shape
+        lowest = match_quality_matrix.new_full((num_predictions,), self.labels[0], dtype=torch.int8)
+        if num_gt == 0 or num_predictions == 0:
+            return torch.zeros_like(lowest, dtype=torch.int64), lowest
+
+        quality, matches = match_quality_matrix.max(dim=0)  # (R,), (R,)
+        match_labels = lowest
+        for threshold, label in zip(self.thresholds, self.labels[1:], strict=True):
+            match_labels.masked_fill_(quality >= threshold, label)
+        if self.allow_low_quality_matches:
+            self.set_low_quality_matches_(match_labels, match_quality_matrix)
+        return matches, match_labels
+
+    def set_low_quality_matches_(self, match_labels: Tensor, match_quality_matrix: Tensor) -> None:
+        """Label 1, in place, every prediction that is the best one of some ground truth.
+
+        All that tie for the best are set, also when that best quality is 0. The index a
+        prediction is matched to stays that of its own best ground truth.
+        """
+        best = match_quality_matrix.amax(dim=1, keepdim=True)  # (M, 1)
+        match_labels.masked_fill_((match_quality_matrix == best).any(dim=0), 1)

@@ -1,0 +1,95 @@
+"""`ImageList`: images of different sizes, padded into one tensor."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class ImageList:
+    """N images in one (N, ..., H, W) tensor, padded at the right and the bottom.
+
+    Attributes:
+        tensor: the padded images.
+        image_sizes: (height, width) of each image before padding.
+    """
+
+    def __init__(self, tensor: Tensor, image_sizes: list[tuple[int, int]]):
+        """tensor: (N, H, W) or (N, C, H, W). image_sizes: N times (height, width)."""
+        self.tensor = tensor
+        self.image_sizes = image_sizes
+
+    def __len__(self) -> int:
+        return len(self.image_sizes)
+
+    def __getitem__(self, idx: int) -> Tensor:
+        """The image `idx` without its padding, (H, W) or (C, H, W)."""
+        height, width = self.image_sizes[idx]
+        return self.tensor[idx, ..., :height, :width]
+
+    def to(self, *args: Any, **kwargs: Any) -> "ImageList":
+        """The list with its tensor sent through `Tensor.to`."""
+        return ImageList(self.tensor.to(*args, **kwargs), self.image_sizes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensor lives."""
+        return self.tensor.device
+
+    @staticmethod
+    def from_tensors(
+        tensors: list[Tensor],
+        size_divisibility: int = 0,
+        pad_value: float = 0.0,
+        padding_constraints: dict[str, int] | None = None,
+    ) -> "ImageList":
+        """Pad images to a common size; each pixel is copied once, or not at all for one image.
+
+        Args:
+            tensors: (..., Hi, Wi), equal in all but the last two axes.
+            size_divisibility: H and W become multiples of this, if greater than 1.
+            pad_value: value of the padding.
+            padding_constraints: may hold "size_divisibility", which comes before the argument,
+                and "square_size": then H and W are that (rounded up to a multiple).
+
+        Raises:
+            ValueError: an image is larger than "square_size".
+        """
+        assert len(tensors) > 0, "ImageList.from_tensors needs at least one image"
+        sizes = [(image.shape[-2], image.shape[-1]) for image in tensors]
+        size = _padded_size(sizes, size_divisibility, padding_constraints or {})
+        if len(tensors) == 1:
+            (image,), ((height, width),) = tensors, sizes
+            if size != sizes[0]:
+                pad = (0, size[1] - width, 0, size[0] - height)
+                image = F.pad(image, pad, value=pad_value)
+            return ImageList(image.unsqueeze(0).contiguous(), sizes)
+
+        batch = tensors[0].new_empty((len(tensors), *tensors[0].shape[:-2], *size))
+        for image, padded, (height, width) in zip(tensors, batch, sizes, strict=True):
+            assert image.shape[:-2] == tensors[0].shape[:-2], (
+                f"images must agree in all but the last two axes, found {tuple(image.shape)} "
+                f"beside {tuple(tensors[0].shape)}"
+            )
+            padded[..., :height, :width].copy_(image)
+            padded[..., height:, :] = pad_value
+            padded[..., :height, width:] = pad_value
+        return ImageList(batch, sizes)
+
+
+def _padded_size(
+    sizes: list[tuple[int, int]], divisibility: int, constraints: dict[str, int]
+) -> tuple[int, int]:
+    """(height, width) that holds all `sizes` and meets the constraints."""
+    height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
+    square = constraints.get("square_size", 0)
+    if square > 0:
+        if max(height, width) > square:
+            raise ValueError(
+                f"square_size is {square}, but an image is {height} x {width}: "
+                "raise square_size or shrink the images"
+            )
+        height = width = square
+    step = max(constraints.get("size_divisibility", divisibility), 1)
+    return (height + step - 1) // step * step, (width + step - 1) // step * step

@@ -1,0 +1,158 @@
+"""`Instances`: what is known about the objects of one image, one field per property."""
+
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Instances:
+    """Objects of one image: named fields of one length, indexed together.
+
+    A field is set and read as an attribute (`instances.gt_boxes = Boxes(...)`). It may be a
+    tensor, a list, or an object with a length, indexing and, if it is to be joined, a `cat`.
+    Names that start with an underscore are ordinary attributes.
+    """
+
+    def __init__(self, image_size: tuple[int, int], **kwargs: Any):
+        """image_size: (height, width) in pixels. kwargs: fields by name."""
+        self._image_size = image_size
+        self._fields: dict[str, Any] = {}
+        for name, value in kwargs.items():
+            self.set(name, value)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the image, in pixels."""
+        return self._image_size
+
+    def __setattr__(self, name: str, val: Any) -> None:
+        if name.startswith("_"):
+            super().__setattr__(name, val)
+        else:
+            self.set(name, val)
+
+    def __getattr__(self, name: str) -> Any:
+        # Asked for before __init__ has run (copy, pickle), `_fields` must not look itself up.
+        if name == "_fields" or name not in self._fields:
+            raise AttributeError(f"Instances have no field {name!r}; {self._present()}")
+        return self._fields[name]
+
+    def set(self, name: str, value: Any) -> None:
+        """Set the field `name`.
+
+        Raises:
+            AssertionError: its length differs from that of the other fields.
+        """
+        if self._fields:
+            assert len(value) == len(self), (
+                f"field {name!r} has {len(value)} rows, these Instances have {len(self)}"
+            )
+        self._fields[name] = value
+
+    def has(self, name: str) -> bool:
+        """Whether there is a field `name`."""
+        return name in self._fields
+
+    def remove(self, name: str) -> None:
+        """Delete the field `name`; a KeyError if there is none."""
+        del self._fields[name]
+
+    def get(self, name: str) -> Any:
+        """The field `name`; a KeyError if there is none."""
+        return self._fields[name]
+
+    def get_fields(self) -> dict[str, Any]:
+        """All fields by name. This is the live dict: changing it changes the object."""
+        return self._fields
+
+    def to(self, *args: Any, **kwargs: Any) -> "Instances":
+        """A copy whose fields went through their own `to(*args, **kwargs)`, if they have one."""
+        moved = Instances(self._image_size)
+        for name, value in self._fields.items():
+            moved.set(name, value.to(*args, **kwargs) if hasattr(value, "to") else value)
+        return moved
+
+    def __getitem__(self, item: int | slice | Tensor) -> "Instances":
+        """Select objects in all fields; an integer gives Instances of length 1.
+
+        Raises:
+            IndexError: an integer is out of range.
+        """
+        if isinstance(item, int):
+            if not -len(self) <= item < len(self):
+                raise IndexError(f"index {item} is out of range for {len(self)} instances")
+            item = slice(item, None, len(self))  # this row only, whatever kind the field is
+        selected = Instances(self._image_size)
+        for name, value in self._fields.items():
+            selected.set(name, _select(value, item))
+        return selected
+
+    def __len__(self) -> int:
+        """Number of objects.
+
+        Raises:
+            NotImplementedError: no field is set, so the number is not known.
+        """
+        for value in self._fields.values():
+            return len(value)
+        raise NotImplementedError("Instances without fields have no length; set a field first")
+
+    def __iter__(self):
+        raise NotImplementedError("Instances cannot be iterated; loop over range(len(instances))")
+
+    @staticmethod
+    def cat(instance_lists: list["Instances"]) -> "Instances":
+        """Join Instances of one image field by field; all must have the fields of the first.
+
+        Raises:
+            AssertionError: the list is empty or the image sizes differ.
+            ValueError: a field is of a type that cannot be joined.
+        """
+        assert instance_lists, "Instances.cat needs at least one Instances"
+        assert all(isinstance(one, Instances) for one in instance_lists), "not a list of Instances"
+        if len(instance_lists) == 1:
+            return instance_lists[0]
+        sizes = {tuple(one.image_size) for one in instance_lists}
+        assert len(sizes) == 1, f"cannot join Instances of different image sizes: {sorted(sizes)}"
+        joined = Instances(instance_lists[0].image_size)
+        for name in instance_lists[0]._fields:
+            joined.set(name, _join(name, [one.get(name) for one in instance_lists]))
+        return joined
+
+    def _present(self) -> str:
+        names = sorted(self.__dict__.get("_fields", ()))
+        return f"fields present: {', '.join(names)}" if names else "no field is set"
+
+    def __str__(self) -> str:
+        height, width = self._image_size
+        number = len(self) if self._fields else 0
+        fields = ", ".join(f"{name}: {value}" for name, value in self._fields.items())
+        return (
+            f"Instances(num_instances={number}, image_height={height}, image_width={width}, "
+            f"fields=[{fields}])"
+        )
+
+    __repr__ = __str__
+
+
+def _select(value: Any, item: slice | Tensor) -> Any:
+    """value[item]; lists understand index and mask tensors too."""
+    if not isinstance(value, list) or isinstance(item, slice):
+        return value[item]
+    return [value[i] for i in torch.arange(len(value))[torch.as_tensor(item).cpu()].tolist()]
+
+
+def _join(name: str, values: list) -> Any:
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.cat(values, dim=0)
+    if isinstance(first, list):
+        return list(itertools.chain.from_iterable(values))
+    if hasattr(type(first), "cat"):
+        return type(first).cat(values)
+    raise ValueError(
+        f"cannot join field {name!r} of type {type(first).__name__}: "
+        "it is no tensor, no list, and its class has no `cat`"
+    )

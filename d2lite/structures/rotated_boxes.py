@@ -1,0 +1,124 @@
+"""Rotated boxes: (center x, center y, width, height, angle)."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from d2lite.layers.rotated_boxes import pairwise_iou_rotated
+from d2lite.structures.boxes import Boxes, as_box_tensor, select_rows
+
+
+class RotatedBoxes(Boxes):
+    """N rotated boxes as one (N, 5) float32 tensor.
+
+    A row is (center x, center y, width, height, angle): pixels, and degrees counter-clockwise
+    as seen on the screen, where y points down. The box is an upright box of that width and
+    height turned around its center, so (w, h, a) and (h, w, a + 90) cover the same area; they
+    are nevertheless different boxes, since an object may have a front.
+
+    Attributes:
+        tensor: the (N, 5) float32 tensor itself.
+    """
+
+    def __init__(self, tensor: Tensor):
+        """tensor: (N, 5) tensor, or anything that `torch.as_tensor` takes; may be empty."""
+        self.tensor = as_box_tensor(tensor, 5)
+
+    def clone(self) -> "RotatedBoxes":
+        """A copy with a tensor of its own."""
+        return RotatedBoxes(self.tensor.clone())
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "RotatedBoxes":
+        """The same boxes on `device`."""
+        return RotatedBoxes(self.tensor.to(device=device, non_blocking=non_blocking))
+
+    def area(self) -> Tensor:
+        """(N,) areas in square pixels."""
+        return self.tensor[:, 2] * self.tensor[:, 3]
+
+    def normalize_angles(self) -> None:
+        """Bring all angles into [-180, 180), in place."""
+        self.tensor[:, 4] = (self.tensor[:, 4] + 180.0) % 360.0 - 180.0
+
+    def clip(self, box_size: tuple[int, int], clip_angle_threshold: float = 1.0) -> None:
+        """Cut nearly upright boxes to an image of `box_size` (height, width), in place.
+
+        Only boxes within `clip_angle_threshold` degrees of horizontal are cut, as if they were
+        upright, and never grow. For others a cut box would not be a rectangle, and the model
+        can learn to keep them inside. Angles are normalized on the way.
+        """
+        height, width = box_size
+        self.normalize_angles()
+        rows = self.tensor[:, 4].abs() <= clip_angle_threshold
+        center, size = self.tensor[:, :2], self.tensor[:, 2:4]
+        limit = size.new_tensor([width, height])
+        low = (center - size / 2).clamp(min=0).minimum(limit)
+        high = (center + size / 2).clamp(min=0).minimum(limit)
+        clipped = torch.cat(((low + high) / 2, torch.minimum(size, high - low)), dim=1)
+        self.tensor[:, :4] = torch.where(rows[:, None], clipped, self.tensor[:, :4])
+
+    def nonempty(self, threshold: float = 0.0) -> Tensor:
+        """(N,) bool: whether both sides are longer than `threshold` pixels."""
+        return (self.tensor[:, 2:4] > threshold).all(dim=1)
+
+    def __getitem__(self, item: int | slice | Tensor) -> "RotatedBoxes":
+        """Select by an index (giving one box), a slice, or a bool or integer tensor."""
+        return RotatedBoxes(select_rows(self.tensor, item))
+
+    def __len__(self) -> int:
+        return self.tensor.shape[0]
+
+    def __repr__(self) -> str:
+        return f"RotatedBoxes({self.tensor})"
+
+    def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> Tensor:
+        """(N,) bool: whether the center lies within (height, width), grown by the threshold."""
+        height, width = box_size
+        x, y = self.tensor[:, 0], self.tensor[:, 1]
+        near = torch.minimum(x, y) >= -boundary_threshold
+        return near & (x < width + boundary_threshold) & (y < height + boundary_threshold)
+
+    def get_centers(self) -> Tensor:
+        """(N, 2) centers (x, y)."""
+        return self.tensor[:, :2]
+
+    def scale(self, scale_x: float, scale_y: float) -> None:
+        """Scale the image under the boxes by one factor per axis, in place.
+
+        With unequal factors a rotated box becomes a parallelogram. What is kept is the
+        rectangle whose width and height are the lengths of its scaled sides and whose angle
+        is that of the scaled height axis.
+        """
+        angle = torch.deg2rad(self.tensor[:, 4])
+        cos, sin = angle.cos(), angle.sin()
+        self.tensor[:, 0] *= scale_x
+        self.tensor[:, 1] *= scale_y
+        self.tensor[:, 2] *= torch.hypot(scale_x * cos, scale_y * sin)
+        self.tensor[:, 3] *= torch.hypot(scale_x * sin, scale_y * cos)
+        self.tensor[:, 4] = torch.rad2deg(torch.atan2(scale_x * sin, scale_y * cos))
+
+    @classmethod
+    def cat(cls, boxes_list: list["RotatedBoxes"]) -> "RotatedBoxes":
+        """All boxes of the list, in order, in one object; no boxes for an empty list."""
+        assert isinstance(boxes_list, list | tuple), "RotatedBoxes.cat takes a list of RotatedBoxes"
+        if not boxes_list:
+            return cls(torch.empty(0))
+        assert all(isinstance(boxes, RotatedBoxes) for boxes in boxes_list), (
+            "not a list of RotatedBoxes"
+        )
+        return cls(torch.cat([boxes.tensor for boxes in boxes_list]))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensor lives."""
+        return self.tensor.device
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """One (5,) tensor per box."""
+        yield from self.tensor
+
+
+def pairwise_iou(boxes1: RotatedBoxes, boxes2: RotatedBoxes) -> Tensor:
+    """(N, M) intersection over union of two sets of rotated boxes."""
+    return pairwise_iou_rotated(boxes1.tensor, boxes2.tensor)
