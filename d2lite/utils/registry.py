@@ -46,9 +46,13 @@ def did_you_mean(name: str, candidates: Iterable[str], limit: int = 3) -> str:
     by_lower: dict[str, str] = {}
     for candidate in candidates:
         by_lower.setdefault(str(candidate).lower(), str(candidate))
-    near = difflib.get_close_matches(str(name).lower(), by_lower, n=limit, cutoff=0.6)
+    wanted = str(name).lower()
+    near = difflib.get_close_matches(wanted, by_lower, n=limit, cutoff=0.6)
     if not near:
         return ""
+    # Names that are far worse than the best one only distract from it.
+    likeness = [difflib.SequenceMatcher(None, key, wanted).ratio() for key in near]
+    near = [key for key, ratio in zip(near, likeness, strict=True) if ratio > likeness[0] - 0.1]
     return f" Did you mean {' or '.join(repr(by_lower[key]) for key in near)}?"
 
 

@@ -1,0 +1,213 @@
+"""CfgNode, the yaml config tree."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from fvcore.common.config import BASE_KEY
+from fvcore.common.config import CfgNode as _CfgNode
+from yacs.config import _check_and_coerce_cfg_value_type
+
+from d2lite.config.compat import CURRENT_VERSION, downgrade_config, guess_version, upgrade_config
+from d2lite.config.device import best_device
+from d2lite.config.errors import ConfigTypeError, UnknownKeyError
+from d2lite.config.yaml_files import load_with_bases
+from d2lite.utils.file_io import PathManager
+from d2lite.utils.registry import did_you_mean
+
+__all__ = ["CfgNode"]
+
+logger = logging.getLogger(__name__)
+
+
+class CfgNode(_CfgNode):
+    """A tree of settings: `cfg.MODEL.MASK_ON`, merged from yaml files and KEY VALUE lists.
+
+    It is fvcore's CfgNode (`_BASE_` files, freeze, clone, strict types) and adds:
+
+    - errors of one line, with the file, the full key and the nearest valid key;
+    - files of older config versions, which are upgraded on the way;
+    - yaml is data only: tags that would run code are refused;
+    - "auto" as a DEVICE turns into the best device of this machine at once.
+    """
+
+    @classmethod
+    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
+        """The content of a yaml file with its `_BASE_` files merged in, as plain dicts.
+
+        Args:
+            filename: path, or anything PathManager opens. `_BASE_` is relative to it.
+            allow_unsafe: without effect: yaml that runs code is always refused.
+        """
+        return load_with_bases(filename, cls._open_cfg)
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> Any:
+        return PathManager.open(filename, "r")
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        # Every merge and assignment ends here, so a device is never "auto" when it is read.
+        if key == "DEVICE" and value == "auto":
+            value = best_device()
+        super().__setitem__(key, value)
+
+    def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = True) -> None:
+        """Overwrite settings by those of a yaml file.
+
+        Args:
+            cfg_filename: path, or anything PathManager opens.
+            allow_unsafe: without effect: yaml that runs code is always refused.
+        Raises:
+            ConfigFileError: the file or a base of it does not exist (a FileNotFoundError).
+            ConfigYamlError: it is not plain yaml (a ValueError).
+            UnknownKeyError: a key is not in this config (a KeyError).
+            ConfigTypeError: a value has another type than the default (a ValueError).
+        """
+        loaded = type(self)(self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe))
+        current = self.get("VERSION", CURRENT_VERSION)
+        version = guess_version(loaded, cfg_filename)
+        if version > current:
+            raise ConfigTypeError(
+                f"{cfg_filename}: VERSION is {version}, newer than {current}, which this release "
+                "reads; update d2lite"
+            )
+        if version == current:
+            self._checked_merge(loaded, cfg_filename)
+        else:
+            self._merge_older(loaded, version, cfg_filename)
+
+    def _merge_older(self, loaded: "CfgNode", version: int, cfg_filename: str) -> None:
+        """Merge a file of an older version: under its own key names, which are upgraded then."""
+        logger.warning(
+            "%s is of config version %d; its keys are upgraded to version %d. Rewrite it to be "
+            "rid of this.",
+            cfg_filename,
+            version,
+            self.VERSION,
+        )
+        older = downgrade_config(self, to_version=version)
+        older._checked_merge(loaded, cfg_filename)
+        upgraded = upgrade_config(older)
+        self.clear()
+        self.update(upgraded)
+
+    def merge_from_other_cfg(self, cfg_other: "CfgNode") -> None:
+        """Overwrite settings by those of another config, which must have no other keys."""
+        self._checked_merge(cfg_other, "")
+
+    def _checked_merge(self, other: "CfgNode", source: str) -> None:
+        assert BASE_KEY not in other, f"{BASE_KEY} can only be used in files"
+        _check_mergeable(other, self, self, (), source)
+        super().merge_from_other_cfg(other)
+
+    def merge_from_list(self, cfg_list: list[Any]) -> None:
+        """Overwrite settings by a list of keys and values: ["SOLVER.BASE_LR", "0.01", ...].
+
+        Strings are read as Python literals where they are some, so "0.01" is a float.
+
+        Raises:
+            UnknownKeyError: a key is not in this config (an AssertionError).
+            ConfigTypeError: a value has another type than the default (a ValueError).
+        """
+        assert len(cfg_list) % 2 == 0, (
+            f"overrides must be pairs of KEY VALUE, but there are {len(cfg_list)} words: "
+            f"{' '.join(map(str, cfg_list))}"
+        )
+        pairs = list(zip(cfg_list[0::2], cfg_list[1::2], strict=True))
+        for full_key, value in pairs:
+            assert full_key != BASE_KEY, f"{BASE_KEY} can only be used in files"
+            self._check_override(full_key, value)
+        super().merge_from_list(cfg_list)
+
+    def _check_override(self, full_key: str, value: Any) -> None:
+        if full_key in self.__dict__[self.DEPRECATED_KEYS] or self.key_is_renamed(full_key):
+            return  # the merge itself has its own words on these
+        node: Any = self
+        for part in full_key.split("."):
+            if not isinstance(node, CfgNode) or part not in node:
+                raise _unknown_key(full_key, self, "the overrides")
+            node = node[part]
+        _check_type(self._decode_cfg_value(value), node, full_key, "the overrides")
+
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """The config as yaml text of plain values, which `merge_from_file` reads back."""
+        return super().dump(*args, **kwargs)
+
+
+def _check_mergeable(
+    other: CfgNode, node: CfgNode, root: CfgNode, path: tuple[str, ...], source: str
+) -> None:
+    """Raise, before anything is changed, if `other` does not fit into `node` (at `path`)."""
+    for key, value in other.items():
+        full_key = ".".join((*path, str(key)))
+        if key in node:
+            value = node._decode_cfg_value(value)
+            _check_type(value, node[key], full_key, source)
+            if isinstance(value, CfgNode) and isinstance(node[key], CfgNode):
+                _check_mergeable(value, node[key], root, (*path, str(key)), source)
+        elif not (
+            node.is_new_allowed()
+            or full_key in root.__dict__[root.DEPRECATED_KEYS]
+            or root.key_is_renamed(full_key)
+        ):
+            raise _unknown_key(full_key, root, source)
+
+
+def _check_type(value: Any, default: Any, full_key: str, source: str) -> None:
+    try:
+        _check_and_coerce_cfg_value_type(value, default, full_key, full_key)
+    except ValueError:
+        raise ConfigTypeError(_type_message(value, default, full_key, source)) from None
+
+
+def _type_message(value: Any, default: Any, full_key: str, source: str) -> str:
+    where = f"{source}: " if source else ""
+    if isinstance(default, CfgNode):
+        inner = ", ".join(f"{full_key}.{key}" for key in list(default)[:3])
+        return f"{where}{full_key} is {value!r}, but it is a group of keys: set {inner}, ..."
+    if isinstance(value, CfgNode):
+        inner = ", ".join(map(str, value))
+        return f"{where}{full_key} is a single value ({default!r}), but has keys in it: {inner}"
+    message = (
+        f"{where}{full_key} is {value!r} ({type(value).__name__}), but must be "
+        f"{type(default).__name__}, as its current value {default!r}"
+    )
+    return message + _type_remedy(value, default)
+
+
+def _type_remedy(value: Any, default: Any) -> str:
+    if isinstance(default, float) and type(value) is int:
+        return f"; write {float(value)}"
+    if isinstance(default, int) and isinstance(value, float) and value.is_integer():
+        return f"; write {int(value)}"
+    if isinstance(default, bool):
+        return "; write True or False"
+    if isinstance(default, tuple | list) and isinstance(value, str | int | float):
+        return f"; write ({value!r},)"
+    return ""
+
+
+def _unknown_key(full_key: str, root: CfgNode, source: str) -> UnknownKeyError:
+    where = f"{source}: " if source else ""
+    return UnknownKeyError(
+        f"{where}there is no config key {full_key!r}.{_near_keys(full_key, root)}"
+    )
+
+
+def _near_keys(full_key: str, root: CfgNode) -> str:
+    """The nearest full keys, first among those whose last word is the very same."""
+    keys = list(_flat_keys(root))
+    last = full_key.split(".")[-1].upper()
+    same_name = [key for key in keys if key.split(".")[-1] == last]
+    return did_you_mean(full_key, keys) or did_you_mean(full_key, same_name) or _list(same_name[:3])
+
+
+def _list(keys: list[str]) -> str:
+    return f" Did you mean {' or '.join(map(repr, keys))}?" if keys else ""
+
+
+def _flat_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        yield prefix + str(key)
+        if isinstance(value, CfgNode):
+            yield from _flat_keys(value, f"{prefix}{key}.")

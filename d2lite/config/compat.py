@@ -1,0 +1,184 @@
+"""Configs of older versions: the keys that were renamed since, in both directions."""
+
+from typing import Any, ClassVar
+
+from fvcore.common.config import CfgNode
+
+__all__ = ["downgrade_config", "upgrade_config"]
+
+CURRENT_VERSION = 2
+
+
+def upgrade_config(cfg: CfgNode, to_version: int | None = None) -> CfgNode:
+    """A copy of `cfg` under the key names of a newer version (the latest by default).
+
+    Raises:
+        ValueError: `cfg` is of a newer version than that.
+    """
+    cfg = cfg.clone()
+    target = CURRENT_VERSION if to_version is None else to_version
+    if target < cfg.VERSION:
+        raise ValueError(
+            f"the config is of version {cfg.VERSION}, above {target}: downgrade_config"
+        )
+    for version in range(cfg.VERSION, target):
+        _CONVERTERS[version + 1].upgrade(cfg)
+        cfg.VERSION = version + 1
+    return cfg
+
+
+def downgrade_config(cfg: CfgNode, to_version: int) -> CfgNode:
+    """A copy of `cfg` under the key names of an older version, as far as it had such keys.
+
+    It is meant for merging files of that version into; old keys without a successor get a value of
+    the right type, not of any meaning.
+
+    Raises:
+        ValueError: `cfg` is of an older version than that.
+    """
+    cfg = cfg.clone()
+    if to_version > cfg.VERSION:
+        raise ValueError(
+            f"the config is of version {cfg.VERSION}, below {to_version}: upgrade_config"
+        )
+    for version in range(cfg.VERSION, to_version, -1):
+        _CONVERTERS[version].downgrade(cfg)
+        cfg.VERSION = version - 1
+    return cfg
+
+
+def guess_version(cfg: CfgNode, filename: str) -> int:
+    """The version of a file's content: its VERSION, else 1 if it has a key of that version only."""
+    if "VERSION" in cfg:
+        return cfg.VERSION
+    old = any(_has(cfg, key) for key in ("MODEL.WEIGHT", "TEST.AUG_ON"))
+    return 1 if old else CURRENT_VERSION
+
+
+def _has(cfg: CfgNode, full_key: str) -> bool:
+    node: Any = cfg
+    for part in full_key.split("."):
+        if not isinstance(node, CfgNode) or part not in node:
+            return False
+        node = node[part]
+    return True
+
+
+def _get(cfg: CfgNode, full_key: str) -> Any:
+    for part in full_key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def _put(cfg: CfgNode, full_key: str, value: Any) -> None:
+    *groups, last = full_key.split(".")
+    for part in groups:
+        if part not in cfg:
+            cfg[part] = type(cfg)()
+        cfg = cfg[part]
+    cfg[last] = value
+
+
+def _pop(cfg: CfgNode, full_key: str) -> Any:
+    """Remove a key, and the groups that are empty then, and return its value."""
+    group, _, last = full_key.rpartition(".")
+    node = _get(cfg, group) if group else cfg
+    value = node.pop(last)
+    if group and not node:
+        _pop(cfg, group)
+    return value
+
+
+def _rename(cfg: CfgNode, old: str, new: str) -> None:
+    if _has(cfg, old):
+        _put(cfg, new, _pop(cfg, old))
+
+
+class _RenameConverter:
+    """One step between neighbouring versions: pairs of the old and the new key."""
+
+    RENAME: ClassVar[list[tuple[str, str]]] = []
+
+    @classmethod
+    def upgrade(cls, cfg: CfgNode) -> None:
+        """Move the values of `cfg` from the old keys to the new ones."""
+        for old, new in cls.RENAME:
+            _rename(cfg, old, new)
+
+    @classmethod
+    def downgrade(cls, cfg: CfgNode) -> None:
+        """Move the values of `cfg` back from the new keys to the old ones."""
+        for old, new in reversed(cls.RENAME):
+            _rename(cfg, new, old)
+
+
+class ConverterV1(_RenameConverter):
+    """From version 0 to 1: the RPN head moved into the RPN's group."""
+
+    RENAME = [("MODEL.RPN_HEAD.NAME", "MODEL.RPN.HEAD_NAME")]
+
+
+class ConverterV2(_RenameConverter):
+    """From version 1 to 2: plainer names, and one group for the anchors of RPN and RetinaNet."""
+
+    RENAME = [
+        ("MODEL.WEIGHT", "MODEL.WEIGHTS"),
+        ("MODEL.PANOPTIC_FPN.SEMANTIC_LOSS_SCALE", "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT"),
+        ("MODEL.PANOPTIC_FPN.RPN_LOSS_SCALE", "MODEL.RPN.LOSS_WEIGHT"),
+        ("MODEL.PANOPTIC_FPN.INSTANCE_LOSS_SCALE", "MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT"),
+        ("MODEL.PANOPTIC_FPN.COMBINE_ON", "MODEL.PANOPTIC_FPN.COMBINE.ENABLED"),
+        (
+            "MODEL.PANOPTIC_FPN.COMBINE_OVERLAP_THRESHOLD",
+            "MODEL.PANOPTIC_FPN.COMBINE.OVERLAP_THRESH",
+        ),
+        (
+            "MODEL.PANOPTIC_FPN.COMBINE_STUFF_AREA_LIMIT",
+            "MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT",
+        ),
+        (
+            "MODEL.PANOPTIC_FPN.COMBINE_INSTANCES_CONFIDENCE_THRESHOLD",
+            "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH",
+        ),
+        ("MODEL.ROI_HEADS.SCORE_THRESH", "MODEL.ROI_HEADS.SCORE_THRESH_TEST"),
+        ("MODEL.ROI_HEADS.NMS", "MODEL.ROI_HEADS.NMS_THRESH_TEST"),
+        ("MODEL.RETINANET.INFERENCE_SCORE_THRESHOLD", "MODEL.RETINANET.SCORE_THRESH_TEST"),
+        ("MODEL.RETINANET.INFERENCE_TOPK_CANDIDATES", "MODEL.RETINANET.TOPK_CANDIDATES_TEST"),
+        ("MODEL.RETINANET.INFERENCE_NMS_THRESHOLD", "MODEL.RETINANET.NMS_THRESH_TEST"),
+        ("TEST.DETECTIONS_PER_IMG", "TEST.DETECTIONS_PER_IMAGE"),
+        ("TEST.AUG_ON", "TEST.AUG.ENABLED"),
+        ("TEST.AUG_MIN_SIZES", "TEST.AUG.MIN_SIZES"),
+        ("TEST.AUG_MAX_SIZE", "TEST.AUG.MAX_SIZE"),
+        ("TEST.AUG_FLIP", "TEST.AUG.FLIP"),
+    ]
+
+    _ANCHOR_KEYS = ("ANCHOR_ASPECT_RATIOS", "ANCHOR_SIZES")
+    # RetinaNet computed its anchors from these; the first size and all ratios have a successor.
+    _RETINANET_ONLY = {"ANCHOR_STRIDES": []}
+
+    @classmethod
+    def upgrade(cls, cfg: CfgNode) -> None:
+        """Rename, and take the anchors of the model that is in use."""
+        super().upgrade(cfg)
+        meta_architecture = cfg.MODEL.get("META_ARCHITECTURE", "")
+        source = "RETINANET" if meta_architecture == "RetinaNet" else "RPN"
+        for key in cls._ANCHOR_KEYS:
+            new = f"MODEL.ANCHOR_GENERATOR.{key.removeprefix('ANCHOR_')}"
+            _rename(cfg, f"MODEL.{source}.{key}", new)
+        for group in ("RPN", "RETINANET"):
+            for key in (*cls._ANCHOR_KEYS, *cls._RETINANET_ONLY):
+                if _has(cfg, f"MODEL.{group}.{key}"):
+                    _pop(cfg, f"MODEL.{group}.{key}")
+
+    @classmethod
+    def downgrade(cls, cfg: CfgNode) -> None:
+        """Rename back, and give RPN and RetinaNet each a copy of the anchors."""
+        super().downgrade(cfg)
+        for key in cls._ANCHOR_KEYS:
+            value = _pop(cfg, f"MODEL.ANCHOR_GENERATOR.{key.removeprefix('ANCHOR_')}")
+            _put(cfg, f"MODEL.RPN.{key}", value)
+            _put(cfg, f"MODEL.RETINANET.{key}", value)
+        for key, value in cls._RETINANET_ONLY.items():
+            _put(cfg, f"MODEL.RETINANET.{key}", list(value))
+
+
+_CONVERTERS = {1: ConverterV1, 2: ConverterV2}

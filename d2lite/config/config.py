@@ -1,0 +1,24 @@
+"""The default config and the global one; CfgNode and configurable are found here too."""
+
+from d2lite.config.cfg_node import CfgNode
+from d2lite.config.configurable import configurable
+from d2lite.config.defaults import _C
+from d2lite.config.device import best_device
+
+__all__ = ["CfgNode", "configurable", "get_cfg", "global_cfg", "set_global_cfg"]
+
+global_cfg = CfgNode()
+"""A config that all code can see; empty until set_global_cfg. Explicit arguments are better."""
+
+
+def get_cfg() -> CfgNode:
+    """A fresh copy of the default config, with the best device of this machine as MODEL.DEVICE."""
+    cfg = _C.clone()
+    cfg.MODEL.DEVICE = best_device()
+    return cfg
+
+
+def set_global_cfg(cfg: CfgNode) -> None:
+    """Let `global_cfg` have the content of `cfg`, for all modules that imported it."""
+    global_cfg.clear()
+    global_cfg.update(cfg)

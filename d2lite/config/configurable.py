@@ -1,0 +1,94 @@
+"""`configurable` lets classes and functions be called with a config in place of arguments."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from fvcore.common.config import CfgNode as _CfgNode
+from omegaconf import DictConfig
+
+__all__ = ["configurable"]
+
+
+def configurable(
+    init_func: Callable | None = None, *, from_config: Callable[..., dict] | None = None
+) -> Callable:
+    """Let a class or function be called with a config in place of its explicit arguments.
+
+        class Head(nn.Module):
+            @configurable
+            def __init__(self, *, in_channels, num_convs=2): ...
+
+            @classmethod
+            def from_config(cls, cfg, input_shape):
+                return {"in_channels": input_shape.channels, "num_convs": cfg.MODEL.NUM_CONVS}
+
+        Head(in_channels=64)            # explicit
+        Head(cfg, input_shape)          # arguments come from from_config
+        Head(cfg, input_shape, num_convs=3)  # explicit ones come first
+
+        @configurable(from_config=lambda cfg: {"size": cfg.SIZE})
+        def build(size): ...
+
+    A call counts as one with a config when its first argument, or its argument named `cfg`, is a
+    CfgNode or DictConfig. Arguments that from_config does not take go to the function itself.
+    """
+    if init_func is not None:
+        return _configurable_init(init_func)
+    if from_config is None:
+        return configurable  # written as @configurable()
+    return functools.partial(_configurable_function, from_config=from_config)
+
+
+def _configurable_init(init_func: Callable) -> Callable:
+    if not inspect.isfunction(init_func) or init_func.__name__ != "__init__":
+        raise TypeError(
+            "@configurable without arguments decorates __init__ only; for a function write "
+            "@configurable(from_config=...)"
+        )
+
+    @functools.wraps(init_func)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
+        if not _called_with_cfg(*args, **kwargs):
+            init_func(self, *args, **kwargs)
+            return
+        from_config = getattr(type(self), "from_config", None)
+        if not inspect.ismethod(from_config):
+            raise TypeError(
+                f"{type(self).__name__} was given a config, so it needs a classmethod "
+                "from_config(cls, cfg, ...)"
+            )
+        init_func(self, **_explicit_arguments(from_config, args, kwargs))
+
+    return wrapped
+
+
+def _configurable_function(function: Callable, from_config: Callable[..., dict]) -> Callable:
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if _called_with_cfg(*args, **kwargs):
+            return function(**_explicit_arguments(from_config, args, kwargs))
+        return function(*args, **kwargs)
+
+    wrapped.from_config = from_config
+    return wrapped
+
+
+def _called_with_cfg(*args: Any, **kwargs: Any) -> bool:
+    first = args[0] if args else kwargs.get("cfg")
+    return isinstance(first, _CfgNode | DictConfig)
+
+
+def _explicit_arguments(from_config: Callable[..., dict], args: tuple, kwargs: dict) -> dict:
+    """What from_config returns, overwritten by the arguments that it does not take itself."""
+    parameters = inspect.signature(from_config).parameters
+    if next(iter(parameters), None) != "cfg":
+        name = getattr(from_config, "__qualname__", repr(from_config))
+        raise TypeError(f"the first parameter of {name} must be called 'cfg'")
+    kinds = {parameter.kind for parameter in parameters.values()}
+    if kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
+        return from_config(*args, **kwargs)  # it takes everything
+    own = {key: value for key, value in kwargs.items() if key in parameters}
+    explicit = {key: value for key, value in kwargs.items() if key not in parameters}
+    return {**from_config(*args, **own), **explicit}

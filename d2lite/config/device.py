@@ -1,0 +1,27 @@
+"""The device that a config means by "auto"."""
+
+import functools
+import logging
+
+import torch
+
+__all__ = ["best_device"]
+
+logger = logging.getLogger(__name__)
+
+
+def best_device() -> str:
+    """The device that "auto" stands for: "cuda", else "mps", else "cpu"."""
+    if torch.cuda.is_available():
+        found = "cuda"
+    elif torch.backends.mps.is_available():
+        found = "mps"
+    else:
+        found = "cpu"
+    _log_device_once(found)
+    return found
+
+
+@functools.cache
+def _log_device_once(device: str) -> None:
+    logger.debug("MODEL.DEVICE defaults to %s, the best device found", device)

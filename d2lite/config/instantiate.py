@@ -1,0 +1,86 @@
+"""Making the objects that configs describe: `{_target_: callable, argument: ...}`."""
+
+import dataclasses
+import functools
+from collections import abc
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from d2lite.utils.registry import _convert_target_to_string, locate
+
+__all__ = ["dump_dataclass", "instantiate"]
+
+
+def dump_dataclass(obj: Any) -> dict[str, Any]:
+    """A dataclass instance, and those within it, as a config that `instantiate` turns back."""
+    if not dataclasses.is_dataclass(obj) or isinstance(obj, type):
+        raise TypeError(f"dump_dataclass takes an instance of a dataclass, not {obj!r}")
+    dumped = {"_target_": _convert_target_to_string(type(obj))}
+    for field in dataclasses.fields(obj):
+        dumped[field.name] = _dump_value(getattr(obj, field.name))
+    return dumped
+
+
+def _dump_value(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dump_dataclass(value)
+    if isinstance(value, list | tuple):
+        return [_dump_value(x) for x in value]
+    return value
+
+
+def instantiate(cfg: Any) -> Any:
+    """Build what a config describes, from the inside out.
+
+    Args:
+        cfg: a dict-like with `_target_` (a callable, or the dotted path of one) and its arguments,
+            a list of such, or anything else, which is returned as it is. `_recursive_: False`
+            leaves the arguments as configs.
+    Raises:
+        TypeError: `_target_` is not callable, or does not take the arguments; the message names it.
+    """
+    if isinstance(cfg, ListConfig):
+        items = [instantiate(x) for x in cfg]
+        # Plain numbers and strings stay a config, which is what a constructor stores in detectron2.
+        return ListConfig(items, flags={"allow_objects": True})
+    if isinstance(cfg, list):
+        return [instantiate(x) for x in cfg]
+    if isinstance(cfg, DictConfig) and _holds_dataclass(cfg):
+        return OmegaConf.to_object(cfg)
+    if isinstance(cfg, abc.Mapping) and "_target_" in cfg:
+        return _call(cfg)
+    return cfg
+
+
+def _holds_dataclass(cfg: DictConfig) -> bool:
+    return dataclasses.is_dataclass(cfg._metadata.object_type)
+
+
+def _call(cfg: abc.Mapping) -> Any:
+    # A copy, since a config can be used again. items() also resolves the interpolations.
+    arguments = dict(cfg.items())
+    target = arguments.pop("_target_")
+    if arguments.pop("_recursive_", True):
+        arguments = {key: instantiate(value) for key, value in arguments.items()}
+    name = target if isinstance(target, str) else None
+    if name is not None:
+        target = locate(name)
+    if not callable(target):
+        raise TypeError(f"_target_ {name or target!r} is not a class or function")
+    name = name or _convert_target_to_string_or_repr(target)
+    try:
+        return target(**arguments)
+    except TypeError as error:
+        # Python's own text does not say which of many nested calls failed.
+        raise TypeError(f"cannot call {name}: {error}") from error
+
+
+def _convert_target_to_string_or_repr(target: Any) -> str:
+    return f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', repr(target))}"
+
+
+def partial_of(function: Callable, **kwargs: Any) -> functools.partial:
+    """functools.partial by keyword arguments only, as configs have them."""
+    return functools.partial(function, **kwargs)

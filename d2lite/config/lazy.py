@@ -1,0 +1,144 @@
+"""Configs written in Python: any file that makes dicts and `LazyCall`s is one.
+
+from d2lite.config import LazyCall as L
+model = L(MyModel)(width=64)          # nothing is built yet
+cfg = LazyConfig.load("that_file.py")
+cfg.model.width = 32
+instantiate(cfg.model)                # now it is
+"""
+
+import copy
+import dataclasses
+import inspect
+import os
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, ListConfig
+
+from d2lite.config.lazy_files import load_python_config, to_config
+from d2lite.config.lazy_text import as_plain_values, as_python
+from d2lite.config.overrides import apply_override
+from d2lite.config.yaml_files import load_with_bases
+from d2lite.utils.file_io import PathManager
+from d2lite.utils.registry import _convert_target_to_string, did_you_mean
+
+__all__ = ["LazyCall", "LazyConfig"]
+
+
+class LazyCall:
+    """Wraps a callable so that calling it describes the call in a config, and makes nothing.
+
+    `LazyCall(nn.Conv2d)(in_channels=32, ...)` is a DictConfig with `_target_` and the arguments;
+    `instantiate` makes the call.
+    """
+
+    def __init__(self, target: Any):
+        """target: a callable, the dotted path of one, or a config with `_target_`."""
+        if not (callable(target) or isinstance(target, str | DictConfig)):
+            raise TypeError(f"LazyCall takes a callable or its dotted path, not {target!r}")
+        self._target = target
+
+    def __call__(self, **kwargs: Any) -> DictConfig:
+        """The call with these arguments, as a config."""
+        # omegaconf would take a dataclass for a schema
+        is_dataclass = dataclasses.is_dataclass(self._target)
+        kwargs["_target_"] = (
+            _convert_target_to_string(self._target) if is_dataclass else self._target
+        )
+        return DictConfig(content=kwargs, flags={"allow_objects": True})
+
+
+class LazyConfig:
+    """Loads, saves and changes configs that are Python files."""
+
+    @staticmethod
+    def load(filename: str, keys: str | tuple[str, ...] | None = None) -> Any:
+        """Load a config file.
+
+        A Python file may import from neighbouring config files by relative imports; what it gets is
+        its own copy.
+
+        Args:
+            filename: a .py file, or .yaml of plain values such as `save` writes.
+            keys: the name, or names, to return. By default all dicts of the file whose names do not
+                start with an underscore are returned, in one config.
+        Raises:
+            ValueError: another file type. FileNotFoundError: no such file.
+            KeyError: the file has no such key; near names are given.
+        """
+        filename = os.path.normpath(filename) if "://" not in filename else filename
+        if filename.endswith(".py"):
+            content = load_python_config(filename)
+        elif filename.endswith((".yaml", ".yml")):
+            content = to_config(load_with_bases(filename, PathManager.open))
+        else:
+            raise ValueError(f"Config file {filename} must be .py or .yaml")
+        if keys is None:
+            return _public_configs(content)
+        if isinstance(keys, str):
+            return _pick(content, keys, filename)
+        return tuple(_pick(content, key, filename) for key in keys)
+
+    @staticmethod
+    def load_rel(filename: str, keys: str | tuple[str, ...] | None = None) -> Any:
+        """As `load`, with a path that starts from the folder of the calling file."""
+        caller = inspect.stack()[1].filename
+        if caller.startswith("<"):  # a notebook cell or the prompt has no folder
+            raise ValueError("load_rel can only be called from a file; use load")
+        return LazyConfig.load(os.path.join(os.path.dirname(caller), filename), keys)
+
+    @staticmethod
+    def save(cfg: Any, filename: str) -> None:
+        """Write a config as yaml of plain values, which `load` reads back.
+
+        Classes and functions are written by their dotted paths. A value that has none (a lambda)
+        is written as text, with a warning: a config loaded from this file lacks it.
+        """
+        plain = as_plain_values(copy.copy(cfg))
+        text = yaml.safe_dump(plain, default_flow_style=None, allow_unicode=True, width=100)
+        with PathManager.open(filename, "w") as file:
+            file.write(text)
+
+    @staticmethod
+    def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+        """Change a config by words of the command line, and return it.
+
+        Args:
+            overrides: `key=value` sets a value or an argument of a call; `+key=value` also adds
+                keys to plain groups; `~key` removes one. Values are yaml: 1e-3, true, null,
+                [1, 2], {a: 1}, text; `key=` is empty text. Keys may go into lists: `layers.0.size`.
+        Raises:
+            ValueError: an override is no `key=value`. KeyError: there is no such key.
+        """
+        for override in overrides:
+            apply_override(cfg, override)
+        return cfg
+
+    @staticmethod
+    def to_py(cfg: Any, prefix: str = "cfg.") -> str:
+        """The config as Python-like text for reading, one setting a line; it cannot be run.
+
+        Args:
+            prefix: put before each name.
+        """
+        return as_python(cfg, prefix)
+
+
+def _public_configs(content: Any) -> DictConfig:
+    kinds = (DictConfig, ListConfig, dict)
+    if isinstance(content, DictConfig):
+        return content
+    chosen = {
+        name: to_config(value)
+        for name, value in content.items()
+        if isinstance(value, kinds) and not name.startswith("_")
+    }
+    return DictConfig(chosen, flags={"allow_objects": True})
+
+
+def _pick(content: Any, key: str, filename: str) -> Any:
+    if key not in content:
+        names = [str(name) for name in content if not str(name).startswith("_")]
+        raise KeyError(f"{filename} has no {key!r}.{did_you_mean(key, names)}")
+    return to_config(content[key])

@@ -1,0 +1,84 @@
+"""Running a Python config file, in which relative imports mean neighbouring config files."""
+
+import ast
+import builtins
+import os
+from types import ModuleType
+from typing import Any
+
+from omegaconf import DictConfig
+
+from d2lite.utils.file_io import PathManager
+
+__all__ = ["load_python_config", "to_config"]
+
+# The package that config files believe to be in; relative imports need one.
+_PACKAGE = "d2lite_config_files"
+
+
+def load_python_config(filename: str) -> dict[str, Any]:
+    """Run a config file and return its global names.
+
+    The file is run anew at each call and each import, so that a config which changes what it
+    imported does not change it for others.
+
+    Raises:
+        FileNotFoundError: no such file. SyntaxError: with the file and the line.
+    """
+    return vars(_run(filename))
+
+
+def to_config(value: Any) -> Any:
+    """A dict as a DictConfig that may hold any object; other values unchanged."""
+    if isinstance(value, dict):
+        return DictConfig(value, flags={"allow_objects": True})
+    return value
+
+
+def _run(filename: str) -> ModuleType:
+    if not PathManager.isfile(filename):
+        raise FileNotFoundError(f"There is no config file {filename}")
+    with PathManager.open(filename) as file:
+        source = file.read()
+    tree = ast.parse(source, filename)
+    module = ModuleType(f"{_PACKAGE}.{os.path.basename(filename).removesuffix('.py')}")
+    module.__file__ = filename
+    module.__package__ = _PACKAGE
+    # Import statements look up __import__ in the builtins of the code that runs, so these need not
+    # be changed for the rest of the program.
+    module.__builtins__ = {**vars(builtins), "__import__": _import_from_config}
+    exec(compile(tree, filename, "exec"), vars(module))
+    return module
+
+
+def _import_from_config(
+    name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
+) -> Any:
+    """The `__import__` of config files: relative imports load files, others are as usual."""
+    if level == 0:
+        return builtins.__import__(name, globals, locals, fromlist, level)
+    filename = _relative_file(globals["__file__"], name, level)
+    if not name and fromlist and not os.path.isfile(filename):
+        return _modules_of_folder(os.path.dirname(filename), fromlist)  # from . import a, b
+    module = _run(filename)
+    for imported in fromlist or ():
+        if imported == "*" or not hasattr(module, imported):
+            continue  # the import statement itself reports what is missing
+        setattr(module, imported, to_config(getattr(module, imported)))
+    return module
+
+
+def _modules_of_folder(folder: str, names: tuple[str, ...]) -> ModuleType:
+    package = ModuleType(_PACKAGE)
+    for name in names:
+        setattr(package, name, _run(os.path.join(folder, f"{name}.py")))
+    return package
+
+
+def _relative_file(importer: str, name: str, level: int) -> str:
+    """The file that `from <level dots><name> import ...` means in the file `importer`."""
+    folder = os.path.dirname(importer)
+    for _ in range(level - 1):
+        folder = os.path.dirname(folder)
+    path = os.path.join(folder, *name.split(".")) if name else folder
+    return os.path.join(path, "__init__.py") if os.path.isdir(path) else f"{path}.py"

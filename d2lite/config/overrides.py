@@ -1,0 +1,84 @@
+"""One word of the command line that changes a LazyConfig."""
+
+import re
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from d2lite.utils.registry import UnknownNameError, did_you_mean
+
+__all__ = ["apply_override"]
+
+_OVERRIDE = re.compile(r"^(?P<add>\+{0,2})(?P<key>[^=~+\s]+)=(?P<value>.*)$", re.DOTALL)
+
+
+def apply_override(cfg: DictConfig, override: str) -> None:
+    """Apply `key=value`, `+key=value` or `~key` to a config.
+
+    Raises:
+        ValueError: it has none of these forms. KeyError: there is no such key.
+    """
+    if override.startswith("~"):
+        _remove(cfg, override[1:])
+        return
+    match = _OVERRIDE.match(override)
+    if match is None:
+        raise ValueError(
+            f"Cannot read the override {override!r}; write key=value, +key=value to add, "
+            "or ~key to remove"
+        )
+    key = match["key"]
+    _check_path(cfg, key, may_add=bool(match["add"]))
+    OmegaConf.update(cfg, key, _parse(match["value"]), merge=True, force_add=True)
+
+
+def _parse(text: str) -> Any:
+    """The value that a text means, by omegaconf's yaml (1e-3 is a number, ${x} a reference)."""
+    if text == "":
+        return ""
+    if text[0] in "[{":
+        # {a:1} is a mapping on the command line, though yaml wants {a: 1}
+        text = re.sub(r"(?<=[\w'\"]):(?=[^\s/])", ": ", text)
+    try:
+        parsed = OmegaConf.create(f"value: {text}")
+        return OmegaConf.to_container(parsed, resolve=False)["value"]
+    except (yaml.YAMLError, TypeError):
+        return text  # such as "a: b", which is text, not yaml
+
+
+def _check_path(cfg: DictConfig, key: str, may_add: bool) -> None:
+    """Raise KeyError if `key` does not exist and is not an argument of a call."""
+    node: Any = cfg
+    parts = key.replace("[", ".").replace("]", "").split(".")
+    for depth, part in enumerate(parts):
+        path = ".".join(parts[:depth])
+        if not OmegaConf.is_config(node):
+            raise UnknownNameError(
+                f"Override {key}: {path} is a single value ({node!r}), it has no {part!r} in it"
+            )
+        if not _has(node, part):
+            # A call takes more arguments than are written down; what it refuses, instantiate tells.
+            if may_add or "_target_" in node:
+                return
+            hint = did_you_mean(part, map(str, node)) if isinstance(node, DictConfig) else ""
+            where = f"{path} has" if path else "the config has"
+            raise UnknownNameError(
+                f"Override {key}: {where} no {part!r}.{hint} To add it, write +{key}=..."
+            )
+        node = node[int(part) if isinstance(node, ListConfig) else part]
+
+
+def _has(node: Any, part: str) -> bool:
+    if isinstance(node, ListConfig):
+        return part.isdigit() and int(part) < len(node)
+    return part in node
+
+
+def _remove(cfg: DictConfig, key: str) -> None:
+    _check_path(cfg, key, may_add=False)
+    parent, _, last = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    if not _has(node, last):
+        raise UnknownNameError(f"Override ~{key}: there is no such key to remove")
+    del node[int(last) if isinstance(node, ListConfig) else last]
