@@ -46,9 +46,9 @@ def register_scheme(scheme: str, resolver: Callable[[str], ResolvedDataset]) -> 
 
     Args:
         scheme: the letters before the colon, two or more, lower case.
-        resolver: takes the whole URI and returns its `ResolvedDataset`. It runs once per URI, should
-            check what can be checked quickly, and raises ValueError or FileNotFoundError with
-            one line that tells what is wrong.
+        resolver: takes the whole URI and returns its `ResolvedDataset`. It runs once per URI,
+            should check what can be checked quickly, and raises ValueError or FileNotFoundError
+            with one line that tells what is wrong.
     Raises:
         ValueError: the scheme is malformed or taken.
     """
@@ -127,12 +127,12 @@ class _DatasetCatalog(UserDict):
         self.pop(name)
 
     def _unknown(self, name: str) -> str:
-        known = sorted(self.data)
         schemes = ", ".join(f"{scheme}:..." for scheme in sorted(_SCHEMES))
-        near = did_you_mean(str(name), known)
-        names = "" if near else f" Registered are: {', '.join(known)}."
+        known = sorted(known for known in self.data if not is_dataset_uri(known))
+        hint = did_you_mean(str(name), known) or did_you_mean(f"{_scheme_of(name)}:...", _SCHEMES)
+        hint = hint or f" DatasetCatalog.list() has the {len(known)} known names."
         return (
-            f"data set {name!r} is not registered.{near}{names} "
+            f"data set {name!r} is not registered.{hint} "
             f"A data set can also be given as a URI ({schemes}), "
             "such as 'coco:train.json?images=photos'."
         )

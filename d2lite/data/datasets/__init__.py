@@ -1,11 +1,25 @@
 """Readers of data set formats, and the data sets that are known by name."""
 
-from . import builtin as _builtin  # registers the names
+from . import builtin  # registers the names
 from .coco import convert_to_coco_json, load_coco_json, load_sem_seg, register_coco_instances
+from .coco_panoptic import register_coco_panoptic, register_coco_panoptic_separated
+from .lvis import get_lvis_instances_meta, load_lvis_json, register_lvis_instances
+from .pascal_voc import load_voc_instances, register_pascal_voc
+from .uri import DatasetURI, parse_dataset_uri
 
 __all__ = [
+    "DatasetURI",
+    "builtin",
     "convert_to_coco_json",
+    "get_lvis_instances_meta",
     "load_coco_json",
+    "load_lvis_json",
     "load_sem_seg",
+    "load_voc_instances",
+    "parse_dataset_uri",
     "register_coco_instances",
+    "register_coco_panoptic",
+    "register_coco_panoptic_separated",
+    "register_lvis_instances",
+    "register_pascal_voc",
 ]

@@ -1,0 +1,232 @@
+"""Cityscapes' fine annotations: instances from polygons or id images, and semantic labels.
+
+Only the files are needed, not the cityscapesscripts package (evaluation does need that).
+"""
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+import cv2
+import numpy as np
+import pycocotools.mask as mask_util
+
+from d2lite.structures import BoxMode
+from d2lite.utils.file_io import PathManager
+
+from .builtin_meta import CITYSCAPES_CATEGORIES
+from .coco_json import read_json
+
+__all__ = ["load_cityscapes_instances", "load_cityscapes_semantic"]
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIX = "leftImg8bit.png"
+_FILES_FOR_WORKERS = 64  # fewer are read faster than processes start
+
+_THING_IDS = [c["id"] for c in CITYSCAPES_CATEGORIES if c["isthing"]]
+_CONTIGUOUS_ID = {category_id: i for i, category_id in enumerate(_THING_IDS)}
+_THING_BY_NAME = {c["name"]: c["id"] for c in CITYSCAPES_CATEGORIES if c["isthing"]}
+# Labels of the files that are not instances of the 8 classes, yet hide what is behind them.
+_OTHER_NAMES = {c["name"] for c in CITYSCAPES_CATEGORIES if not c["isthing"]} | {
+    *("unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic"),
+    *("ground", "parking", "rail track", "guard rail", "bridge", "tunnel", "polegroup"),
+    *("caravan", "trailer"),
+}
+_IGNORED_NAMES = {"license plate"}  # lies on a car without hiding it
+
+
+def list_images(image_dir: str) -> list[tuple[str, str]]:
+    """(city, path) of every image in the folders below `image_dir`, sorted.
+
+    Raises:
+        FileNotFoundError: no such folder, or no image in it.
+    """
+    if not PathManager.isdir(image_dir):
+        raise FileNotFoundError(f"{image_dir}: there is no such folder of Cityscapes images")
+    found = []
+    for city in sorted(PathManager.ls(image_dir)):
+        folder = os.path.join(image_dir, city)
+        for name in sorted(PathManager.ls(folder)) if PathManager.isdir(folder) else []:
+            if name.endswith(IMAGE_SUFFIX):
+                found.append((city, os.path.join(folder, name)))
+    if not found:
+        raise FileNotFoundError(f"{image_dir}: there is no CITY/*{IMAGE_SUFFIX} in this folder")
+    return found
+
+
+def _label_file(gt_dir: str, city: str, image_file: str, ending: str) -> str:
+    """The annotation file of an image; FileNotFoundError when absent."""
+    stem = os.path.basename(image_file)[: -len(IMAGE_SUFFIX)]
+    path = os.path.join(gt_dir, city, f"{stem}gtFine_{ending}")
+    if not PathManager.isfile(path):
+        hint = (
+            "; make it with cityscapesscripts/preparation/createTrainIdLabelImgs.py"
+            if ending == "labelTrainIds.png"
+            else ""
+        )
+        raise FileNotFoundError(f"{path}: there is no such annotation file{hint}")
+    return path
+
+
+def load_cityscapes_instances(
+    image_dir: str, gt_dir: str, from_json: bool = True, to_polygons: bool = True
+) -> list[dict]:
+    """Load instances of Cityscapes' 8 thing classes as dataset dicts.
+
+    Args:
+        image_dir: such as "cityscapes/leftImg8bit/train".
+        gt_dir: such as "cityscapes/gtFine/train".
+        from_json: read polygons from JSON, cut by what lies in front (needs shapely); otherwise
+            read the instance id images.
+        to_polygons: give masks as polygons; otherwise as RLE, which only the id images allow.
+    Raises:
+        FileNotFoundError: a folder, image or annotation file is missing.
+        ValueError: RLE was asked for from JSON, or a file has a label unknown to Cityscapes.
+    """
+    if from_json and not to_polygons:
+        raise ValueError("Cityscapes JSON has polygons; use from_json=False for RLE masks")
+    jobs = []
+    ending = "polygons.json" if from_json else "instanceIds.png"
+    for city, image_file in list_images(image_dir):
+        jobs.append((image_file, _label_file(gt_dir, city, image_file, ending)))
+    reader = _record_from_json if from_json else partial(_record_from_ids, to_polygons=to_polygons)
+    records = _map_files(reader, jobs)
+    logger.info(f"Loaded {len(records)} Cityscapes images from {image_dir}")
+    return records
+
+
+def _map_files(reader: Callable[[tuple[str, str]], dict], jobs: list) -> list[dict]:
+    if len(jobs) < _FILES_FOR_WORKERS:
+        return [reader(job) for job in jobs]
+    with ProcessPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as workers:
+        return list(workers.map(reader, jobs, chunksize=16))
+
+
+def _record(image_file: str, height: int, width: int, annotations: list[dict]) -> dict:
+    return {
+        "file_name": image_file,
+        "image_id": os.path.basename(image_file),
+        "height": height,
+        "width": width,
+        "annotations": annotations,
+    }
+
+
+def _record_from_json(job: tuple[str, str]) -> dict:
+    try:
+        from shapely.geometry import Polygon
+    except ImportError as e:
+        raise ImportError(
+            "Cityscapes polygons need shapely: pip install 'd2lite[cityscapes]'"
+        ) from e
+    image_file, json_file = job
+    data = read_json(json_file)
+    annotations: list[dict] = []
+    in_front = Polygon()
+    # A later object lies in front of the earlier ones.
+    for item in reversed(data["objects"]):
+        name, category_id = _category_of(item["label"], json_file)
+        if name in _IGNORED_NAMES:
+            continue
+        # Coordinates are pixel indices; half a pixel of margin makes the outline cover the pixels.
+        points = np.asarray(item["polygon"], dtype=np.float32) + 0.5
+        shape = Polygon(points).buffer(0.5, quad_segs=4)
+        if category_id is not None:
+            seen = shape.difference(in_front)
+            if not seen.is_empty:
+                annotations.append(_instance_of(seen, category_id, item["label"] != name))
+        in_front = in_front.union(shape)
+    return _record(image_file, data["imgHeight"], data["imgWidth"], annotations)
+
+
+def _category_of(label: str, json_file: str) -> tuple[str, int | None]:
+    """Name without "group", and contiguous class; None for what is no instance of a class."""
+    if label in _OTHER_NAMES or label in _IGNORED_NAMES:
+        return label, None
+    name = label.removesuffix("group")
+    if name in _OTHER_NAMES:
+        return label, None
+    if name not in _THING_BY_NAME:
+        raise ValueError(f"{json_file}: {label!r} is not a Cityscapes label")
+    return name, _CONTIGUOUS_ID[_THING_BY_NAME[name]]
+
+
+def _instance_of(seen, category_id: int, is_group: bool) -> dict:
+    """An annotation from a shapely (multi)polygon; groups are crowds."""
+    parts = [part for part in getattr(seen, "geoms", [seen]) if part.geom_type == "Polygon"]
+    outlines = [np.asarray(part.exterior.coords)[:-1] for part in parts]  # the last is the first
+    return {
+        "iscrowd": int(is_group),
+        "category_id": category_id,
+        "segmentation": [outline.ravel().tolist() for outline in outlines],
+        "bbox": list(seen.bounds),
+        "bbox_mode": BoxMode.XYXY_ABS,
+    }
+
+
+def _record_from_ids(job: tuple[str, str], to_polygons: bool) -> dict:
+    image_file, id_file = job
+    with PathManager.open(id_file, "rb") as f:
+        ids = cv2.imdecode(np.frombuffer(f.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if ids is None:
+        raise ValueError(f"{id_file}: does not decode as an image")
+    annotations = []
+    for instance_id in np.unique(ids).tolist():
+        # 24001 is the second instance of label 24; a bare 24 is a group that nobody separated.
+        label_id = instance_id // 1000 if instance_id >= 1000 else instance_id
+        if label_id not in _CONTIGUOUS_ID:
+            continue
+        shape = _mask_annotation(ids == instance_id, to_polygons)
+        if shape is not None:
+            annotations.append(
+                {
+                    "iscrowd": int(instance_id < 1000),
+                    "category_id": _CONTIGUOUS_ID[label_id],
+                    "bbox_mode": BoxMode.XYXY_ABS,
+                    **shape,
+                }
+            )
+    return _record(image_file, ids.shape[0], ids.shape[1], annotations)
+
+
+def _mask_annotation(mask: np.ndarray, to_polygons: bool) -> dict | None:
+    """`bbox` and `segmentation` of an (H, W) bool mask; None when too thin for them."""
+    ys, xs = np.nonzero(mask)
+    box = [float(v) for v in (xs.min(), ys.min(), xs.max(), ys.max())]
+    if box[2] <= box[0] or box[3] <= box[1]:
+        return None
+    if not to_polygons:
+        rle = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
+        return {"bbox": box, "segmentation": rle}
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    polygons = [c.reshape(-1).tolist() for c in contours if len(c) >= 3]
+    return {"bbox": box, "segmentation": polygons} if polygons else None
+
+
+def load_cityscapes_semantic(image_dir: str, gt_dir: str) -> list[dict]:
+    """Load Cityscapes' semantic labels: dicts with `file_name`, `sem_seg_file_name` and size.
+
+    Args:
+        image_dir: such as "cityscapes/leftImg8bit/train".
+        gt_dir: such as "cityscapes/gtFine/train".
+    Raises:
+        FileNotFoundError: a folder, or a label image of training ids, is missing.
+    """
+    records = []
+    for city, image_file in list_images(image_dir):
+        label_file = _label_file(gt_dir, city, image_file, "labelTrainIds.png")
+        with PathManager.open(_label_file(gt_dir, city, image_file, "polygons.json")) as f:
+            size = json.load(f)
+        records.append(
+            {
+                "file_name": image_file,
+                "sem_seg_file_name": label_file,
+                "height": size["imgHeight"],
+                "width": size["imgWidth"],
+            }
+        )
+    return records

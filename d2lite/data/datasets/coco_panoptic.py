@@ -1,0 +1,172 @@
+"""COCO panoptic data: every pixel has a segment, every segment a category.
+
+A data set can be registered in two forms. In the standard one things and stuff count together and
+a dict carries the panoptic image. In the separated one (Panoptic FPN) a dict carries instances and
+a semantic image in which all things are class 0.
+"""
+
+import os
+from typing import Any
+
+from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
+
+from .coco import load_coco_json, load_sem_seg
+from .coco_json import check_image_folder, read_json, section
+
+__all__ = [
+    "load_coco_panoptic_json",
+    "merge_to_panoptic",
+    "register_coco_panoptic",
+    "register_coco_panoptic_separated",
+]
+
+
+def load_coco_panoptic_json(
+    json_file: str, image_dir: str, gt_dir: str, meta: dict[str, Any]
+) -> list[dict]:
+    """Load a COCO panoptic file as dataset dicts, in file order.
+
+    Args:
+        json_file: panoptic JSON file.
+        image_dir: folder of the JPEG images.
+        gt_dir: folder of the PNG images of segment ids.
+        meta: has `thing_dataset_id_to_contiguous_id` and `stuff_dataset_id_to_contiguous_id`.
+    Returns:
+        dicts with `file_name`, `image_id`, `pan_seg_file_name` and `segments_info`, in which
+        `category_id` is contiguous and `isthing` tells which table it came from.
+    Raises:
+        FileNotFoundError, ValueError: as `load_coco_json`.
+    """
+    rows = section(read_json(json_file), "annotations", json_file)
+    records = []
+    for index, row in enumerate(rows):
+        if not {"image_id", "file_name", "segments_info"} <= row.keys():
+            raise ValueError(
+                f"{json_file}: annotation number {index} lacks one of 'image_id', 'file_name' and "
+                "'segments_info'; is this a panoptic file?"
+            )
+        stem = os.path.splitext(row["file_name"])[0]
+        records.append(
+            {
+                "file_name": os.path.join(image_dir, f"{stem}.jpg"),
+                "image_id": int(row["image_id"]),
+                "pan_seg_file_name": os.path.join(gt_dir, row["file_name"]),
+                "segments_info": [
+                    contiguous_segment(s, meta, json_file) for s in row["segments_info"]
+                ],
+            }
+        )
+    if records:
+        check_image_folder(image_dir, records[0]["file_name"], json_file)
+        check_image_folder(gt_dir, records[0]["pan_seg_file_name"], json_file)
+    return records
+
+
+def contiguous_segment(segment: dict, meta: dict[str, Any], json_file: str) -> dict:
+    """A copy of a segment with a contiguous `category_id` and `isthing`; ValueError if unknown."""
+    category = segment["category_id"]
+    for isthing, key in ((True, "thing"), (False, "stuff")):
+        table = meta[f"{key}_dataset_id_to_contiguous_id"]
+        if category in table:
+            return {**segment, "category_id": table[category], "isthing": isthing}
+    raise ValueError(
+        f"{json_file}: segment {segment.get('id')} has category_id {category}, which is neither "
+        "a thing nor a stuff category of the metadata"
+    )
+
+
+def register_coco_panoptic(
+    name: str,
+    metadata: dict[str, Any],
+    image_root: str,
+    panoptic_root: str,
+    panoptic_json: str,
+    instances_json: str | None = None,
+) -> None:
+    """Register a panoptic data set in the standard form.
+
+    Args:
+        name: such as "coco_2017_train_panoptic".
+        metadata: classes and the two id tables.
+        image_root: folder of the JPEG images.
+        panoptic_root: folder of the PNG images of segment ids.
+        panoptic_json: panoptic JSON file.
+        instances_json: instance JSON file of the same images, for evaluating boxes and masks.
+    """
+    DatasetCatalog.register(
+        name, lambda: load_coco_panoptic_json(panoptic_json, image_root, panoptic_root, metadata)
+    )
+    MetadataCatalog.get(name).set(
+        panoptic_root=panoptic_root,
+        image_root=image_root,
+        panoptic_json=panoptic_json,
+        json_file=instances_json,
+        evaluator_type="coco_panoptic_seg",
+        ignore_label=255,
+        label_divisor=1000,
+        **metadata,
+    )
+
+
+def register_coco_panoptic_separated(
+    name: str,
+    metadata: dict[str, Any],
+    image_root: str,
+    panoptic_root: str,
+    panoptic_json: str,
+    sem_seg_root: str,
+    instances_json: str,
+) -> None:
+    """Register `NAME_separated` (instances and semantic labels) and `NAME_stuffonly` (labels).
+
+    Args:
+        name: such as "coco_2017_train_panoptic".
+        metadata: classes and the two id tables, in which stuff class 0 is all things.
+        image_root: folder of the JPEG images.
+        panoptic_root: folder of the PNG images of segment ids (for evaluation).
+        panoptic_json: panoptic JSON file (for evaluation).
+        sem_seg_root: folder of the semantic label images.
+        instances_json: instance JSON file.
+    """
+    separated, stuff_only = f"{name}_separated", f"{name}_stuffonly"
+    DatasetCatalog.register(
+        separated,
+        lambda: merge_to_panoptic(
+            load_coco_json(instances_json, image_root, separated),
+            load_sem_seg(sem_seg_root, image_root),
+        ),
+    )
+    MetadataCatalog.get(separated).set(
+        panoptic_root=panoptic_root,
+        image_root=image_root,
+        panoptic_json=panoptic_json,
+        sem_seg_root=sem_seg_root,
+        json_file=instances_json,
+        evaluator_type="coco_panoptic_seg",
+        ignore_label=255,
+        **metadata,
+    )
+    DatasetCatalog.register(stuff_only, lambda: load_sem_seg(sem_seg_root, image_root))
+    MetadataCatalog.get(stuff_only).set(
+        sem_seg_root=sem_seg_root,
+        image_root=image_root,
+        evaluator_type="sem_seg",
+        ignore_label=255,
+        **metadata,
+    )
+
+
+def merge_to_panoptic(detection_dicts: list[dict], sem_seg_dicts: list[dict]) -> list[dict]:
+    """Instance dicts joined with the semantic dicts of the same `file_name`.
+
+    Raises:
+        ValueError: an image has instances but no semantic labels.
+    """
+    labels = {record["file_name"]: record for record in sem_seg_dicts}
+    missing = [d["file_name"] for d in detection_dicts if d["file_name"] not in labels]
+    if missing:
+        raise ValueError(
+            f"{missing[0]}: has instance annotations but no semantic label image "
+            f"({len(missing)} such images)"
+        )
+    return [{**record, **labels[record["file_name"]]} for record in detection_dicts]

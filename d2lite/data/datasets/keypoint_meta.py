@@ -1,0 +1,35 @@
+"""Keypoint metadata from the categories of a COCO file."""
+
+import colorsys
+
+__all__ = ["keypoint_metadata"]
+
+
+def keypoint_metadata(categories: list[dict]) -> dict:
+    """Names, flip map and connections, where all categories have the same keypoints.
+
+    The flip map pairs names that differ only in "left" and "right"; connections come from the
+    category's `skeleton` (pairs of positions, from 1), in colours of our choice.
+
+    Returns:
+        empty when the categories have no keypoints, or different ones.
+    """
+    names = categories[0].get("keypoints")
+    if not names or any(category.get("keypoints") != names for category in categories):
+        return {}
+    mirrored = {name: name.replace("left", "right").replace("LEFT", "RIGHT") for name in names}
+    skeleton = categories[0].get("skeleton") or []
+    return {
+        "keypoint_names": list(names),
+        "keypoint_flip_map": [
+            (left, right) for left, right in mirrored.items() if left != right and right in mirrored
+        ],
+        "keypoint_connection_rules": [
+            (names[a - 1], names[b - 1], _color(i, len(skeleton)))
+            for i, (a, b) in enumerate(skeleton)
+        ],
+    }
+
+
+def _color(index: int, count: int) -> tuple[int, int, int]:
+    return tuple(round(255 * v) for v in colorsys.hsv_to_rgb(index / count, 0.7, 1.0))

@@ -1,0 +1,147 @@
+"""LVIS: COCO images with polygons of over a thousand categories, annotated federally."""
+
+import logging
+import os
+import time
+
+from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
+from d2lite.structures import BoxMode
+
+from .builtin_meta import get_builtin_metadata
+from .coco_json import (
+    check_boxes,
+    check_image_folder,
+    check_unique_ids,
+    group_by_image,
+    read_json,
+    section,
+    sorted_images,
+)
+from .lvis_v0_5_categories import LVIS_CATEGORIES as LVIS_V0_5_CATEGORIES
+from .lvis_v1_categories import LVIS_CATEGORIES as LVIS_V1_CATEGORIES
+from .lvis_v1_category_image_count import LVIS_CATEGORY_IMAGE_COUNT as LVIS_V1_CATEGORY_IMAGE_COUNT
+
+__all__ = ["get_lvis_instances_meta", "load_lvis_json", "register_lvis_instances"]
+
+logger = logging.getLogger(__name__)
+
+
+def register_lvis_instances(name: str, metadata: dict, json_file: str, image_root: str) -> None:
+    """Register an LVIS data set; it is read when first asked for.
+
+    Args:
+        name: the data set's name, such as "lvis_v1_train".
+        metadata: further metadata, such as `get_lvis_instances_meta(name)`.
+        json_file: LVIS instance annotation file.
+        image_root: folder that holds `train2017` and the like.
+    """
+    DatasetCatalog.register(name, lambda: load_lvis_json(json_file, image_root, name))
+    MetadataCatalog.get(name).set(
+        json_file=json_file, image_root=image_root, evaluator_type="lvis", **metadata
+    )
+
+
+def load_lvis_json(
+    json_file: str,
+    image_root: str,
+    dataset_name: str | None = None,
+    extra_annotation_keys: list[str] | None = None,
+) -> list[dict]:
+    """Load an LVIS annotation file as dataset dicts, sorted by image id.
+
+    Besides the standard keys, a dict has `neg_category_ids` (checked to be absent) and
+    `not_exhaustive_category_ids` (not all instances annotated), as ids of the file.
+
+    Args:
+        json_file: path of the file.
+        image_root: folder that holds the split's folder named in each image's `coco_url`.
+        dataset_name: if given, its metadata get the classes, and may have a
+            `thing_dataset_id_to_contiguous_id`. Without such a table, ids count from 1 in the file
+            and from 0 in the dicts.
+        extra_annotation_keys: further annotation keys to keep.
+    Raises:
+        FileNotFoundError, ValueError: as `load_coco_json`.
+    """
+    start = time.perf_counter()
+    data = read_json(json_file)
+    id_map = None
+    if dataset_name is not None:
+        metadata = MetadataCatalog.get(dataset_name).set(**get_lvis_instances_meta(dataset_name))
+        id_map = metadata.get("thing_dataset_id_to_contiguous_id")
+    images = sorted_images(data, json_file, needs=("coco_url", "height", "width"))
+    # The files of test images have no annotations at all.
+    annotations = section(data, "annotations", json_file) if "annotations" in data else []
+    check_unique_ids([a["id"] for a in annotations if "id" in a], "annotation", json_file)
+    check_boxes(annotations, json_file)
+    groups = group_by_image(annotations, [image["id"] for image in images], json_file)
+    if images:
+        check_image_folder(image_root, _image_path(image_root, images[0]), json_file)
+    extra = extra_annotation_keys or []
+    records = [
+        {
+            "file_name": _image_path(image_root, image),
+            "height": image["height"],
+            "width": image["width"],
+            "image_id": image["id"],
+            "not_exhaustive_category_ids": image.get("not_exhaustive_category_ids", []),
+            "neg_category_ids": image.get("neg_category_ids", []),
+            "annotations": [_instance(a, id_map, extra, json_file) for a in groups[image["id"]]],
+        }
+        for image in images
+    ]
+    logger.info(
+        f"Loaded {len(records)} images in LVIS format from {json_file} "
+        f"in {time.perf_counter() - start:.1f} s"
+    )
+    return records
+
+
+def _image_path(image_root: str, image: dict) -> str:
+    # LVIS splits mix COCO's train and val images, so the folder is that of the image's own address.
+    return os.path.join(image_root, *image["coco_url"].split("/")[-2:])
+
+
+def _instance(
+    annotation: dict, id_map: dict[int, int] | None, extra_keys: list[str], json_file: str
+) -> dict:
+    where = f"{json_file}: annotation {annotation.get('id')}"
+    category = annotation.get("category_id")
+    if not isinstance(category, int) or (category not in id_map if id_map else category < 1):
+        raise ValueError(f"{where} has category_id {category!r}, which is not a known category")
+    polygons = annotation.get("segmentation")
+    if not isinstance(polygons, list):
+        raise ValueError(f"{where} needs a 'segmentation' of polygons")
+    polygons = [poly for poly in polygons if len(poly) % 2 == 0 and len(poly) >= 6]
+    if not polygons:
+        raise ValueError(f"{where} has no polygon of three points or more")
+    return {
+        "bbox": annotation["bbox"],
+        "bbox_mode": BoxMode.XYWH_ABS,
+        "category_id": id_map[category] if id_map else category - 1,
+        "segmentation": polygons,
+        **{key: annotation[key] for key in extra_keys},
+    }
+
+
+def get_lvis_instances_meta(dataset_name: str) -> dict:
+    """Metadata of an LVIS data set by its name: classes and, for v1, `class_image_count`.
+
+    Args:
+        dataset_name: has "cocofied" in it (COCO's classes), or "v0.5" or "v1", such as
+            "lvis_v1_train".
+    Raises:
+        ValueError: the name tells no known version.
+    """
+    if "cocofied" in dataset_name:
+        return get_builtin_metadata("coco")
+    if "v0.5" in dataset_name:
+        return {"thing_classes": [c["synonyms"][0] for c in LVIS_V0_5_CATEGORIES]}
+    if "v1" in dataset_name:
+        return {
+            "thing_classes": [c["synonyms"][0] for c in LVIS_V1_CATEGORIES],
+            "class_image_count": LVIS_V1_CATEGORY_IMAGE_COUNT,
+        }
+    raise ValueError(
+        f"LVIS data set {dataset_name!r}: the name must have 'v1', 'v0.5' or 'cocofied' in it, "
+        "which tells its categories"
+    )

@@ -1,0 +1,220 @@
+"""Pascal VOC: one XML file per image, lists of images per split."""
+
+import logging
+import os
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+
+from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
+from d2lite.structures import BoxMode
+from d2lite.utils.file_io import PathManager
+from d2lite.utils.registry import did_you_mean
+
+__all__ = [
+    "CLASS_NAMES",
+    "load_voc_instances",
+    "read_voc_class_names",
+    "read_voc_split",
+    "register_pascal_voc",
+]
+
+logger = logging.getLogger(__name__)
+
+# Alphabetical, as the class order of released models.
+CLASS_NAMES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
+
+
+def load_voc_instances(dirname: str, split: str, class_names: Sequence[str]) -> list[dict]:
+    """Load a split of a VOC folder as dataset dicts, in the order of the split's list.
+
+    VOC counts pixels from 1 and includes the last one; 1 is taken from xmin and ymin, so that boxes
+    are in continuous coordinates. Difficult objects are kept. Boxes without area (xmax <= xmin or
+    ymax <= ymin) are dropped and counted in one warning.
+
+    Args:
+        dirname: folder with "Annotations", "ImageSets" and "JPEGImages".
+        split: a list in "ImageSets/Main", such as "train", "test", "val" or "trainval".
+        class_names: the classes in order; `category_id` counts them from 0.
+    Raises:
+        FileNotFoundError: a folder, a list, an XML file or an image is missing.
+        ValueError: an XML file is malformed, has no size, or names an unknown class.
+    """
+    image_ids = read_voc_split(dirname, split)
+    annotation_dir = _folder(dirname, "Annotations")
+    images = _images_by_stem(_folder(dirname, "JPEGImages"))
+    missing = [i for i in image_ids if i not in images]
+    if missing:
+        raise FileNotFoundError(
+            f"{os.path.join(dirname, 'JPEGImages')}: no image called {missing[0]!r} "
+            f"({len(missing)} of the {len(image_ids)} images of split {split!r} are missing)"
+        )
+    index = {name: i for i, name in enumerate(class_names)}
+    records, without_area = [], []
+    for image_id in image_ids:
+        xml_file = os.path.join(annotation_dir, f"{image_id}.xml")
+        record, num_dropped = _read_record(xml_file, index)
+        records.append({"file_name": images[image_id], "image_id": image_id, **record})
+        without_area += [xml_file] * num_dropped
+    if without_area:
+        logger.warning(
+            f"{dirname}, split {split!r}: dropped {len(without_area)} boxes without area, "
+            f"the first in {without_area[0]}"
+        )
+    return records
+
+
+def read_voc_split(dirname: str, split: str) -> list[str]:
+    """Names (without extension) of the images of a split.
+
+    Raises:
+        FileNotFoundError: no such folder or list; the message has the lists there are.
+        ValueError: the list is empty or has a name twice.
+    """
+    folder = _folder(dirname, "ImageSets", "Main")
+    list_file = os.path.join(folder, f"{split}.txt")
+    if not PathManager.isfile(list_file):
+        found = sorted(n[:-4] for n in PathManager.ls(folder) if n.endswith(".txt"))
+        raise FileNotFoundError(
+            f"{list_file}: there is no split {split!r}.{did_you_mean(split, found)} "
+            f"Splits there: {', '.join(found) or 'none'}"
+        )
+    with PathManager.open(list_file) as f:
+        # Lists per class have a second column, whether the image has an object of it.
+        image_ids = [line.split()[0] for line in f if line.strip()]
+    if not image_ids or len(set(image_ids)) < len(image_ids):
+        problem = "has an image twice" if image_ids else "is empty"
+        raise ValueError(f"{list_file}: the list {problem}")
+    return image_ids
+
+
+def read_voc_class_names(dirname: str) -> list[str]:
+    """All classes that occur in a VOC folder, sorted; of every split, so that splits agree.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_voc_instances`; or there is no object at all.
+    """
+    folder = _folder(dirname, "Annotations")
+    names: set[str] = set()
+    for file_name in sorted(PathManager.ls(folder)):
+        if file_name.endswith(".xml"):
+            xml_file = os.path.join(folder, file_name)
+            for item in _parse_xml(xml_file).iterfind("object"):
+                names.add(_text(item, "name", xml_file))
+    if not names:
+        raise ValueError(f"{folder}: no XML file there has an object, so there are no classes")
+    return sorted(names)
+
+
+def _folder(dirname: str, *parts: str) -> str:
+    folder = os.path.join(PathManager.get_local_path(dirname), *parts)
+    if not PathManager.isdir(folder):
+        raise FileNotFoundError(
+            f"{folder}: there is no such folder; a VOC data set has Annotations/, "
+            "ImageSets/Main/ and JPEGImages/"
+        )
+    return folder
+
+
+def _images_by_stem(folder: str) -> dict[str, str]:
+    """Paths of images by name without extension; JPEG comes first where there are several."""
+    found: dict[str, str] = {}
+    order = (".bmp", ".png", ".jpeg", ".jpg")  # the last one wins
+    names = [(os.path.splitext(name), name) for name in PathManager.ls(folder)]
+    names = [(stem, ext.lower(), name) for (stem, ext), name in names if ext.lower() in order]
+    for stem, _, name in sorted(names, key=lambda n: order.index(n[1])):
+        found[stem] = os.path.join(folder, name)
+    return found
+
+
+def _parse_xml(xml_file: str) -> ET.Element:
+    if not PathManager.isfile(xml_file):
+        raise FileNotFoundError(f"{xml_file}: there is no such annotation file")
+    try:
+        with PathManager.open(xml_file, "rb") as f:
+            return ET.parse(f).getroot()
+    except ET.ParseError as e:
+        raise ValueError(f"{xml_file}: not valid XML ({e})") from None
+
+
+def _text(element: ET.Element, path: str, xml_file: str) -> str:
+    text = (element.findtext(path) or "").strip()
+    if not text:
+        raise ValueError(f"{xml_file}: an <{element.tag}> has no {path!r}")
+    return text
+
+
+def _number(element: ET.Element, path: str, xml_file: str) -> float:
+    text = _text(element, path, xml_file)
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not abs(number) < float("inf"):  # also false for nan
+        raise ValueError(f"{xml_file}: {path!r} is {text!r}; expected a number")
+    return number
+
+
+def _read_record(xml_file: str, index: dict[str, int]) -> tuple[dict, int]:
+    """Size and annotations of one image, and how many boxes without area were dropped."""
+    root = _parse_xml(xml_file)
+    if root.find("size") is None:
+        raise ValueError(
+            f"{xml_file}: has no <size>; expected <size><width>W</width><height>H</height></size>"
+        )
+    height = int(_number(root, "size/height", xml_file))
+    width = int(_number(root, "size/width", xml_file))
+    if height <= 0 or width <= 0:
+        raise ValueError(f"{xml_file}: <size> is {width} x {height}; expected the image's size")
+    objects = [_read_object(item, index, xml_file) for item in root.iterfind("object")]
+    kept = [instance for instance in objects if instance is not None]
+    return {"height": height, "width": width, "annotations": kept}, len(objects) - len(kept)
+
+
+def _read_object(item: ET.Element, index: dict[str, int], xml_file: str) -> dict | None:
+    """One annotation; None for a box without area."""
+    name = _text(item, "name", xml_file)
+    if name not in index:
+        raise ValueError(
+            f"{xml_file}: has an object of class {name!r}, which is not among the classes "
+            f"({', '.join(index)}).{did_you_mean(name, index)}"
+        )
+    x0, y0, x1, y1 = (
+        _number(item, f"bndbox/{side}", xml_file) for side in ("xmin", "ymin", "xmax", "ymax")
+    )
+    if x1 <= x0 or y1 <= y0:
+        return None
+    return {
+        "category_id": index[name],
+        "bbox": [x0 - 1.0, y0 - 1.0, x1, y1],
+        "bbox_mode": BoxMode.XYXY_ABS,
+    }
+
+
+def register_pascal_voc(
+    name: str,
+    dirname: str,
+    split: str,
+    year: int,
+    class_names: Sequence[str] = CLASS_NAMES,
+) -> None:
+    """Register a split of a VOC folder, evaluated with VOC's own metric.
+
+    Args:
+        name: such as "voc_2007_trainval".
+        dirname: folder with "Annotations", "ImageSets" and "JPEGImages".
+        split: a list in "ImageSets/Main".
+        year: 2007 (AP of 11 points) or 2012 (area under the curve).
+        class_names: the classes in order.
+    """
+    DatasetCatalog.register(name, lambda: load_voc_instances(dirname, split, class_names))
+    MetadataCatalog.get(name).set(
+        thing_classes=list(class_names),
+        dirname=dirname,
+        year=year,
+        split=split,
+        evaluator_type="pascal_voc",
+    )

@@ -1,0 +1,198 @@
+"""Data sets given by a URI in place of a name, so that own data need no Python.
+
+    coco:PATH.json?images=DIR     a COCO instance file; images default to the file's own folder
+    voc:DIR?split=train           a Pascal VOC folder
+
+Options, joined by `&`:
+
+    classes=a,b          fixes names and order of the classes; boxes of others are left out. Without
+                         it they are read from the data: by id for COCO, for VOC in alphabetical
+                         order over all annotation files, so that all splits agree
+    evaluator=pascal_voc (voc) evaluate with VOC's own metric in place of COCO's
+    year=2007            (voc) which of VOC's metrics: 2007 (11 points) or 2012 (area, default)
+
+Paths may be relative and may start with `~`. A character with a meaning of its own (`?`, `&`, `%`,
+a comma in a class name) is percent-encoded, such as `%26` for `&`.
+"""
+
+import logging
+import os
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from d2lite.data.catalog import ResolvedDataset, register_scheme
+from d2lite.utils.file_io import PathManager
+from d2lite.utils.registry import did_you_mean
+
+from .coco import coco_records
+from .coco_json import read_categories, read_json, section
+from .keypoint_meta import keypoint_metadata
+from .pascal_voc import load_voc_instances, read_voc_class_names, read_voc_split
+
+__all__ = ["DatasetURI", "parse_dataset_uri", "register_all_schemes"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DatasetURI:
+    """A URI in parts, decoded."""
+
+    text: str
+    scheme: str
+    path: str  # `~` expanded
+    options: dict[str, str]
+    classes: list[str] | None  # from the option of this name
+
+
+def parse_dataset_uri(uri: str, options: tuple[str, ...] = ()) -> DatasetURI:
+    """Take `scheme:path?key=value&key=value` apart.
+
+    Args:
+        uri: the whole URI.
+        options: names of the options this scheme takes, besides "classes".
+    Raises:
+        ValueError: no path, or an option that is unknown, repeated or without a value.
+    """
+    scheme, _, rest = uri.partition(":")
+    path, _, query = rest.partition("?")
+    if not path:
+        raise ValueError(f"data set {uri!r}: there is no path after '{scheme}:'")
+    allowed = (*options, "classes")
+    found: dict[str, str] = {}
+    for part in query.split("&") if query else []:
+        key, _, value = part.partition("=")
+        if key not in allowed:
+            raise ValueError(
+                f"data set {uri!r}: unknown option {key!r}.{did_you_mean(key, allowed)} "
+                f"'{scheme}:' takes {', '.join(allowed)}"
+            )
+        if key in found or not value:
+            problem = "is given twice" if key in found else "has no value"
+            raise ValueError(f"data set {uri!r}: option {key!r} {problem}")
+        found[key] = value
+    classes = _classes(uri, found.pop("classes", None))
+    decoded = {key: unquote(value) for key, value in found.items()}
+    return DatasetURI(uri, scheme, os.path.expanduser(unquote(path)), decoded, classes)
+
+
+def _classes(uri: str, value: str | None) -> list[str] | None:
+    if value is None:
+        return None
+    names = [unquote(name) for name in value.split(",")]  # a comma in a name is %2C
+    if not all(names) or len(set(names)) < len(names):
+        raise ValueError(f"data set {uri!r}: 'classes' has an empty or a repeated name")
+    return names
+
+
+def register_all_schemes() -> None:
+    """Make `coco:` and `voc:` known to the catalogs."""
+    register_scheme("coco", _resolve_coco)
+    register_scheme("voc", _resolve_voc)
+
+
+def _resolve_coco(uri: str) -> ResolvedDataset:
+    parsed = parse_dataset_uri(uri, ("images",))
+    json_file = parsed.path
+    images = os.path.expanduser(parsed.options.get("images", os.path.dirname(json_file) or "."))
+    categories = read_categories(json_file)
+    if not PathManager.isdir(images):
+        raise FileNotFoundError(
+            f"data set {uri!r}: there is no image folder {images!r}; give it as '?images=DIR'"
+        )
+    chosen = _choose_categories(categories, parsed)
+    id_map = {category["id"]: index for index, category in enumerate(chosen)}
+    metadata = {
+        "thing_classes": [category["name"] for category in chosen],
+        "thing_dataset_id_to_contiguous_id": id_map,
+        "image_root": images,
+        "evaluator_type": "coco",
+        **keypoint_metadata(chosen),
+    }
+    dropped = {category["id"] for category in categories} - id_map.keys()
+    if not dropped:  # else evaluation must not see the file's other classes
+        metadata["json_file"] = json_file
+    return ResolvedDataset(lambda: _load_coco(json_file, images, id_map, dropped), metadata)
+
+
+def _choose_categories(categories: list[dict], parsed: DatasetURI) -> list[dict]:
+    if parsed.classes is None:
+        return categories
+    by_name = {category["name"]: category for category in categories}
+    for name in parsed.classes:
+        if name not in by_name:
+            raise ValueError(
+                f"data set {parsed.text!r}: {parsed.path} has no category {name!r}."
+                f"{did_you_mean(name, by_name)} It has: {', '.join(by_name)}"
+            )
+    return [by_name[name] for name in parsed.classes]
+
+
+def _load_coco(
+    json_file: str, images: str, id_map: dict[int, int], dropped: set[int]
+) -> list[dict]:
+    data = read_json(json_file)
+    if dropped and "annotations" in data:
+        rows = section(data, "annotations", json_file)
+        data["annotations"] = [row for row in rows if row.get("category_id") not in dropped]
+        logger.info(
+            f"{json_file}: left out {len(rows) - len(data['annotations'])} annotations of "
+            f"{len(dropped)} other classes"
+        )
+    records = coco_records(data, json_file, images, id_map)
+    # One look is enough to tell a wrong folder, and does not cost one call per image.
+    if records and not PathManager.isfile(records[0]["file_name"]):
+        raise FileNotFoundError(
+            f"{records[0]['file_name']}: this image of {json_file} does not exist; "
+            "is '?images=DIR' the folder that its file names are relative to?"
+        )
+    logger.info(f"Loaded {len(records)} images in COCO format from {json_file}")
+    return records
+
+
+def _resolve_voc(uri: str) -> ResolvedDataset:
+    parsed = parse_dataset_uri(uri, ("split", "evaluator", "year"))
+    dirname = parsed.path
+    split = parsed.options.get("split")
+    if split is None:
+        raise ValueError(f"data set {uri!r}: add the split, such as '?split=train'")
+    evaluator = _option(parsed, "evaluator", ("coco", "pascal_voc"))
+    year = int(_option(parsed, "year", ("2012", "2007")))
+    read_voc_split(dirname, split)  # tells a wrong folder or split before it is loaded
+    found = read_voc_class_names(dirname)
+    classes = parsed.classes or found
+    unknown = [name for name in classes if name not in found]
+    if unknown:
+        logger.warning(
+            f"data set {uri!r}: no annotation is of class {unknown[0]!r}."
+            f"{did_you_mean(unknown[0], found)} Classes there: {', '.join(found)}"
+        )
+    metadata = {
+        "thing_classes": list(classes),
+        "dirname": dirname,
+        "split": split,
+        "year": year,
+        "evaluator_type": evaluator,
+    }
+    return ResolvedDataset(lambda: _load_voc(dirname, split, classes, found), metadata)
+
+
+def _option(parsed: DatasetURI, key: str, allowed: tuple[str, ...]) -> str:
+    """The value of an option that has few; the first is the default."""
+    value = parsed.options.get(key, allowed[0])
+    if value not in allowed:
+        raise ValueError(
+            f"data set {parsed.text!r}: {key!r} is {value!r}; use one of {', '.join(allowed)}"
+        )
+    return value
+
+
+def _load_voc(dirname: str, split: str, classes: list[str], found: list[str]) -> list[dict]:
+    # Read with all classes, those asked for first, and leave the others out.
+    others = [name for name in found if name not in classes]
+    records = load_voc_instances(dirname, split, [*classes, *others])
+    for record in records:
+        kept = [a for a in record["annotations"] if a["category_id"] < len(classes)]
+        record["annotations"] = kept
+    logger.info(f"Loaded {len(records)} images in VOC format from {dirname}, split {split!r}")
+    return records
