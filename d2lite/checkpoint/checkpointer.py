@@ -1,0 +1,388 @@
+"""Save and load everything that a training run is made of."""
+
+import logging
+import os
+import re
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from d2lite.checkpoint.reading import CheckpointFileError, read_checkpoint_file
+from d2lite.checkpoint.report import IncompatibleKeys, loading_report
+from d2lite.checkpoint.writing import atomic_write, save_checkpoint_file
+from d2lite.utils import comm
+from d2lite.utils.file_io import PathManager
+from d2lite.utils.registry import did_you_mean
+
+__all__ = ["Checkpointer", "PeriodicCheckpointer"]
+
+_NUMBERED = re.compile(r"^(?P<prefix>.*)_(?P<iteration>\d{7,})\.pth$")
+
+
+class Checkpointer:
+    """Saves and loads a model together with other objects that have a state.
+
+    Files are written beside their final name and renamed, and the file `last_checkpoint` names
+    the newest one only after that: a process that dies at any moment loses no older checkpoint.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        save_to_disk: bool = True,
+        **checkpointables: Any,
+    ):
+        """
+        Args:
+            model: the model; of a DDP or compiled one the model inside.
+            save_dir: folder of the checkpoints.
+            save_to_disk: False makes `save` do nothing, as on all ranks but the first.
+            checkpointables: objects with `state_dict` and `load_state_dict`, by the names of
+                their entries in the file.
+        """
+        self.model = _unwrap(model)
+        self.checkpointables: dict[str, Any] = {}
+        for key, checkpointable in checkpointables.items():
+            self.add_checkpointable(key, checkpointable)
+        self.logger = logging.getLogger(__name__)
+        self.save_dir = save_dir
+        self.save_to_disk = save_to_disk
+        self.path_manager = PathManager
+
+    def add_checkpointable(self, key: str, checkpointable: Any) -> None:
+        """Save and load one more object.
+
+        Raises:
+            KeyError: another object has this key.
+            TypeError: the object has no `state_dict`.
+        """
+        if key in self.checkpointables:
+            raise KeyError(f"The checkpointer has an object called {key!r} already")
+        if not hasattr(checkpointable, "state_dict"):
+            raise TypeError(f"{key} is a {type(checkpointable).__name__}, without a state_dict()")
+        self.checkpointables[key] = checkpointable
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write SAVE_DIR/name.pth and make it the last checkpoint.
+
+        Args:
+            name: file name without its ending.
+            kwargs: further entries: tensors, numbers, strings and containers of them.
+
+        Raises:
+            TypeError: an entry is of another kind, which could not be loaded safely.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        data = {"model": self.model.state_dict()}
+        data.update((key, item.state_dict()) for key, item in self.checkpointables.items())
+        data.update(kwargs)
+        basename = f"{name}.pth"
+        path = os.path.join(self.save_dir, basename)
+        if os.path.basename(path) != basename:
+            raise ValueError(f"{name!r} is no file name; give one without folders")
+        os.makedirs(self.save_dir, exist_ok=True)
+        self.logger.info("Saving checkpoint to %s", path)
+        save_checkpoint_file(data, path)
+        self.tag_last_checkpoint(basename)
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        """Load a checkpoint into the model and the other objects.
+
+        Args:
+            path: file or URL; "" loads nothing.
+            checkpointables: names of the objects to load; None: all that the file has.
+
+        Returns:
+            the entries of the file that nothing has taken, such as "iteration".
+
+        Raises:
+            FileNotFoundError: there is no such file, on this rank or another one.
+            CheckpointFileError: the file is damaged, unsafe, or no checkpoint.
+        """
+        if not path:
+            self.logger.info("No checkpoint is given: the model keeps its initial weights")
+            return {}
+        self.logger.info("Loading from %s ...", path)
+        checkpoint = self._load_file(self._find(path))
+        incompatible = self._load_model(checkpoint)
+        if incompatible is not None:
+            self._log_incompatible_keys(incompatible)
+        for key in self.checkpointables if checkpointables is None else checkpointables:
+            if key in checkpoint:
+                self.logger.info("Loading %s from %s ...", key, path)
+                self.checkpointables[key].load_state_dict(checkpoint.pop(key))
+        return checkpoint
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Go on from the last checkpoint of the folder if there is one, else load weights.
+
+        Where the last checkpoint is damaged, the newest of the numbered ones that can be read is
+        used, and the log names the damaged file.
+
+        Args:
+            path: weights to start from where there is nothing to resume; only the model is loaded.
+            resume: False always starts from `path`.
+
+        Returns:
+            as `load`.
+        """
+        if not (resume and self.has_checkpoint()):
+            return self.load(path, checkpointables=[])
+        problems = []
+        for file in self._resumable_files():
+            try:
+                return self.load(file)
+            except (CheckpointFileError, FileNotFoundError) as error:
+                self.logger.error("Cannot resume from %s; trying the one before it", error)
+                problems.append(str(error))
+        raise CheckpointFileError(
+            f"No checkpoint in {self.save_dir} can be resumed from: " + "; ".join(problems)
+        )
+
+    def has_checkpoint(self) -> bool:
+        """Whether the folder has a last checkpoint."""
+        return self.path_manager.exists(self._last_checkpoint_file)
+
+    def get_checkpoint_file(self) -> str:
+        """Path of the last checkpoint of the folder, or "" when there is none."""
+        try:
+            with self.path_manager.open(self._last_checkpoint_file, "r") as file:
+                name = file.read().strip()
+        except OSError:  # none was saved, or the folder has just been deleted
+            return ""
+        return os.path.join(self.save_dir, name)
+
+    def get_all_checkpoint_files(self) -> list[str]:
+        """Paths of all `.pth` files of the folder, by name."""
+        paths = (os.path.join(self.save_dir, name) for name in self.path_manager.ls(self.save_dir))
+        return sorted(p for p in paths if p.endswith(".pth") and self.path_manager.isfile(p))
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Make a file of the folder the last checkpoint, by its name."""
+        with atomic_write(self._last_checkpoint_file, "w") as file:
+            file.write(last_filename_basename)
+
+    @property
+    def _last_checkpoint_file(self) -> str:
+        return os.path.join(self.save_dir, "last_checkpoint")
+
+    def _resumable_files(self) -> list[str]:
+        """The last checkpoint, then the numbered ones before it, newest first."""
+        last = self.get_checkpoint_file()
+        number = _iteration_of(last)
+        numbered = {path: _iteration_of(path) for path in self.get_all_checkpoint_files()}
+        earlier = [
+            path
+            for path, iteration in numbered.items()
+            if iteration is not None and path != last and (number is None or iteration < number)
+        ]
+        return [last, *sorted(earlier, key=numbered.get, reverse=True)]
+
+    def _find(self, path: str) -> str:
+        """The local file of a path or URL, the same one on all ranks."""
+        try:
+            local, problem = self._local_file(path), ""
+        except OSError as error:
+            local, problem = "", str(error)
+        size = os.path.getsize(local) if local else -1
+        # A rank that goes on alone would train other weights than the rest, or wait for ever.
+        states = comm.all_gather((size, problem))
+        for rank, (its_size, its_problem) in enumerate(states):
+            on_rank = f"rank {rank}: " if len(states) > 1 else ""
+            if its_problem:
+                raise FileNotFoundError(on_rank + its_problem)
+            if its_size != states[0][0]:
+                raise FileNotFoundError(
+                    f"{on_rank}{path} has {its_size} bytes, but {states[0][0]} on rank 0; all "
+                    "ranks have to see the same file, for instance in a shared folder"
+                )
+        return local
+
+    def _local_file(self, path: str) -> str:
+        local = path if os.path.isfile(path) else self.path_manager.get_local_path(path)
+        if os.path.isfile(local):
+            return local
+        folder, name = os.path.split(local)
+        if os.path.isdir(local):
+            raise FileNotFoundError(f"{path} is a folder; give one of its checkpoint files")
+        if not os.path.isdir(folder or "."):
+            raise FileNotFoundError(f"Checkpoint {path} not found: there is no folder {folder}")
+        hint = did_you_mean(name, os.listdir(folder or "."))
+        raise FileNotFoundError(f"Checkpoint {path} not found.{hint}")
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        """Read a local file. Subclasses can add formats.
+
+        Returns:
+            a dict with "model": names to tensors or arrays, and other entries.
+        """
+        data = read_checkpoint_file(filename)
+        if not isinstance(data, dict):
+            raise CheckpointFileError(
+                f"{filename} holds a {type(data).__name__}; expected a dict with the weights "
+                "under 'model', or of the weights themselves"
+            )
+        data = data if "model" in data else {"model": data}
+        _require_weights(filename, data["model"])
+        return data
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> IncompatibleKeys:
+        """Load `checkpoint["model"]`, taking it out, and tell what did not fit.
+
+        Entries of another shape than the model's are left out.
+        """
+        state = checkpoint.pop("model")
+        metadata = getattr(state, "_metadata", None)
+        state = _to_tensors(_without_module_prefix(state))
+        own_state = self.model.state_dict()
+        incorrect_shapes = [
+            (name, tuple(value.shape), tuple(own_state[name].shape))
+            for name, value in state.items()
+            if name in own_state
+            and not nn.parameter.is_lazy(own_state[name])
+            and value.shape != own_state[name].shape
+        ]
+        for name, _, _ in incorrect_shapes:
+            del state[name]
+        if metadata is not None:
+            state._metadata = metadata  # versions, by which modules read older states
+        result = self.model.load_state_dict(state, strict=False)
+        wrong = {name for name, _, _ in incorrect_shapes}
+        missing = [name for name in result.missing_keys if name not in wrong]
+        return IncompatibleKeys(
+            _not_shared(self.model, missing), list(result.unexpected_keys), incorrect_shapes
+        )
+
+    def _log_incompatible_keys(self, incompatible: IncompatibleKeys) -> None:
+        """Log what was loaded and what was not."""
+        report = loading_report("Checkpoint", self.model.state_dict(), incompatible)
+        self.logger.log(logging.WARNING if any(incompatible) else logging.INFO, report)
+
+
+class PeriodicCheckpointer:
+    """Saves a numbered checkpoint every so many iterations, and keeps the newest of them."""
+
+    def __init__(
+        self,
+        checkpointer: Checkpointer,
+        period: int,
+        max_iter: int | None = None,
+        max_to_keep: int | None = None,
+        file_prefix: str = "model",
+    ):
+        """
+        Args:
+            checkpointer: what saves.
+            period: iterations from one checkpoint to the next; 0 saves at the end only.
+            max_iter: number of iterations; after the last one FILE_PREFIX_final.pth is saved.
+            max_to_keep: how many numbered files stay; None: all. Other files, such as the final
+                and the best one, are never deleted.
+            file_prefix: what the names of the files start with.
+
+        Raises:
+            ValueError: when `max_to_keep` is not positive.
+        """
+        if max_to_keep is not None and max_to_keep < 1:
+            raise ValueError(f"max_to_keep is {max_to_keep}; give 1 or more, or None to keep all")
+        self.checkpointer = checkpointer
+        self.period = int(period)
+        self.max_iter = max_iter
+        self.max_to_keep = max_to_keep
+        self.file_prefix = file_prefix
+        self.path_manager = checkpointer.path_manager
+
+    def step(self, iteration: int, **kwargs: Any) -> None:
+        """Save if one is due after `iteration`, counted from 0, with `kwargs` as more entries."""
+        iteration = int(iteration)
+        state = {"iteration": iteration, **kwargs}
+        if self.period > 0 and (iteration + 1) % self.period == 0:
+            self.save(f"{self.file_prefix}_{iteration:07d}", **state)
+            self._delete_oldest(iteration)
+        if self.max_iter is not None and iteration >= self.max_iter - 1:
+            self.save(f"{self.file_prefix}_final", **state)
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Save at once, under a name of your own."""
+        self.checkpointer.save(name, **kwargs)
+
+    def _delete_oldest(self, iteration: int) -> None:
+        """Delete all but the newest numbered files, found on the disk: a run that was resumed
+        has those of the run before it. Files of later iterations are another run's."""
+        if self.max_to_keep is None or not self.checkpointer.save_to_disk:
+            return
+        numbered = {}
+        for path in self.checkpointer.get_all_checkpoint_files():
+            match = _NUMBERED.match(os.path.basename(path))
+            if match and match["prefix"] == self.file_prefix:
+                numbered[int(match["iteration"])] = path
+        for number in sorted(n for n in numbered if n <= iteration)[: -self.max_to_keep]:
+            self.path_manager.rm(numbered[number])
+
+
+def _unwrap(model: nn.Module) -> nn.Module:
+    """The model itself, whose names are in the checkpoint, inside of DDP and torch.compile."""
+    while True:
+        if isinstance(model, (DistributedDataParallel, DataParallel)):
+            model = model.module
+        elif hasattr(model, "_orig_mod"):
+            model = model._orig_mod
+        else:
+            return model
+
+
+def _iteration_of(path: str) -> int | None:
+    """The iteration in the name of a numbered checkpoint, None for others."""
+    match = _NUMBERED.match(os.path.basename(path))
+    return int(match["iteration"]) if match else None
+
+
+def _require_weights(filename: str, weights: Any) -> None:
+    """Raise if `weights` is not a dict from names to tensors or arrays."""
+    if not isinstance(weights, dict) or not weights:
+        raise CheckpointFileError(
+            f"{filename} has no weights: expected a dict from names to tensors, found "
+            f"{'an empty dict' if weights == {} else 'a ' + type(weights).__name__}"
+        )
+    for name, value in weights.items():
+        if not isinstance(name, str) or not isinstance(value, (torch.Tensor, np.ndarray)):
+            raise CheckpointFileError(
+                f"{filename} is not a checkpoint of a model: its entry {name!r} is a "
+                f"{type(value).__name__}; expected names and tensors, at the top or under 'model'"
+            )
+
+
+def _without_module_prefix(state: dict[str, Any]) -> dict[str, Any]:
+    """Names as the model has them, where it was saved inside of DDP."""
+    prefix = "module."
+    if not all(name.startswith(prefix) for name in state):
+        return state
+    return {name[len(prefix) :]: value for name, value in state.items()}
+
+
+def _to_tensors(state: dict[str, Any]) -> "_StateDict":
+    return _StateDict(
+        (name, value if isinstance(value, torch.Tensor) else torch.as_tensor(value))
+        for name, value in state.items()
+    )
+
+
+class _StateDict(dict):
+    """A dict that can carry `_metadata`, as torch's state dicts do."""
+
+
+def _not_shared(model: nn.Module, missing: list[str]) -> list[str]:
+    """The missing names without those whose tensor has another name that was loaded."""
+    if not missing:
+        return missing
+    names_of: dict[int, set[str]] = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        names_of.setdefault(id(value), set()).add(name)
+    absent = set(missing)
+    lacking = {name for names in names_of.values() if names <= absent for name in names}
+    return [name for name in missing if name in lacking]

@@ -1,0 +1,120 @@
+"""The checkpointer that also reads detectron2's, Caffe2's and torchvision's weights."""
+
+import os
+import re
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from torch import nn
+
+from d2lite.checkpoint.c2_model_loading import align_and_update_state_dicts
+from d2lite.checkpoint.checkpointer import Checkpointer, _require_weights, _to_tensors
+from d2lite.checkpoint.reading import CheckpointFileError, read_checkpoint_file
+from d2lite.checkpoint.report import IncompatibleKeys
+from d2lite.checkpoint.torchvision_loading import (
+    convert_torchvision_names,
+    is_torchvision_resnet,
+)
+from d2lite.utils import comm
+
+__all__ = ["DetectionCheckpointer"]
+
+# Constants that detectron2 kept in its checkpoints at one time or another, and the step counter
+# of BatchNorm, which frozen norms lack.
+_UNIMPORTANT = re.compile(
+    r"(^|\.)(pixel_mean|pixel_std|num_batches_tracked)$|anchor_generator\.cell_anchors"
+)
+
+
+class DetectionCheckpointer(Checkpointer):
+    """A Checkpointer for all weights that a detector can start from.
+
+    It reads its own and detectron2's `.pth`, detectron2's `.pkl`, those of Detectron, Caffe2 and
+    MSRA, pycls' `.pyth`, and state dicts of torchvision's ResNets; from a path, `https://`,
+    `detectron2://`, `catalog://` or `torchvision://`.
+
+    Weights whose names are not the model's are matched by the longest common ending of names if
+    the file asks for it, or the path does: `weights.pth?matching_heuristics=True`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        save_to_disk: bool | None = None,
+        **checkpointables: Any,
+    ):
+        """As for Checkpointer, but `save_to_disk=None` means: on the main process."""
+        if save_to_disk is None:
+            save_to_disk = comm.is_main_process()
+        super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
+        self._match_by_ending = False
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As for Checkpointer. `?matching_heuristics=True` behind the path matches endings."""
+        path, self._match_by_ending = _split_matching(path or "")
+        return super().load(path, *args, **kwargs)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        data = read_checkpoint_file(filename)
+        if isinstance(data, dict) and "model" not in data:
+            data = _from_other_layouts(filename, data)
+        if not isinstance(data, dict):
+            raise CheckpointFileError(
+                f"{filename} holds a {type(data).__name__}; expected a dict with the weights "
+                "under 'model', or of the weights themselves"
+            )
+        _require_weights(filename, data["model"])
+        if self._match_by_ending:
+            data["matching_heuristics"] = True
+        return data
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> IncompatibleKeys:
+        own_state = self.model.state_dict()
+        if is_torchvision_resnet(checkpoint["model"], own_state):
+            checkpoint["model"] = convert_torchvision_names(checkpoint["model"])
+            checkpoint["matching_heuristics"] = True
+            self.logger.warning(
+                "These are weights of a torchvision ResNet. They expect INPUT.FORMAT 'RGB', "
+                "MODEL.PIXEL_MEAN [123.675, 116.28, 103.53], MODEL.PIXEL_STD "
+                "[58.395, 57.12, 57.375] and MODEL.RESNETS.STRIDE_IN_1X1 False"
+            )
+        if checkpoint.pop("matching_heuristics", False):
+            checkpoint["model"] = align_and_update_state_dicts(
+                own_state,
+                _to_tensors(checkpoint["model"]),
+                c2_conversion=checkpoint.get("__author__") == "Caffe2",
+            )
+        found = super()._load_model(checkpoint)
+        return IncompatibleKeys(
+            [name for name in found.missing_keys if not _UNIMPORTANT.search(name)],
+            [name for name in found.unexpected_keys if not _UNIMPORTANT.search(name)],
+            found.incorrect_shapes,
+        )
+
+
+def _split_matching(path: str) -> tuple[str, bool]:
+    """A path or URL without its `matching_heuristics`, and whether that was there and true."""
+    if "matching_heuristics" not in path or os.path.exists(path):
+        return path, False
+    parts = urlsplit(path)
+    query = dict(parse_qsl(parts.query))
+    wanted = query.pop("matching_heuristics", "False")
+    return urlunsplit(parts._replace(query=urlencode(query))), wanted == "True"
+
+
+def _from_other_layouts(filename: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Bring the weights of other programs under "model", and say how to match their names."""
+    if "model_state" in data:  # pycls
+        return {"model": data["model_state"], "__author__": "pycls", "matching_heuristics": True}
+    if "blobs" in data or _is_caffe2(data):
+        blobs = data.get("blobs", data)
+        weights = {k: v for k, v in blobs.items() if not k.endswith("_momentum")}
+        return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+    return {"model": data}
+
+
+def _is_caffe2(data: dict[str, Any]) -> bool:
+    """Whether names are Caffe2's, `res2_0_branch2a_w`, and not PyTorch's, which have dots."""
+    return bool(data) and not any("." in str(name) for name in data)

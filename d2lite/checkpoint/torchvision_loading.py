@@ -1,0 +1,103 @@
+"""torchvision's released weights: names like `torchvision://resnet50`, and their conversion."""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from iopath.common.file_io import file_lock, get_cache_dir
+
+from d2lite.utils.file_io import PathHandler, PathManager
+from d2lite.utils.registry import did_you_mean
+
+__all__ = ["TorchvisionHandler", "convert_torchvision_names", "is_torchvision_resnet"]
+
+# In this order. "layer1" is the first stage, which the paper calls conv2 and detectron2 res2.
+_RENAMES = [
+    (re.compile(r"^(conv1|bn1)\."), r"stem.\1."),
+    (re.compile(r"^layer(\d+)\."), lambda match: f"res{int(match[1]) + 1}."),
+    (re.compile(r"\bbn(\d+)\."), r"conv\1.norm."),
+    (re.compile(r"\bdownsample\.0\."), "shortcut."),
+    (re.compile(r"\bdownsample\.1\."), "shortcut.norm."),
+]
+
+
+def is_torchvision_resnet(weights: Mapping[str, Any], model_keys: Mapping[str, Any]) -> bool:
+    """Whether `weights` are a torchvision ResNet's and the model is not one itself."""
+    typical = ("conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "layer4.0.bn1.weight")
+    if not all(name in weights for name in typical):
+        return False
+    return not any(name.endswith("layer1.0.conv1.weight") for name in model_keys)
+
+
+def convert_torchvision_names(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights of a torchvision ResNet or ResNeXt under detectron2's names.
+
+    The classifier on top, which no detector has, is dropped.
+    """
+    converted = {}
+    for name, value in weights.items():
+        if name.startswith("fc."):
+            continue
+        for pattern, replacement in _RENAMES:
+            name = pattern.sub(replacement, name)
+        converted[name] = value
+    return converted
+
+
+class TorchvisionHandler(PathHandler):
+    """Resolves `torchvision://resnet50` or `torchvision://ResNet50_Weights.IMAGENET1K_V1`.
+
+    The name of a model means its default weights. They are downloaded once, and compared with
+    the hash that their name ends in.
+    """
+
+    PREFIX = "torchvision://"
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return [self.PREFIX]
+
+    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+        url = _weights_url(path[len(self.PREFIX) :])
+        local = os.path.join(get_cache_dir(), "torchvision", os.path.basename(url))
+        os.makedirs(os.path.dirname(local), exist_ok=True)
+        with file_lock(local):
+            if force or not os.path.isfile(local):
+                digest = re.search(r"-([0-9a-f]{8,})\.", os.path.basename(url))
+                _download(url, local, digest.group(1) if digest else None)
+        return local
+
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> Any:
+        return open(self._get_local_path(path), mode, buffering)
+
+
+def _download(url: str, local: str, digest: str | None) -> None:
+    try:
+        torch.hub.download_url_to_file(url, local, hash_prefix=digest, progress=False)
+    except (OSError, RuntimeError) as error:
+        raise OSError(
+            f"Cannot download {url}: {error}. Check the connection, or put the file at {local}"
+        ) from error
+
+
+def _weights_url(name: str) -> str:
+    """The address of weights by their own name or by the model's."""
+    from torchvision import models
+
+    if "." in name:
+        try:
+            return models.get_weight(name).url
+        except (AttributeError, ValueError) as error:
+            raise FileNotFoundError(
+                f"torchvision has no weights called {name!r}: {error}"
+            ) from None
+    known = models.list_models()
+    if name not in known:
+        raise FileNotFoundError(
+            f"torchvision has no model called {name!r}.{did_you_mean(name, known)}"
+        )
+    return models.get_model_weights(name).DEFAULT.url
+
+
+PathManager.register_handler(TorchvisionHandler())
