@@ -256,7 +256,7 @@ class COCOEvaluator(DatasetEvaluator):
         table = metrics_table(results, by_class, iou_type)
         self._logger.info(f"Evaluation results for {iou_type}: \n{table}")
         if not np.isfinite(list(results.values())).all():
-            self._logger.info("Some metrics cannot be computed and is shown as NaN.")
+            self._logger.info("Metrics for which no object counts are nan.")
         results.update({f"AP-{name}": values["AP"] for name, values in by_class.items()})
         return results
 
@@ -266,7 +266,8 @@ class COCOEvaluator(DatasetEvaluator):
         to_index = self._metadata.get("thing_dataset_id_to_contiguous_id")
         if to_index is None:
             return dict(zip(ids, names, strict=False))
-        pairs = sorted((index, c) for c, index in to_index.items() if c in set(ids))
+        present = set(ids)
+        pairs = sorted((index, c) for c, index in to_index.items() if c in present)
         return {c: names[index] for index, c in pairs if index < len(names)}
 
 
@@ -302,9 +303,10 @@ def evaluate_predictions_on_coco(
     Returns:
         The evaluation after `summarize`.
     """
-    # loadRes takes areas from the boxes where there are any; those of masks are wanted here.
-    drop = {"segm": {"bbox"}, "keypoints": {"bbox", "segmentation"}}.get(iou_type, set())
-    kept = [{k: v for k, v in result.items() if k not in drop} for result in coco_results]
+    # loadRes writes into the results, and takes their areas from the boxes where there are any:
+    # for masks it shall take those of the masks.
+    drop = "bbox" if iou_type == "segm" else None
+    kept = [{k: v for k, v in result.items() if k != drop} for result in coco_results]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
         coco_eval = cocoeval_fn(coco_gt, coco_gt.loadRes(kept), iou_type)
         if iou_type == "keypoints" and len(kpt_oks_sigmas):
