@@ -118,12 +118,11 @@ def _chunks_of_like_size(grid: Tensor, num_keypoints: int) -> list[Tensor]:
     order = grid.prod(dim=1).argsort()
     width, height = grid[order].cummax(dim=0).values.cpu().unbind(dim=1)
     values = (width * height * num_keypoints).tolist()
-    starts, ends = [], []
+    starts: list[int] = []
     for i, per_box in enumerate(values):
         if not starts or per_box * (i + 1 - starts[-1]) > _MAX_DECODED_VALUES:
             starts.append(i)
-    ends = [*starts[1:], len(values)]
-    return [order[start:end] for start, end in zip(starts, ends, strict=True)]
+    return list(order.tensor_split(starts[1:])) if starts else []
 
 
 def _peaks(maps: Tensor, grid: Tensor) -> Tensor:

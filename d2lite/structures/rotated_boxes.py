@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from d2lite.layers.rotated_boxes import pairwise_iou_rotated
+from d2lite.layers.rotated_boxes import half_extent, pairwise_iou_rotated
 from d2lite.structures.boxes import Boxes, as_box_tensor, select_rows
 
 
@@ -73,10 +73,15 @@ class RotatedBoxes(Boxes):
         return f"RotatedBoxes({self.tensor})"
 
     def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> Tensor:
-        """(N,) bool: whether the center lies within (height, width), grown by the threshold."""
+        """(N,) bool: whether a box lies within (height, width), grown by the threshold.
+
+        The rightmost and the lowest corner must stay strictly below the limit.
+        """
         height, width = box_size
-        x, y = self.tensor[:, 0], self.tensor[:, 1]
-        near = torch.minimum(x, y) >= -boundary_threshold
+        reach = half_extent(self.tensor)
+        low, high = self.tensor[:, :2] - reach, self.tensor[:, :2] + reach
+        near = (low >= -boundary_threshold).all(dim=1)
+        x, y = high.unbind(dim=1)
         return near & (x < width + boundary_threshold) & (y < height + boundary_threshold)
 
     def get_centers(self) -> Tensor:
