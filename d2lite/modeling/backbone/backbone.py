@@ -1,0 +1,62 @@
+"""What every backbone offers: named feature maps and their shapes."""
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from d2lite.layers import ShapeSpec
+from d2lite.utils.registry import did_you_mean
+
+
+class Backbone(nn.Module, metaclass=ABCMeta):
+    """A network from images to feature maps, by name.
+
+    A subclass either overrides `output_shape` or sets `_out_features` (names),
+    `_out_feature_channels` and `_out_feature_strides` (by name).
+    """
+
+    def __init__(self):
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """(N, C, H, W) images -> (N, Ci, H / stride_i, W / stride_i) features by name."""
+
+    @property
+    def size_divisibility(self) -> int:
+        """What the height and width of the input must be multiples of; 0 when any size will do."""
+        return 0
+
+    @property
+    def padding_constraints(self) -> dict[str, int]:
+        """Further wishes for padding: "size_divisibility" and "square_size", both optional."""
+        return {}
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and stride of every feature map that `forward` gives."""
+        return {
+            name: ShapeSpec(
+                channels=self._out_feature_channels[name], stride=self._out_feature_strides[name]
+            )
+            for name in self._out_features
+        }
+
+
+def select_features(
+    shapes: Mapping[str, ShapeSpec], names: Sequence[str], key: str
+) -> list[ShapeSpec]:
+    """The shapes of the features called `names`, in that order.
+
+    Args:
+        key: the config key or argument that holds `names`, for the message.
+    Raises:
+        ValueError: for a name that the backbone does not give, listing those it gives.
+    """
+    for name in names:
+        if name not in shapes:
+            raise ValueError(
+                f"{key} asks for feature {name!r}, but the backbone gives {list(shapes)}."
+                f"{did_you_mean(name, list(shapes))}"
+            )
+    return [shapes[name] for name in names]

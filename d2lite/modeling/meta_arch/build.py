@@ -1,0 +1,24 @@
+"""Whole models by name."""
+
+import torch
+from torch import nn
+
+from d2lite.config import CfgNode
+from d2lite.utils.registry import Registry
+
+META_ARCH_REGISTRY = Registry("META_ARCH")
+META_ARCH_REGISTRY.__doc__ = """Callables cfg -> nn.Module.
+
+The module is called with a list of dicts, one for each image ("image", "instances", "height",
+"width" and more), and returns losses by name in training, a list of dicts otherwise.
+"""
+
+
+def build_model(cfg: CfgNode) -> nn.Module:
+    """Build the model that MODEL.META_ARCHITECTURE names, on MODEL.DEVICE, with fresh weights.
+
+    Raises:
+        KeyError: for a name that is not registered.
+    """
+    model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
+    return model.to(torch.device(cfg.MODEL.DEVICE))

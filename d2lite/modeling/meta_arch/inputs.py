@@ -1,0 +1,73 @@
+"""What all models do with their input: normalise, pad into a batch, and take out fields."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from d2lite.structures import ImageList
+
+
+def batch_images(
+    images: Sequence[Tensor],
+    pixel_mean: Tensor,
+    pixel_std: Tensor,
+    size_divisibility: int = 0,
+    padding_constraints: Mapping[str, int] | None = None,
+) -> ImageList:
+    """Pad images into one batch on the device of `pixel_mean`, and normalise it once.
+
+    The batch is laid out channels last, which convolutions prefer on CPUs and tensor cores.
+
+    Args:
+        images: (C, Hi, Wi), of any dtype.
+        pixel_mean, pixel_std: (C, 1, 1).
+        size_divisibility, padding_constraints: of the padded size, see `ImageList.from_tensors`.
+    Returns:
+        (image - mean) / std, padded with zeros.
+    """
+    images = [image.to(pixel_mean.device, non_blocking=True) for image in images]
+    if len({image.dtype for image in images}) > 1:
+        images = [image.to(pixel_mean.dtype) for image in images]
+    raw = ImageList.from_tensors(
+        images, size_divisibility, padding_constraints=dict(padding_constraints or {})
+    )
+    batch = raw.tensor.contiguous(memory_format=torch.channels_last)
+    batch = (batch - pixel_mean).div_(pixel_std)
+    for x, (height, width) in zip(batch, raw.image_sizes, strict=True):
+        x[:, height:] = 0
+        x[:, :height, width:] = 0
+    return ImageList(batch, raw.image_sizes)
+
+
+def per_channel(values: Sequence[float]) -> Tensor:
+    """One number for each channel as a (C, 1, 1) tensor, to be combined with (C, H, W) images."""
+    return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+
+
+def required_field(batched_inputs: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+    """Entry `name` of every input; raises ValueError that tells which input lacks it."""
+    for i, x in enumerate(batched_inputs):
+        if name not in x:
+            raise ValueError(f"input {i} of the batch has no {name!r}, only {sorted(x)}")
+    return [x[name] for x in batched_inputs]
+
+
+def output_sizes(
+    batched_inputs: Sequence[Mapping[str, Any]], image_sizes: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """The (height, width) wanted for the result of each image: that of the image by default."""
+    return [
+        (x.get("height", height), x.get("width", width))
+        for x, (height, width) in zip(batched_inputs, image_sizes, strict=True)
+    ]
+
+
+def check_pixel_statistics(pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
+    """Raise ValueError unless MODEL.PIXEL_MEAN and MODEL.PIXEL_STD have equal lengths."""
+    if len(pixel_mean) != len(pixel_std):
+        raise ValueError(
+            f"MODEL.PIXEL_MEAN has {len(pixel_mean)} values and MODEL.PIXEL_STD {len(pixel_std)}; "
+            "both need one for each channel of the image"
+        )

@@ -1,0 +1,178 @@
+"""From scored boxes to proposals: the best of each level, NMS, the best of all."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from d2lite.layers import batched_nms, cat
+from d2lite.structures import Boxes, Instances
+
+# The logit of a probability of 1 - 1e-10: ground truth is as sure as float32 can tell.
+GT_LOGIT = math.log((1.0 - 1e-10) / (1 - (1.0 - 1e-10)))
+
+
+class TopCandidates(NamedTuple):
+    """The best anchors of each level, the levels one after another; T of them for each image."""
+
+    indices: list[Tensor]  # of each level (N, Tl): which anchors of that level
+    logits: Tensor  # (N, T), descending within a level
+    levels: Tensor  # (T,) int64: the level of each
+
+
+def top_candidates(logits: Sequence[Tensor], pre_nms_topk: int) -> TopCandidates:
+    """Keep the `pre_nms_topk` best of each level.
+
+    Each level keeps its own best: large levels would otherwise crowd out the small ones.
+
+    Args:
+        logits: of each level (N, Rl).
+    """
+    best = [x.topk(min(x.shape[1], pre_nms_topk), dim=1) for x in logits]
+    levels = [
+        torch.full((x.indices.shape[1],), level, dtype=torch.int64, device=x.values.device)
+        for level, x in enumerate(best)
+    ]
+    return TopCandidates([x.indices for x in best], cat([x.values for x in best], 1), cat(levels))
+
+
+def find_top_rpn_proposals(
+    proposals: list[Tensor],
+    pred_objectness_logits: list[Tensor],
+    image_sizes: list[tuple[int, int]],
+    nms_thresh: float,
+    pre_nms_topk: int,
+    post_nms_topk: int,
+    min_box_size: float,
+    training: bool,
+) -> list[Instances]:
+    """Keep the best boxes of each level, clip them, and pick by NMS the best of all levels.
+
+    Args:
+        proposals: of each level (N, Rl, 4) boxes.
+        pred_objectness_logits: of each level (N, Rl).
+        image_sizes: (H, W) of the N images.
+        nms_thresh: IoU above which the worse of two boxes of one level is dropped.
+        pre_nms_topk: boxes kept of each level of an image before NMS.
+        post_nms_topk: boxes kept of an image after NMS.
+        min_box_size: smaller sides, in pixels of the input image, are dropped.
+        training: whether non-finite boxes or scores are an error, not merely dropped.
+    Returns:
+        For each image, Instances with `proposal_boxes` and `objectness_logits`, best first.
+    Raises:
+        FloatingPointError: for non-finite values while training.
+    """
+    top = top_candidates(pred_objectness_logits, pre_nms_topk)
+    boxes = [gather_rows(x, rows) for x, rows in zip(proposals, top.indices, strict=True)]
+    return nms_candidates(
+        cat(boxes, 1),
+        top.logits,
+        top.levels,
+        image_sizes,
+        nms_thresh=nms_thresh,
+        post_nms_topk=post_nms_topk,
+        min_box_size=min_box_size,
+        training=training,
+    )
+
+
+def gather_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """Rows of each image: x (N, R, B), rows (N, T) -> (N, T, B)."""
+    return x.gather(1, rows[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def nms_candidates(
+    boxes: Tensor,
+    logits: Tensor,
+    levels: Tensor,
+    image_sizes: Sequence[tuple[int, int]],
+    *,
+    nms_thresh: float,
+    post_nms_topk: int,
+    min_box_size: float,
+    training: bool,
+) -> list[Instances]:
+    """The second half of `find_top_rpn_proposals`, on (N, T, 4) boxes of all levels."""
+    finite = torch.isfinite(boxes).all(dim=2) & torch.isfinite(logits)  # (N, T)
+    if training:
+        _check_finite(finite)
+    return [
+        _nms_one_image(
+            boxes_per_image[ok],
+            logits_per_image[ok],
+            levels[ok],
+            image_size,
+            nms_thresh,
+            post_nms_topk,
+            min_box_size,
+        )
+        for boxes_per_image, logits_per_image, ok, image_size in zip(
+            boxes, logits, finite, image_sizes, strict=True
+        )
+    ]
+
+
+def _check_finite(finite: Tensor) -> None:
+    if not finite.all():
+        raise FloatingPointError(
+            f"{int((~finite).sum())} of {finite.numel()} predicted proposals are not finite: "
+            "training has diverged. Lower SOLVER.BASE_LR, warm up for longer "
+            "(SOLVER.WARMUP_ITERS) or clip gradients (SOLVER.CLIP_GRADIENTS.ENABLED True)"
+        )
+
+
+def _nms_one_image(
+    box_tensor: Tensor,
+    logits: Tensor,
+    levels: Tensor,
+    image_size: tuple[int, int],
+    nms_thresh: float,
+    post_nms_topk: int,
+    min_box_size: float,
+) -> Instances:
+    boxes = Boxes(box_tensor)
+    boxes.clip(image_size)
+    keep = boxes.nonempty(threshold=min_box_size)
+    boxes, logits, levels = boxes[keep], logits[keep], levels[keep]
+    keep = batched_nms(boxes.tensor, logits, levels, nms_thresh)[:post_nms_topk]
+    return Instances(image_size, proposal_boxes=boxes[keep], objectness_logits=logits[keep])
+
+
+def add_ground_truth_to_proposals(
+    gt: list[Instances] | list[Boxes], proposals: list[Instances]
+) -> list[Instances]:
+    """Append the ground-truth boxes to the proposals of each image.
+
+    Early proposals may miss every object; with these, the heads see foreground from the start.
+
+    Args:
+        gt: Boxes, or Instances with `gt_boxes`, for each image.
+        proposals: Instances with `proposal_boxes` and `objectness_logits`.
+    Raises:
+        ValueError: when the lists differ in length, or proposals have further fields that the
+            ground truth lacks.
+    """
+    if len(gt) != len(proposals):
+        raise ValueError(f"ground truth of {len(gt)} images for proposals of {len(proposals)}")
+    return [
+        add_ground_truth_to_proposals_single_image(gt_i, proposals_i)
+        for gt_i, proposals_i in zip(gt, proposals, strict=True)
+    ]
+
+
+def add_ground_truth_to_proposals_single_image(
+    gt: Instances | Boxes, proposals: Instances
+) -> Instances:
+    """`add_ground_truth_to_proposals` for one image."""
+    if isinstance(gt, Boxes):
+        gt = Instances(proposals.image_size, gt_boxes=gt)
+    certain = proposals.objectness_logits.new_full((len(gt.gt_boxes),), GT_LOGIT)
+    as_proposals = Instances(proposals.image_size, **gt.get_fields())
+    as_proposals.proposal_boxes = gt.gt_boxes
+    as_proposals.objectness_logits = certain
+    missing = [name for name in proposals.get_fields() if not as_proposals.has(name)]
+    if missing:
+        raise ValueError(f"proposals have fields {missing}, which the ground truth lacks")
+    return Instances.cat([proposals, as_proposals])

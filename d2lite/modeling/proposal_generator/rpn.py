@@ -1,0 +1,372 @@
+"""The region proposal network (Ren et al. 2015)."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2lite.config import CfgNode, configurable
+from d2lite.layers import Conv2d, ShapeSpec, cat
+from d2lite.modeling.anchor_generator import build_anchor_generator
+from d2lite.modeling.backbone.backbone import select_features
+from d2lite.modeling.box_losses import box_loss
+from d2lite.modeling.box_regression import Box2BoxTransform
+from d2lite.modeling.matcher import Matcher
+from d2lite.modeling.proposal_generator.build import PROPOSAL_GENERATOR_REGISTRY
+from d2lite.modeling.proposal_generator.proposal_utils import (
+    gather_rows,
+    nms_candidates,
+    top_candidates,
+)
+from d2lite.modeling.sampling import subsample_labels
+from d2lite.structures import Boxes, ImageList, Instances, pairwise_iou
+from d2lite.utils.events import log_scalar
+from d2lite.utils.memory import retry_if_cuda_oom
+from d2lite.utils.registry import Registry
+
+__all__ = ["RPN", "RPN_HEAD_REGISTRY", "StandardRPNHead", "build_rpn_head"]
+
+RPN_HEAD_REGISTRY = Registry("RPN_HEAD")
+RPN_HEAD_REGISTRY.__doc__ = """Callables (cfg, input_shape: list of ShapeSpec) -> nn.Module.
+
+The module is called with L levels of features and returns objectness logits (N, A, Hi, Wi) and
+anchor deltas (N, A * box_dim, Hi, Wi) of each level.
+"""
+
+
+def build_rpn_head(cfg: CfgNode, input_shape: list[ShapeSpec]) -> nn.Module:
+    """Build the head that MODEL.RPN.HEAD_NAME names, for levels of these shapes."""
+    return RPN_HEAD_REGISTRY.get(cfg.MODEL.RPN.HEAD_NAME)(cfg, input_shape)
+
+
+@RPN_HEAD_REGISTRY.register()
+class StandardRPNHead(nn.Module):
+    """3x3 convolutions, then objectness and deltas of every anchor; levels share the weights."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_anchors: int,
+        box_dim: int = 4,
+        conv_dims: Sequence[int] = (-1,),
+    ):
+        """Describe the layers.
+
+        Args:
+            in_channels: C of every level.
+            num_anchors: A, anchors per cell.
+            box_dim: numbers in a box: 4, or 5 for rotated boxes.
+            conv_dims: channels of the 3x3 convolutions; -1 for those of its input.
+        Raises:
+            ValueError: for no convolution at all, or a width of 0 or below -1.
+        """
+        super().__init__()
+        if not conv_dims or any(width < 1 and width != -1 for width in conv_dims):
+            raise ValueError(
+                f"MODEL.RPN.CONV_DIMS is {list(conv_dims)}; it needs one or more widths, "
+                "each positive or -1 for the width of the input"
+            )
+        convs = []
+        for width in conv_dims:
+            out_channels = in_channels if width == -1 else width
+            convs.append(Conv2d(in_channels, out_channels, 3, padding=1, activation=F.relu_))
+            in_channels = out_channels
+        self.conv = convs[0] if len(convs) == 1 else _numbered(convs)
+        self.objectness_logits = nn.Conv2d(in_channels, num_anchors, kernel_size=1)
+        self.anchor_deltas = nn.Conv2d(in_channels, num_anchors * box_dim, kernel_size=1)
+        for layer in (*convs, self.objectness_logits, self.anchor_deltas):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
+        """Take anchors per cell from the configured anchor generator."""
+        anchor_generator = build_anchor_generator(cfg, input_shape)
+        return {
+            "in_channels": _shared_by_levels([s.channels for s in input_shape], "channels"),
+            "num_anchors": _shared_by_levels(anchor_generator.num_anchors, "anchors per cell"),
+            "box_dim": anchor_generator.box_dim,
+            "conv_dims": cfg.MODEL.RPN.CONV_DIMS,
+        }
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """L levels of (N, C, Hi, Wi) -> L of (N, A, Hi, Wi) and L of (N, A * box_dim, Hi, Wi)."""
+        pred_objectness_logits, pred_anchor_deltas = [], []
+        for x in features:
+            x = self.conv(x)
+            pred_objectness_logits.append(self.objectness_logits(x))
+            pred_anchor_deltas.append(self.anchor_deltas(x))
+        return pred_objectness_logits, pred_anchor_deltas
+
+
+@PROPOSAL_GENERATOR_REGISTRY.register()
+class RPN(nn.Module):
+    """Scores anchors by objectness, regresses them, and proposes the best (Ren et al. 2015)."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_features: Sequence[str],
+        head: nn.Module,
+        anchor_generator: nn.Module,
+        anchor_matcher: Matcher,
+        box2box_transform: Box2BoxTransform,
+        batch_size_per_image: int,
+        positive_fraction: float,
+        pre_nms_topk: tuple[int, int],
+        post_nms_topk: tuple[int, int],
+        nms_thresh: float = 0.7,
+        min_box_size: float = 0.0,
+        anchor_boundary_thresh: float = -1.0,
+        loss_weight: float | dict[str, float] = 1.0,
+        box_reg_loss_type: str = "smooth_l1",
+        smooth_l1_beta: float = 0.0,
+    ):
+        """Compose the network.
+
+        Args:
+            in_features: names of the features to use, one for each level of the anchor generator.
+            head: from features to objectness logits and deltas, see RPN_HEAD_REGISTRY.
+            anchor_matcher: labels anchors by their IoU with the ground truth.
+            box2box_transform: codes boxes as deltas to anchors.
+            batch_size_per_image: anchors that are sampled of each image for the loss.
+            positive_fraction: the largest share of foreground among them.
+            pre_nms_topk: proposals kept of each level before NMS, (training, inference).
+            post_nms_topk: proposals kept of each image after NMS, (training, inference).
+            nms_thresh: IoU above which NMS drops the worse of two proposals.
+            min_box_size: smaller sides, in pixels of the input image, are dropped.
+            anchor_boundary_thresh: anchors further than this outside of the image are not
+                trained; negative to train all.
+            loss_weight: one for both losses, or by name: "loss_rpn_cls" and "loss_rpn_loc".
+            box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
+            smooth_l1_beta: below this difference the smooth L1 loss is quadratic.
+        """
+        super().__init__()
+        self.in_features = in_features
+        self.rpn_head = head
+        self.anchor_generator = anchor_generator
+        self.anchor_matcher = anchor_matcher
+        self.box2box_transform = box2box_transform
+        self.batch_size_per_image = batch_size_per_image
+        self.positive_fraction = positive_fraction
+        # Looked up with self.training as the key.
+        self.pre_nms_topk = {True: pre_nms_topk[0], False: pre_nms_topk[1]}
+        self.post_nms_topk = {True: post_nms_topk[0], False: post_nms_topk[1]}
+        self.nms_thresh = nms_thresh
+        self.min_box_size = float(min_box_size)
+        self.anchor_boundary_thresh = anchor_boundary_thresh
+        if isinstance(loss_weight, int | float):
+            loss_weight = {"loss_rpn_cls": loss_weight, "loss_rpn_loc": loss_weight}
+        self.loss_weight = loss_weight
+        self.box_loss = box_loss(box_reg_loss_type, smooth_l1_beta)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict:
+        """Read MODEL.RPN, MODEL.PROPOSAL_GENERATOR and what the anchors need."""
+        rpn = cfg.MODEL.RPN
+        shapes = select_features(input_shape, rpn.IN_FEATURES, "MODEL.RPN.IN_FEATURES")
+        return {
+            "in_features": rpn.IN_FEATURES,
+            "head": build_rpn_head(cfg, shapes),
+            "anchor_generator": build_anchor_generator(cfg, shapes),
+            "anchor_matcher": Matcher(
+                rpn.IOU_THRESHOLDS, rpn.IOU_LABELS, allow_low_quality_matches=True
+            ),
+            "box2box_transform": Box2BoxTransform(weights=rpn.BBOX_REG_WEIGHTS),
+            "batch_size_per_image": rpn.BATCH_SIZE_PER_IMAGE,
+            "positive_fraction": rpn.POSITIVE_FRACTION,
+            "pre_nms_topk": (rpn.PRE_NMS_TOPK_TRAIN, rpn.PRE_NMS_TOPK_TEST),
+            "post_nms_topk": (rpn.POST_NMS_TOPK_TRAIN, rpn.POST_NMS_TOPK_TEST),
+            "nms_thresh": rpn.NMS_THRESH,
+            "min_box_size": cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE,
+            "anchor_boundary_thresh": rpn.BOUNDARY_THRESH,
+            "loss_weight": {
+                "loss_rpn_cls": rpn.LOSS_WEIGHT,
+                "loss_rpn_loc": rpn.BBOX_REG_LOSS_WEIGHT * rpn.LOSS_WEIGHT,
+            },
+            "box_reg_loss_type": rpn.BBOX_REG_LOSS_TYPE,
+            "smooth_l1_beta": rpn.SMOOTH_L1_BETA,
+        }
+
+    def forward(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        gt_instances: list[Instances] | None = None,
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """Propose boxes, and when training compare the anchors with the ground truth.
+
+        Args:
+            images: N images; their sizes bound the proposals.
+            features: by name, (N, C, Hi, Wi).
+            gt_instances: with `gt_boxes`; needed in training only.
+        Returns:
+            For each image Instances with `proposal_boxes` and `objectness_logits`, best first;
+            and the losses, empty at inference.
+        """
+        levels = [features[name] for name in self.in_features]
+        anchors = self.anchor_generator(levels)
+        logits, deltas = self.rpn_head(levels)
+        logits = [x.permute(0, 2, 3, 1).flatten(1) for x in logits]  # (N, Hi*Wi*A)
+        box_dim = self.anchor_generator.box_dim
+        deltas = [_deltas_by_anchor(x, box_dim) for x in deltas]  # (N, Hi*Wi*A, box_dim)
+        losses = {}
+        if self.training:
+            assert gt_instances is not None, "RPN needs ground truth in training"
+            gt_labels, gt_boxes = self.label_and_sample_anchors(anchors, gt_instances)
+            losses = self.losses(anchors, logits, gt_labels, deltas, gt_boxes)
+        return self.predict_proposals(anchors, logits, deltas, images.image_sizes), losses
+
+    @torch.no_grad()
+    def label_and_sample_anchors(
+        self, anchors: list[Boxes], gt_instances: list[Instances]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Give every anchor of every image a label and a ground-truth box.
+
+        Args:
+            anchors: of each level.
+            gt_instances: of each image, with `gt_boxes`.
+        Returns:
+            For each image (R,) int8 labels: 1 foreground, 0 background, -1 not sampled; and
+            (R, box_dim) boxes, zeros for an image without objects. R anchors of all levels.
+        """
+        all_anchors = Boxes.cat(anchors) if len(anchors) > 1 else anchors[0]
+        labelled = [self._label_one_image(all_anchors, x) for x in gt_instances]
+        return [labels for labels, _ in labelled], [boxes for _, boxes in labelled]
+
+    def losses(
+        self,
+        anchors: list[Boxes],
+        pred_objectness_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Binary cross entropy of the sampled anchors, and the box loss of the foreground.
+
+        Both are divided by the number of anchors that should be sampled, found or not.
+
+        Args:
+            anchors: of each level.
+            pred_objectness_logits: of each level (N, Ri).
+            gt_labels, gt_boxes: of each image, see `label_and_sample_anchors`.
+            pred_anchor_deltas: of each level (N, Ri, box_dim).
+        """
+        labels = torch.stack(gt_labels)  # (N, R)
+        num_images = len(gt_labels)
+        positive = labels == 1
+        self._log_sampling(labels, positive)
+
+        sampled = labels >= 0
+        loss_cls = F.binary_cross_entropy_with_logits(
+            cat(pred_objectness_logits, dim=1)[sampled],
+            labels[sampled].to(torch.float32),
+            reduction="sum",
+        )
+        image_index, anchor_index = positive.nonzero(as_tuple=True)
+        all_anchors = cat([x.tensor for x in anchors])  # (R, box_dim)
+        loss_loc = self.box_loss(
+            self.box2box_transform,
+            all_anchors[anchor_index],
+            cat(pred_anchor_deltas, dim=1)[image_index, anchor_index],
+            torch.stack(gt_boxes)[image_index, anchor_index],
+        )
+        normalizer = self.batch_size_per_image * num_images
+        losses = {"loss_rpn_cls": loss_cls / normalizer, "loss_rpn_loc": loss_loc / normalizer}
+        return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}
+
+    @torch.no_grad()
+    def predict_proposals(
+        self,
+        anchors: list[Boxes],
+        pred_objectness_logits: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        image_sizes: list[tuple[int, int]],
+    ) -> list[Instances]:
+        """Decode the best anchors of each level and filter them by NMS.
+
+        Gradients end here: the heads take the proposals as given (approximate joint training).
+
+        Args:
+            anchors: of each level.
+            pred_objectness_logits: of each level (N, Ri).
+            pred_anchor_deltas: of each level (N, Ri, box_dim).
+            image_sizes: (H, W) of the N images.
+        """
+        # Only candidates are decoded: a few thousand of some hundred thousand anchors.
+        top = top_candidates(pred_objectness_logits, self.pre_nms_topk[self.training])
+        boxes = [
+            self._decode(gather_rows(deltas, rows), level_anchors.tensor[rows])
+            for deltas, level_anchors, rows in zip(
+                pred_anchor_deltas, anchors, top.indices, strict=True
+            )
+        ]
+        return nms_candidates(
+            cat(boxes, dim=1),
+            top.logits,
+            top.levels,
+            image_sizes,
+            nms_thresh=self.nms_thresh,
+            post_nms_topk=self.post_nms_topk[self.training],
+            min_box_size=self.min_box_size,
+            training=self.training,
+        )
+
+    def _label_one_image(self, anchors: Boxes, gt: Instances) -> tuple[Tensor, Tensor]:
+        gt_boxes = gt.gt_boxes
+        iou = retry_if_cuda_oom(pairwise_iou)(gt_boxes, anchors)  # (M, R)
+        gt_index, labels = retry_if_cuda_oom(self.anchor_matcher)(iou)
+        gt_index, labels = gt_index.to(gt_boxes.device), labels.to(gt_boxes.device)
+        if self.anchor_boundary_thresh >= 0:
+            labels[~anchors.inside_box(gt.image_size, self.anchor_boundary_thresh)] = -1
+        labels = self._subsample_labels(labels)
+        if len(gt_boxes) == 0:
+            return labels, torch.zeros_like(anchors.tensor)
+        return labels, gt_boxes.tensor[gt_index]
+
+    def _subsample_labels(self, label: Tensor) -> Tensor:
+        """Turn all labels but those of a random sample into -1, in place."""
+        positive, negative = subsample_labels(
+            label, self.batch_size_per_image, self.positive_fraction, 0
+        )
+        label.fill_(-1)
+        label.scatter_(0, positive, 1)
+        label.scatter_(0, negative, 0)
+        return label
+
+    def _decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        """(N, T, box_dim) deltas and anchors -> (N, T, box_dim) boxes."""
+        boxes = self.box2box_transform.apply_deltas(deltas.flatten(0, 1), anchors.flatten(0, 1))
+        return boxes.view_as(deltas)
+
+    def _log_sampling(self, labels: Tensor, positive: Tensor) -> None:
+        num_images = len(labels)
+        log_scalar("rpn/num_pos_anchors", positive.sum() / num_images)
+        log_scalar("rpn/num_neg_anchors", (labels == 0).sum() / num_images)
+
+
+def _deltas_by_anchor(deltas: Tensor, box_dim: int) -> Tensor:
+    """(N, A * box_dim, H, W) -> (N, H * W * A, box_dim)."""
+    n, channels, h, w = deltas.shape
+    by_cell = deltas.permute(0, 2, 3, 1)  # (N, H, W, A * box_dim)
+    return by_cell.reshape(n, h * w * (channels // box_dim), box_dim)
+
+
+def _shared_by_levels(values: Sequence[int], what: str) -> int:
+    if len(set(values)) != 1:
+        raise ValueError(
+            f"StandardRPNHead shares its weights between levels, so all need equal {what}; "
+            f"they have {list(values)}"
+        )
+    return values[0]
+
+
+def _numbered(convs: list[nn.Module]) -> nn.Sequential:
+    stack = nn.Sequential()
+    for i, conv in enumerate(convs):
+        stack.add_module(f"conv{i}", conv)
+    return stack

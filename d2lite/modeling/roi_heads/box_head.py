@@ -1,0 +1,114 @@
+"""Box heads: from pooled features of a box to one feature vector."""
+
+import math
+from collections.abc import Sequence
+
+from fvcore.nn import weight_init
+from torch import Tensor, nn
+
+from d2lite.config import CfgNode, configurable
+from d2lite.layers import Conv2d, ShapeSpec, get_norm
+from d2lite.utils.registry import Registry
+
+__all__ = ["ROI_BOX_HEAD_REGISTRY", "FastRCNNConvFCHead", "build_box_head"]
+
+ROI_BOX_HEAD_REGISTRY = Registry("ROI_BOX_HEAD")
+ROI_BOX_HEAD_REGISTRY.__doc__ = """Callables (cfg, input_shape: ShapeSpec) -> nn.Module.
+
+The module takes (R, C, H, W) pooled features and has an `output_shape: ShapeSpec`.
+"""
+
+
+def build_box_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
+    """Build the head that MODEL.ROI_BOX_HEAD.NAME names."""
+    return ROI_BOX_HEAD_REGISTRY.get(cfg.MODEL.ROI_BOX_HEAD.NAME)(cfg, input_shape)
+
+
+@ROI_BOX_HEAD_REGISTRY.register()
+class FastRCNNConvFCHead(nn.Sequential):
+    """3x3 convolutions, then fully connected layers, a ReLU after each."""
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: ShapeSpec,
+        *,
+        conv_dims: Sequence[int],
+        fc_dims: Sequence[int],
+        conv_norm: str = "",
+    ):
+        """Describe the layers.
+
+        Args:
+            input_shape: channels, height and width of the pooled features.
+            conv_dims: channels of the convolutions.
+            fc_dims: widths of the fully connected layers.
+            conv_norm: norm of the convolutions, as `layers.get_norm` takes it.
+        Raises:
+            ValueError: when there is no layer at all.
+        """
+        super().__init__()
+        if not conv_dims and not fc_dims:
+            raise ValueError(
+                "FastRCNNConvFCHead without layers: set MODEL.ROI_BOX_HEAD.NUM_CONV or NUM_FC"
+            )
+        self._output_size: tuple[int, ...] = (
+            input_shape.channels,
+            input_shape.height,
+            input_shape.width,
+        )
+        self.conv_norm_relus = [
+            self._add_conv(f"conv{k}", width, conv_norm) for k, width in enumerate(conv_dims, 1)
+        ]
+        self.fcs = [self._add_fc(k, width) for k, width in enumerate(fc_dims, 1)]
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
+        """Equal widths for all convolutions and for all fully connected layers."""
+        head = cfg.MODEL.ROI_BOX_HEAD
+        return {
+            "input_shape": input_shape,
+            "conv_dims": [head.CONV_DIM] * head.NUM_CONV,
+            "fc_dims": [head.FC_DIM] * head.NUM_FC,
+            "conv_norm": head.NORM,
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(R, C, H, W) -> (R, fc_dims[-1]), or (R, conv_dims[-1], H, W) without fully connected."""
+        for layer in self:
+            x = layer(x)
+        return x
+
+    @property
+    def output_shape(self) -> ShapeSpec:
+        """Channels of the result; height and width too when it ends with a convolution."""
+        if len(self._output_size) == 1:
+            return ShapeSpec(channels=self._output_size[0])
+        channels, height, width = self._output_size
+        return ShapeSpec(channels=channels, height=height, width=width)
+
+    def _add_conv(self, name: str, width: int, norm: str) -> Conv2d:
+        channels, height, pooled_width = self._output_size
+        conv = Conv2d(
+            channels,
+            width,
+            kernel_size=3,
+            padding=1,
+            bias=not norm,
+            norm=get_norm(norm, width),
+            activation=nn.ReLU(inplace=True),
+        )
+        weight_init.c2_msra_fill(conv)
+        self.add_module(name, conv)
+        self._output_size = (width, height, pooled_width)
+        return conv
+
+    def _add_fc(self, k: int, width: int) -> nn.Linear:
+        if k == 1:
+            self.add_module("flatten", nn.Flatten())
+        fc = nn.Linear(math.prod(self._output_size), width)
+        weight_init.c2_xavier_fill(fc)
+        self.add_module(f"fc{k}", fc)
+        self.add_module(f"fc_relu{k}", nn.ReLU(inplace=True))
+        self._output_size = (width,)
+        return fc

@@ -1,0 +1,209 @@
+"""Mask heads: one mask per detected object (Mask R-CNN, He et al. 2017)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from fvcore.nn import weight_init
+from torch import Tensor, nn
+
+from d2lite.config import CfgNode, configurable
+from d2lite.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, get_norm
+from d2lite.structures import Instances
+from d2lite.utils.events import get_event_storage, has_event_storage, log_image, log_scalar
+from d2lite.utils.registry import Registry
+
+__all__ = [
+    "ROI_MASK_HEAD_REGISTRY",
+    "BaseMaskRCNNHead",
+    "MaskRCNNConvUpsampleHead",
+    "build_mask_head",
+]
+
+ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD")
+ROI_MASK_HEAD_REGISTRY.__doc__ = """Callables (cfg, input_shape: ShapeSpec) -> nn.Module.
+
+The module is called with pooled features (R, C, H, W) and a list of Instances with R objects in
+all; it returns losses in training and the instances with `pred_masks` otherwise.
+"""
+
+
+def build_mask_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
+    """Build the head that MODEL.ROI_MASK_HEAD.NAME names."""
+    return ROI_MASK_HEAD_REGISTRY.get(cfg.MODEL.ROI_MASK_HEAD.NAME)(cfg, input_shape)
+
+
+def mask_rcnn_loss(
+    pred_mask_logits: Tensor, instances: list[Instances], vis_period: int = 0
+) -> Tensor:
+    """Mean binary cross entropy between each object's mask and that of its true class.
+
+    Args:
+        pred_mask_logits: (R, K, M, M), or (R, 1, M, M) when all classes share one mask.
+        instances: of each image, with `gt_masks`, `gt_classes` and `proposal_boxes`; R in all.
+        vis_period: iterations between pictures of masks put into the event storage; 0 for none.
+    """
+    side = pred_mask_logits.shape[2]
+    if pred_mask_logits.shape[3] != side:
+        raise ValueError(f"masks must be square, not {tuple(pred_mask_logits.shape[2:])}")
+    occupied = [x for x in instances if len(x) > 0]
+    if not occupied:
+        return pred_mask_logits.sum() * 0.0
+    gt_masks = cat(
+        [x.gt_masks.crop_and_resize(x.proposal_boxes.tensor, side) for x in occupied]
+    ).to(pred_mask_logits.device)  # (R, M, M)
+    gt_classes = cat([x.gt_classes for x in occupied])
+    logits = _masks_of_classes(pred_mask_logits, gt_classes)
+    _log_mask_stats(logits, gt_masks.to(torch.bool))
+    if vis_period > 0:
+        _draw_masks(logits, gt_masks, vis_period)
+    return F.binary_cross_entropy_with_logits(logits, gt_masks.to(torch.float32))
+
+
+def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: list[Instances]) -> None:
+    """Add `pred_masks` to the instances: (Ri, 1, M, M) probabilities of the predicted class.
+
+    Args:
+        pred_mask_logits: (R, K, M, M), or (R, 1, M, M) when all classes share one mask.
+        pred_instances: of each image, with `pred_classes`; R in all.
+    """
+    pred_classes = cat([x.pred_classes for x in pred_instances])
+    probabilities = _masks_of_classes(pred_mask_logits, pred_classes)[:, None].sigmoid()
+    for masks, x in zip(
+        probabilities.split([len(x) for x in pred_instances]), pred_instances, strict=True
+    ):
+        x.pred_masks = masks
+
+
+class BaseMaskRCNNHead(nn.Module):
+    """Losses and inference of a mask head; a subclass adds `layers`."""
+
+    @configurable
+    def __init__(self, *, loss_weight: float = 1.0, vis_period: int = 0):
+        """vis_period: iterations between pictures in the event storage; 0 for none."""
+        super().__init__()
+        self.vis_period = vis_period
+        self.loss_weight = loss_weight
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
+        """Read VIS_PERIOD."""
+        return {"vis_period": cfg.VIS_PERIOD}
+
+    def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
+        """Losses of the foreground in training; otherwise the instances with `pred_masks`.
+
+        Args:
+            x: (R, C, H, W) pooled features of the objects in `instances`.
+            instances: of each image; see `mask_rcnn_loss` and `mask_rcnn_inference`.
+        """
+        logits = self.layers(x)
+        if self.training:
+            loss = mask_rcnn_loss(logits, instances, self.vis_period)
+            return {"loss_mask": loss * self.loss_weight}
+        mask_rcnn_inference(logits, instances)
+        return instances
+
+    def layers(self, x: Tensor) -> Tensor:
+        """(R, C, H, W) features -> (R, K or 1, M, M) logits."""
+        raise NotImplementedError(f"{type(self).__name__} must define layers(x)")
+
+
+@ROI_MASK_HEAD_REGISTRY.register()
+class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
+    """3x3 convolutions, an upsampling by 2, and one mask per class (Mask R-CNN, fig. 4)."""
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: ShapeSpec,
+        *,
+        num_classes: int,
+        conv_dims: Sequence[int],
+        conv_norm: str = "",
+        **kwargs,
+    ):
+        """Describe the layers.
+
+        Args:
+            num_classes: masks per object; 1 when all classes share one.
+            conv_dims: channels of the convolutions, and last those of the upsampling.
+            conv_norm: norm of the convolutions, as `layers.get_norm` takes it.
+            kwargs: of BaseMaskRCNNHead.
+        Raises:
+            ValueError: for empty `conv_dims`.
+        """
+        super().__init__(**kwargs)
+        if not conv_dims:
+            raise ValueError("conv_dims needs at least the width of the upsampling layer")
+        self.conv_norm_relus = []
+        in_channels = input_shape.channels
+        for k, width in enumerate(conv_dims[:-1], 1):
+            conv = Conv2d(
+                in_channels,
+                width,
+                kernel_size=3,
+                padding=1,
+                bias=not conv_norm,
+                norm=get_norm(conv_norm, width),
+                activation=nn.ReLU(inplace=True),
+            )
+            self.add_module(f"mask_fcn{k}", conv)
+            self.conv_norm_relus.append(conv)
+            in_channels = width
+        self.deconv = ConvTranspose2d(in_channels, conv_dims[-1], kernel_size=2, stride=2)
+        self.add_module("deconv_relu", nn.ReLU(inplace=True))
+        self.predictor = Conv2d(conv_dims[-1], num_classes, kernel_size=1)
+
+        for layer in (*self.conv_norm_relus, self.deconv):
+            weight_init.c2_msra_fill(layer)
+        nn.init.normal_(self.predictor.weight, std=0.001)
+        nn.init.zeros_(self.predictor.bias)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
+        """Equal widths for all convolutions and the upsampling."""
+        head = cfg.MODEL.ROI_MASK_HEAD
+        return {
+            **super().from_config(cfg, input_shape),
+            "input_shape": input_shape,
+            "conv_dims": [head.CONV_DIM] * (head.NUM_CONV + 1),
+            "conv_norm": head.NORM,
+            "num_classes": 1 if head.CLS_AGNOSTIC_MASK else cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        }
+
+    def layers(self, x: Tensor) -> Tensor:
+        """(R, C, H, W) -> (R, num_classes, 2H, 2W) logits."""
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+def _masks_of_classes(logits: Tensor, classes: Tensor) -> Tensor:
+    """(R, K or 1, M, M) and (R,) classes -> (R, M, M)."""
+    if logits.shape[1] == 1:
+        return logits[:, 0]
+    return logits[torch.arange(len(logits), device=logits.device), classes]
+
+
+@torch.no_grad()
+def _log_mask_stats(logits: Tensor, gt_masks: Tensor) -> None:
+    """Shares of wrong pixels: of all, of the background, of the foreground."""
+    if not has_event_storage():
+        return
+    wrong = (logits > 0) != gt_masks
+    counts = [wrong.sum(), gt_masks.sum(), (wrong & gt_masks).sum()]
+    num_wrong, num_positive, num_missed = torch.stack(counts).tolist()
+    num_negative = gt_masks.numel() - num_positive
+    log_scalar("mask_rcnn/accuracy", 1 - num_wrong / max(gt_masks.numel(), 1))
+    log_scalar("mask_rcnn/false_positive", (num_wrong - num_missed) / max(num_negative, 1))
+    log_scalar("mask_rcnn/false_negative", num_missed / max(num_positive, 1))
+
+
+def _draw_masks(logits: Tensor, gt_masks: Tensor, vis_period: int) -> None:
+    """Now and then, put each predicted mask beside the true one into the event storage."""
+    if not has_event_storage() or get_event_storage().iter % vis_period != 0:
+        return
+    pairs = torch.cat([logits.detach().sigmoid(), gt_masks.to(logits.dtype)], dim=2)
+    for i, pair in enumerate(pairs):
+        log_image(f"Left: mask prediction;   Right: mask GT ({i})", pair.expand(3, -1, -1))
