@@ -180,7 +180,7 @@ class DefaultTrainer(TrainerBase):
             The results of the last evaluation, if there was one, on the main process.
 
         Raises:
-            AssertionError: they are not those of TEST.EXPECTED_RESULTS.
+            SystemExit: they are not those of TEST.EXPECTED_RESULTS.
         """
         super().train(self.start_iter, self.max_iter)
         if comm.is_main_process() and hasattr(self, "_last_eval_results"):

@@ -1,0 +1,76 @@
+"""A run that is killed and resumed ends with the weights of one that was not."""
+
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+
+from .tiny import command, environment, run
+
+
+def weights(folder):
+    return torch.load(folder / "model_final.pth", weights_only=True)["model"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    done = run(command(folder))
+    assert done.returncode == 0, done.stderr
+    return weights(folder)
+
+
+def run_and_kill(folder, workers):
+    """Kill -9 as soon as the second checkpoint is there; iterations 8 and later may have begun."""
+    process = subprocess.Popen(
+        command(folder, DATALOADER__NUM_WORKERS=workers, SOLVER__MAX_ITER=100000),
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (folder / "model_0000007.pth").exists():
+            assert process.poll() is None, "the run ended by itself"
+            assert time.monotonic() < deadline, "no checkpoint appeared"
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_and_resumed_run_has_the_weights_of_an_uninterrupted_one(
+    tmp_path, uninterrupted, workers
+):
+    run_and_kill(tmp_path, workers)
+    for path in tmp_path.glob("model_*.pth"):
+        if path.name not in ("model_0000003.pth", "model_0000007.pth"):
+            path.unlink()  # written between the poll and the kill
+    (tmp_path / "last_checkpoint").write_text("model_0000007.pth")
+    done = run(command(tmp_path, "--resume", DATALOADER__NUM_WORKERS=workers))
+    assert done.returncode == 0, done.stderr
+    got = weights(tmp_path)
+    assert got.keys() == uninterrupted.keys()
+    different = [name for name in got if not torch.equal(got[name], uninterrupted[name])]
+    assert different == []
+
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    iterations = [line["iteration"] for line in lines]
+    assert iterations == sorted(set(iterations))
+
+
+def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_path, uninterrupted):
+    done = run(command(tmp_path))
+    assert done.returncode == 0, done.stderr
+    newest = tmp_path / "model_final.pth"
+    newest.write_bytes(newest.read_bytes()[:5000])
+    done = run(command(tmp_path, "--resume"))
+    assert done.returncode == 0, done.stderr
+    assert "model_final.pth" in done.stdout + done.stderr
+    got = weights(tmp_path)
+    assert all(torch.equal(got[name], uninterrupted[name]) for name in got)
