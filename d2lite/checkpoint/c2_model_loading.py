@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 # Applied in this order, after "_" became "." everywhere.
 _BASIC_RENAMES = [
+    (r"^pred\.([bw])$", r"linear.\1"),  # the classifier that Detectron's own backbones had
     (r"\.b$", ".bias"),
     (r"\.w$", ".weight"),
     (r"bn\.(s|gamma)$", "norm.weight"),
@@ -51,7 +52,7 @@ _DETECTRON_RENAMES = [
     # fpn.inner.res4.5.sum.lateral.weight and fpn.res4.5.sum.weight; "norm" stays.
     (r"^fpn\.inner\.res(\d)\.\d+\.sum(\.lateral)?(\.norm)?\.(\w+)$", r"fpn_lateral\1\3.\4"),
     (r"^fpn\.res(\d)\.\d+\.sum(\.norm)?\.(\w+)$", r"fpn_output\1\2.\3"),
-    (r"^\.?\[mask\]\.fcn", "mask_head.mask_fcn"),
+    (r"^\.(\[mask\]|mask)\.fcn", "mask_head.mask_fcn"),
     (r"^mask\.fcn\.logits", "mask_head.predictor"),
     (r"^conv5\.mask", "mask_head.deconv"),
     (r"^conv\.fcn", "roi_heads.keypoint_head.conv_fcn"),

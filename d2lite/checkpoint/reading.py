@@ -19,8 +19,8 @@ __all__ = ["CheckpointFileError", "read_checkpoint_file"]
 ZIP_MAGIC = b"PK\x03\x04"
 # What torch.save wrote before version 1.6: the pickle of a fixed number comes first.
 LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
-# A pickle starts with its protocol; those of protocol 0, from Python 2, with a mark and a dict.
-PICKLE_MAGICS = (b"\x80", b"(dp", b"(lp", b"ccollections")
+# A pickle starts with its protocol; those of protocols 0 and 1, from Python 2, with a dict or list.
+PICKLE_MAGICS = (b"\x80", b"(dp", b"(lp", b"}q", b"]q", b"ccollections")
 
 
 class CheckpointFileError(ValueError):

@@ -293,8 +293,15 @@ def _cosine(solver: CfgNode) -> ParamScheduler:
     return CosineParamScheduler(1, end_value)
 
 
+class _StepWithFixedGamma(StepWithFixedGammaParamScheduler):
+    """fvcore's, with a value at 1 too: a warm-up that never ends climbs to there."""
+
+    def __call__(self, where: float) -> float:
+        return super().__call__(min(where, 1 - 2 * self.WHERE_EPSILON))
+
+
 def _step_with_fixed_gamma(solver: CfgNode) -> ParamScheduler:
-    return StepWithFixedGammaParamScheduler(
+    return _StepWithFixedGamma(
         base_value=1.0,
         gamma=solver.GAMMA,
         num_decays=solver.NUM_DECAYS,

@@ -1,0 +1,159 @@
+import collections
+import pickle
+import random
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from d2lite.checkpoint.reading import CheckpointFileError, read_checkpoint_file
+
+
+class Evil:
+    """Unpickling it would write a file; no reader may get that far."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_torch_file_with_all_that_a_run_keeps(tmp_path, legacy):
+    data = {
+        "tensor": torch.arange(3),
+        "torch_rng": torch.get_rng_state(),
+        "numpy_rng": np.random.get_state(),
+        "python_rng": random.getstate(),
+        "numpy_generator": np.random.default_rng(0).bit_generator.state,
+        "numbers": [np.float64(0.5), np.int64(7), np.bool_(True), 1.5, None, "text"],
+        "ordered": collections.OrderedDict(a=1),
+    }
+    path = tmp_path / "run.pth"
+    torch.save(data, path, _use_new_zipfile_serialization=not legacy)
+    got = read_checkpoint_file(path)
+    assert got["tensor"].tolist() == [0, 1, 2]
+    assert torch.equal(got["torch_rng"], data["torch_rng"])
+    assert got["python_rng"] == data["python_rng"]
+    assert got["numpy_generator"] == data["numpy_generator"]
+    assert got["numbers"] == data["numbers"]
+    np.testing.assert_array_equal(got["numpy_rng"][1], data["numpy_rng"][1])
+    np.random.RandomState(0).set_state(got["numpy_rng"])
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickle_of_arrays_and_containers(tmp_path, protocol):
+    arrays = {
+        "float": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "fortran": np.asfortranarray(np.arange(6, dtype=np.int64).reshape(2, 3)),
+        "half": np.ones(2, np.float16),
+        "bool": np.array([True, False]),
+    }
+    others = {"scalar": np.float32(2), "set": {1, 2}, "bytes": b"\xff\0", "complex": 1j}
+    path = tmp_path / "weights.pkl"
+    path.write_bytes(pickle.dumps({**arrays, **others}, protocol))
+    got = read_checkpoint_file(path)
+    for name, array in arrays.items():
+        assert got[name].dtype == array.dtype
+        np.testing.assert_array_equal(got[name], array)
+    assert {name: got[name] for name in others} == others
+
+
+# numpy.array([1., 2.], "<f4") in a dict, as Python 2 with numpy 1 pickled it: the array's bytes
+# are a text, and the modules have their old names. Written by hand from the pickle format.
+PYTHON2 = (
+    b"\x80\x02}q\x00U\x01wq\x01cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03"
+    b"K\x00\x85q\x04U\x01bq\x05\x87q\x06Rq\x07(K\x01K\x02\x85q\x08cnumpy\ndtype\nq\tU\x02f4q\n"
+    b"K\x00K\x01\x87q\x0bRq\x0c(K\x03U\x01<q\rNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\x0eb"
+    b"\x89U\x08\x00\x00\x80?\x00\x00\x00@q\x0ftq\x10bs."
+)
+
+
+def test_pickle_of_python_2(tmp_path):
+    path = tmp_path / "old.pkl"
+    path.write_bytes(PYTHON2)
+    assert read_checkpoint_file(path)["w"].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("name", ["run.pth", "weights.pkl"])
+@pytest.mark.parametrize("kind", ["torch", "legacy", "pickle"])
+def test_code_in_a_file_is_refused_and_not_run(tmp_path, name, kind):
+    path, target = tmp_path / name, tmp_path / "written_by_the_pickle"
+    data = {"model": {"w": Evil(target)}}
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(data))
+    else:
+        torch.save(data, path, _use_new_zipfile_serialization=kind == "torch")
+    with pytest.raises(CheckpointFileError, match=rf"{name} refers to \w+\.open, "):
+        read_checkpoint_file(path)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("name", ["builtins.eval", "os.system", "numpy.load", "torch.load"])
+def test_globals_beyond_arrays_are_refused(tmp_path, name):
+    module, _, attribute = name.rpartition(".")
+    path = tmp_path / "weights.pkl"
+    path.write_bytes(b"\x80\x02c" + f"{module}\n{attribute}\n".encode() + b"U\x01x\x85R.")
+    with pytest.raises(CheckpointFileError, match=f"refers to {name}"):
+        read_checkpoint_file(path)
+
+
+def test_codec_of_bytes_cannot_be_chosen_by_the_file(tmp_path):
+    path = tmp_path / "weights.pkl"
+    path.write_bytes(b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.")
+    with pytest.raises(CheckpointFileError, match="damaged"):
+        read_checkpoint_file(path)
+
+
+@pytest.mark.parametrize(
+    "content, found",
+    [
+        (b"", "it is empty"),
+        (b"\0" * 100, "it is empty"),
+        (b"<!DOCTYPE html><html>404", "DOCTYPE html"),
+        (b"\xff\xd8\xff\xe0 a photograph", "xff"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs"),
+    ],
+)
+def test_foreign_file_is_told_by_what_it_starts_with(tmp_path, content, found):
+    path = tmp_path / "model_final.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointFileError, match=f"model_final.pth is not a checkpoint.*{found}"):
+        read_checkpoint_file(path)
+
+
+def test_zip_of_something_else_is_no_checkpoint(tmp_path):
+    path = tmp_path / "photos.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("photo.txt", "hello")
+    with pytest.raises(CheckpointFileError, match="photos.pth is damaged, or not a checkpoint"):
+        read_checkpoint_file(path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_truncated_file_is_damaged(tmp_path, legacy):
+    path = tmp_path / "run.pth"
+    torch.save({"w": torch.zeros(1000)}, path, _use_new_zipfile_serialization=not legacy)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(CheckpointFileError, match="run.pth is damaged"):
+        read_checkpoint_file(path)
+
+
+def test_truncated_pickle_is_damaged(tmp_path):
+    path = tmp_path / "weights.pkl"
+    path.write_bytes(pickle.dumps({"w": np.zeros(100)})[:200])
+    with pytest.raises(CheckpointFileError, match="weights.pkl is damaged"):
+        read_checkpoint_file(path)
+
+
+def test_one_changed_bit_in_a_tensor_is_noticed(tmp_path):
+    path = tmp_path / "run.pth"
+    torch.save({"w": torch.full((1000,), 1.5)}, path)
+    content = bytearray(path.read_bytes())
+    middle = content.index(torch.full((4,), 1.5).numpy().tobytes()) + 800
+    content[middle] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointFileError, match="checksum"):
+        read_checkpoint_file(path)
