@@ -9,7 +9,8 @@ and on every machine. Names stand where others have files:
 
 Boxes, polygons and keypoints describe the whole shape, also where another covers it; semantic
 and panoptic labels are of what can be seen. Keypoints are in the shape's own frame, which turns
-with it: the middles of its four sides, and its centre.
+with it: the middles of the upper and the lower side, the centre, and the points halfway from the
+centre to the left and the right side.
 """
 
 import cv2
@@ -80,7 +81,7 @@ def draw_image(file_name: str) -> np.ndarray:
     for shape in scene.shapes:
         _paint(image, shape)
     grain = np.frombuffer(generator.bytes(image.size), dtype=np.int8).reshape(image.shape) >> 4
-    return np.clip(image + grain, 0, 255).astype(np.uint8)
+    return np.clip(image.astype(np.int16) + grain, 0, 255).astype(np.uint8)
 
 
 def draw_sem_seg(file_name: str) -> np.ndarray:
@@ -97,14 +98,19 @@ def draw_panoptic(file_name: str) -> np.ndarray:
 
 
 def _draw_background(scene: Scene, generator: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) int16 picture of the regions without shapes."""
-    image = np.empty((scene.height, scene.width, 3), dtype=np.int16)
+    """(H, W, 3) uint8 picture of the regions without shapes."""
+    image = np.empty((scene.height, scene.width, 3), dtype=np.uint8)
     for region, where in zip(scene.regions, _region_masks(scene), strict=True):
         mix = _TEXTURE_MAKERS[region.texture](generator, scene.height, scene.width)
-        low, high = np.array(region.colors, dtype=np.int32)
-        texture = low + (((high - low) * mix[..., None].astype(np.int32)) >> 8)
-        np.copyto(image, texture.astype(np.int16), where=where[..., None])
+        cv2.copyTo(_colorize(mix, *region.colors), where.astype(np.uint8), image)
     return image
+
+
+def _colorize(mix: np.ndarray, low: tuple[int, ...], high: tuple[int, ...]) -> np.ndarray:
+    """(H, W) uint8 mix of two colours, 0 for the first and 255 for the second, to (H, W, 3)."""
+    steps = np.arange(256)[:, None]
+    table = (np.array(low) * (255 - steps) + np.array(high) * steps) // 255  # (256, 3)
+    return cv2.LUT(cv2.merge([mix, mix, mix]), table.astype(np.uint8)[None])
 
 
 def _region_masks(scene: Scene) -> list[np.ndarray]:
@@ -116,8 +122,8 @@ def _region_masks(scene: Scene) -> list[np.ndarray]:
     ]
 
 
-# Each texture is an (H, W) array of 0 to 255: how much of the second colour there is. Whole
-# numbers only, so that no machine rounds otherwise.
+# Each texture is an (H, W) uint8 array: how much of the second colour there is. It is made with
+# whole numbers only, so that no machine rounds otherwise.
 
 
 def _noise(generator: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -125,26 +131,32 @@ def _noise(generator: np.random.Generator, height: int, width: int) -> np.ndarra
     shape = height // cell + 2, width // cell + 2
     coarse = np.frombuffer(generator.bytes(shape[0] * shape[1]), dtype=np.uint8).reshape(shape)
     size = shape[1] * cell, shape[0] * cell
-    return cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR_EXACT)[:height, :width]
+    fine = cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR_EXACT)
+    return fine[:height, :width].copy()
 
 
 def _gradient(generator: np.random.Generator, height: int, width: int) -> np.ndarray:
-    a, b = _slope(generator)
-    y, x = np.ogrid[:height, :width]
-    ramp = a * x + b * y
-    return (ramp - ramp.min()) * 255 // max(int(ramp.max() - ramp.min()), 1)
+    ramp = _ramp(*_slope(generator), height, width)
+    ramp -= ramp.min()
+    return (ramp * 255 // max(int(ramp.max()), 1)).astype(np.uint8)
 
 
 def _stripes(generator: np.random.Generator, height: int, width: int) -> np.ndarray:
-    a, b = _slope(generator)
-    y, x = np.ogrid[:height, :width]
-    return ((a * x + b * y) // _period(generator, 48, 96) % 2) * 255
+    ramp = _ramp(*_slope(generator), height, width)
+    return (ramp // _period(generator, 48, 96) % 2 * 255).astype(np.uint8)
 
 
 def _checker(generator: np.random.Generator, height: int, width: int) -> np.ndarray:
     side = _period(generator, 6, 14)
-    y, x = np.ogrid[:height, :width]
-    return ((x // side + y // side) % 2) * 255
+    odd_row = np.arange(height)[:, None] // side % 2
+    odd_column = np.arange(width) // side % 2
+    return (odd_row != odd_column).astype(np.uint8) * 255
+
+
+def _ramp(a: int, b: int, height: int, width: int) -> np.ndarray:
+    """(H, W) int32 of a * x + b * y."""
+    x, y = np.arange(width, dtype=np.int32), np.arange(height, dtype=np.int32)
+    return a * x + b * y[:, None]
 
 
 def _slope(generator: np.random.Generator) -> tuple[int, int]:
@@ -175,19 +187,19 @@ def _cover(outline: np.ndarray) -> tuple[slice, slice, np.ndarray]:
 
 
 def _paint(image: np.ndarray, shape: Shape) -> None:
-    """Draw a shape into an int16 picture: brighter to its own top, so that it can be seen."""
-    outline = shape.outline()
-    rows, columns, share = _cover(outline)
-    color = np.array(shape.color, dtype=np.int32)
-    own = np.array([shape.place(np.array([point]))[0] for point in ((0, -1), (0, 1))])
-    axis = own[1] - own[0]
-    dx, dy = np.rint(axis * (4096 / float(axis @ axis))).astype(int).tolist()
-    y, x = np.ogrid[rows, columns]
-    down = dx * (x - round(float(own[0, 0]))) + dy * (y - round(float(own[0, 1])))  # 0 to 4096
-    light = 256 - (down * 112 >> 12)
-    painted = color * light[..., None] >> 8
+    """Draw a shape into a uint8 picture: darker toward its own bottom, so that its turn shows."""
+    rows, columns, share = _cover(shape.outline)
+    height, width = share.shape
+    top, bottom = shape.place(np.array([(0.0, -1.0), (0.0, 1.0)])) - (columns.start, rows.start)
+    axis = bottom - top
+    a, b = np.rint(axis * (65536 / float(axis @ axis))).astype(int).tolist()
+    start = a * round(float(top[0])) + b * round(float(top[1]))
+    shade = np.clip((_ramp(a, b, height, width) - start) >> 8, 0, 255)  # 0 at the top
+    dark = tuple(v * 9 // 16 for v in shape.color)
+    painted = _colorize(shade.astype(np.uint8), shape.color, dark)
     patch = image[rows, columns]
-    patch += ((painted - patch) * share[..., None] // 255).astype(np.int16)
+    alpha = share[..., None].astype(np.uint16)  # 255 * 255 just fits
+    patch[:] = (painted * alpha + patch * (255 - alpha) + 127) // 255
 
 
 def _segments(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
@@ -200,7 +212,7 @@ def _segments(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
         ids[where] = 1 + region.texture
     labels = ids.copy()
     for position, shape in enumerate(scene.shapes):
-        rows, columns, share = _cover(shape.outline())
+        rows, columns, share = _cover(shape.outline)
         ids[rows, columns][share >= 128] = 1 + len(TEXTURES) + position
         labels[rows, columns][share >= 128] = 0
     return ids, labels
@@ -259,10 +271,10 @@ def _record(split: str, index: int, to_instance) -> dict:
 
 def _instance(shape: Shape, later: tuple[Shape, ...]) -> dict:
     return {
-        "bbox": list(shape.box()),
+        "bbox": list(shape.box),
         "bbox_mode": BoxMode.XYXY_ABS,
         "category_id": shape.category,
-        "segmentation": [shape.outline().ravel().tolist()],
+        "segmentation": [shape.outline.ravel().tolist()],
         "keypoints": _keypoints(shape, later),
         "iscrowd": 0,
     }
@@ -279,7 +291,7 @@ def _rotated_instance(shape: Shape, later: tuple[Shape, ...]) -> dict:
 
 def _keypoints(shape: Shape, later: tuple[Shape, ...]) -> list[float]:
     """x, y, visibility of each keypoint."""
-    outlines = [other.outline().astype(np.float32) for other in later]
+    outlines = [other.outline.astype(np.float32) for other in later]
     triples = []
     for x, y in shape.keypoints().tolist():
         covered = any(cv2.pointPolygonTest(o[:, None], (x, y), False) > 0 for o in outlines)

@@ -7,6 +7,7 @@ goes from 0 to 1.
 import math
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -26,7 +27,8 @@ CLASSES = ("circle", "square", "triangle", "star", "cross", "ring")
 TEXTURES = ("noise", "gradient", "stripes", "checker")
 KEYPOINTS = ("top", "bottom", "left", "right", "centre")
 
-_KEYPOINT_POINTS = np.array([(0, -1), (0, 1), (-1, 0), (1, 0), (0, 0)], dtype=np.float64)
+# In the own frame. All lie within the hull of every shape, and so in its box.
+_KEYPOINT_POINTS = np.array([(0, -1), (0, 1), (-0.5, 0), (0.5, 0), (0, 0)])
 _MAX_COVERED = 0.3  # of the smaller of two boxes, so that every shape stays recognizable
 _SIDES = (24.0, 112.0)  # longer side of a shape, pixels
 
@@ -99,20 +101,21 @@ class Shape:
         u, v = points[:, 0] * (self.size[0] / 2), points[:, 1] * (self.size[1] / 2)
         x = self.center[0] + math.cos(theta) * u + math.sin(theta) * v
         y = self.center[1] - math.sin(theta) * u + math.cos(theta) * v
-        return np.stack([x, y], axis=1)
+        return np.column_stack((x, y))
 
+    @cached_property
     def outline(self) -> np.ndarray:
         """(P, 2) vertices in pixels."""
         return self.place(OUTLINES[CLASSES[self.category]])
 
     def keypoints(self) -> np.ndarray:
-        """(5, 2) positions of KEYPOINTS: the middles of the own frame's sides, and its centre."""
+        """(5, 2) positions of KEYPOINTS in pixels."""
         return self.place(_KEYPOINT_POINTS)
 
+    @cached_property
     def box(self) -> tuple[float, float, float, float]:
         """XYXY extent of the whole outline, covered parts included."""
-        outline = self.outline()
-        return (*outline.min(axis=0).tolist(), *outline.max(axis=0).tolist())
+        return (*self.outline.min(axis=0).tolist(), *self.outline.max(axis=0).tolist())
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ def _make_shapes(draw: _Draw, height: int, width: int, split: Split) -> tuple[Sh
     boxes: list[tuple[float, float, float, float]] = []
     for _ in range(4 * wanted):  # places that are taken cost an attempt
         shape = _make_shape(draw, height, width, split)
-        box = shape.box()
+        box = shape.box
         inside = box[0] >= 1 and box[1] >= 1 and box[2] <= width - 1 and box[3] <= height - 1
         if inside and all(_covered(box, other) <= _MAX_COVERED for other in boxes):
             shapes.append(shape)
