@@ -1,11 +1,47 @@
 """Data sets by name or URI, augmentations, and the loaders that feed a model."""
 
-from . import datasets  # registers the built-in names
+from . import (
+    build,
+    catalog,
+    common,
+    dataset_mapper,
+    datasets,  # registers the built-in names
+    detection_utils,
+    samplers,
+    transforms,
+)
+from .build import (
+    build_batch_data_loader,
+    build_detection_test_loader,
+    build_detection_train_loader,
+    get_detection_dataset_dicts,
+    load_proposals_into_dataset,
+    print_instances_class_histogram,
+)
 from .catalog import DatasetCatalog, Metadata, MetadataCatalog
+from .common import DatasetFromList, MapDataset, ToIterableDataset
+from .dataset_mapper import DatasetMapper
 
 __all__ = [
     "DatasetCatalog",
+    "DatasetFromList",
+    "DatasetMapper",
+    "MapDataset",
     "Metadata",
     "MetadataCatalog",
+    "ToIterableDataset",
+    "build",
+    "build_batch_data_loader",
+    "build_detection_test_loader",
+    "build_detection_train_loader",
+    "catalog",
+    "common",
+    "dataset_mapper",
     "datasets",
+    "detection_utils",
+    "get_detection_dataset_dicts",
+    "load_proposals_into_dataset",
+    "print_instances_class_histogram",
+    "samplers",
+    "transforms",
 ]

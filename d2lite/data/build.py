@@ -1,0 +1,358 @@
+"""Loaders for training and testing, from arguments or from a config."""
+
+import itertools
+import logging
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.utils.data as torchdata
+from torch.utils.data.sampler import Sampler
+
+from d2lite.config import configurable
+from d2lite.utils import comm
+from d2lite.utils.env import seed_all_rng
+from d2lite.utils.registry import did_you_mean
+
+from .common import AspectRatioGroupedDataset, DatasetFromList, MapDataset
+from .dataset_dicts import (
+    filter_images_with_few_keypoints,
+    filter_images_with_only_crowd_annotations,
+    get_detection_dataset_dicts,
+    load_proposals_into_dataset,
+    print_instances_class_histogram,
+)
+from .dataset_mapper import DatasetMapper
+from .loader import IterableTrainingLoader, TrainingLoader
+from .samplers import (
+    InferenceSampler,
+    RandomSubsetTrainingSampler,
+    RepeatFactorTrainingSampler,
+    TrainingSampler,
+)
+from .stream import AspectGroups, TrainingStream
+
+__all__ = [
+    "build_batch_data_loader",
+    "build_detection_test_loader",
+    "build_detection_train_loader",
+    "filter_images_with_few_keypoints",
+    "filter_images_with_only_crowd_annotations",
+    "get_detection_dataset_dicts",
+    "load_proposals_into_dataset",
+    "print_instances_class_histogram",
+    "trivial_batch_collator",
+    "worker_init_reset_seed",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def build_batch_data_loader(
+    dataset: torchdata.Dataset,
+    sampler: Sampler | None,
+    total_batch_size: int | None,
+    *,
+    aspect_ratio_grouping: bool = False,
+    num_workers: int = 0,
+    collate_fn: Callable[[list], Any] | None = None,
+    drop_last: bool = True,
+    single_gpu_batch_size: int | None = None,
+    prefetch_factor: int = 2,
+    persistent_workers: bool = False,
+    pin_memory: bool = False,
+    seed: int | None = None,
+    on_bad_sample: str = "raise",
+    **kwargs: Any,
+) -> TrainingLoader | IterableTrainingLoader:
+    """A loader of batches for training.
+
+    Args:
+        dataset: indexable, or iterable.
+        sampler: indices of this worker; None for an iterable data set.
+        total_batch_size: of all workers together; their number must divide it.
+        aspect_ratio_grouping: batches of images that are all wider than high, or all not. Needs
+            `drop_last`, and dicts with "width" and "height", or at least "file_name".
+        num_workers: processes that make samples; 0 makes them in this one.
+        collate_fn: makes a batch of a list of samples; None leaves the list.
+        drop_last: drop a last batch that is not full.
+        single_gpu_batch_size: of this worker, in place of `total_batch_size`.
+        prefetch_factor: batches each process makes in advance.
+        persistent_workers: keep the processes for the next `iter`.
+        pin_memory: return tensors in pinned memory, to be copied to a GPU faster.
+        seed: of the augmentation; None takes the sampler's, or draws one.
+        on_bad_sample: "raise", or "skip" to replace images that cannot be read.
+        kwargs: further arguments of torch's DataLoader.
+    Raises:
+        ValueError: the batch size is not given once, or cannot be divided.
+    """
+    batch_size = _batch_size_per_worker(total_batch_size, single_gpu_batch_size)
+    if aspect_ratio_grouping and not drop_last:
+        raise ValueError("aspect_ratio_grouping drops batches that are not full: set drop_last")
+    options = {
+        "num_workers": num_workers,
+        "pin_memory": pin_memory,
+        "worker_init_fn": worker_init_reset_seed,
+        **kwargs,
+    }
+    if num_workers > 0:
+        options.update(prefetch_factor=prefetch_factor, persistent_workers=persistent_workers)
+    if isinstance(dataset, torchdata.IterableDataset):
+        if sampler is not None:
+            raise ValueError("an iterable data set has its own order: the sampler must be None")
+        return _iterable_loader(
+            dataset, batch_size, aspect_ratio_grouping, drop_last, collate_fn, options
+        )
+    group_of = AspectGroups(dataset) if aspect_ratio_grouping else None
+    return TrainingLoader(
+        dataset,
+        TrainingStream(sampler, batch_size, group_of, drop_last),
+        seed=_stream_seed(seed, sampler),
+        total_batch_size=batch_size * comm.get_world_size(),
+        collate_fn=collate_fn or trivial_batch_collator,
+        on_bad_sample=on_bad_sample,
+        **options,
+    )
+
+
+def _batch_size_per_worker(total: int | None, single: int | None) -> int:
+    if (not total) == (not single):
+        raise ValueError(
+            "give one of total_batch_size and single_gpu_batch_size, above 0; got "
+            f"{total} and {single}"
+        )
+    if single:
+        return single
+    workers = comm.get_world_size()
+    if total < 0 or total % workers != 0:
+        raise ValueError(
+            f"the total batch size ({total}) must be a multiple of the number of workers "
+            f"({workers}); change SOLVER.IMS_PER_BATCH or their number"
+        )
+    return total // workers
+
+
+def _stream_seed(seed: int | None, sampler: Sampler) -> int:
+    if seed is not None:
+        return int(seed)
+    if hasattr(sampler, "seeds"):
+        return sampler.seeds()["seed"]
+    return comm.shared_random_seed()
+
+
+def _iterable_loader(
+    dataset: torchdata.IterableDataset,
+    batch_size: int,
+    aspect_ratio_grouping: bool,
+    drop_last: bool,
+    collate_fn: Callable[[list], Any] | None,
+    options: dict[str, Any],
+) -> IterableTrainingLoader:
+    samples = torchdata.DataLoader(
+        dataset, batch_size=1, collate_fn=operator.itemgetter(0), **options
+    )
+
+    def make_batches(items: torchdata.DataLoader) -> Iterator:
+        if aspect_ratio_grouping:
+            batches = iter(AspectRatioGroupedDataset(items, batch_size))
+        else:
+            batches = _chunks(iter(items), batch_size, drop_last)
+        return map(collate_fn, batches) if collate_fn is not None else batches
+
+    return IterableTrainingLoader(samples, make_batches)
+
+
+def _chunks(items: Iterator, size: int, drop_last: bool) -> Iterator[list]:
+    while chunk := list(itertools.islice(items, size)):
+        if drop_last and len(chunk) < size:
+            return
+        yield chunk
+
+
+def _train_loader_from_config(
+    cfg: Any,
+    mapper: Callable | None = None,
+    *,
+    dataset: Any = None,
+    sampler: Sampler | None = None,
+) -> dict[str, Any]:
+    if dataset is None:
+        dataset = get_detection_dataset_dicts(
+            cfg.DATASETS.TRAIN,
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            min_keypoints=(
+                cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
+            ),
+            proposal_files=(
+                cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None
+            ),
+        )
+    seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+    if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
+        sampler = _training_sampler(cfg, dataset, seed)
+    return {
+        "dataset": dataset,
+        "sampler": sampler,
+        "mapper": DatasetMapper(cfg, True) if mapper is None else mapper,
+        "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
+        "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        "num_workers": cfg.DATALOADER.NUM_WORKERS,
+        "pin_memory": torch.cuda.is_available() and cfg.MODEL.DEVICE.startswith("cuda"),
+        "seed": seed,
+        "on_bad_sample": cfg.DATALOADER.ON_BAD_SAMPLE,
+    }
+
+
+def _plain_sampler(cfg: Any, dataset: Sequence, seed: int) -> Sampler:
+    return TrainingSampler(len(dataset), seed=seed)
+
+
+def _repeat_factor_sampler(cfg: Any, dataset: Sequence, seed: int) -> Sampler:
+    factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+        dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
+    )
+    return RepeatFactorTrainingSampler(factors, seed=seed)
+
+
+def _subset_sampler(cfg: Any, dataset: Sequence, seed: int) -> Sampler:
+    ratio = cfg.DATALOADER.RANDOM_SUBSET_RATIO
+    return RandomSubsetTrainingSampler(len(dataset), ratio, seed_shuffle=seed, seed_subset=seed)
+
+
+_SAMPLERS: dict[str, Callable[[Any, Sequence, int], Sampler]] = {
+    "TrainingSampler": _plain_sampler,
+    "RepeatFactorTrainingSampler": _repeat_factor_sampler,
+    "RandomSubsetTrainingSampler": _subset_sampler,
+}
+
+
+def _training_sampler(cfg: Any, dataset: Sequence, seed: int) -> Sampler:
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    if name not in _SAMPLERS:
+        raise ValueError(
+            f"DATALOADER.SAMPLER_TRAIN is {name!r}; use one of {', '.join(_SAMPLERS)}."
+            f"{did_you_mean(name, _SAMPLERS)}"
+        )
+    logger.info(f"Using training sampler {name}")
+    return _SAMPLERS[name](cfg, dataset, seed)
+
+
+@configurable(from_config=_train_loader_from_config)
+def build_detection_train_loader(
+    dataset: list | torchdata.Dataset,
+    *,
+    mapper: Callable | None,
+    sampler: Sampler | None = None,
+    total_batch_size: int,
+    aspect_ratio_grouping: bool = True,
+    num_workers: int = 0,
+    collate_fn: Callable[[list], Any] | None = None,
+    **kwargs: Any,
+) -> TrainingLoader | IterableTrainingLoader:
+    """A training loader with the usual choices; call it with these arguments, or with a config.
+
+    With a config: `build_detection_train_loader(cfg)`, and `mapper`, `dataset` and `sampler`
+    replace what the config says.
+
+    Args:
+        dataset: list of dicts, or a torch data set, indexable or iterable.
+        mapper: from an item of the data set to what the model takes; None leaves the items.
+        sampler: indices of this worker; by default TrainingSampler.
+        total_batch_size: of all workers together.
+        aspect_ratio_grouping, num_workers, collate_fn, kwargs: see `build_batch_data_loader`.
+    Returns:
+        A TrainingLoader: endless with the training samplers, and with a position that can be kept.
+    """
+    if isinstance(dataset, list):
+        dataset = DatasetFromList(dataset, copy=False)
+    if mapper is not None:
+        dataset = MapDataset(dataset, mapper)
+    if isinstance(dataset, torchdata.IterableDataset):
+        if sampler is not None:
+            raise ValueError("an iterable data set has its own order: the sampler must be None")
+    else:
+        sampler = TrainingSampler(len(dataset)) if sampler is None else sampler
+        if not isinstance(sampler, Sampler):
+            raise TypeError(f"expected a torch Sampler, not {type(sampler).__name__}")
+    return build_batch_data_loader(
+        dataset,
+        sampler,
+        total_batch_size,
+        aspect_ratio_grouping=aspect_ratio_grouping,
+        num_workers=num_workers,
+        collate_fn=collate_fn,
+        **kwargs,
+    )
+
+
+def _test_loader_from_config(
+    cfg: Any, dataset_name: str | Sequence[str], mapper: Callable | None = None
+) -> dict[str, Any]:
+    names = [dataset_name] if isinstance(dataset_name, str) else list(dataset_name)
+    proposal_files = None
+    if cfg.MODEL.LOAD_PROPOSALS:
+        positions = [list(cfg.DATASETS.TEST).index(name) for name in names]
+        proposal_files = [cfg.DATASETS.PROPOSAL_FILES_TEST[position] for position in positions]
+    dataset = get_detection_dataset_dicts(names, filter_empty=False, proposal_files=proposal_files)
+    is_iterable = isinstance(dataset, torchdata.IterableDataset)
+    return {
+        "dataset": dataset,
+        "mapper": DatasetMapper(cfg, False) if mapper is None else mapper,
+        "num_workers": cfg.DATALOADER.NUM_WORKERS,
+        "sampler": None if is_iterable else InferenceSampler(len(dataset)),
+    }
+
+
+@configurable(from_config=_test_loader_from_config)
+def build_detection_test_loader(
+    dataset: list | torchdata.Dataset,
+    *,
+    mapper: Callable | None,
+    sampler: Sampler | None = None,
+    batch_size: int = 1,
+    num_workers: int = 0,
+    collate_fn: Callable[[list], Any] | None = None,
+) -> torchdata.DataLoader:
+    """A loader for inference; call it with these arguments, or with a config and a data set name.
+
+    Args:
+        dataset: list of dicts, or a torch data set, indexable or iterable.
+        mapper: from an item of the data set to what the model takes; None leaves the items.
+        sampler: by default InferenceSampler, which shares all items among the workers.
+        batch_size: of this worker.
+        num_workers: processes that make samples.
+        collate_fn: makes a batch of a list of samples; None leaves the list.
+    Returns:
+        A DataLoader that gives every item once, over all workers.
+    """
+    if isinstance(dataset, list):
+        dataset = DatasetFromList(dataset, copy=False)
+    if mapper is not None:
+        dataset = MapDataset(dataset, mapper)
+    if isinstance(dataset, torchdata.IterableDataset):
+        if sampler is not None:
+            raise ValueError("an iterable data set has its own order: the sampler must be None")
+    elif sampler is None:
+        sampler = InferenceSampler(len(dataset))
+    return torchdata.DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        drop_last=False,
+        num_workers=num_workers,
+        collate_fn=trivial_batch_collator if collate_fn is None else collate_fn,
+        worker_init_fn=worker_init_reset_seed,
+        # An evaluation in the middle of a training draws nothing from the process's generator.
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def trivial_batch_collator(batch: list) -> list:
+    """The list of samples as it is."""
+    return batch
+
+
+def worker_init_reset_seed(worker_id: int) -> None:
+    """Seed the generators of a loader's worker process, each differently."""
+    seed_all_rng(torch.initial_seed() % 2**31 + worker_id)

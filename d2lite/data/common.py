@@ -1,0 +1,237 @@
+"""Data sets made of other data sets: lists, mapped, iterated, grouped by aspect ratio."""
+
+import contextlib
+import copy
+import itertools
+import logging
+import pickle
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch.utils.data as data
+from torch.utils.data.sampler import Sampler
+
+from d2lite.utils.serialize import PicklableWrapper
+
+from .samplers.grouped_batch_sampler import batches_by_group
+
+__all__ = [
+    "AspectRatioGroupedDataset",
+    "DatasetFromList",
+    "MapDataset",
+    "ToIterableDataset",
+    "aspect_group",
+    "set_default_dataset_from_list_serialize_method",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def aspect_group(width: int, height: int) -> int:
+    """The group of images that share batches: 0 if wider than high, else 1."""
+    return 0 if width > height else 1
+
+
+class _MapIterableDataset(data.IterableDataset):
+    """An iterable data set through a function; items that become None are left out."""
+
+    def __init__(self, dataset: data.IterableDataset, map_func: Callable):
+        self._dataset = dataset
+        self._map_func = PicklableWrapper(map_func)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __iter__(self) -> Iterator:
+        return (item for item in map(self._map_func, self._dataset) if item is not None)
+
+
+class MapDataset(data.Dataset):
+    """A data set through a function.
+
+    Where the function returns None, indexing gives another item instead, at random. (Training
+    loaders draw the other item themselves, so that it depends on their seed only.)
+    """
+
+    def __new__(cls, dataset, map_func):
+        """A MapDataset, or for an IterableDataset one that is iterable as well."""
+        if isinstance(dataset, data.IterableDataset):
+            return _MapIterableDataset(dataset, map_func)
+        return super().__new__(cls)
+
+    def __init__(self, dataset: data.Dataset, map_func: Callable):
+        """
+        Args:
+            dataset: indexable or iterable.
+            map_func: takes an item; returns the new one, or None to have another item mapped.
+        """
+        self._dataset = dataset
+        self._map_func = PicklableWrapper(map_func)
+        self._rng = random.Random(42)
+
+    def __getnewargs__(self) -> tuple:
+        return self._dataset, self._map_func
+
+    def __len__(self) -> int:
+        """Length of the data set underneath."""
+        return len(self._dataset)
+
+    def __getitem__(self, idx: int) -> Any:
+        """The mapped item `idx`, or of another one, if it maps to None.
+
+        Raises:
+            RuntimeError: no item of the data set maps to anything.
+        """
+        item = self._map_func(self._dataset[int(idx)])
+        if item is not None:
+            return item
+        others = [other for other in range(len(self)) if other != idx]
+        self._rng.shuffle(others)
+        for other in others:
+            item = self._map_func(self._dataset[other])
+            if item is not None:
+                return item
+        raise RuntimeError(f"the mapper returned None for all {len(self)} items of the data set")
+
+
+class _SerializedList:
+    """A list whose items are pickled into one array.
+
+    Many small Python objects would be copied to every loader worker, one page after another,
+    when their reference counts change; one array stays shared.
+    """
+
+    def __init__(self, lst: list):
+        pickled = [np.frombuffer(pickle.dumps(item, protocol=-1), dtype=np.uint8) for item in lst]
+        self._ends = np.cumsum([len(item) for item in pickled], dtype=np.int64)
+        self._buffer = np.concatenate(pickled) if pickled else np.zeros(0, dtype=np.uint8)
+        logger.info(f"Serialized {len(lst)} items, {len(self._buffer) / 1024**2:.2f} MiB")
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, idx: int) -> Any:
+        idx = range(len(self))[idx]  # raises IndexError, allows negative ones
+        begin = 0 if idx == 0 else self._ends[idx - 1]
+        return pickle.loads(memoryview(self._buffer[begin : self._ends[idx]]))
+
+
+_default_serialization: Callable[[list], Any] = _SerializedList
+
+
+@contextlib.contextmanager
+def set_default_dataset_from_list_serialize_method(new: Callable[[list], Any]) -> Iterator[None]:
+    """Let DatasetFromList keep its items in `new(list)` inside a `with` block."""
+    global _default_serialization
+    old, _default_serialization = _default_serialization, new
+    try:
+        yield
+    finally:
+        _default_serialization = old
+
+
+class DatasetFromList(data.Dataset):
+    """A list as a data set."""
+
+    def __init__(
+        self, lst: list, copy: bool = True, serialize: bool | Callable[[list], Any] = True
+    ):
+        """
+        Args:
+            lst: the items.
+            copy: whether indexing returns a deep copy, where items are not serialized (which always
+                makes new ones).
+            serialize: True keeps the items pickled in one array; a callable makes the container
+                to keep them in; False keeps the list.
+        """
+        self._copy = copy
+        self._serialize = bool(serialize)
+        if serialize:
+            container = serialize if callable(serialize) else _default_serialization
+            self._lst = container(lst)
+        else:
+            self._lst = lst
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self._lst)
+
+    def __getitem__(self, idx: int) -> Any:
+        """Item `idx`, as a new object if it is serialized or to be copied."""
+        if self._copy and not self._serialize:
+            return copy.deepcopy(self._lst[idx])
+        return self._lst[idx]
+
+
+class ToIterableDataset(data.IterableDataset):
+    """An indexable data set and a sampler, as an iterable data set."""
+
+    def __init__(
+        self,
+        dataset: data.Dataset,
+        sampler: Sampler,
+        shard_sampler: bool = True,
+        shard_chunk_size: int = 1,
+    ):
+        """
+        Args:
+            dataset: indexable.
+            sampler: gives the indices, in an order that is the same in all loader workers.
+            shard_sampler: share the indices among the loader workers; False when the sampler does
+                so itself.
+            shard_chunk_size: how many indices in a row go to one worker; use the batch size, so
+                that batches keep the sampler's order.
+        """
+        if isinstance(dataset, data.IterableDataset):
+            raise TypeError("ToIterableDataset: the data set is iterable already")
+        if not isinstance(sampler, Sampler):
+            raise TypeError(f"ToIterableDataset needs a torch Sampler, not {sampler!r}")
+        self.dataset = dataset
+        self.sampler = sampler
+        self.shard_sampler = shard_sampler
+        self.shard_chunk_size = shard_chunk_size
+
+    def __iter__(self) -> Iterator:
+        """This loader worker's items in the order of the sampler."""
+        indices = self.sampler
+        if self.shard_sampler:
+            indices = _share_of_worker(indices, self.shard_chunk_size)
+        return (self.dataset[idx] for idx in indices)
+
+    def __len__(self) -> int:
+        """Length of the sampler."""
+        return len(self.sampler)
+
+
+def _share_of_worker(indices: Iterable[int], chunk_size: int) -> Iterator[int]:
+    """Of each round of one chunk per worker, this worker's chunk."""
+    worker = data.get_worker_info()
+    if worker is None or worker.num_workers == 1:
+        return iter(indices)
+    numbered = zip(itertools.count(), indices)
+    return (
+        index
+        for number, index in numbered
+        if number // chunk_size % worker.num_workers == worker.id
+    )
+
+
+class AspectRatioGroupedDataset(data.IterableDataset):
+    """Batches of items that are all wider than high, or all not, so that padding is small."""
+
+    def __init__(self, dataset: Iterable[dict], batch_size: int):
+        """
+        Args:
+            dataset: iterable of dicts with "width" and "height".
+            batch_size: items of a batch.
+        """
+        self.dataset = dataset
+        self.batch_size = batch_size
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        """Batches, each as soon as it is full; what is left at the end is dropped."""
+        return batches_by_group(
+            self.dataset, lambda item: aspect_group(item["width"], item["height"]), self.batch_size
+        )

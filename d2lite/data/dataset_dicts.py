@@ -1,0 +1,256 @@
+"""Data sets as lists of dicts, ready for a loader: loaded by name, filtered and checked."""
+
+import itertools
+import logging
+import pickle
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch.utils.data as torchdata
+from tabulate import tabulate
+from termcolor import colored
+
+from d2lite.structures import BoxMode
+from d2lite.utils.file_io import PathManager
+from d2lite.utils.logger import log_first_n
+
+from .catalog import DatasetCatalog, MetadataCatalog
+from .detection_utils import check_metadata_consistency
+
+__all__ = [
+    "filter_images_with_few_keypoints",
+    "filter_images_with_only_crowd_annotations",
+    "get_detection_dataset_dicts",
+    "load_proposals_into_dataset",
+    "print_instances_class_histogram",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def get_detection_dataset_dicts(
+    names: str | Sequence[str],
+    filter_empty: bool = True,
+    min_keypoints: int = 0,
+    proposal_files: Sequence[str] | None = None,
+    check_consistency: bool = True,
+) -> list[dict] | torchdata.Dataset:
+    """Load data sets and put them together.
+
+    Args:
+        names: names or URIs of data sets, or a single one.
+        filter_empty: leave out images without annotations other than crowds.
+        min_keypoints: leave out images with fewer visible keypoints; 0 keeps all.
+        proposal_files: a file of proposals for each data set.
+        check_consistency: compare the class names of the data sets with each other and with the
+            annotations, and log how many instances each class has.
+    Returns:
+        One list; or, where the catalog has torch data sets under these names, one of those.
+    Raises:
+        KeyError: no such data set.
+        ValueError: a data set is empty, class names differ, or a category id is out of range.
+    """
+    names = [names] if isinstance(names, str) else list(names)
+    if not names:
+        raise ValueError("no data set is named; set DATASETS.TRAIN or DATASETS.TEST")
+    loaded = [DatasetCatalog.get(name) for name in names]
+    if isinstance(loaded[0], torchdata.Dataset):
+        return torchdata.ConcatDataset(loaded) if len(loaded) > 1 else loaded[0]
+    for name, dicts in zip(names, loaded, strict=True):
+        if len(dicts) == 0:
+            raise ValueError(f"data set {name!r} is empty: it has no images")
+    if proposal_files is not None:
+        loaded = _with_proposals(names, loaded, proposal_files)
+    dataset_dicts = list(itertools.chain.from_iterable(loaded))
+
+    has_instances = "annotations" in dataset_dicts[0]
+    if filter_empty and has_instances:
+        dataset_dicts = filter_images_with_only_crowd_annotations(dataset_dicts)
+    if min_keypoints > 0 and has_instances:
+        dataset_dicts = filter_images_with_few_keypoints(dataset_dicts, min_keypoints)
+    if not dataset_dicts:
+        raise ValueError(
+            f"no image of {', '.join(names)} has usable annotations; see "
+            "DATALOADER.FILTER_EMPTY_ANNOTATIONS and ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE"
+        )
+    if check_consistency and has_instances:
+        _check_classes(names, dataset_dicts)
+    return dataset_dicts
+
+
+def _with_proposals(
+    names: list[str], loaded: list[list[dict]], proposal_files: Sequence[str]
+) -> list[list[dict]]:
+    if len(proposal_files) != len(names):
+        raise ValueError(
+            f"{len(proposal_files)} proposal files for {len(names)} data sets ({', '.join(names)});"
+            " set DATASETS.PROPOSAL_FILES_TRAIN and _TEST to one file for each"
+        )
+    return [
+        load_proposals_into_dataset(dicts, file)
+        for dicts, file in zip(loaded, proposal_files, strict=True)
+    ]
+
+
+def _check_classes(names: list[str], dataset_dicts: list[dict]) -> None:
+    if not any("thing_classes" in MetadataCatalog.get(name).as_dict() for name in names):
+        return  # nothing is known about the classes
+    try:
+        check_metadata_consistency("thing_classes", names)
+    except AttributeError as error:
+        raise ValueError(f"data sets used together must all have class names: {error}") from None
+    class_names = MetadataCatalog.get(names[0]).thing_classes
+    _check_category_ids(dataset_dicts, len(class_names))
+    print_instances_class_histogram(dataset_dicts, class_names)
+
+
+def _check_category_ids(dataset_dicts: list[dict], num_classes: int) -> None:
+    for one in dataset_dicts:
+        for anno in one.get("annotations", ()):
+            if not 0 <= anno["category_id"] < num_classes:
+                raise ValueError(
+                    f"{one.get('file_name', 'an image')}: an annotation has category_id "
+                    f"{anno['category_id']}, the {num_classes} thing_classes of the data set have "
+                    f"ids 0 to {num_classes - 1}. Correct the annotation or the thing_classes"
+                )
+
+
+def filter_images_with_only_crowd_annotations(dataset_dicts: list[dict]) -> list[dict]:
+    """Leave out images without an annotation that is not a crowd (also those without any)."""
+    kept = [
+        one
+        for one in dataset_dicts
+        if any(anno.get("iscrowd", 0) == 0 for anno in one["annotations"])
+    ]
+    logger.info(
+        f"Removed {len(dataset_dicts) - len(kept)} images with no usable annotations. "
+        f"{len(kept)} images left."
+    )
+    return kept
+
+
+def filter_images_with_few_keypoints(
+    dataset_dicts: list[dict], min_keypoints_per_image: int
+) -> list[dict]:
+    """Leave out images whose annotations have fewer visible keypoints (v > 0) in all."""
+    kept = [
+        one
+        for one in dataset_dicts
+        if _visible_keypoints(one["annotations"]) >= min_keypoints_per_image
+    ]
+    logger.info(
+        f"Removed {len(dataset_dicts) - len(kept)} images with fewer than "
+        f"{min_keypoints_per_image} keypoints."
+    )
+    return kept
+
+
+def _visible_keypoints(annotations: Iterable[dict]) -> int:
+    return sum(
+        int((np.asarray(anno["keypoints"]).reshape(-1)[2::3] > 0).sum())
+        for anno in annotations
+        if "keypoints" in anno
+    )
+
+
+def print_instances_class_histogram(dataset_dicts: list[dict], class_names: Sequence[str]) -> None:
+    """Log how many instances, without crowds, each class has.
+
+    Args:
+        dataset_dicts: with annotations.
+        class_names: by category id.
+    """
+    classes = [
+        anno["category_id"]
+        for one in dataset_dicts
+        for anno in one.get("annotations", ())
+        if not anno.get("iscrowd", 0)
+    ]
+    counts = np.bincount(np.asarray(classes, dtype=np.int64), minlength=len(class_names))
+    cells = [
+        cell
+        for name, count in zip(class_names, counts.tolist(), strict=True)
+        for cell in (name if len(name) <= 13 else f"{name[:11]}..", count)
+    ]
+    cells += [None] * (-len(cells) % 2) + ["total", int(counts.sum())]
+    columns = min(6, len(cells))
+    table = tabulate(
+        [cells[start : start + columns] for start in range(0, len(cells), columns)],
+        headers=["category", "#instances"] * (columns // 2),
+        tablefmt="pipe",
+        numalign="left",
+        stralign="center",
+    )
+    log_first_n(
+        logging.INFO,
+        f"Distribution of instances among all {len(class_names)} categories:\n"
+        + colored(table, "cyan"),
+        key="message",
+    )
+
+
+def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -> list[dict]:
+    """Add precomputed proposals to the dicts of a data set.
+
+    Args:
+        dataset_dicts: each with "image_id"; changed and returned. They get "proposal_boxes",
+            "proposal_objectness_logits", sorted from the best on, and "proposal_bbox_mode".
+        proposal_file: a pickled dict with "ids", "boxes" and "objectness_logits", one entry an
+            image, and perhaps "bbox_mode" (XYXY_ABS by default).
+    Raises:
+        ValueError: the file has other contents, or lacks an image.
+    """
+    logger.info(f"Loading proposals from {proposal_file}")
+    proposals = _read_proposals(proposal_file)
+    mode = BoxMode(proposals.get("bbox_mode", BoxMode.XYXY_ABS))
+    row_of = {str(image_id): row for row, image_id in enumerate(proposals["ids"])}
+    for one in dataset_dicts:
+        row = row_of.get(str(one["image_id"]))
+        if row is None:
+            raise ValueError(f"{proposal_file} has no proposals for image_id {one['image_id']!r}")
+        logits = np.asarray(proposals["objectness_logits"][row])
+        order = logits.argsort()[::-1]
+        one["proposal_boxes"] = np.asarray(proposals["boxes"][row])[order]
+        one["proposal_objectness_logits"] = logits[order]
+        one["proposal_bbox_mode"] = mode
+    return dataset_dicts
+
+
+_OLD_KEYS = {"indexes": "ids", "scores": "objectness_logits"}  # Detectron1's
+
+
+def _read_proposals(proposal_file: str) -> dict[str, Any]:
+    with PathManager.open(proposal_file, "rb") as file:
+        try:
+            found = _PlainUnpickler(file, encoding="latin1").load()
+        except (EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(f"{proposal_file}: not a file of proposals: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{proposal_file}: expected a dict, found a {type(found).__name__}")
+    found = {_OLD_KEYS.get(key, key): value for key, value in found.items()}
+    missing = {"ids", "boxes", "objectness_logits"} - found.keys()
+    if missing:
+        raise ValueError(f"{proposal_file}: has no {', '.join(sorted(missing))}")
+    return found
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads containers, numbers, arrays and BoxMode, and runs no code that a file names."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        # Arrays are written by numpy.core or numpy._core, depending on the version.
+        if module in _ARRAY_MODULES and name in ("_reconstruct", "scalar", "_frombuffer"):
+            return super().find_class(module, name)
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return super().find_class(module, name)
+        if (module, name) == ("_codecs", "encode"):
+            return super().find_class(module, name)
+        if name == "BoxMode" and module.startswith(("detectron2.structures", "d2lite.structures")):
+            return BoxMode
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which proposals do not need")
+
+
+_ARRAY_MODULES = tuple(
+    f"numpy.{core}.{module}" for core in ("core", "_core") for module in ("multiarray", "numeric")
+)

@@ -1,0 +1,165 @@
+"""The default way from a dataset dict to what a model takes."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from fvcore.transforms.transform import TransformList
+
+from d2lite.config import configurable
+
+from . import detection_utils as utils
+from . import transforms as T
+
+__all__ = ["DatasetMapper"]
+
+logger = logging.getLogger(__name__)
+
+
+class DatasetMapper:
+    """Read the image of a dataset dict, augment it, and make tensors and Instances.
+
+    Give a loader another callable for other needs; this one is meant to be read and copied, and
+    its steps to be replaced in subclasses.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        augmentations: list[T.Augmentation | T.Transform],
+        image_format: str,
+        use_instance_mask: bool = False,
+        use_keypoint: bool = False,
+        instance_mask_format: str = "polygon",
+        keypoint_hflip_indices: np.ndarray | None = None,
+        precomputed_proposal_topk: int | None = None,
+        recompute_boxes: bool = False,
+    ):
+        """
+        Args:
+            is_train: whether the annotations are wanted.
+            augmentations: applied in order.
+            image_format: of `detection_utils.read_image`, such as "BGR".
+            use_instance_mask, use_keypoint: whether the model wants them; otherwise they go.
+            instance_mask_format: "polygon" or "bitmask".
+            keypoint_hflip_indices: of `detection_utils.create_keypoint_hflip_indices`.
+            precomputed_proposal_topk: how many precomputed proposals to keep; None: not used.
+            recompute_boxes: make the boxes fit the masks tightly, which a crop cuts off.
+        """
+        if recompute_boxes and not use_instance_mask:
+            raise ValueError("recompute_boxes takes boxes from masks: set use_instance_mask")
+        self.is_train = is_train
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+        self.use_instance_mask = use_instance_mask
+        self.instance_mask_format = instance_mask_format
+        self.use_keypoint = use_keypoint
+        self.keypoint_hflip_indices = keypoint_hflip_indices
+        self.proposal_topk = precomputed_proposal_topk
+        self.recompute_boxes = recompute_boxes
+        mode = "training" if is_train else "inference"
+        logger.info(f"[DatasetMapper] Augmentations used in {mode}: {augmentations}")
+
+    @classmethod
+    def from_config(cls, cfg: Any, is_train: bool = True) -> dict[str, Any]:
+        augmentations = utils.build_augmentation(cfg, is_train)
+        crops = cfg.INPUT.CROP.ENABLED and is_train
+        if crops:
+            augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
+        arguments = {
+            "is_train": is_train,
+            "augmentations": augmentations,
+            "image_format": cfg.INPUT.FORMAT,
+            "use_instance_mask": cfg.MODEL.MASK_ON,
+            "instance_mask_format": cfg.INPUT.MASK_FORMAT,
+            "use_keypoint": cfg.MODEL.KEYPOINT_ON,
+            # Boxes of objects that a crop cut through are tighter when taken from their masks.
+            "recompute_boxes": crops and cfg.MODEL.MASK_ON,
+        }
+        if cfg.MODEL.KEYPOINT_ON:
+            names = cfg.DATASETS.TRAIN
+            arguments["keypoint_hflip_indices"] = utils.create_keypoint_hflip_indices(names)
+        if cfg.MODEL.LOAD_PROPOSALS:
+            arguments["precomputed_proposal_topk"] = (
+                cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN
+                if is_train
+                else cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST
+            )
+        return arguments
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """Map one dict of a data set; it is not changed.
+
+        Returns:
+            The dict with "image", (C, H, W) of the image's type; in training "instances" instead
+            of "annotations"; and where the data set has them "sem_seg", (H, W) int64, and
+            "proposals".
+        """
+        dataset_dict = dict(dataset_dict)
+        image = utils.read_image(dataset_dict["file_name"], format=self.image_format)
+        utils.check_image_size(dataset_dict, image)
+        sem_seg = None
+        if "sem_seg_file_name" in dataset_dict:
+            sem_seg = utils.read_image(dataset_dict.pop("sem_seg_file_name"), "L").squeeze(2)
+
+        aug_input = T.AugInput(image, sem_seg=sem_seg)
+        transforms = self.augmentations(aug_input)
+        image, sem_seg = aug_input.image, aug_input.sem_seg
+        image_shape = image.shape[:2]
+
+        dataset_dict["image"] = to_chw_tensor(image)
+        if sem_seg is not None:
+            dataset_dict["sem_seg"] = torch.as_tensor(sem_seg.astype("long"))
+        if self.proposal_topk is not None:
+            utils.transform_proposals(
+                dataset_dict, image_shape, transforms, proposal_topk=self.proposal_topk
+            )
+        if not self.is_train:
+            dataset_dict.pop("annotations", None)
+        elif "annotations" in dataset_dict:
+            # Copied here, so that subclasses too may change them.
+            dataset_dict["annotations"] = [dict(anno) for anno in dataset_dict["annotations"]]
+            self._transform_annotations(dataset_dict, transforms, image_shape)
+        return dataset_dict
+
+    def _transform_annotations(
+        self, dataset_dict: dict, transforms: TransformList, image_shape: tuple[int, int]
+    ) -> None:
+        """Replace "annotations" by "instances"."""
+        unwanted = [
+            key
+            for key, wanted in (
+                ("segmentation", self.use_instance_mask),
+                ("keypoints", self.use_keypoint),
+            )
+            if not wanted
+        ]
+        annos = []
+        for anno in dataset_dict.pop("annotations"):
+            for key in unwanted:
+                anno.pop(key, None)
+            if anno.get("iscrowd", 0) == 0:
+                annos.append(
+                    utils.transform_instance_annotations(
+                        anno,
+                        transforms,
+                        image_shape,
+                        keypoint_hflip_indices=self.keypoint_hflip_indices,
+                    )
+                )
+        instances = utils.annotations_to_instances(
+            annos, image_shape, mask_format=self.instance_mask_format
+        )
+        if self.recompute_boxes and instances.has("gt_masks"):
+            instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+        dataset_dict["instances"] = utils.filter_empty_instances(instances)
+
+
+def to_chw_tensor(image: np.ndarray) -> torch.Tensor:
+    """(H, W) or (H, W, C) image -> contiguous (C, H, W) tensor, copied once."""
+    if image.ndim == 2:
+        image = image[:, :, None]
+    return torch.from_numpy(image.transpose(2, 0, 1).copy(order="C"))

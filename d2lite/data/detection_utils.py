@@ -1,0 +1,421 @@
+"""Common steps of a dataset mapper: read an image, move its annotations, make Instances of them."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as mask_util
+import torch
+from fvcore.transforms.transform import CropTransform, HFlipTransform, Transform, TransformList
+
+from d2lite.structures import (
+    BitMasks,
+    Boxes,
+    BoxMode,
+    Instances,
+    Keypoints,
+    PolygonMasks,
+    RotatedBoxes,
+    polygons_to_bitmask,
+)
+
+from . import transforms as T
+from .catalog import MetadataCatalog
+from .image_io import (
+    ImageReadError,
+    SizeMismatchError,
+    check_image_size,
+    convert_image_to_rgb,
+    convert_PIL_to_numpy,
+    read_image,
+)
+
+__all__ = [
+    "ImageReadError",
+    "SizeMismatchError",
+    "annotations_to_instances",
+    "annotations_to_instances_rotated",
+    "build_augmentation",
+    "build_transform_gen",
+    "check_image_size",
+    "check_metadata_consistency",
+    "convert_PIL_to_numpy",
+    "convert_image_to_rgb",
+    "create_keypoint_hflip_indices",
+    "filter_empty_instances",
+    "gen_crop_transform_with_instance",
+    "get_bbox",
+    "get_fed_loss_cls_weights",
+    "read_image",
+    "transform_instance_annotations",
+    "transform_keypoint_annotations",
+    "transform_proposals",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def get_bbox(annotation: dict) -> Sequence[float]:
+    """The XYXY box of an annotation that has "bbox" and "bbox_mode", of the type it has there."""
+    return BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+
+
+def transform_proposals(
+    dataset_dict: dict,
+    image_shape: tuple[int, int],
+    transforms: Transform,
+    *,
+    proposal_topk: int,
+    min_box_size: float = 0,
+) -> None:
+    """Turn the precomputed proposals of a dataset dict into Instances, if it has any.
+
+    Args:
+        dataset_dict: loses "proposal_boxes", "proposal_objectness_logits", "proposal_bbox_mode" and
+            gets "proposals": Instances with `proposal_boxes` and `objectness_logits`.
+        image_shape: (h, w) after the transforms; boxes are clipped to it.
+        transforms: applied to the boxes.
+        proposal_topk: number of proposals kept, taken from the front: they are sorted by score.
+        min_box_size: proposals whose sides are not longer than this, in pixels, are dropped.
+    """
+    if "proposal_boxes" not in dataset_dict:
+        return
+    mode = dataset_dict.pop("proposal_bbox_mode")
+    boxes = BoxMode.convert(dataset_dict.pop("proposal_boxes"), mode, BoxMode.XYXY_ABS)
+    boxes = transforms.apply_box(np.array(boxes, dtype=np.float32))
+    logits = np.asarray(dataset_dict.pop("proposal_objectness_logits")).astype("float32")
+    boxes = Boxes(torch.as_tensor(boxes.astype("float32")))
+    boxes.clip(image_shape)
+    kept = boxes.nonempty(threshold=min_box_size)
+    proposals = Instances(image_shape)
+    proposals.proposal_boxes = boxes[kept][:proposal_topk]
+    proposals.objectness_logits = torch.as_tensor(logits)[kept][:proposal_topk]
+    dataset_dict["proposals"] = proposals
+
+
+def transform_instance_annotations(
+    annotation: dict,
+    transforms: Transform | Sequence[Transform],
+    image_size: tuple[int, int],
+    *,
+    keypoint_hflip_indices: np.ndarray | None = None,
+) -> dict:
+    """Move the box, segmentation and keypoints of one annotation along with its image.
+
+    Args:
+        annotation: changed and returned. Its box becomes XYXY, clipped to the image; polygons stay
+            polygons (not clipped), an RLE becomes an (h, w) mask.
+        transforms: a Transform or several in order.
+        image_size: (h, w) after the transforms.
+        keypoint_hflip_indices: as `create_keypoint_hflip_indices` gives them.
+    Raises:
+        ValueError: the segmentation is neither polygons nor an RLE.
+    """
+    if isinstance(transforms, (tuple, list)):
+        transforms = TransformList(transforms)
+    box = np.array(get_bbox(annotation), dtype=np.float64)
+    box = transforms.apply_box(box[None])[0].clip(min=0)
+    annotation["bbox"] = np.minimum(box, list(image_size + image_size)[::-1])
+    annotation["bbox_mode"] = BoxMode.XYXY_ABS
+    if "segmentation" in annotation:
+        annotation["segmentation"] = _transform_segmentation(
+            annotation["segmentation"], transforms, image_size
+        )
+    if "keypoints" in annotation:
+        annotation["keypoints"] = transform_keypoint_annotations(
+            annotation["keypoints"], transforms, image_size, keypoint_hflip_indices
+        )
+    return annotation
+
+
+def _transform_segmentation(segmentation, transforms: Transform, image_size: tuple[int, int]):
+    """Polygons -> flat polygons; RLE -> (h, w) uint8 mask."""
+    if isinstance(segmentation, list):
+        # Copies: transforms change coordinates in place.
+        polygons = [np.array(p, dtype=np.float64).reshape(-1, 2) for p in segmentation]
+        return [p.reshape(-1) for p in transforms.apply_polygons(polygons)]
+    if isinstance(segmentation, dict):
+        mask = transforms.apply_segmentation(_decode_rle(segmentation))
+        if tuple(mask.shape[:2]) != tuple(image_size):
+            raise ValueError(
+                f"an RLE mask of size {segmentation['size']} became {mask.shape[:2]} where the "
+                f"image became {image_size}: mask and image are of different sizes"
+            )
+        return mask
+    raise ValueError(
+        f"cannot transform a segmentation of type {type(segmentation).__name__}: use polygons, as "
+        "list[list[float] or ndarray], or a COCO RLE, as a dict"
+    )
+
+
+def _decode_rle(rle: dict) -> np.ndarray:
+    """(h, w) uint8 mask of a COCO RLE; its counts may be compressed or a plain list."""
+    if isinstance(rle["counts"], list):
+        rle = mask_util.frPyObjects(rle, *rle["size"])
+    return mask_util.decode(rle)
+
+
+def transform_keypoint_annotations(
+    keypoints: Sequence[float],
+    transforms: Transform,
+    image_size: tuple[int, int],
+    keypoint_hflip_indices: np.ndarray | None = None,
+) -> np.ndarray:
+    """Move the keypoints of one object along with its image.
+
+    Args:
+        keypoints: K*3 numbers, (x, y, visibility) after one another.
+        transforms: with an odd number of horizontal flips, left and right points are exchanged.
+        image_size: (h, w) after the transforms. Points outside get visibility 0.
+        keypoint_hflip_indices: (K,) for each point the one that takes its place after a flip.
+    Returns:
+        (K, 3); points with visibility 0 are all zero.
+    Raises:
+        ValueError: the indices are missing for a flip, or their number is wrong.
+    """
+    keypoints = np.array(keypoints, dtype=np.float64).reshape(-1, 3)
+    xy = transforms.apply_coords(keypoints[:, :2])
+    inside = ((xy >= 0) & (xy <= np.array(image_size[::-1]))).all(axis=1)
+    keypoints[:, :2] = xy
+    keypoints[~inside, 2] = 0
+    if _is_mirrored(transforms):
+        if keypoint_hflip_indices is None:
+            raise ValueError(
+                "keypoints cannot be flipped without keypoint_hflip_indices: set "
+                "keypoint_flip_map in the metadata, or INPUT.RANDOM_FLIP to 'none'"
+            )
+        if len(keypoints) != len(keypoint_hflip_indices):
+            raise ValueError(
+                f"an annotation has {len(keypoints)} keypoints, the metadata have "
+                f"{len(keypoint_hflip_indices)}"
+            )
+        keypoints = keypoints[np.asarray(keypoint_hflip_indices)]
+    keypoints[keypoints[:, 2] == 0] = 0
+    return keypoints
+
+
+def _is_mirrored(transforms: Transform) -> bool:
+    parts = transforms.transforms if isinstance(transforms, TransformList) else [transforms]
+    return sum(isinstance(part, HFlipTransform) for part in parts) % 2 == 1
+
+
+def annotations_to_instances(
+    annos: list[dict], image_size: tuple[int, int], mask_format: str = "polygon"
+) -> Instances:
+    """Make the ground truth of one image for a model.
+
+    Args:
+        annos: annotations after `transform_instance_annotations`.
+        image_size: (h, w).
+        mask_format: "polygon" or "bitmask".
+    Returns:
+        Instances with `gt_boxes`, `gt_classes`, and, where the annotations have them, `gt_masks`
+        (PolygonMasks or BitMasks) and `gt_keypoints`.
+    Raises:
+        ValueError: annotations and mask_format do not fit.
+    """
+    boxes = np.stack([get_bbox(anno) for anno in annos]) if annos else np.zeros((0, 4))
+    target = Instances(image_size)
+    target.gt_boxes = Boxes(torch.as_tensor(boxes.astype("float32")))
+    classes = [int(anno["category_id"]) for anno in annos]
+    target.gt_classes = torch.tensor(classes, dtype=torch.int64)
+    if _all_have("segmentation", annos):
+        segmentations = [anno["segmentation"] for anno in annos]
+        target.gt_masks = _make_masks(segmentations, image_size, mask_format)
+    if _all_have("keypoints", annos):
+        target.gt_keypoints = Keypoints(
+            torch.as_tensor(np.stack([_keypoint_rows(anno) for anno in annos]))
+        )
+    return target
+
+
+def _keypoint_rows(anno: dict) -> np.ndarray:
+    return np.asarray(anno["keypoints"], dtype="float32").reshape(-1, 3)
+
+
+def _all_have(key: str, annos: list[dict]) -> bool:
+    having = sum(key in anno for anno in annos)
+    if 0 < having < len(annos):
+        raise ValueError(
+            f"{having} of the {len(annos)} annotations of an image have {key!r}: "
+            "give it to all of them or to none"
+        )
+    return having > 0
+
+
+def _make_masks(
+    segmentations: list, image_size: tuple[int, int], mask_format: str
+) -> PolygonMasks | BitMasks:
+    if mask_format == "polygon":
+        if not all(isinstance(one, list) for one in segmentations):
+            raise ValueError(
+                "INPUT.MASK_FORMAT is 'polygon' but an annotation has an RLE or a bitmap: "
+                "use INPUT.MASK_FORMAT 'bitmask'"
+            )
+        return PolygonMasks(segmentations)
+    if mask_format != "bitmask":
+        raise ValueError(f"INPUT.MASK_FORMAT is {mask_format!r}; use 'polygon' or 'bitmask'")
+    masks = [_to_bitmask(one, image_size) for one in segmentations]
+    return BitMasks(torch.from_numpy(np.stack(masks)))
+
+
+def _to_bitmask(segmentation, image_size: tuple[int, int]) -> np.ndarray:
+    """(h, w) mask from polygons, an RLE or a mask."""
+    if isinstance(segmentation, list):
+        return polygons_to_bitmask(segmentation, *image_size)
+    if isinstance(segmentation, dict):
+        return _decode_rle(segmentation).astype(bool)
+    if isinstance(segmentation, np.ndarray) and segmentation.ndim == 2:
+        return segmentation.astype(bool)
+    raise ValueError(
+        f"cannot make a bitmask of a {type(segmentation).__name__}: use polygons, as "
+        "list[list[float] or ndarray], a COCO RLE, as a dict, or an (H, W) array"
+    )
+
+
+def annotations_to_instances_rotated(annos: list[dict], image_size: tuple[int, int]) -> Instances:
+    """The same for rotated boxes: each "bbox" is (cx, cy, w, h, degrees counter-clockwise).
+
+    Returns:
+        Instances with `gt_boxes` (RotatedBoxes, clipped) and `gt_classes`.
+    """
+    boxes = np.array([anno["bbox"] for anno in annos], dtype=np.float32).reshape(-1, 5)
+    target = Instances(image_size)
+    target.gt_boxes = RotatedBoxes(torch.from_numpy(boxes))
+    target.gt_boxes.clip(image_size)
+    classes = [int(anno["category_id"]) for anno in annos]
+    target.gt_classes = torch.tensor(classes, dtype=torch.int64)
+    return target
+
+
+def filter_empty_instances(
+    instances: Instances,
+    by_box: bool = True,
+    by_mask: bool = True,
+    box_threshold: float = 1e-5,
+    return_mask: bool = False,
+):
+    """Drop ground truth without area.
+
+    Args:
+        instances: with `gt_boxes`, and perhaps `gt_masks`.
+        by_box: drop those whose box has a side of at most `box_threshold` pixels.
+        by_mask: drop those whose mask is empty.
+        box_threshold: in pixels.
+        return_mask: also return the (M,) bool tensor of those that were kept.
+    """
+    assert by_box or by_mask, "filter_empty_instances has nothing to filter by"
+    tests = []
+    if by_box:
+        tests.append(instances.gt_boxes.nonempty(threshold=box_threshold))
+    if by_mask and instances.has("gt_masks"):
+        tests.append(instances.gt_masks.nonempty())
+    if not tests:
+        tests.append(torch.ones(len(instances), dtype=torch.bool))
+    kept = torch.stack(tests).all(dim=0)
+    filtered = instances if kept.all() else instances[kept]
+    return (filtered, kept) if return_mask else filtered
+
+
+def create_keypoint_hflip_indices(dataset_names: str | Sequence[str]) -> list[int]:
+    """For every keypoint the one that takes its place when the image is mirrored.
+
+    Args:
+        dataset_names: data sets with `keypoint_names` and `keypoint_flip_map`, the same in all.
+    """
+    if isinstance(dataset_names, str):
+        dataset_names = [dataset_names]
+    check_metadata_consistency("keypoint_names", dataset_names)
+    check_metadata_consistency("keypoint_flip_map", dataset_names)
+    metadata = MetadataCatalog.get(dataset_names[0])
+    partner = dict(metadata.keypoint_flip_map)
+    partner.update({right: left for left, right in partner.items()})
+    names = list(metadata.keypoint_names)
+    return [names.index(partner.get(name, name)) for name in names]
+
+
+def get_fed_loss_cls_weights(
+    dataset_names: str | Sequence[str], freq_weight_power: float = 1.0
+) -> torch.Tensor:
+    """Sampling weights of the classes for the federated loss: image counts to a power.
+
+    Args:
+        dataset_names: the first one counts; its metadata need `class_image_count`, a list of dicts
+            with "id" and "image_count".
+        freq_weight_power: 0 weighs all classes equally.
+    Returns:
+        (K,) float weights in the order of class ids.
+    """
+    if isinstance(dataset_names, str):
+        dataset_names = [dataset_names]
+    check_metadata_consistency("class_image_count", dataset_names)
+    counts = MetadataCatalog.get(dataset_names[0]).class_image_count
+    ordered = [entry["image_count"] for entry in sorted(counts, key=lambda entry: entry["id"])]
+    return torch.tensor(ordered, dtype=torch.float32) ** freq_weight_power
+
+
+def gen_crop_transform_with_instance(
+    crop_size: tuple[int, int], image_size: tuple[int, int], instance: dict
+) -> CropTransform:
+    """A random crop that contains the centre of an object.
+
+    Args:
+        crop_size: (h, w) in pixels; sides beyond the image's are shortened.
+        image_size: (h, w).
+        instance: annotation with "bbox" and "bbox_mode".
+    """
+    size = np.minimum(np.asarray(crop_size, dtype=np.int64), image_size)
+    x0, y0, x1, y1 = get_bbox(instance)
+    center = np.array([(y0 + y1) / 2, (x0 + x1) / 2])
+    if (center < 0).any() or (center > np.asarray(image_size)).any():
+        raise ValueError(
+            f"box {[x0, y0, x1, y1]} has its centre outside of the image of size {image_size}"
+        )
+    lowest = np.maximum(np.floor(center).astype(np.int64) - size, 0)
+    highest = np.maximum(np.asarray(image_size) - size, 0)
+    highest = np.minimum(highest, np.ceil(center).astype(np.int64))
+    lowest = np.minimum(lowest, highest)
+    top, left = (int(np.random.randint(a, b + 1)) for a, b in zip(lowest, highest, strict=True))
+    return CropTransform(left, top, int(size[1]), int(size[0]))
+
+
+def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
+    """Raise ValueError unless the metadata `key` are equal in all data sets.
+
+    AttributeError, when a data set does not have `key` at all.
+    """
+    if len(dataset_names) == 0:
+        return
+    values = [getattr(MetadataCatalog.get(name), key) for name in dataset_names]
+    for name, value in zip(dataset_names, values, strict=True):
+        if value != values[0]:
+            raise ValueError(
+                f"data sets used together must agree in {key!r}: {dataset_names[0]!r} has "
+                f"{values[0]!r}, {name!r} has {value!r}. Train on one of them, or give both the "
+                "same list"
+            )
+
+
+def build_augmentation(cfg: Any, is_train: bool) -> list[T.Augmentation]:
+    """The augmentations of the INPUT keys: resize, and for training a flip."""
+    if is_train:
+        sizes, max_size = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN
+        sample_style = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+    else:
+        sizes, max_size, sample_style = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, "choice"
+    augmentations: list[T.Augmentation] = [T.ResizeShortestEdge(sizes, max_size, sample_style)]
+    direction = cfg.INPUT.RANDOM_FLIP
+    if direction not in ("none", "horizontal", "vertical"):
+        raise ValueError(
+            f"INPUT.RANDOM_FLIP is {direction!r}; use 'none', 'horizontal' or 'vertical'"
+        )
+    if is_train and direction != "none":
+        augmentations.append(
+            T.RandomFlip(horizontal=direction == "horizontal", vertical=direction == "vertical")
+        )
+    return augmentations
+
+
+# Name of earlier versions of detectron2, which projects still use.
+build_transform_gen = build_augmentation

@@ -1,0 +1,177 @@
+"""Images from files, and their colour formats."""
+
+import io
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torchvision.io import ImageReadMode, decode_jpeg
+
+from d2lite.utils.file_io import PathManager
+
+from .image_schemes import find_image_reader
+
+__all__ = [
+    "ImageReadError",
+    "SizeMismatchError",
+    "check_image_size",
+    "convert_PIL_to_numpy",
+    "convert_image_to_rgb",
+    "read_image",
+    "read_image_size",
+]
+
+YUV_FORMAT = "YUV-BT.601"
+# https://en.wikipedia.org/wiki/YUV#SDTV_with_BT.601, for values in [0, 1].
+_RGB_TO_YUV = np.array(
+    [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]]
+)
+_YUV_TO_RGB = np.array([[1.0, 0.0, 1.13983], [1.0, -0.39465, -0.58060], [1.0, 2.03211, 0.0]])
+
+_EXIF_ORIENTATION = 0x0112
+# How an array is brought upright, by the EXIF orientation of its file.
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a.transpose(1, 0, 2)[:, ::-1],
+    7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda a: a.transpose(1, 0, 2)[::-1],
+}
+
+
+class ImageReadError(OSError):
+    """A file that is there but does not hold a readable image."""
+
+
+class SizeMismatchError(ValueError):
+    """An image whose size is not what its data set says."""
+
+
+def read_image(file_name: str, format: str | None = None) -> np.ndarray:
+    """Read an image upright, that is, turned as its EXIF orientation says.
+
+    Args:
+        file_name: path or URL of a file, or `SCHEME://...` of a registered image scheme.
+        format: "RGB", "BGR", "L", "YUV-BT.601", or another mode of Pillow; None keeps the file's.
+    Returns:
+        (H, W, C) uint8 in [0, 255]; (H, W, 1) for "L"; float32 for YUV.
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImageReadError: it does not decode.
+    """
+    draw = find_image_reader(file_name)
+    if draw is not None:
+        return convert_PIL_to_numpy(Image.fromarray(draw(file_name)), format)
+    content = _read_file(file_name)
+    try:
+        image = Image.open(io.BytesIO(content))
+        if format in ("RGB", "BGR") and image.format == "JPEG" and image.mode == "RGB":
+            return _decode_jpeg(content, image, format)
+        return convert_PIL_to_numpy(ImageOps.exif_transpose(image), format)
+    except UnidentifiedImageError:
+        raise ImageReadError(f"{file_name}: not an image of a known format") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # Pillow's answers to damaged files: each decoder has its own.
+        raise ImageReadError(f"{file_name}: the image does not decode: {error}") from error
+
+
+def _read_file(file_name: str) -> bytes:
+    try:
+        with PathManager.open(file_name, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{file_name}: no such image file; is the image folder of the data set right?"
+        ) from None
+    except OSError as error:
+        raise ImageReadError(f"{file_name}: cannot be read: {error}") from error
+
+
+def _decode_jpeg(content: bytes, header: Image.Image, format: str) -> np.ndarray:
+    """(H, W, 3) in "RGB" or "BGR" from the bytes of a colour JPEG whose header is open.
+
+    torchvision's decoder gives Pillow's pixels in less time, and like Pillow, but unlike OpenCV,
+    refuses a file that is cut off.
+    """
+    try:
+        encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        rgb = decode_jpeg(encoded, mode=ImageReadMode.RGB).permute(1, 2, 0).numpy()
+    except RuntimeError:
+        # Pillow has the last word on odd files, and a better message.
+        return convert_PIL_to_numpy(ImageOps.exif_transpose(header), format)
+    pixels = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR) if format == "BGR" else rgb
+    turn = _UPRIGHT.get(header.getexif().get(_EXIF_ORIENTATION))
+    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+
+
+def read_image_size(file_name: str) -> tuple[int, int]:
+    """(height, width) of an image, upright, from the head of its file where there is one.
+
+    Raises the same as `read_image`.
+    """
+    draw = find_image_reader(file_name)
+    if draw is not None:
+        return draw(file_name).shape[:2]
+    try:
+        with PathManager.open(file_name, "rb") as file:
+            image = Image.open(file)
+            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+            width, height = image.size
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file_name}: no such image file") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageReadError(f"{file_name}: the image does not decode: {error}") from error
+    # Orientations 5 to 8 lie on their side.
+    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
+def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
+    """The pixels of a Pillow image in a format; see `read_image`."""
+    if format is not None:
+        mode = "RGB" if format in ("BGR", YUV_FORMAT) else format
+        if image.mode != mode:
+            image = image.convert(mode)
+    pixels = np.asarray(image)
+    if format == "L":
+        return pixels[:, :, None]
+    if format == "BGR":
+        return cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    if format == YUV_FORMAT:
+        return ((pixels / 255.0) @ _RGB_TO_YUV.T).astype(np.float32)
+    return pixels
+
+
+def convert_image_to_rgb(image: np.ndarray | torch.Tensor, format: str) -> np.ndarray:
+    """(H, W, C) in a format of `read_image` -> (H, W, 3) uint8 RGB."""
+    if isinstance(image, torch.Tensor):
+        image = image.cpu().numpy()
+    if format == "BGR":
+        return image[:, :, [2, 1, 0]]
+    if format == YUV_FORMAT:
+        return ((image @ _YUV_TO_RGB.T) * 255.0).astype(np.uint8)
+    if format == "L":
+        return np.repeat(image.reshape(*image.shape[:2], 1).astype(np.uint8), 3, axis=2)
+    mode = format if image.ndim == 3 else "L"
+    return np.asarray(Image.fromarray(image, mode=mode).convert("RGB"))
+
+
+def check_image_size(dataset_dict: dict, image: np.ndarray) -> None:
+    """Compare an (H, W, ...) image with "height" and "width" of its dict; add them if missing.
+
+    Raises:
+        SizeMismatchError: they differ.
+    """
+    height, width = image.shape[:2]
+    expected = (dataset_dict.get("height", height), dataset_dict.get("width", width))
+    if expected != (height, width):
+        raise SizeMismatchError(
+            f"{dataset_dict.get('file_name', 'image')}: the image is {height} x {width} "
+            f"(height x width), its data set says {expected[0]} x {expected[1]}. "
+            "Correct the size there, or the EXIF orientation of the file"
+        )
+    dataset_dict.setdefault("height", height)
+    dataset_dict.setdefault("width", width)

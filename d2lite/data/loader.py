@@ -1,0 +1,243 @@
+"""Training loaders that know their position: they can be stopped anywhere and go on exactly."""
+
+import itertools
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+import torch.utils.data as torchdata
+
+from d2lite.utils import comm
+
+from .stream import MappedSamples, Sample, SampleRef, TrainingStream
+
+__all__ = ["IterableTrainingLoader", "TrainingLoader"]
+
+logger = logging.getLogger(__name__)
+
+
+class _Delivery(NamedTuple):
+    """A batch as it comes out of a worker process."""
+
+    batch: Any
+    skipped: list[tuple[str, str]]
+    error: OSError | ValueError | None
+
+
+class _Collate:
+    """Collates the values of samples and passes on what went wrong."""
+
+    def __init__(self, collate_fn: Callable[[list], Any]):
+        self._collate_fn = collate_fn
+
+    def __call__(self, samples: list[Sample]) -> _Delivery:
+        for sample in samples:
+            if sample.error is not None:
+                return _Delivery(None, [], _portable(sample.error))
+        skipped = [one for sample in samples for one in sample.skipped]
+        return _Delivery(self._collate_fn([sample.value for sample in samples]), skipped, None)
+
+
+def _portable(error: OSError | ValueError) -> OSError | ValueError:
+    """An error that survives the way from a worker: its last line as message, the rest as cause."""
+    if torchdata.get_worker_info() is None:
+        return error
+    kind = type(error)
+    try:
+        portable = kind(str(error))
+    except TypeError:
+        kind = OSError if isinstance(error, OSError) else ValueError
+        portable = kind(f"{type(error).__name__}: {error}")
+    portable.worker_traceback = "".join(traceback.format_exception(error))
+    return portable
+
+
+class _BatchSampler:
+    """What remains of a loader's stream, for torch's DataLoader."""
+
+    def __init__(self, remaining: Callable[[], Iterator[list[SampleRef]]]):
+        self._remaining = remaining
+
+    def __iter__(self) -> Iterator[list[SampleRef]]:
+        return self._remaining()
+
+
+class TrainingLoader:
+    """Batches of a training stream, made by worker processes.
+
+    `iter(loader)` goes on from the position, which counts the batches that were delivered, not
+    those prefetched. `state_dict` and `load_state_dict` keep and restore it. The number of worker
+    processes changes nothing, and the random state of this process stays untouched.
+
+    Attributes:
+        dataset: what the samples come from.
+        batch_size: of this worker.
+        seed: of the augmentation.
+        num_skipped: bad samples that were replaced since the training began.
+        skipped_files: by file why it could not be used.
+    """
+
+    def __init__(
+        self,
+        dataset: torchdata.Dataset,
+        stream: TrainingStream,
+        *,
+        seed: int,
+        total_batch_size: int,
+        collate_fn: Callable[[list], Any],
+        on_bad_sample: str = "raise",
+        **loader_options: Any,
+    ):
+        """
+        Args:
+            dataset: indexable; usually a MapDataset.
+            stream: order and batches.
+            seed: non-negative; of the augmentation.
+            total_batch_size: of all workers together.
+            collate_fn: makes a batch of a list of samples.
+            on_bad_sample: "raise" or "skip", see `MappedSamples`.
+            loader_options: for torch's DataLoader: num_workers, prefetch_factor, pin_memory, ...
+        """
+        self.dataset = dataset
+        self.batch_size = stream.batch_size
+        self.seed = seed
+        self.num_skipped = 0
+        self.skipped_files: dict[str, str] = {}
+        self._stream = stream
+        self._total_batch_size = total_batch_size
+        self._batches = 0  # delivered in this pass
+        self._samples_before = 0  # of this worker, in earlier passes
+        self._loader = torchdata.DataLoader(
+            MappedSamples(dataset, on_bad_sample=on_bad_sample, group_of=stream.group_of),
+            batch_sampler=_BatchSampler(self._remaining),
+            collate_fn=_Collate(collate_fn),
+            # torch draws a seed for the workers; not from the process's own generator.
+            generator=torch.Generator().manual_seed(seed),
+            **loader_options,
+        )
+
+    def _remaining(self) -> Iterator[list[SampleRef]]:
+        batches = self._stream.batches(self.seed, self._samples_before)
+        return itertools.islice(batches, self._batches, None)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Batches from the position on; after the end of a finite sampler, from its beginning."""
+        delivered = self._batches
+        for delivery in self._loader:
+            if delivery.error is not None:
+                raise delivery.error from _remote_cause(delivery.error)
+            self._record(delivery.skipped)
+            delivered += 1
+            self._batches = delivered
+            yield delivery.batch
+        self._batches = 0
+        self._samples_before += delivered * self.batch_size
+
+    def _record(self, skipped: list[tuple[str, str]]) -> None:
+        self.num_skipped += len(skipped)
+        for file_name, reason in skipped:
+            if file_name not in self.skipped_files:
+                logger.warning(f"Skipped a sample that could not be made: {reason}")
+                self.skipped_files[file_name] = reason
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position and the seeds, and by what the position was counted."""
+        return {
+            "batches": self._batches,
+            "samples_before": self._samples_before,
+            "seed": self.seed,
+            "sampler": self._sampler_seeds(),
+            "num_skipped": self.num_skipped,
+            "dataset_size": len(self.dataset),
+            "total_batch_size": self._total_batch_size,
+            "world_size": comm.get_world_size(),
+        }
+
+    def _sampler_seeds(self) -> dict[str, int]:
+        sampler = self._stream.sampler
+        return sampler.seeds() if hasattr(sampler, "use_seeds") else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a position and its seeds; the next `iter(loader)` starts there.
+
+        With another data set, batch size or number of workers the stream cannot be the same: a
+        warning tells so, and training goes on after the same number of samples.
+        """
+        self.seed = state_dict["seed"]
+        self.num_skipped = state_dict["num_skipped"]
+        self._batches = state_dict["batches"]
+        self._samples_before = state_dict["samples_before"]
+        if self._sampler_seeds().keys() == state_dict["sampler"].keys() != set():
+            self._stream.sampler.use_seeds(state_dict["sampler"])
+        changed = _differences(state_dict, self.state_dict())
+        if not changed:
+            return
+        samples = self._batches * state_dict["total_batch_size"]
+        self._batches = samples // self._total_batch_size
+        self._samples_before = (
+            self._samples_before * state_dict["world_size"] // comm.get_world_size()
+        )
+        logger.warning(
+            f"The saved position of the data loader was made with another {', '.join(changed)}. "
+            f"Training goes on after {samples} samples, with other batches than before"
+        )
+
+
+def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    facts = {
+        "dataset_size": "data set size",
+        "total_batch_size": "total batch size",
+        "world_size": "number of workers",
+    }
+    return [
+        f"{words} ({saved[key]}, now {now[key]})"
+        for key, words in facts.items()
+        if saved[key] != now[key]
+    ]
+
+
+def _remote_cause(error: Exception) -> Exception | None:
+    text = getattr(error, "worker_traceback", None)
+    return None if text is None else RuntimeError(f"in a worker of the data loader:\n{text}")
+
+
+class IterableTrainingLoader:
+    """Batches of an iterable data set, which only the data set itself can order.
+
+    It has a position too, but getting there means to load everything that lies before.
+    """
+
+    def __init__(self, loader: torchdata.DataLoader, make_batches: Callable[[Any], Iterator]):
+        """
+        Args:
+            loader: gives single samples.
+            make_batches: takes them and gives batches.
+        """
+        self.dataset = loader.dataset
+        self._loader = loader
+        self._make_batches = make_batches
+        self._batches = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        """Batches; the first time after a resume, those of before are loaded and dropped."""
+        delivered = self._batches
+        if delivered:
+            logger.warning(
+                f"The data set is iterable only: {delivered} batches are loaded and dropped to "
+                "get to the position where training goes on"
+            )
+        for batch in itertools.islice(self._make_batches(self._loader), delivered, None):
+            delivered += 1
+            self._batches = delivered
+            yield batch
+        self._batches = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position."""
+        return {"batches": self._batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a position."""
+        self._batches = state_dict["batches"]

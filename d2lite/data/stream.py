@@ -1,0 +1,260 @@
+"""The training stream: which samples come in which order, as a function of seed and position.
+
+Indices are drawn and grouped into batches before any image is read, and the k-th sample of the
+stream is augmented with random numbers seeded by (seed, k). So it does not matter which process
+makes a sample, and a stream can start anywhere without reading what lies before.
+"""
+
+import contextlib
+import itertools
+import logging
+import random
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.utils.data as torchdata
+from torch.utils.data.sampler import Sampler
+
+from d2lite.utils import comm
+
+from .common import DatasetFromList, MapDataset, aspect_group
+from .image_io import read_image_size
+from .samplers.grouped_batch_sampler import batches_by_group
+
+__all__ = ["AspectGroups", "MappedSamples", "Sample", "SampleRef", "TrainingStream", "seeded_rng"]
+
+logger = logging.getLogger(__name__)
+
+# So many replacements in a row mean that something else is wrong than single images.
+_MAX_REPLACEMENTS = 1000
+
+
+class SampleRef(NamedTuple):
+    """A sample to be made."""
+
+    index: int  # item of the data set
+    position: int  # its number k in the stream of all workers
+    seed: int  # of the stream
+
+
+class _RngState(NamedTuple):
+    """The random state of this process's CPU generators."""
+
+    python: tuple
+    numpy: Any
+    torch: torch.Tensor
+
+    @classmethod
+    def now(cls) -> "_RngState":
+        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state())
+
+    def restore(self) -> None:
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.torch)
+
+
+@contextlib.contextmanager
+def seeded_rng(*seeds: int) -> Iterator[None]:
+    """Inside, `random`, `np.random` and `torch` (CPU) are seeded by the numbers; then as before.
+
+    Args:
+        seeds: non-negative integers, such as the seed of a stream and a position in it.
+    """
+    before = _RngState.now()
+    words = np.random.SeedSequence(seeds).generate_state(6)
+    random.seed(int.from_bytes(words[:2].tobytes(), "little"))
+    np.random.seed(words[2:4])
+    # Not torch.manual_seed, which would change the generators of the GPUs as well.
+    torch.default_generator.manual_seed(int.from_bytes(words[4:].tobytes(), "little"))
+    try:
+        yield
+    finally:
+        before.restore()
+
+
+class TrainingStream:
+    """The batches of this worker, as references to samples."""
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        batch_size: int,
+        group_of: Callable[[int], int] | None = None,
+        drop_last: bool = True,
+    ):
+        """
+        Args:
+            sampler: this worker's indices.
+            batch_size: of this worker.
+            group_of: group of an index; batches are all of one group. None: no groups.
+            drop_last: whether a last batch that is not full is dropped; with groups it always is.
+        """
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.group_of = group_of
+        self.drop_last = drop_last
+
+    def batches(self, seed: int, samples_before: int = 0) -> Iterator[list[SampleRef]]:
+        """All batches of one pass through the sampler, which for training samplers is endless.
+
+        Args:
+            seed: of the augmentation.
+            samples_before: what this worker used in earlier passes; positions go on from there.
+        """
+        refs = self._refs(seed, samples_before)
+        if self.group_of is not None:
+            group_of = self.group_of
+            return batches_by_group(refs, lambda ref: group_of(ref.index), self.batch_size)
+        return self._consecutive(refs)
+
+    def _refs(self, seed: int, samples_before: int) -> Iterator[SampleRef]:
+        rank, world_size = comm.get_rank(), comm.get_world_size()
+        indices = iter(self.sampler)
+        if not hasattr(self.sampler, "use_seeds"):
+            indices = _with_own_rng(self.sampler, seed, samples_before)
+        for drawn, index in enumerate(indices, start=samples_before):
+            yield SampleRef(int(index), drawn * world_size + rank, seed)
+
+    def _consecutive(self, refs: Iterator[SampleRef]) -> Iterator[list[SampleRef]]:
+        while batch := list(itertools.islice(refs, self.batch_size)):
+            if self.drop_last and len(batch) < self.batch_size:
+                return
+            yield batch
+
+
+def _with_own_rng(sampler: Sampler, *seeds: int) -> Iterator[int]:
+    """Iterate over a sampler of torch's kind, which draws from the process's generators.
+
+    It gets random states of its own, so that its order depends on the seeds only and nothing else
+    of the process depends on it.
+    """
+    with seeded_rng(*seeds):
+        indices = iter(sampler)
+        own = _RngState.now()
+    while True:
+        outside = _RngState.now()
+        own.restore()
+        try:
+            index = next(indices, None)
+            own = _RngState.now()
+        finally:
+            outside.restore()
+        if index is None:
+            return
+        yield index
+
+
+class AspectGroups:
+    """The aspect-ratio group of every item of a data set, from what is known without its image.
+
+    That is "width" and "height" of its dict, else the head of its file. Only for a data set that
+    is not made of dicts and a mapper has the whole sample to be loaded once.
+    """
+
+    def __init__(self, dataset: torchdata.Dataset):
+        """dataset: indexable; a MapDataset is looked into."""
+        self._dataset = dataset._dataset if isinstance(dataset, MapDataset) else dataset
+        self._groups = np.full(len(dataset), -1, dtype=np.int8)
+        if not isinstance(dataset, (MapDataset, DatasetFromList)):
+            logger.warning(
+                "Aspect-ratio grouping loads every sample of this data set once for its size. "
+                "Give the loader a list of dicts and a mapper to avoid it"
+            )
+
+    def __call__(self, index: int) -> int:
+        """0 for images wider than high, else 1."""
+        if self._groups[index] < 0:
+            self._groups[index] = self._find(index)
+        return int(self._groups[index])
+
+    def _find(self, index: int) -> int:
+        with seeded_rng(index):  # the data set may draw random numbers
+            item = self._dataset[index]
+        if "width" in item and "height" in item:
+            return aspect_group(item["width"], item["height"])
+        try:
+            height, width = read_image_size(item["file_name"])
+        except OSError:
+            return 1  # the mapper will report this image when its turn comes
+        return aspect_group(width, height)
+
+
+class Sample(NamedTuple):
+    """What became of a reference: a value, or the reason why there is none."""
+
+    value: Any
+    skipped: list[tuple[str, str]]  # (file, reason) of the images it replaces
+    error: OSError | ValueError | None = None
+
+
+class MappedSamples(torchdata.Dataset):
+    """Makes samples of references, with the random numbers of their position."""
+
+    def __init__(
+        self,
+        dataset: torchdata.Dataset,
+        *,
+        on_bad_sample: str = "raise",
+        group_of: Callable[[int], int] | None = None,
+    ):
+        """
+        Args:
+            dataset: indexable; usually a MapDataset.
+            on_bad_sample: "raise": an image that cannot be read is an error; "skip": another
+                sample, which depends on the seed and the position only, takes its place.
+            group_of: a replacement is of the same group.
+        """
+        if on_bad_sample not in ("raise", "skip"):
+            raise ValueError(
+                f"DATALOADER.ON_BAD_SAMPLE is {on_bad_sample!r}; use 'raise' or 'skip'"
+            )
+        self.dataset = dataset
+        self._is_mapped = isinstance(dataset, MapDataset)
+        self._skips = on_bad_sample == "skip"
+        self._group_of = group_of
+
+    def __len__(self) -> int:
+        """Length of the data set."""
+        return len(self.dataset)
+
+    def __getitem__(self, ref: SampleRef) -> Sample:
+        """Make the sample, or another one where the mapper returns None or the image is bad."""
+        skipped: list[tuple[str, str]] = []
+        index = ref.index
+        for attempt in range(_MAX_REPLACEMENTS):
+            # The seeds of the first attempt are (seed, k) alone.
+            seeds = (ref.seed, ref.position, attempt)[: 3 if attempt else 2]
+            try:
+                with seeded_rng(*seeds):
+                    value = self._make(index)
+            except (OSError, ValueError) as error:
+                if not self._skips:
+                    return Sample(None, [], error)
+                skipped.append((self._name(index), f"{type(error).__name__}: {error}"))
+            else:
+                if value is not None:
+                    return Sample(value, skipped)
+            index = self._replacement(ref, attempt)
+        reason = f"; the last reason: {skipped[-1][1]}" if skipped else ": the mapper returned None"
+        raise RuntimeError(f"{_MAX_REPLACEMENTS} samples in a row could not be made{reason}")
+
+    def _make(self, index: int) -> Any:
+        if self._is_mapped:
+            return self.dataset._map_func(self.dataset._dataset[index])
+        return self.dataset[index]
+
+    def _name(self, index: int) -> str:
+        item = self.dataset._dataset[index] if self._is_mapped else None
+        return str(item.get("file_name", index)) if isinstance(item, dict) else f"item {index}"
+
+    def _replacement(self, ref: SampleRef, attempt: int) -> int:
+        """Another index of the same group, if a hundred draws find one."""
+        rng = np.random.default_rng((ref.seed, ref.position, attempt))
+        candidates = rng.integers(len(self), size=100).tolist()
+        if self._group_of is not None:
+            group = self._group_of(ref.index)
+            return next((i for i in candidates if self._group_of(i) == group), candidates[0])
+        return candidates[0]
