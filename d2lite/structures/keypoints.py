@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Decoding enlarges heat maps to the sizes of their boxes. This bounds how many enlarged values
-# are held at a time (float32: 128 MB); boxes of like size go together.
-_MAX_DECODED_VALUES = 32 * 2**20
+# Decoding enlarges heat maps to the sizes of their boxes; boxes of like size go together. This is
+# how many enlarged values are held at a time: on a CPU what its cache holds, elsewhere 128 MB.
+_MAX_DECODED_VALUES = {"cpu": 2**18}
+_MAX_DECODED_VALUES_ELSEWHERE = 2**25
 
 
 class Keypoints:
@@ -117,10 +118,11 @@ def _chunks_of_like_size(grid: Tensor, num_keypoints: int) -> list[Tensor]:
     """Split N boxes of (width, height) into index tensors that keep within the memory limit."""
     order = grid.prod(dim=1).argsort()
     width, height = grid[order].cummax(dim=0).values.cpu().unbind(dim=1)
+    limit = _MAX_DECODED_VALUES.get(grid.device.type, _MAX_DECODED_VALUES_ELSEWHERE)
     values = (width * height * num_keypoints).tolist()
     starts: list[int] = []
     for i, per_box in enumerate(values):
-        if not starts or per_box * (i + 1 - starts[-1]) > _MAX_DECODED_VALUES:
+        if not starts or per_box * (i + 1 - starts[-1]) > limit:
             starts.append(i)
     return list(order.tensor_split(starts[1:])) if starts else []
 

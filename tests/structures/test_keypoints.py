@@ -23,8 +23,9 @@ def test_decoding_equals_detectron2(case):
     case.check("decoded", heatmaps_to_keypoints(case.tensor("maps"), case.tensor("rois")))
 
 
-def test_decoding_in_small_chunks_changes_nothing(case, monkeypatch):
-    monkeypatch.setattr(keypoints, "_MAX_DECODED_VALUES", 1)
+@pytest.mark.parametrize("limit", [1, 2**30])
+def test_decoding_one_by_one_or_all_together_is_the_same(case, monkeypatch, limit):
+    monkeypatch.setitem(keypoints._MAX_DECODED_VALUES, "cpu", limit)
     case.check("decoded", heatmaps_to_keypoints(case.tensor("maps"), case.tensor("rois")))
 
 

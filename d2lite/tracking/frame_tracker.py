@@ -1,0 +1,134 @@
+"""What all trackers here share: they match two frames, and differ only in how."""
+
+from typing import Any
+
+import torch
+
+from d2lite.structures import Instances
+from d2lite.tracking.base_tracker import BaseTracker
+
+Matches = tuple[list[int], list[int]]
+
+
+class FrameTracker(BaseTracker):
+    """Tracks by matching the detections of a frame to the objects of the one before.
+
+    Subclasses define `match`.
+    """
+
+    def __init__(
+        self,
+        *,
+        video_height: int,
+        video_width: int,
+        max_num_instances: int = 200,
+        max_lost_frame_count: int = 0,
+        min_box_rel_dim: float = 0.02,
+        min_instance_period: int = 1,
+        **kwargs: Any,
+    ):
+        """Store the rules by which a missing object is kept.
+
+        Args:
+            video_height, video_width: size of the frames in pixels.
+            max_num_instances: missing objects are kept only up to this total.
+            max_lost_frame_count: for how many frames in a row an object may be missing.
+            min_box_rel_dim: missing objects with a side shorter than this share of the frame's
+                are given up.
+            min_instance_period: missing objects seen in this many frames or fewer are given up.
+        """
+        super().__init__(**kwargs)
+        self._video_height = video_height
+        self._video_width = video_width
+        self._max_num_instances = max_num_instances
+        self._max_lost_frame_count = max_lost_frame_count
+        self._min_box_rel_dim = min_box_rel_dim
+        self._min_instance_period = min_instance_period
+
+    def update(self, instances: Instances) -> Instances:
+        """See `BaseTracker.update`; a first frame numbers its objects from 0."""
+        previous = self._prev_instances
+        matches: Matches = ([], [])
+        if previous is not None and len(previous) and len(instances):
+            matches = self.match(instances, previous)
+        tracked = self._numbered(instances, previous, matches)
+        if previous is not None:
+            tracked = self._with_missing(tracked, previous, matches[1])
+        self._prev_instances = _snapshot(tracked)
+        return tracked
+
+    def match(self, instances: Instances, previous: Instances) -> Matches:
+        """Indices of matched detections, and of the objects of the frame before they belong to."""
+        raise NotImplementedError(f"{type(self).__name__} must define match(instances, previous)")
+
+    def _numbered(
+        self, instances: Instances, previous: Instances | None, matches: Matches
+    ) -> Instances:
+        """The detections with the numbers of their matches, or else new ones."""
+        numbers: list[int | None] = [None] * len(instances)
+        periods = [1] * len(instances)
+        for index, prev_index in zip(*matches, strict=True):
+            numbers[index] = previous.ID[prev_index]
+            periods[index] = previous.ID_period[prev_index] + 1
+        for index, number in enumerate(numbers):
+            if number is None:
+                numbers[index] = self._id_count
+                self._id_count += 1
+        instances.ID = numbers
+        instances.ID_period = periods
+        instances.lost_frame_count = [0] * len(instances)
+        return instances
+
+    def _with_missing(self, tracked: Instances, previous: Instances, seen: list[int]) -> Instances:
+        """`tracked` and behind it the objects of the frame before that are missed but kept."""
+        boxes = previous.pred_boxes.tensor
+        frame = boxes.new_tensor([self._video_width, self._video_height])
+        large = ((boxes[:, 2:] - boxes[:, :2]) / frame >= self._min_box_rel_dim).all(dim=1)
+        kept = [
+            index
+            for index, (is_large, missed, period) in enumerate(
+                zip(large.tolist(), previous.lost_frame_count, previous.ID_period, strict=True)
+            )
+            if is_large
+            and missed < self._max_lost_frame_count
+            and period > self._min_instance_period
+            and index not in seen
+        ][: max(self._max_num_instances - len(tracked), 0)]
+        if not kept:
+            return tracked
+        missing = previous[torch.tensor(kept, device=boxes.device)]
+        missing.lost_frame_count = [count + 1 for count in missing.lost_frame_count]
+        return Instances.cat([tracked, missing])
+
+
+def tracker_settings(cfg, **more: Any) -> dict[str, Any]:
+    """The arguments of a FrameTracker from the node TRACKER_HEADS of a config.
+
+    Args:
+        more: further settings by argument name, with their defaults.
+
+    Raises:
+        ValueError: the size of the video is missing.
+    """
+    node = cfg.TRACKER_HEADS
+    for key in ("VIDEO_HEIGHT", "VIDEO_WIDTH"):
+        if key not in node:
+            raise ValueError(
+                f"TRACKER_HEADS.{key} is missing: set it to the frames' size in pixels"
+            )
+    defaults = {
+        "max_num_instances": 200,
+        "max_lost_frame_count": 0,
+        "min_box_rel_dim": 0.02,
+        "min_instance_period": 1,
+        **more,
+    }
+    settings = {name: node.get(name.upper(), default) for name, default in defaults.items()}
+    return {"video_height": node.VIDEO_HEIGHT, "video_width": node.VIDEO_WIDTH, **settings}
+
+
+def _snapshot(instances: Instances) -> Instances:
+    """What the next frame needs; the caller may scale the boxes or edit the lists it was given."""
+    kept = instances[:]
+    kept.pred_boxes = instances.pred_boxes.clone()
+    return kept

@@ -1,0 +1,203 @@
+"""All trackers, on films drawn by hand."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from d2lite.config import CfgNode, get_cfg
+from d2lite.structures import Boxes, Instances
+from d2lite.tracking import (
+    TRACKER_HEADS_REGISTRY,
+    BaseHungarianTracker,
+    BaseTracker,
+    build_tracker_head,
+    create_prediction_pairs,
+)
+from d2lite.tracking.utils import LARGE_COST_VALUE
+
+TRACKERS = [
+    "BBoxIOUTracker",
+    "VanillaHungarianBBoxIOUTracker",
+    "IOUWeightedHungarianBBoxIOUTracker",
+]
+LEFT, RIGHT, FAR = [0, 0, 20, 20], [60, 60, 80, 80], [20, 60, 40, 80]
+
+
+@pytest.fixture(params=TRACKERS)
+def make(request):
+    kind = TRACKER_HEADS_REGISTRY.get(request.param)
+    return lambda **settings: kind(video_height=100, video_width=100, **settings)
+
+
+def frame(*boxes) -> Instances:
+    return Instances(
+        (100, 100),
+        pred_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)),
+        scores=torch.full((len(boxes),), 0.9),
+        pred_masks=torch.ones(len(boxes), 4, 4, dtype=torch.bool),
+    )
+
+
+def shifted(box, by):
+    return [value + by for value in box]
+
+
+def test_the_first_frame_counts_from_zero(make):
+    got = make().update(frame(LEFT, RIGHT))
+    assert (got.ID, got.ID_period, got.lost_frame_count) == ([0, 1], [1, 1], [0, 0])
+
+
+def test_moving_objects_keep_their_numbers_in_any_order(make):
+    tracker = make()
+    tracker.update(frame(LEFT, RIGHT))
+    got = tracker.update(frame(shifted(RIGHT, 2), shifted(LEFT, 2)))
+    assert (got.ID, got.ID_period) == ([1, 0], [2, 2])
+
+
+def test_an_object_far_from_all_others_is_new_although_one_went_missing(make):
+    tracker = make()
+    tracker.update(frame(LEFT, RIGHT))
+    got = tracker.update(frame(LEFT, FAR))
+    assert got.ID == [0, 2] and got.ID_period == [2, 1]
+
+
+def test_a_missing_object_is_kept_for_its_time_and_found_again(make):
+    tracker = make(max_lost_frame_count=2)
+    for _ in range(2):  # kept only when seen more than once
+        tracker.update(frame(LEFT, RIGHT))
+    got = tracker.update(frame(LEFT))
+    assert (got.ID, got.lost_frame_count) == ([0, 1], [0, 1])
+    assert got.pred_boxes.tensor[1].tolist() == RIGHT and got.pred_masks.shape == (2, 4, 4)
+    assert tracker.update(frame(LEFT)).lost_frame_count == [0, 2]
+    got = tracker.update(frame(shifted(RIGHT, 1)))
+    assert got.ID[0] == 1 and got.lost_frame_count[0] == 0
+
+
+def test_a_missing_object_is_given_up_after_its_time_and_numbers_are_not_reused(make):
+    tracker = make(max_lost_frame_count=1)
+    for _ in range(2):
+        tracker.update(frame(LEFT, RIGHT))
+    assert tracker.update(frame(LEFT)).ID == [0, 1]
+    assert tracker.update(frame(LEFT)).ID == [0]
+    assert tracker.update(frame(LEFT, RIGHT)).ID == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_lost_frame_count": 0},
+        {"min_box_rel_dim": 0.3},  # RIGHT has 20 of 100 pixels
+        {"min_instance_period": 2},  # it was seen twice
+        {"max_num_instances": 1},
+    ],
+)
+def test_missing_objects_that_break_a_rule_are_given_up(make, settings):
+    tracker = make(**{"max_lost_frame_count": 5, **settings})
+    for _ in range(2):
+        tracker.update(frame(LEFT, RIGHT))
+    assert tracker.update(frame(LEFT)).ID == [0]
+
+
+def test_frames_without_objects(make):
+    tracker = make()
+    assert tracker.update(frame()).ID == []
+    assert tracker.update(frame(LEFT)).ID == [0]
+    assert tracker.update(frame()).ID == []
+    assert tracker.update(frame(LEFT)).ID == [1]
+
+
+def test_the_memory_does_not_change_with_what_was_returned(make):
+    tracker = make()
+    got = tracker.update(frame(LEFT))
+    got.pred_boxes.scale(4.0, 4.0)
+    got.ID[0] = 99
+    assert tracker.update(frame(LEFT)).ID == [0]
+
+
+def test_threshold_decides_what_overlaps_enough(make):
+    # LEFT moved by 10 to the right: 200 of 600 square pixels are shared.
+    for threshold, number in ((0.3, 0), (0.4, 1)):
+        tracker = make(track_iou_threshold=threshold)
+        tracker.update(frame(LEFT))
+        got = tracker.update(frame([10, 0, 30, 20]))
+        assert list(got.ID) == [number]
+
+
+@pytest.mark.parametrize(
+    "name, ids",
+    [
+        # IoU: detection 0 with old 0: 0.9, with old 1: 0.8; detection 1 with old 0: 0.82.
+        ("BBoxIOUTracker", [0, 2]),  # the best pair first; nothing is left for detection 1
+        ("VanillaHungarianBBoxIOUTracker", [1, 0]),  # two matches are better than one
+        ("IOUWeightedHungarianBBoxIOUTracker", [1, 0]),  # 0.8 + 0.82 is more than 0.9
+    ],
+)
+def test_trackers_differ_where_matches_compete(name, ids):
+    tracker = TRACKER_HEADS_REGISTRY.get(name)(
+        video_height=100, video_width=100, track_iou_threshold=0.7
+    )
+    tracker.update(frame([0, 0, 100, 100], [20, 0, 100, 100]))
+    got = tracker.update(frame([10, 0, 100, 100], [0, 0, 82, 100]))
+    assert list(got.ID) == ids
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_built_from_a_config(name):
+    cfg = get_cfg()
+    cfg.TRACKER_HEADS = CfgNode(
+        {
+            "TRACKER_NAME": name,
+            "VIDEO_HEIGHT": 100,
+            "VIDEO_WIDTH": 100,
+            "TRACK_IOU_THRESHOLD": 0.3,
+        }
+    )
+    tracker = build_tracker_head(cfg)
+    tracker.update(frame(LEFT))
+    assert tracker.update(frame([10, 0, 30, 20])).ID == [0]
+
+
+def test_a_config_without_the_size_of_the_video_is_refused():
+    cfg = get_cfg()
+    cfg.TRACKER_HEADS = CfgNode({"TRACKER_NAME": "BBoxIOUTracker", "VIDEO_WIDTH": 100})
+    with pytest.raises(ValueError, match=r"TRACKER_HEADS.VIDEO_HEIGHT is missing"):
+        build_tracker_head(cfg)
+
+
+def test_pairs_hold_indices_number_and_overlap():
+    previous = frame(RIGHT, LEFT)
+    previous.ID, previous.ID_period = [7, 8], [3, 4]
+    iou = torch.tensor([[0.1, 0.75]])
+    pairs = create_prediction_pairs(frame(LEFT), previous, iou, threshold=0.5)
+    assert pairs == [{"idx": 0, "prev_idx": 1, "prev_id": 8, "IoU": 0.75, "prev_period": 4}]
+
+
+def test_a_hungarian_tracker_may_define_its_own_costs():
+    class ByHeight(BaseHungarianTracker):
+        def build_cost_matrix(self, instances, prev_instances):
+            top = instances.pred_boxes.tensor[:, 1, None]
+            cost = (top - prev_instances.pred_boxes.tensor[:, 1]).abs().numpy()
+            return np.where(cost > 30, LARGE_COST_VALUE, cost)
+
+    tracker = ByHeight(100, 100)
+    tracker.update(frame(LEFT, RIGHT))
+    assert tracker.update(frame(FAR)).ID == [1]  # at the height of RIGHT
+
+
+def test_interfaces_name_what_is_missing():
+    with pytest.raises(NotImplementedError, match="BaseTracker must define update"):
+        BaseTracker().update(frame())
+    with pytest.raises(NotImplementedError, match="must define from_config"):
+        BaseTracker.from_config(get_cfg())
+    with pytest.raises(NotImplementedError, match="must define build_cost_matrix"):
+        BaseHungarianTracker(100, 100).build_cost_matrix(frame(), frame())
+
+
+def test_without_scipy_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    tracker = TRACKER_HEADS_REGISTRY.get(TRACKERS[1])(video_height=100, video_width=100)
+    tracker.update(frame(LEFT))
+    with pytest.raises(ImportError, match=r"d2lite\[tracking\]"):
+        tracker.update(frame(LEFT))
