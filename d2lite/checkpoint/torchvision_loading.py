@@ -88,7 +88,7 @@ def _weights_url(name: str) -> str:
     if "." in name:
         try:
             return models.get_weight(name).url
-        except (AttributeError, ValueError) as error:
+        except (AttributeError, KeyError, ValueError) as error:
             raise FileNotFoundError(
                 f"torchvision has no weights called {name!r}: {error}"
             ) from None

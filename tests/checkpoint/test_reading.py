@@ -128,7 +128,7 @@ def test_zip_of_something_else_is_no_checkpoint(tmp_path):
     path = tmp_path / "photos.pth"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("photo.txt", "hello")
-    with pytest.raises(CheckpointFileError, match="photos.pth is damaged, or not a checkpoint"):
+    with pytest.raises(CheckpointFileError, match=r"photos.pth is damaged, or not a checkpoint"):
         read_checkpoint_file(path)
 
 
@@ -137,14 +137,14 @@ def test_truncated_file_is_damaged(tmp_path, legacy):
     path = tmp_path / "run.pth"
     torch.save({"w": torch.zeros(1000)}, path, _use_new_zipfile_serialization=not legacy)
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(CheckpointFileError, match="run.pth is damaged"):
+    with pytest.raises(CheckpointFileError, match=r"run\.pth is damaged"):
         read_checkpoint_file(path)
 
 
 def test_truncated_pickle_is_damaged(tmp_path):
     path = tmp_path / "weights.pkl"
     path.write_bytes(pickle.dumps({"w": np.zeros(100)})[:200])
-    with pytest.raises(CheckpointFileError, match="weights.pkl is damaged"):
+    with pytest.raises(CheckpointFileError, match=r"weights\.pkl is damaged"):
         read_checkpoint_file(path)
 
 
