@@ -1,0 +1,128 @@
+"""What a bug report needs to know about the machine: `python -m d2lite.utils.collect_env`."""
+
+import importlib
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torch
+import torchvision
+from tabulate import tabulate
+
+__all__ = ["collect_env_info"]
+
+_OPTIONAL_PACKAGES = ("fvcore", "iopath", "omegaconf", "cv2", "pycocotools", "timm", "lvis")
+
+
+def collect_env_info() -> str:
+    """A table of versions, devices and paths, with torch's build settings below it."""
+    rows = [
+        ("platform", platform.platform()),
+        ("Python", sys.version.replace("\n", "")),
+        ("numpy", np.__version__),
+        ("d2lite", f"{_version('d2lite')} @{Path(__file__).parents[1]}"),
+        get_env_module(),
+        ("PyTorch", f"{torch.__version__} @{os.path.dirname(torch.__file__)}"),
+        ("PyTorch debug build", torch.version.debug),
+        ("torchvision", f"{torchvision.__version__} @{os.path.dirname(torchvision.__file__)}"),
+        *_device_rows(),
+        ("Pillow", PIL.__version__),
+        *((name, _version(name)) for name in _OPTIONAL_PACKAGES),
+    ]
+    return f"{tabulate(rows)}\n{collect_torch_env()}"
+
+
+def get_env_module() -> tuple[str, str]:
+    """The name and value of the variable that names the user's module of settings."""
+    return "D2LITE_ENV_MODULE", os.environ.get("D2LITE_ENV_MODULE", "<not set>")
+
+
+def collect_torch_env() -> str:
+    """The settings that torch was built with, as text."""
+    return torch.__config__.show()
+
+
+def _version(package: str) -> str:
+    """The version of a package, or why there is none."""
+    try:
+        module = importlib.import_module(package)
+    except ImportError as error:
+        return f"not there ({error})"
+    return str(getattr(module, "__version__", "version unknown"))
+
+
+def _device_rows() -> Iterator[tuple[str, str]]:
+    yield "CPU threads of PyTorch", str(torch.get_num_threads())
+    yield "MPS", "available" if torch.backends.mps.is_available() else "no"
+    if not torch.cuda.is_available():
+        yield "GPU", "none that PyTorch can use"
+        return
+    devices = defaultdict(list)
+    for index in range(torch.cuda.device_count()):
+        capability = ".".join(map(str, torch.cuda.get_device_capability(index)))
+        devices[f"{torch.cuda.get_device_name(index)} (arch={capability})"].append(str(index))
+    for name, indices in devices.items():
+        yield f"GPU {','.join(indices)}", name
+    yield "CUDA of PyTorch", str(torch.version.cuda)
+    yield "cuDNN", str(torch.backends.cudnn.version())
+
+
+def detect_compute_compatibility(CUDA_HOME: str, so_file: str) -> str:
+    """The GPU architectures that a compiled library has code for, such as "7.0, 8.0".
+
+    Args:
+        CUDA_HOME: folder of the CUDA toolkit, whose cuobjdump is used.
+        so_file: path of the library.
+    """
+    program = os.path.join(CUDA_HOME, "bin", "cuobjdump")
+    if not os.path.isfile(program):
+        return f"{so_file}; cannot find cuobjdump in {CUDA_HOME}/bin"
+    listing = subprocess.run(
+        [program, "--list-elf", so_file], capture_output=True, text=True, check=True
+    ).stdout
+    found = {f"{major}.{minor}" for major, minor in re.findall(r"\.sm_(\d+)(\d)\.", listing)}
+    return ", ".join(sorted(found, key=float))
+
+
+def test_nccl_ops() -> None:
+    """Run one reduction over all GPUs of this machine, and print whether it works."""
+    num_gpus = torch.cuda.device_count()
+    if num_gpus < 2 or not torch.distributed.is_nccl_available():
+        return
+    address = f"file:///tmp/d2lite_nccl_test_{os.getpid()}"
+    print("Testing NCCL: it should take a few seconds; a hang means that NCCL does not work.")
+    torch.multiprocessing.spawn(_reduce_once, nprocs=num_gpus, args=(num_gpus, address))
+    print("NCCL works.")
+
+
+# Not one of pytest's tests, wherever it is imported.
+test_nccl_ops.__test__ = False
+
+
+def _reduce_once(rank: int, num_gpus: int, address: str) -> None:
+    torch.distributed.init_process_group("nccl", address, rank=rank, world_size=num_gpus)
+    torch.cuda.set_device(rank)
+    torch.distributed.barrier(device_ids=[rank])
+    torch.distributed.destroy_process_group()
+
+
+def main() -> None:
+    """Print everything; with several GPUs, test their connection too."""
+    print(collect_env_info())
+    for index in range(torch.cuda.device_count()):
+        try:
+            torch.ones(2, 2, device=f"cuda:{index}").sum().item()
+        except RuntimeError as error:
+            print(f"GPU {index} does not work: {error}")
+    test_nccl_ops()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Asking whether torch.fx is tracing; kept for projects, nothing here branches on it."""
+
+from typing import Any
+
+import torch
+from torch.fx import _symbolic_trace
+
+from d2lite.utils.env import TORCH_VERSION
+
+__all__ = ["TORCH_VERSION", "assert_fx_safe", "is_fx_tracing", "is_fx_tracing_legacy"]
+
+# Newer releases of torch tell symbolic tracing from torch.export, and warn at the older name.
+_torch_is_fx_tracing = getattr(
+    _symbolic_trace, "is_fx_symbolic_tracing", _symbolic_trace.is_fx_tracing
+)
+
+
+def is_fx_tracing_legacy() -> bool:
+    """Whether a symbolic trace of torch.fx is under way; the older name of is_fx_tracing."""
+    return is_fx_tracing()
+
+
+def is_fx_tracing() -> bool:
+    """Whether a symbolic trace of torch.fx is under way."""
+    return bool(_torch_is_fx_tracing())
+
+
+def assert_fx_safe(condition: Any, message: str) -> None:
+    """Assert, except under torch.fx, where the condition has no value yet.
+
+    Args:
+        condition: anything with a truth value.
+    """
+    if not is_fx_tracing():
+        torch._assert(condition, message)

@@ -1,0 +1,323 @@
+import json
+import logging
+import re
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from d2lite.utils import events
+from d2lite.utils.events import (
+    CommonMetricPrinter,
+    EventStorage,
+    JSONWriter,
+    ProgressBarWriter,
+    TensorboardXWriter,
+    get_event_storage,
+    has_event_storage,
+)
+from tests.golden import REFERENCE
+
+LOGGING_FACTS = yaml.safe_load((REFERENCE / "logging_facts.yaml").read_text())
+
+
+def put_step(storage, iteration):
+    """The figures of one training step: the loss equals the iteration."""
+    storage.iter = iteration
+    storage.put_scalar("time", 0.5)
+    storage.put_scalars(total_loss=float(iteration), loss_cls=1.0, data_time=0.25)
+    storage.put_scalar("lr", 0.02, smoothing_hint=False)
+
+
+def run(writers, start, end, state=None, period=20, stop_after=None):
+    """Iterate as the training loop does; returns the state after iteration 39, if it gets there."""
+    state_at_39 = None
+    with EventStorage(start) as storage:
+        storage.load_state_dict(state or {})
+        for iteration in range(start, end):
+            put_step(storage, iteration)
+            if (iteration + 1) % period == 0:
+                for writer in writers:
+                    writer.write()
+            if iteration == 39:
+                state_at_39 = storage.state_dict()
+        if stop_after is None:
+            storage.iter = end
+            storage.put_scalar("bbox/AP", 50.0, smoothing_hint=False)
+            for writer in writers:
+                writer.write()
+                writer.close()
+    return state_at_39
+
+
+def json_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+# --- the storage
+
+
+def test_no_storage_is_open_at_first():
+    assert not has_event_storage()
+    with pytest.raises(AssertionError, match="no EventStorage is open"):
+        get_event_storage()
+
+
+def test_innermost_storage_counts():
+    with EventStorage() as outer:
+        with EventStorage() as inner:
+            assert get_event_storage() is inner
+        assert get_event_storage() is outer
+    assert not has_event_storage()
+
+
+def test_log_helpers_are_silent_without_a_storage_and_put_with_one():
+    events.log_scalar("loss", 1.0)
+    events.log_image("image", torch.zeros(3, 2, 2))
+    events.log_histogram("values", torch.zeros(2))
+    with EventStorage() as storage:
+        events.log_scalar("loss", torch.tensor(2.0))
+        events.log_image("image", torch.zeros(3, 2, 2))
+        events.log_histogram("values", torch.zeros(2))
+    assert storage.latest() == {"loss": (2.0, 0)}
+    assert len(storage._vis_data) == len(storage._histograms) == 1
+
+
+def test_smoothed_scalars_are_medians_and_others_the_latest():
+    with EventStorage() as storage:
+        for iteration, value in enumerate([1.0, 9.0, 2.0]):
+            storage.iter = iteration
+            storage.put_scalar("noisy", value)
+            storage.put_scalar("exact", value, smoothing_hint=False)
+    latest = storage.latest_with_smoothing_hint(20)
+    assert latest == {"noisy": (2.0, 2), "exact": (2.0, 2)}
+    assert storage.latest_with_smoothing_hint(2)["noisy"][0] == 5.5  # of 9 and 2
+    assert storage.history("noisy").values() == [(1.0, 0), (9.0, 1), (2.0, 2)]
+
+
+def test_window_counts_iterations_and_not_values():
+    with EventStorage() as storage:
+        for iteration in range(0, 50, 10):
+            storage.iter = iteration
+            storage.put_scalar("rare", iteration)
+    assert storage.count_samples("rare", 20) == 2  # of iterations 30 and 40
+    assert storage.latest_with_smoothing_hint(20)["rare"][0] == 35.0
+
+
+def test_value_can_belong_to_another_iteration():
+    with EventStorage(7) as storage:
+        storage.put_scalar("late", 1.0, cur_iter=3)
+        storage.put_scalars(a=1, b=2, cur_iter=4, smoothing_hint=False)
+    assert storage.latest() == {"late": (1.0, 3), "a": (1.0, 4), "b": (2.0, 4)}
+
+
+def test_name_scope_prefixes_names():
+    with EventStorage() as storage:
+        with storage.name_scope("bbox"):
+            storage.put_scalar("AP", 1.0)
+        storage.put_scalar("AP", 2.0)
+    assert storage.latest() == {"bbox/AP": (1.0, 0), "AP": (2.0, 0)}
+
+
+def test_step_and_both_names_of_the_iteration():
+    storage = EventStorage(5)
+    storage.step()
+    assert storage.iter == storage.iteration == 6
+
+
+def test_smoothing_hint_must_not_change():
+    with EventStorage() as storage:
+        storage.put_scalar("x", 1.0)
+        with pytest.raises(AssertionError, match=r"'x'.*smoothing_hint=True"):
+            storage.put_scalar("x", 1.0, smoothing_hint=False)
+
+
+def test_missing_history_is_a_key_error():
+    with pytest.raises(KeyError, match="nothing"):
+        EventStorage().history("nothing")
+
+
+def test_histogram_holds_counts_and_edges():
+    with EventStorage() as storage:
+        storage.put_histogram("h", torch.tensor([0.0, 1.0, 1.0, 4.0]), bins=4)
+        storage.put_histogram("empty", torch.zeros(0))
+    (histogram,) = storage._histograms
+    assert histogram["bucket_counts"] == [1.0, 2.0, 0.0, 1.0]
+    assert histogram["bucket_limits"] == [1.0, 2.0, 3.0, 4.0]
+    assert (histogram["num"], histogram["sum"], histogram["sum_squares"]) == (4, 6.0, 18.0)
+
+
+def test_restored_storage_shows_the_same_smoothed_figures(tmp_path):
+    whole, parted = JSONWriter(str(tmp_path / "a.json")), JSONWriter(str(tmp_path / "b.json"))
+    run([whole], 0, 60)
+    state = run([], 0, 40)
+    torch.save(state, tmp_path / "state.pth")
+    state = torch.load(tmp_path / "state.pth", weights_only=True)
+    with EventStorage(40) as storage:
+        storage.load_state_dict(state)
+        for iteration in range(40, 50):  # fewer than the window
+            put_step(storage, iteration)
+        parted.write()
+    # iterations 30 to 49, as in an uninterrupted run
+    assert json_lines(tmp_path / "b.json")[0]["total_loss"] == 39.5
+    assert storage.history("total_loss").global_avg() == pytest.approx(24.5)  # 0 to 49
+
+
+# --- writers
+
+
+def test_json_has_the_cadence_of_detectron2(tmp_path):
+    facts = LOGGING_FACTS["faster_rcnn_no_eval"]["metrics_json_iterations"]
+    assert facts == [19, 29, 30]
+    writer = JSONWriter(str(tmp_path / "metrics.json"))
+    with EventStorage() as storage:
+        for iteration in range(30):
+            put_step(storage, iteration)
+            if (iteration + 1) % 20 == 0 or iteration == 29:
+                writer.write()
+        storage.iter = 30
+        storage.put_scalar("bbox/AP", 12.5, smoothing_hint=False)
+        writer.write()
+    lines = json_lines(tmp_path / "metrics.json")
+    assert [line["iteration"] for line in lines] == facts
+    assert lines[0]["total_loss"] == 9.5  # the median of 0 to 19
+    assert lines[1]["total_loss"] == 19.5  # the median of 10 to 29
+    assert lines[2] == {"bbox/AP": 12.5, "iteration": 30}
+
+
+@pytest.mark.parametrize("resumed_end", [58, 80])
+def test_resumed_run_has_each_iteration_once(tmp_path, resumed_end):
+    # Killed after 57 with figures of every iteration written; the last checkpoint is of 39.
+    path = tmp_path / "metrics.json"
+
+    def writers():
+        return [JSONWriter(str(path)), TensorboardXWriter(str(tmp_path))]
+
+    state = run(writers(), 0, 58, period=1, stop_after=57)
+    with open(path, "a") as file:
+        file.write('{"iteration": 58, "total_')  # the kill came in the middle of a line
+    run(writers(), 40, resumed_end, state, period=1)
+    assert [line["iteration"] for line in json_lines(path)] == list(range(resumed_end + 1))
+
+    for purge in (False, True):  # whatever a viewer does about overlapping files
+        accumulator = EventAccumulator(str(tmp_path), purge_orphaned_data=purge)
+        accumulator.Reload()
+        steps = [event.step for event in accumulator.Scalars("loss_cls")]
+        assert steps == list(range(resumed_end))
+        assert [e.step for e in accumulator.Scalars("bbox/AP")] == [resumed_end]
+
+
+def test_figures_of_the_checkpoint_are_not_written_again(tmp_path):
+    path = tmp_path / "metrics.json"
+    state = run([JSONWriter(str(path))], 0, 58, stop_after=57)
+    run([JSONWriter(str(path))], 40, 60, state)
+    assert [line["iteration"] for line in json_lines(path)] == [19, 39, 59, 60]
+
+
+def test_tensorboard_gets_scalars_images_and_histograms(tmp_path):
+    writer = TensorboardXWriter(str(tmp_path))
+    with EventStorage() as storage:
+        storage.put_scalar("loss", 0.5)
+        storage.put_image("picture", torch.zeros(3, 4, 5, dtype=torch.uint8))
+        storage.put_histogram("weights", torch.arange(10.0))
+        writer.write()
+        assert not storage._vis_data and not storage._histograms
+    writer.close()
+    accumulator = EventAccumulator(str(tmp_path))
+    accumulator.Reload()
+    assert accumulator.Scalars("loss")[0].value == 0.5
+    image = accumulator.Images("picture")[0]
+    assert (image.height, image.width) == (4, 5)
+    assert accumulator.Histograms("weights")[0].histogram_value.num == 10
+
+
+def test_writer_that_never_wrote_closes_and_leaves_nothing(tmp_path):
+    for writer in (JSONWriter(str(tmp_path / "m.json")), TensorboardXWriter(str(tmp_path))):
+        writer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def log_lines(monkeypatch):
+    """What CommonMetricPrinter logs."""
+    lines = []
+
+    class Collect(logging.Handler):
+        def emit(self, record):
+            lines.append(record.getMessage())
+
+    logger, handler = logging.getLogger("d2lite.utils.events"), Collect()
+    logger.addHandler(handler)
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    yield lines
+    logger.removeHandler(handler)
+
+
+def test_progress_line_is_that_of_detectron2(log_lines):
+    printer = CommonMetricPrinter(max_iter=40)
+    with EventStorage() as storage:
+        for iteration in range(20):
+            put_step(storage, iteration)
+            for name in ("loss_box_reg", "loss_rpn_cls", "loss_rpn_loc"):
+                storage.put_scalar(name, 0.5)
+        printer.write()
+    (line,) = log_lines
+    line = re.sub(r"  max_mem: \d+M$", "", line)  # shown on the CPU too
+    expected = LOGGING_FACTS["faster_rcnn_no_eval"]["progress_line_with_numbers_as_#"]
+    assert re.sub(r"\d+(\.\d+)?", "#", line).strip() == expected
+    assert "eta: 0:00:10  iter: 19  total_loss: 9.5" in line  # 20 steps of half a second
+    assert "lr: 0.02" in line
+    assert storage.latest()["eta_seconds"] == (10.0, 19)
+
+
+def test_progress_line_shows_memory(log_lines):
+    with EventStorage() as storage:
+        put_step(storage, 0)
+        CommonMetricPrinter().write()
+    megabytes = int(re.search(r"max_mem: (\d+)M$", log_lines[0])[1])
+    assert 50 < megabytes < 100_000
+
+
+def test_nothing_is_printed_after_training_or_without_figures_fails(log_lines):
+    printer = CommonMetricPrinter(max_iter=5)
+    with EventStorage(5):
+        printer.write()
+    assert log_lines == []
+    with EventStorage(0):
+        printer.write()
+    assert log_lines[0].startswith(" iter: 0  ") and "lr: N/A" in log_lines[0]
+
+
+def test_progress_bar_follows_the_iteration():
+    class Terminal:
+        """A stream that says it is a terminal, and keeps what is drawn."""
+
+        def __init__(self):
+            self.text = ""
+
+        def write(self, text):
+            self.text += text
+
+        def flush(self):
+            pass
+
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    assert ProgressBarWriter.suits(terminal)
+    writer = ProgressBarWriter(max_iter=30, file=terminal)
+    with EventStorage(10) as storage:
+        for iteration in range(10, 30):
+            put_step(storage, iteration)
+            writer.write()
+        storage.iter = 30  # after training: it must not run over its end
+        writer.write()
+    writer.close()
+    assert "30/30" in terminal.text and "train" in terminal.text
+
+
+def test_pipe_does_not_suit_a_progress_bar(tmp_path):
+    with open(tmp_path / "file", "w") as stream:
+        assert not ProgressBarWriter.suits(stream)
