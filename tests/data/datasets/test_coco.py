@@ -338,7 +338,7 @@ def test_semantic_folders_without_pairs_or_missing_are_errors(tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(FileNotFoundError, match=r"no '\*.jpg' in .* has a '\*.png'"):
         load_sem_seg(str(tmp_path / "images"), str(tmp_path / "images"))
-    with pytest.raises(FileNotFoundError, match="there is no folder .*labels"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*labels"):
         load_sem_seg(str(tmp_path / "labels"), str(tmp_path / "images"))
 
 
