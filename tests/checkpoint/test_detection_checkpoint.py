@@ -191,7 +191,7 @@ def test_query_of_an_address_is_kept_and_the_request_is_not_sent(tmp_path, cache
 
 
 def test_address_without_a_file(tmp_path, cache):
-    with served(tmp_path) as url, pytest.raises(FileNotFoundError, match="none.pth"):
+    with served(tmp_path) as url, pytest.raises(FileNotFoundError, match=r"none\.pth"):
         DetectionCheckpointer(two_layers()).load(f"{url}/none.pth")
 
 
@@ -231,7 +231,7 @@ def test_torchvision_names_resolve_to_addresses():
     assert _weights_url("ResNet18_Weights.IMAGENET1K_V1").endswith("resnet18-f37072fd.pth")
     with pytest.raises(FileNotFoundError, match="Did you mean 'resnet50'"):
         _weights_url("resnet5O")
-    with pytest.raises(FileNotFoundError, match="no weights 'ResNet18_Weights.V9'"):
+    with pytest.raises(FileNotFoundError, match=r"no weights called .ResNet18_Weights\.V9"):
         _weights_url("ResNet18_Weights.V9")
 
 
