@@ -49,7 +49,7 @@ class CfgNode(_CfgNode):
         # Every merge and assignment ends here, so a device is never "auto" when it is read.
         if key == "DEVICE" and value == "auto":
             value = best_device()
-        super().__setitem__(key, value)
+        super().__setitem__(key, _with_inner_tuples(value, self.get(key)))
 
     def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = True) -> None:
         """Overwrite settings by those of a yaml file.
@@ -132,6 +132,19 @@ class CfgNode(_CfgNode):
     def dump(self, *args: Any, **kwargs: Any) -> str:
         """The config as yaml text of plain values, which `merge_from_file` reads back."""
         return super().dump(*args, **kwargs)
+
+
+def _with_inner_tuples(value: Any, default: Any) -> Any:
+    """Lists within a tuple as tuples, where the default has tuples there.
+
+    Yaml has no tuples. Those at the top are restored by the merge; those within (the weights of the
+    cascade's stages) are restored here, so that a dumped config is equal when it is read back.
+    """
+    if not (isinstance(value, tuple) and isinstance(default, tuple) and default):
+        return value
+    if not all(isinstance(x, tuple) for x in default):
+        return value
+    return tuple(tuple(x) if isinstance(x, list) else x for x in value)
 
 
 def _check_mergeable(

@@ -58,8 +58,8 @@ def _import_from_config(
     if level == 0:
         return builtins.__import__(name, globals, locals, fromlist, level)
     filename = _relative_file(globals["__file__"], name, level)
-    if not name and fromlist and not os.path.isfile(filename):
-        return _modules_of_folder(os.path.dirname(filename), fromlist)  # from . import a, b
+    if filename.endswith("__init__.py") and not os.path.isfile(filename):
+        return _modules_of_folder(os.path.dirname(filename), fromlist)  # from .folder import a
     module = _run(filename)
     for imported in fromlist or ():
         if imported == "*" or not hasattr(module, imported):

@@ -10,7 +10,7 @@ from d2lite.utils.registry import UnknownNameError, did_you_mean
 
 __all__ = ["apply_override"]
 
-_OVERRIDE = re.compile(r"^(?P<add>\+{0,2})(?P<key>[^=~+\s]+)=(?P<value>.*)$", re.DOTALL)
+_OVERRIDE = re.compile(r"^(?P<add>\+{0,2})(?P<key>[^=~+\s-][^=~+\s]*)=(?P<value>.*)$", re.DOTALL)
 
 
 def apply_override(cfg: DictConfig, override: str) -> None:

@@ -50,9 +50,10 @@ def did_you_mean(name: str, candidates: Iterable[str], limit: int = 3) -> str:
     near = difflib.get_close_matches(wanted, by_lower, n=limit, cutoff=0.6)
     if not near:
         return ""
+    likeness = {key: difflib.SequenceMatcher(None, key, wanted).ratio() for key in near}
     # Names that are far worse than the best one only distract from it.
-    likeness = [difflib.SequenceMatcher(None, key, wanted).ratio() for key in near]
-    near = [key for key, ratio in zip(near, likeness, strict=True) if ratio > likeness[0] - 0.1]
+    near = [key for key in near if likeness[key] > max(likeness.values()) - 0.1]
+    near.sort(key=lambda key: (-likeness[key], key))
     return f" Did you mean {' or '.join(repr(by_lower[key]) for key in near)}?"
 
 

@@ -1,0 +1,112 @@
+"""The defaults against those of detectron2, key by key."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from d2lite import config
+from d2lite.config import CfgNode, get_cfg
+from d2lite.config import device as device_module
+from tests.golden import REFERENCE
+
+EXPECTED = yaml.safe_load((REFERENCE / "config_defaults.yaml").read_text())
+TYPES = yaml.safe_load((REFERENCE / "config_types.yaml").read_text())
+
+# The keys that this package adds.
+NEW_KEYS = {
+    "DATALOADER.ON_BAD_SAMPLE": "raise",
+    "MODEL.TIMM.NAME": "resnet50",
+    "MODEL.TIMM.OUT_INDICES": [],
+    "MODEL.TIMM.PRETRAINED": False,
+    "PROJECTS": [],
+    "SOLVER.AMP.DTYPE": "float16",
+    "SOLVER.AUTO_SCALE_LR": False,
+    "SOLVER.BETAS": (0.9, 0.999),
+    "SOLVER.CHECKPOINT_KEEP": 0,
+    "SOLVER.OPTIMIZER": "SGD",
+    "SOLVER.REFERENCE_BATCH": 16,
+    "TEST.BEST_METRIC": "",
+    "TEST.DRAW_IMAGES": 0,
+}
+# The one default that differs, on purpose: the best device present.
+DIFFERENT = {"MODEL.DEVICE"}
+
+
+def flat(tree, prefix=""):
+    found = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            found.update(flat(value, f"{prefix}{key}."))
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def as_lists(value):
+    return [as_lists(x) for x in value] if isinstance(value, list | tuple) else value
+
+
+def test_keys_are_those_of_detectron2_and_the_new_ones():
+    assert set(flat(get_cfg())) == set(flat(EXPECTED)) | set(NEW_KEYS)
+
+
+def test_values_and_types_are_those_of_detectron2():
+    got, expected = flat(get_cfg()), flat(EXPECTED)
+    assert set(TYPES) == set(expected)
+    differing = [
+        f"{key}: {got[key]!r} is not {expected[key]!r} of type {TYPES[key]}"
+        for key in expected
+        if key not in DIFFERENT
+        and (as_lists(got[key]) != expected[key] or type(got[key]).__name__ != TYPES[key])
+    ]
+    assert not differing
+
+
+def test_new_keys_keep_the_behaviour_of_detectron2():
+    got = flat(get_cfg())
+    assert {key: got[key] for key in NEW_KEYS} == NEW_KEYS
+
+
+@pytest.mark.parametrize(
+    "cuda, mps, expected", [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_device_is_the_best_present(monkeypatch, cuda, mps, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert device_module.best_device() == expected
+    assert expected == get_cfg().MODEL.DEVICE
+
+
+def test_copies_are_independent():
+    first, second = get_cfg(), get_cfg()
+    first.MODEL.PIXEL_MEAN[0] = 0.0
+    first.SOLVER.STEPS = (1,)
+    assert second.MODEL.PIXEL_MEAN[0] == 103.53 and second.SOLVER.STEPS == (30000,)
+    assert type(first.MODEL) is CfgNode
+
+
+def test_every_default_is_commented():
+    """A comment stands above each setting, or above the run of settings that it belongs to."""
+    folder = Path(config.__file__).parent
+    missing = []
+    for path in sorted(folder.glob("defaults*.py")):
+        lines = path.read_text().splitlines()
+        for number, line in enumerate(lines):
+            if re.match(r"\s+[\w.]+\.[A-Z_0-9]+ = (?!node\(\)|type\()", line):
+                above = next(x for x in reversed(lines[:number]) if not is_setting(x))
+                if not above.strip().startswith("#"):
+                    missing.append(f"{path.name}:{number + 1}: {line.strip()}")
+    assert not missing
+
+
+def is_setting(line):
+    return bool(re.match(r"\s+[\w.]+\.[A-Z_0-9]+ = ", line))
+
+
+def test_defaults_hold_plain_values_only():
+    for value in flat(get_cfg()).values():
+        assert ast.literal_eval(repr(value)) == value
