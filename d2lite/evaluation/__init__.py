@@ -1,18 +1,35 @@
 """Evaluators: what turns predictions on a data set into figures."""
 
+from .build import evaluator_for
+from .cityscapes_evaluation import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
 from .coco_evaluation import COCOEvaluator
+from .drawing import DrawDetections
 from .evaluator import (
     DatasetEvaluator,
     DatasetEvaluators,
     inference_context,
     inference_on_dataset,
 )
+from .lvis_evaluation import LVISEvaluator
+from .panoptic_evaluation import COCOPanopticEvaluator
+from .pascal_voc_evaluation import PascalVOCDetectionEvaluator
+from .rotated_coco_evaluation import RotatedCOCOEvaluator
+from .sem_seg_evaluation import SemSegEvaluator
 from .testing import print_csv_format, verify_results
 
 __all__ = [
     "COCOEvaluator",
+    "COCOPanopticEvaluator",
+    "CityscapesInstanceEvaluator",
+    "CityscapesSemSegEvaluator",
     "DatasetEvaluator",
     "DatasetEvaluators",
+    "DrawDetections",
+    "LVISEvaluator",
+    "PascalVOCDetectionEvaluator",
+    "RotatedCOCOEvaluator",
+    "SemSegEvaluator",
+    "evaluator_for",
     "inference_context",
     "inference_on_dataset",
     "print_csv_format",

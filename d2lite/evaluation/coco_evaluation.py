@@ -16,13 +16,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from d2lite.config import CfgNode
-from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
 
 from .coco_json import instances_to_coco_json, load_coco_api, metadata_with_classes
 from .evaluator import DatasetEvaluator
 from .fast_eval_api import COCOeval_opt
-from .proposal_recall import box_proposal_recall
+from .gather import gather_predictions, save_predictions
+from .proposal_recall import average_recalls
 from .tables import metrics_table
 
 METRICS = {
@@ -121,10 +121,7 @@ class COCOEvaluator(DatasetEvaluator):
             self._logger.warning("[COCOEvaluator] Did not receive valid predictions.")
             return {}
         if self._output_dir:
-            PathManager.mkdirs(self._output_dir)
-            path = os.path.join(self._output_dir, "instances_predictions.pth")
-            with PathManager.open(path, "wb") as f:
-                torch.save(predictions, f)
+            save_predictions(predictions, self._output_dir)
         self._results = OrderedDict()
         if "proposals" in predictions[0]:
             self._eval_box_proposals(predictions)
@@ -207,11 +204,10 @@ class COCOEvaluator(DatasetEvaluator):
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
             return
-        recalls = {}
-        for limit in (100, 1000):
-            for area, suffix in {"all": "", "small": "s", "medium": "m", "large": "l"}.items():
-                stats = box_proposal_recall(predictions, self._coco_api, area=area, limit=limit)
-                recalls[f"AR{suffix}@{limit:d}"] = float(stats["ar"].item() * 100)
+        api = self._coco_api
+        recalls = average_recalls(
+            predictions, lambda image_id: api.loadAnns(api.getAnnIds(imgIds=[image_id]))
+        )
         table = metrics_table(recalls, {}, "box_proposals")
         self._logger.info("Proposal metrics: \n" + table)
         self._results["box_proposals"] = recalls
@@ -269,20 +265,6 @@ class COCOEvaluator(DatasetEvaluator):
         present = set(ids)
         pairs = sorted((index, c) for c, index in to_index.items() if c in present)
         return {c: names[index] for index, c in pairs if index < len(names)}
-
-
-def gather_predictions(predictions: list, distributed: bool) -> list | None:
-    """The predictions of all processes, on the main one; None on the others.
-
-    Without `distributed`, every process keeps its own.
-    """
-    if not distributed:
-        return predictions
-    comm.synchronize()
-    gathered = comm.gather(predictions, dst=0)
-    if not comm.is_main_process():
-        return None
-    return list(itertools.chain.from_iterable(gathered))
 
 
 def evaluate_predictions_on_coco(

@@ -1,7 +1,8 @@
 """Average recall of class-less box proposals."""
 
+from collections.abc import Callable
+
 import torch
-from pycocotools.coco import COCO
 from torch import Tensor
 
 from d2lite.structures import Boxes, BoxMode, pairwise_iou
@@ -18,9 +19,23 @@ AREA_RANGES = {  # square pixels
 }
 
 
+AnnotationsOf = Callable[[int], list[dict]]  # of an image, by its id, in COCO's format
+
+
+def average_recalls(predictions: list[dict], annotations_of: AnnotationsOf) -> dict[str, float]:
+    """Average recall in percent of the best 100 and 1000 proposals: AR@100, ARs@100, ..."""
+    suffixes = {"all": "", "small": "s", "medium": "m", "large": "l"}
+    recalls = {}
+    for limit in (100, 1000):
+        for area, suffix in suffixes.items():
+            stats = box_proposal_recall(predictions, annotations_of, area=area, limit=limit)
+            recalls[f"AR{suffix}@{limit:d}"] = float(stats["ar"].item() * 100)
+    return recalls
+
+
 def box_proposal_recall(
     predictions: list[dict],
-    coco_api: COCO,
+    annotations_of: AnnotationsOf,
     thresholds: Tensor | None = None,
     area: str = "all",
     limit: int | None = None,
@@ -42,7 +57,7 @@ def box_proposal_recall(
         thresholds = torch.arange(0.5, 0.95 + 1e-5, 0.05, dtype=torch.float32)
     covers, num_objects = [], 0
     for prediction in predictions:
-        objects = _objects(coco_api, prediction["image_id"], AREA_RANGES[area])
+        objects = _objects(annotations_of(prediction["image_id"]), AREA_RANGES[area])
         num_objects += len(objects)
         covers.append(_cover(prediction["proposals"], objects, limit))
     overlaps = torch.cat(covers).sort().values if covers else torch.zeros(0)
@@ -57,9 +72,8 @@ def box_proposal_recall(
     }
 
 
-def _objects(coco_api: COCO, image_id: int, area_range: tuple[float, float]) -> Boxes:
-    """Boxes of the image's objects within the range, without crowds."""
-    anns = coco_api.loadAnns(coco_api.getAnnIds(imgIds=[image_id]))
+def _objects(anns: list[dict], area_range: tuple[float, float]) -> Boxes:
+    """Boxes of the objects within the range, without crowds."""
     low, high = area_range
     anns = [a for a in anns if a.get("iscrowd", 0) == 0 and low <= a["area"] <= high]
     boxes = [BoxMode.convert(a["bbox"], BoxMode.XYWH_ABS, BoxMode.XYXY_ABS) for a in anns]

@@ -1,0 +1,162 @@
+"""Cityscapes' own evaluation of instances and of semantic segmentation."""
+
+import glob
+import logging
+import os
+import tempfile
+from collections import OrderedDict
+from types import ModuleType
+
+import numpy as np
+import torch
+from PIL import Image
+
+from d2lite.data.catalog import MetadataCatalog
+from d2lite.utils import comm
+from d2lite.utils.file_io import PathManager
+
+from .evaluator import DatasetEvaluator
+
+
+class CityscapesEvaluator(DatasetEvaluator):
+    """Base: a folder that all processes write predictions into, for Cityscapes' scripts to read.
+
+    All processes have to run on one machine.
+    """
+
+    def __init__(self, dataset_name: str):
+        """dataset_name: its metadata have `gt_dir` and, for instances, `thing_classes`."""
+        self._metadata = MetadataCatalog.get(dataset_name)
+        self._cpu_device = torch.device("cpu")
+        self._logger = logging.getLogger(__name__)
+        self._working_dir: tempfile.TemporaryDirectory | None = None
+
+    def reset(self) -> None:
+        if comm.get_local_size() != comm.get_world_size():
+            raise RuntimeError("Cityscapes is evaluated through files: use one machine only")
+        self._working_dir = tempfile.TemporaryDirectory(prefix="cityscapes_eval_")
+        # All processes take the folder of the first one.
+        self._temp_dir = comm.all_gather(self._working_dir.name)[0]
+        if self._temp_dir != self._working_dir.name:
+            self._working_dir.cleanup()
+        self._logger.info(f"Writing Cityscapes predictions to {self._temp_dir}")
+
+    def _run_script(self, script: ModuleType, pattern: str) -> dict | None:
+        """Let a script compare all predictions with the ground truth files of a pattern.
+
+        Returns None on processes other than the main one.
+        """
+        comm.synchronize()
+        if not comm.is_main_process():
+            return None
+        script.args.predictionPath = os.path.abspath(self._temp_dir)
+        script.args.predictionWalk = None
+        script.args.JSONOutput = False
+        script.args.colorized = False
+        script.args.quiet = True
+        gt_dir = PathManager.get_local_path(self._metadata.gt_dir)
+        truth = sorted(glob.glob(os.path.join(gt_dir, "*", pattern)))
+        if not truth:
+            raise FileNotFoundError(f"{gt_dir}: there is no file {os.path.join('*', pattern)}")
+        return script.evaluateImgLists(
+            [self._prediction_of(script, path) for path in truth], truth, script.args
+        )
+
+    def _prediction_of(self, script: ModuleType, gt_file: str) -> str:
+        raise NotImplementedError(f"{type(self).__name__} has to say how its script finds files")
+
+    def _path(self, file_name: str, ending: str) -> str:
+        """Where to write what was predicted on an image."""
+        stem = os.path.splitext(os.path.basename(file_name))[0]
+        return os.path.join(self._temp_dir, stem + ending)
+
+
+class CityscapesInstanceEvaluator(CityscapesEvaluator):
+    """AP and AP50 of instance masks, by Cityscapes' script."""
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """Write masks and a list of them for each image."""
+        name2label = _labels().name2label
+        for inp, output in zip(inputs, outputs, strict=True):
+            instances = output["instances"].to(self._cpu_device)
+            lines = []
+            for i in range(len(instances)):
+                name = self._metadata.thing_classes[int(instances.pred_classes[i])]
+                png = self._path(inp["file_name"], f"_{i}_{name}.png")
+                mask = instances.pred_masks[i].numpy().astype(np.uint8)
+                Image.fromarray(mask * 255).save(png)
+                score = float(instances.scores[i])
+                lines.append(f"{os.path.basename(png)} {name2label[name].id} {score}\n")
+            # An image without detections has an empty list.
+            with open(self._path(inp["file_name"], "_pred.txt"), "w") as f:
+                f.writelines(lines)
+
+    def evaluate(self) -> dict | None:
+        """{"segm": {"AP", "AP50"}} in percent."""
+        script = _script("evalInstanceLevelSemanticLabeling")
+        # The script keeps what it has read of the ground truth in a file.
+        script.args.gtInstancesFile = os.path.join(self._temp_dir, "gtInstances.json")
+        results = self._run_script(script, "*_gtFine_instanceIds.png")
+        if results is None:
+            return None
+        averages = results["averages"]
+        self._working_dir.cleanup()
+        return OrderedDict(segm={"AP": averages["allAp"] * 100, "AP50": averages["allAp50%"] * 100})
+
+    def _prediction_of(self, script: ModuleType, gt_file: str) -> str:
+        return script.getPrediction(gt_file, script.args)
+
+
+class CityscapesSemSegEvaluator(CityscapesEvaluator):
+    """IoU and iIoU of classes and of their groups, by Cityscapes' script."""
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """Write the label map of each image, in Cityscapes' own ids."""
+        ids = np.full(256, 255, np.uint8)
+        for train_id, label in _labels().trainId2label.items():
+            if not label.ignoreInEval:
+                ids[train_id] = label.id
+        for inp, output in zip(inputs, outputs, strict=True):
+            pred = output["sem_seg"].argmax(dim=0).to(self._cpu_device).numpy()
+            Image.fromarray(ids[pred]).save(self._path(inp["file_name"], "_pred.png"))
+
+    def evaluate(self) -> dict | None:
+        """{"sem_seg": {"IoU", "iIoU", "IoU_sup", "iIoU_sup"}} in percent; sup: groups."""
+        results = self._run_script(
+            _script("evalPixelLevelSemanticLabeling"), "*_gtFine_labelIds.png"
+        )
+        if results is None:
+            return None
+        keys = {
+            "IoU": "averageScoreClasses",
+            "iIoU": "averageScoreInstClasses",
+            "IoU_sup": "averageScoreCategories",
+            "iIoU_sup": "averageScoreInstCategories",
+        }
+        self._working_dir.cleanup()
+        return OrderedDict(sem_seg={metric: 100.0 * results[key] for metric, key in keys.items()})
+
+    def _prediction_of(self, script: ModuleType, gt_file: str) -> str:
+        return script.getPrediction(script.args, gt_file)
+
+
+def _labels() -> ModuleType:
+    return _import("cityscapesscripts.helpers.labels")
+
+
+def _script(name: str) -> ModuleType:
+    # The scripts look for the data set when they are imported; the path itself is not used.
+    os.environ.setdefault("CITYSCAPES_DATASET", tempfile.gettempdir())
+    return _import(f"cityscapesscripts.evaluation.{name}")
+
+
+def _import(name: str) -> ModuleType:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as e:
+        raise ImportError(
+            "Cityscapes is evaluated by the package cityscapesscripts: "
+            "pip install 'd2lite[cityscapes]'"
+        ) from e

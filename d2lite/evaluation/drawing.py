@@ -1,0 +1,167 @@
+"""Pictures of detections beside the ground truth, made while evaluating."""
+
+import logging
+import os
+from typing import Any
+
+import numpy as np
+
+from d2lite.data.catalog import DatasetCatalog, MetadataCatalog, file_stem
+from d2lite.data.detection_utils import read_image
+from d2lite.utils import comm
+from d2lite.utils.events import log_image
+from d2lite.utils.file_io import PathManager
+
+from .evaluator import DatasetEvaluator
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "visualizations"
+NUM_PROPOSALS = 20  # that are drawn of a model which only proposes
+
+
+class DrawDetections(DatasetEvaluator):
+    """Draws detections (left) and ground truth (right) of the first images of a data set.
+
+    The pictures go to OUTPUT_DIR/visualizations and into the event storage, where one is open. Only
+    the main process draws; it reports no figures.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str,
+        num_images: int,
+        score_thresh: float = 0.5,
+        scale: float = 1.0,
+    ):
+        """
+        Args:
+            dataset_name: name or URI.
+            output_dir: the folder that gets `visualizations`.
+            num_images: how many of the first images of the data set.
+            score_thresh: least score of a detection that is drawn.
+            scale: size of the pictures over that of the images.
+        """
+        self._dataset_name = dataset_name
+        self._folder = os.path.join(output_dir, FOLDER)
+        self._num_images = num_images
+        self._score_thresh = score_thresh
+        self._scale = scale
+        self._truth: dict[str, dict] | None = None  # by file name, read when first needed
+        self.reset()
+
+    def reset(self) -> None:
+        self._num_drawn = 0
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        if not comm.is_main_process():
+            return
+        for inp, output in zip(inputs, outputs, strict=True):
+            if self._num_drawn < self._num_images:
+                self._num_drawn += 1
+                self._draw(inp, output)
+
+    def evaluate(self) -> dict:
+        """No figures; tells where the pictures are."""
+        if comm.is_main_process() and self._num_drawn:
+            logger.info(f"Drew {self._num_drawn} images with detections into {self._folder}")
+        return {}
+
+    def _draw(self, inp: dict, output: dict) -> None:
+        metadata = MetadataCatalog.get(self._dataset_name)
+        image = read_image(inp["file_name"], "RGB")
+        found = draw_output(image, output, metadata, self._score_thresh, self._scale)
+        true = draw_ground_truth(image, self._record(inp["file_name"]), metadata, self._scale)
+        picture = side_by_side({"detections": found, "ground truth": true})
+        name = f"{file_stem(self._dataset_name)}_{_stem(inp['file_name'])}"
+        PathManager.mkdirs(self._folder)
+        save_picture(picture, os.path.join(self._folder, f"{name}.jpg"))
+        log_image(f"{FOLDER}/{name}", picture.transpose(2, 0, 1))
+
+    def _record(self, file_name: str) -> dict:
+        if self._truth is None:
+            # The loader goes through the data set in its order, and the main process has the start.
+            records = DatasetCatalog.get(self._dataset_name)
+            self._truth = {r["file_name"]: r for r in records}
+        return self._truth.get(file_name, {})
+
+
+def draw_output(
+    image: np.ndarray,
+    output: dict[str, Any],
+    metadata: Any,
+    score_thresh: float = 0.5,
+    scale: float = 1.0,
+) -> np.ndarray:
+    """Draw what a model gives for one image.
+
+    Args:
+        image: (H, W, 3) RGB.
+        output: a model's output dict; of several kinds of segmentation, the fullest is drawn.
+        score_thresh: least score of detections.
+    Returns:
+        (H * scale, W * scale, 3) uint8 RGB.
+    """
+    from d2lite.utils.visualizer import Visualizer
+
+    visualizer = Visualizer(image, metadata, scale=scale)
+    if "panoptic_seg" in output:
+        ids, segments = output["panoptic_seg"]
+        visualizer.draw_panoptic_seg(ids.cpu(), segments)
+    elif "sem_seg" in output:
+        visualizer.draw_sem_seg(output["sem_seg"].argmax(dim=0).cpu(), alpha=0.6)
+    if "instances" in output and "panoptic_seg" not in output:
+        instances = output["instances"].to("cpu")
+        visualizer.draw_instance_predictions(instances[instances.scores >= score_thresh])
+    if "proposals" in output and "instances" not in output:
+        boxes = output["proposals"].to("cpu").proposal_boxes[:NUM_PROPOSALS]
+        visualizer.overlay_instances(boxes=boxes)
+    return visualizer.get_output().get_image()
+
+
+def draw_ground_truth(
+    image: np.ndarray, record: dict, metadata: Any, scale: float = 1.0
+) -> np.ndarray:
+    """Draw what a data set says about one image: panoptic segments alone, where it has those."""
+    from d2lite.utils.visualizer import Visualizer
+
+    keys = ("annotations", "sem_seg_file_name")
+    if "pan_seg_file_name" in record:
+        keys = ("pan_seg_file_name", "segments_info")
+    shown = {key: record[key] for key in keys if key in record}
+    visualizer = Visualizer(image, metadata, scale=scale)
+    return visualizer.draw_dataset_dict(shown).get_image()
+
+
+def side_by_side(pictures: dict[str, np.ndarray]) -> np.ndarray:
+    """Pictures of one size next to each other, each under its title."""
+    gap = 6
+    columns = []
+    for title, picture in pictures.items():
+        columns += [_with_title(picture, title), np.full((1, gap, 3), 255, np.uint8)]
+    height = columns[0].shape[0]
+    columns = [np.broadcast_to(c, (height, *c.shape[1:])) for c in columns[:-1]]
+    return np.concatenate(columns, axis=1)
+
+
+def save_picture(picture: np.ndarray, path: str) -> None:
+    """Write an (H, W, 3) RGB picture; the ending names the format."""
+    from d2lite.utils.visualizer import VisImage
+
+    VisImage(picture).save(path)
+
+
+def _with_title(picture: np.ndarray, title: str) -> np.ndarray:
+    from d2lite.utils.visualizer import VisImage
+
+    size = max(min(picture.shape[:2]) / 24, 11)
+    strip = np.full((round(size * 1.7), picture.shape[1], 3), 255, np.uint8)
+    canvas = VisImage(np.concatenate([strip, picture]))
+    width, _ = canvas.label_size(title, size)
+    canvas.label(title, ((picture.shape[1] - width) / 2, size * 0.1), size, "w", color="k")
+    return canvas.get_image()
+
+
+def _stem(file_name: str) -> str:
+    return os.path.splitext(os.path.basename(file_name.rstrip("/")))[0]

@@ -1,0 +1,31 @@
+"""Bringing the predictions of all processes together."""
+
+import itertools
+import os
+from typing import Any
+
+import torch
+
+from d2lite.utils import comm
+from d2lite.utils.file_io import PathManager
+
+
+def gather_predictions(predictions: list, distributed: bool) -> list | None:
+    """The predictions of all processes, on the main one; None on the others.
+
+    Without `distributed`, every process keeps its own.
+    """
+    if not distributed:
+        return predictions
+    comm.synchronize()
+    gathered = comm.gather(predictions, dst=0)
+    if not comm.is_main_process():
+        return None
+    return list(itertools.chain.from_iterable(gathered))
+
+
+def save_predictions(predictions: Any, output_dir: str) -> None:
+    """Write everything the model said to `instances_predictions.pth`, for later analysis."""
+    PathManager.mkdirs(output_dir)
+    with PathManager.open(os.path.join(output_dir, "instances_predictions.pth"), "wb") as f:
+        torch.save(predictions, f)

@@ -1,0 +1,178 @@
+"""LVIS's AP: categories that an image was not checked for do not count in it."""
+
+import contextlib
+import copy
+import itertools
+import json
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from d2lite.data.catalog import MetadataCatalog
+from d2lite.utils.file_io import PathManager
+
+from .coco_json import instances_to_coco_json
+from .evaluator import DatasetEvaluator
+from .gather import gather_predictions, save_predictions
+from .proposal_recall import average_recalls
+from .tables import metrics_table
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
+TASKS = ("bbox", "segm")
+DEFAULT_MAX_DETS = 300  # per image, the official limit of LVIS
+
+
+class LVISEvaluator(DatasetEvaluator):
+    """AP for boxes and masks on LVIS, over all categories and the rare, common and frequent ones.
+
+    Also the average recall of box proposals, where the model gives those.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        tasks: tuple[str, ...] | None = None,
+        distributed: bool = True,
+        output_dir: str | None = None,
+        *,
+        max_dets_per_image: int | None = None,
+    ):
+        """
+        Args:
+            dataset_name: its metadata has `json_file`, in LVIS's format.
+            tasks: some of "bbox", "segm"; None takes what the predictions hold.
+            distributed: gather the predictions of all processes.
+            output_dir: for `instances_predictions.pth` and `lvis_instances_results.json`.
+            max_dets_per_image: detections that count in an image; default 300.
+        """
+        lvis_class = _import_lvis().LVIS
+        self._logger = logging.getLogger(__name__)
+        unknown = set(tasks or ()) - set(TASKS)
+        if unknown:
+            raise ValueError(f"LVISEvaluator has no task {sorted(unknown)[0]!r}; it has {TASKS}")
+        self._tasks = tasks
+        self._distributed = distributed
+        self._output_dir = output_dir
+        self._max_dets_per_image = max_dets_per_image
+        self._cpu_device = torch.device("cpu")
+        self._metadata = MetadataCatalog.get(dataset_name)
+        self._lvis_api = lvis_class(PathManager.get_local_path(self._metadata.json_file))
+        # The test set has no annotations.
+        self._do_evaluation = len(self._lvis_api.get_ann_ids()) > 0
+        self._predictions: list[dict] = []
+
+    def reset(self) -> None:
+        self._predictions = []
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        for inp, output in zip(inputs, outputs, strict=True):
+            prediction: dict[str, Any] = {"image_id": inp["image_id"]}
+            if "instances" in output:
+                instances = output["instances"].to(self._cpu_device)
+                prediction["instances"] = instances_to_coco_json(instances, inp["image_id"])
+            if "proposals" in output:
+                prediction["proposals"] = output["proposals"].to(self._cpu_device)
+            self._predictions.append(prediction)
+
+    def evaluate(self) -> dict | None:
+        predictions = gather_predictions(self._predictions, self._distributed)
+        if predictions is None:
+            return None
+        if not predictions:
+            self._logger.warning("[LVISEvaluator] Did not receive valid predictions.")
+            return {}
+        if self._output_dir:
+            save_predictions(predictions, self._output_dir)
+        self._results: OrderedDict = OrderedDict()
+        if "proposals" in predictions[0]:
+            self._eval_box_proposals(predictions)
+        if "instances" in predictions[0]:
+            self._eval_predictions(predictions)
+        return copy.deepcopy(self._results)
+
+    def _eval_predictions(self, predictions: list[dict]) -> None:
+        results = list(itertools.chain.from_iterable(p["instances"] for p in predictions))
+        self._to_dataset_categories(results)
+        if self._output_dir:
+            path = os.path.join(self._output_dir, "lvis_instances_results.json")
+            self._logger.info(f"Saving results to {path}")
+            with PathManager.open(path, "w") as f:
+                f.write(json.dumps(results))
+        if not self._do_evaluation:
+            self._logger.info("Annotations are not available for evaluation.")
+            return
+        has_masks = any("segmentation" in result for result in results)
+        for task in sorted(self._tasks or (TASKS if has_masks else ("bbox",))):
+            self._results[task] = self._evaluate_task(results, task)
+
+    def _to_dataset_categories(self, results: list[dict]) -> None:
+        """Replace class indices by category ids: those of LVIS count from 1."""
+        to_index = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        to_id = {index: category for category, index in to_index.items()} if to_index else None
+        for result in results:
+            index = result["category_id"]
+            result["category_id"] = index + 1 if to_id is None else to_id[index]
+
+    def _evaluate_task(self, results: list[dict], task: str) -> dict[str, float]:
+        if not results:
+            self._logger.warning("No predictions from the model!")
+            return dict.fromkeys(METRICS, float("nan"))
+        # LVISResults takes areas from the boxes where there are any; for masks, those of the masks.
+        drop = "bbox" if task == "segm" else None
+        kept = [{k: v for k, v in result.items() if k != drop} for result in results]
+        limit = DEFAULT_MAX_DETS if self._max_dets_per_image is None else self._max_dets_per_image
+        lvis = _import_lvis()
+        found = lvis.LVISResults(self._lvis_api, kept, max_dets=limit)
+        lvis_eval = lvis.LVISEval(self._lvis_api, found, task)
+        with _numpy_float_in_lvis():
+            lvis_eval.run()
+        figures = lvis_eval.get_results()
+        metrics = {metric: float(figures[metric] * 100) for metric in METRICS}
+        table = metrics_table(metrics, {}, task)
+        self._logger.info(f"Evaluation results for {task}: \n{table}")
+        return metrics
+
+    def _eval_box_proposals(self, predictions: list[dict]) -> None:
+        if not self._do_evaluation:
+            self._logger.info("Annotations are not available for evaluation.")
+            return
+        api = self._lvis_api
+        recalls = average_recalls(
+            predictions, lambda image_id: api.load_anns(api.get_ann_ids(img_ids=[image_id]))
+        )
+        self._logger.info("Proposal metrics: \n" + metrics_table(recalls, {}, "box_proposals"))
+        self._results["box_proposals"] = recalls
+
+
+def _import_lvis():
+    try:
+        import lvis
+    except ImportError as e:
+        raise ImportError("LVISEvaluator needs the package lvis: pip install 'd2lite[lvis]'") from e
+    return lvis
+
+
+@contextlib.contextmanager
+def _numpy_float_in_lvis() -> Iterator[None]:
+    """Give lvis 0.5.3 the `np.float` that it uses and numpy 1.24 removed.
+
+    Only the name `np` inside `lvis.eval` is replaced, and only for as long as it runs.
+    """
+    import lvis.eval
+
+    original = lvis.eval.np
+    if hasattr(original, "float"):
+        yield
+        return
+    names = {name: getattr(original, name) for name in dir(original) if not name.startswith("_")}
+    lvis.eval.np = SimpleNamespace(**{**names, "float": np.float64})
+    try:
+        yield
+    finally:
+        lvis.eval.np = original

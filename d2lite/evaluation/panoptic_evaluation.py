@@ -1,0 +1,206 @@
+"""Panoptic quality on COCO, or on any set with panoptic ground truth."""
+
+import io
+import itertools
+import json
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
+from d2lite.data.image_schemes import find_image_reader
+from d2lite.utils import comm
+from d2lite.utils.file_io import PathManager
+
+from .evaluator import DatasetEvaluator
+from .panoptic_quality import PanopticQuality, id_to_rgb, rgb_to_id
+from .tables import grid
+
+GROUPS = {"": "All", "_th": "Things", "_st": "Stuff"}
+
+
+class _TrueImage(NamedTuple):
+    image_id: Any
+    png: str  # file, or `scheme://` name, of the colored segment ids
+    segments: list[dict]  # with the data set's category ids
+
+
+class COCOPanopticEvaluator(DatasetEvaluator):
+    """PQ, SQ and RQ over all categories, things and stuff.
+
+    The ground truth is `panoptic_json` and `panoptic_root` of the metadata, else the
+    `pan_seg_file_name` and `segments_info` of the data set's dicts.
+    """
+
+    def __init__(self, dataset_name: str, output_dir: str | None = None):
+        """
+        Args:
+            dataset_name: its metadata have `thing_dataset_id_to_contiguous_id` and
+                `stuff_dataset_id_to_contiguous_id`.
+            output_dir: for `predictions.json` and the folder `panoptic_predictions` of PNG files,
+                in COCO's format of results.
+        """
+        self._logger = logging.getLogger(__name__)
+        self._dataset_name = dataset_name
+        self._metadata = MetadataCatalog.get(dataset_name)
+        self._thing_ids = _inverted(self._metadata.thing_dataset_id_to_contiguous_id)
+        self._stuff_ids = _inverted(self._metadata.stuff_dataset_id_to_contiguous_id)
+        self._output_dir = output_dir
+        self.reset()
+
+    def reset(self) -> None:
+        self._predictions: list[dict] = []
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """Take a batch.
+
+        Args:
+            inputs: dicts with "image_id" and "file_name".
+            outputs: dicts with "panoptic_seg": (H, W) segment ids, and the segments' dicts or
+                None, which means that ids are category * `label_divisor` + a number, -1 for none.
+        """
+        for inp, output in zip(inputs, outputs, strict=True):
+            ids, segments = output["panoptic_seg"]
+            ids = ids.cpu().numpy().astype(np.int64)
+            if segments is None:
+                ids, segments = self._segments_of(ids)
+            content = io.BytesIO()
+            Image.fromarray(id_to_rgb(ids)).save(content, format="PNG")
+            stem = os.path.splitext(os.path.basename(inp["file_name"]))[0]
+            self._predictions.append(
+                {
+                    "image_id": inp["image_id"],
+                    "file_name": f"{stem}.png",
+                    "png_string": content.getvalue(),
+                    "segments_info": [self._convert_category_id(s) for s in segments],
+                }
+            )
+
+    def _segments_of(self, ids: np.ndarray) -> tuple[np.ndarray, list[dict]]:
+        divisor = self._metadata.label_divisor
+        things = set(self._thing_ids)
+        segments = [
+            {"id": i + 1, "category_id": i // divisor, "isthing": i // divisor in things}
+            for i in np.unique(ids).tolist()
+            if i != -1
+        ]
+        return ids + 1, segments  # official files have 0 for pixels without a label
+
+    def _convert_category_id(self, segment_info: dict) -> dict:
+        """Give a segment its category id of the data set, in a new dict.
+
+        A model that already uses those ids leaves "isthing" out.
+        """
+        segment = dict(segment_info)
+        isthing = segment.pop("isthing", None)
+        if isthing is not None:
+            ids = self._thing_ids if isthing else self._stuff_ids
+            segment["category_id"] = ids[segment["category_id"]]
+        return segment
+
+    def evaluate(self) -> dict | None:
+        """{"panoptic_seg": {"PQ", "SQ", "RQ", "PQ_th", ..., "RQ_st"}} in percent."""
+        comm.synchronize()
+        gathered = comm.gather(self._predictions)
+        if not comm.is_main_process():
+            return None
+        predictions = {p["image_id"]: p for p in itertools.chain.from_iterable(gathered)}
+        categories, images = self._ground_truth()
+        if self._output_dir:
+            self._save(list(predictions.values()), categories)
+        quality = PanopticQuality(c["id"] for c in categories)
+        for image in images:
+            if image.image_id not in predictions:
+                raise ValueError(
+                    f"data set {self._dataset_name!r}: no prediction for image {image.image_id!r}"
+                )
+            pred = predictions[image.image_id]
+            pred_ids = rgb_to_id(np.asarray(Image.open(io.BytesIO(pred["png_string"]))))
+            true_ids = _read_ids(image.png)
+            quality.add(true_ids, image.segments, pred_ids, pred["segments_info"], image.png)
+        return OrderedDict(panoptic_seg=self._report(quality, categories))
+
+    def _ground_truth(self) -> tuple[list[dict], Iterator[_TrueImage]]:
+        """Categories with "id" and "isthing", and all images."""
+        json_file = self._metadata.get("panoptic_json")
+        if json_file is not None:
+            with PathManager.open(json_file) as f:
+                content = json.load(f)
+            root = PathManager.get_local_path(self._metadata.panoptic_root)
+            return content["categories"], (
+                _TrueImage(a["image_id"], os.path.join(root, a["file_name"]), a["segments_info"])
+                for a in content["annotations"]
+            )
+        categories = [
+            {"id": i, "name": names[index], "isthing": isthing}
+            for ids, names, isthing in (
+                (self._thing_ids, self._metadata.thing_classes, 1),
+                (self._stuff_ids, self._metadata.stuff_classes, 0),
+            )
+            for index, i in ids.items()
+        ]
+        return _without_repeated_ids(categories), (
+            _TrueImage(
+                record["image_id"],
+                record["pan_seg_file_name"],
+                [self._convert_category_id(s) for s in record["segments_info"]],
+            )
+            for record in DatasetCatalog.get(self._dataset_name)
+        )
+
+    def _save(self, predictions: list[dict], categories: list[dict]) -> None:
+        folder = os.path.join(self._output_dir, "panoptic_predictions")
+        PathManager.mkdirs(folder)
+        for prediction in predictions:
+            with PathManager.open(os.path.join(folder, prediction["file_name"]), "wb") as f:
+                f.write(prediction["png_string"])
+        annotations = [{k: v for k, v in p.items() if k != "png_string"} for p in predictions]
+        path = os.path.join(self._output_dir, "predictions.json")
+        self._logger.info(f"Saving panoptic predictions to {path} and {folder}")
+        with PathManager.open(path, "w") as f:
+            f.write(json.dumps({"annotations": annotations, "categories": categories}))
+
+    def _report(self, quality: PanopticQuality, categories: list[dict]) -> dict[str, float]:
+        members = {
+            "": [c["id"] for c in categories],
+            "_th": [c["id"] for c in categories if c["isthing"]],
+            "_st": [c["id"] for c in categories if not c["isthing"]],
+        }
+        averages = {suffix: quality.average(ids) for suffix, ids in members.items()}
+        rows = [
+            [name, *(f"{averages[s][k] * 100:.3f}" for k in ("pq", "sq", "rq")), averages[s]["n"]]
+            for s, name in GROUPS.items()
+        ]
+        table = grid(["", "PQ", "SQ", "RQ", "#categories"], [[str(c) for c in r] for r in rows])
+        self._logger.info("Panoptic Evaluation Results:\n" + table)
+        return {
+            f"{metric}{suffix}": 100 * averages[suffix][metric.lower()]
+            for suffix in GROUPS
+            for metric in ("PQ", "SQ", "RQ")
+        }
+
+
+def _inverted(mapping: dict[int, int]) -> dict[int, int]:
+    return {value: key for key, value in mapping.items()}
+
+
+def _without_repeated_ids(categories: list[dict]) -> list[dict]:
+    """Of categories that are listed as thing and as stuff, the thing."""
+    kept: dict[int, dict] = {}
+    for category in categories:
+        kept.setdefault(category["id"], category)
+    return list(kept.values())
+
+
+def _read_ids(path: str) -> np.ndarray:
+    """(H, W) segment ids of a colored PNG file, or of an image that is drawn on demand."""
+    reader = find_image_reader(path)
+    if reader is not None:
+        return rgb_to_id(np.asarray(reader(path)))
+    with PathManager.open(path, "rb") as f:
+        return rgb_to_id(np.asarray(Image.open(f).convert("RGB")))

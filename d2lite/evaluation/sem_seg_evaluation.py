@@ -1,0 +1,246 @@
+"""Intersection over union and accuracy of semantic segmentation."""
+
+import itertools
+import json
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import torch
+from pycocotools import mask as mask_util
+
+from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
+from d2lite.data.image_schemes import find_image_reader
+from d2lite.utils import comm
+from d2lite.utils.file_io import PathManager
+
+from .evaluator import DatasetEvaluator
+from .tables import metrics_table
+
+BOUNDARY_SHARE = 0.02  # width of a boundary over the image's diagonal (Cheng et al., 2021)
+
+
+def load_image_into_numpy_array(filename: str, dtype: type | None = None) -> np.ndarray:
+    """(H, W) labels of a file, or of an image that is drawn on demand."""
+    reader = find_image_reader(filename)
+    if reader is not None:
+        return np.array(reader(filename), dtype=dtype)
+    from PIL import Image
+
+    with PathManager.open(filename, "rb") as f:
+        return np.array(Image.open(f), dtype=dtype)
+
+
+class SemSegEvaluator(DatasetEvaluator):
+    """mIoU, frequency-weighted IoU, boundary IoU and pixel accuracy of a semantic segmentation."""
+
+    def __init__(
+        self,
+        dataset_name: str,
+        distributed: bool = True,
+        output_dir: str | None = None,
+        *,
+        sem_seg_loading_fn: Callable[..., np.ndarray] = load_image_into_numpy_array,
+        num_classes: int | None = None,
+        ignore_label: int | None = None,
+    ):
+        """
+        Args:
+            dataset_name: a set with `sem_seg_file_name`; its metadata has `stuff_classes` and
+                `ignore_label`.
+            distributed: gather the figures of all processes.
+            output_dir: for `sem_seg_predictions.json` and `sem_seg_evaluation.pth`.
+            sem_seg_loading_fn: takes a file name and `dtype`; gives the (H, W) ground truth.
+            num_classes, ignore_label: of detectron2's older interface; the metadata have both, and
+                another number of classes is an error.
+        """
+        self._logger = logging.getLogger(__name__)
+        self._dataset_name = dataset_name
+        self._distributed = distributed
+        self._output_dir = output_dir
+        self._cpu_device = torch.device("cpu")
+        self.input_file_to_gt_file = {
+            record["file_name"]: record["sem_seg_file_name"]
+            for record in DatasetCatalog.get(dataset_name)
+        }
+        meta = MetadataCatalog.get(dataset_name)
+        to_index = meta.get("stuff_dataset_id_to_contiguous_id")
+        self._contiguous_id_to_dataset_id = (
+            {v: k for k, v in to_index.items()} if to_index else None
+        )
+        self._class_names = meta.stuff_classes
+        self._num_classes = len(meta.stuff_classes)
+        if num_classes not in (None, self._num_classes):
+            raise ValueError(
+                f"num_classes is {num_classes}, but data set {dataset_name!r} has "
+                f"{self._num_classes} stuff_classes"
+            )
+        self._ignore_label = meta.get("ignore_label") if ignore_label is None else ignore_label
+        # Boundaries are found in maps of bytes, where one value stands for ignored pixels.
+        self._compute_boundary_iou = self._num_classes < np.iinfo(np.uint8).max
+        if not self._compute_boundary_iou:
+            self._logger.warning(
+                f"no boundary IoU: {self._num_classes} classes are too many for it"
+            )
+        self.sem_seg_loading_fn = sem_seg_loading_fn
+        self.reset()
+
+    def reset(self) -> None:
+        size = (self._num_classes + 1, self._num_classes + 1)  # the last: ignored pixels
+        self._conf_matrix = np.zeros(size, dtype=np.int64)  # [predicted, true]
+        self._b_conf_matrix = np.zeros(size, dtype=np.int64)  # the same on boundaries
+        self._predictions: list[dict] = []
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """Take a batch.
+
+        Args:
+            inputs: dicts with "file_name".
+            outputs: dicts with "sem_seg", (K, H, W) scores.
+        """
+        for inp, output in zip(inputs, outputs, strict=True):
+            pred = output["sem_seg"].argmax(dim=0).to(self._cpu_device).numpy().astype(np.int64)
+            truth = self._ground_truth(inp["file_name"], pred.shape)
+            self._conf_matrix += self._confusion(pred, truth)
+            if self._compute_boundary_iou:
+                self._b_conf_matrix += self._confusion(_boundary(pred), _boundary(truth))
+            self._predictions.extend(self.encode_json_sem_seg(pred, inp["file_name"]))
+
+    def _ground_truth(self, file_name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """(H, W) labels, where ignored pixels are numbered after the last class."""
+        path = self.input_file_to_gt_file[file_name]
+        truth = self.sem_seg_loading_fn(path, dtype=int)
+        if truth.shape != shape:
+            raise ValueError(f"{path}: labels of {truth.shape}, but the prediction is {shape}")
+        if self._ignore_label is not None:
+            truth[truth == self._ignore_label] = self._num_classes
+        if truth.min(initial=0) < 0 or truth.max(initial=0) > self._num_classes:
+            wrong = next(int(v) for v in np.unique(truth) if not 0 <= v <= self._num_classes)
+            raise ValueError(
+                f"{path}: has label {wrong}, but data set {self._dataset_name!r} has classes 0 to "
+                f"{self._num_classes - 1} and ignores {self._ignore_label}"
+            )
+        return truth
+
+    def _confusion(self, pred: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        size = self._num_classes + 1
+        pairs = size * pred.reshape(-1).astype(np.int64) + truth.reshape(-1)
+        return np.bincount(pairs, minlength=size * size).reshape(size, size)
+
+    def evaluate(self) -> dict | None:
+        """{"sem_seg": {metric: percent}}; nan for classes that do not occur."""
+        predictions = self._predictions
+        if self._distributed:
+            comm.synchronize()
+            confusions = comm.all_gather((self._conf_matrix, self._b_conf_matrix))
+            predictions = list(itertools.chain(*comm.all_gather(self._predictions)))
+            if not comm.is_main_process():
+                return None
+            self._conf_matrix = sum(c for c, _ in confusions)
+            self._b_conf_matrix = sum(b for _, b in confusions)
+        metrics = self._metrics()
+        results = OrderedDict(sem_seg=metrics)
+        self._save(predictions, metrics)
+        self._logger.info("Evaluation results for sem_seg: \n" + self._table(metrics))
+        return results
+
+    def _metrics(self) -> dict[str, float]:
+        conf = self._conf_matrix.astype(float)
+        true_pos = conf.diagonal()[:-1]
+        pos_gt, pos_pred = conf[:-1, :-1].sum(axis=0), conf[:-1, :-1].sum(axis=1)
+        acc = _ratio(true_pos, pos_gt)
+        union = pos_gt + pos_pred - true_pos
+        iou = _ratio(true_pos, np.where(pos_gt > 0, union, 0))
+        weights = _ratio(pos_gt, pos_gt.sum())
+        metrics = {"mIoU": _mean(iou), "fwIoU": 100 * float(np.nansum(iou * weights))}
+        boundary_iou = self._boundary_iou()
+        for index, name in enumerate(self._class_names):
+            metrics[f"IoU-{name}"] = 100 * float(iou[index])
+            if boundary_iou is not None:
+                metrics[f"BoundaryIoU-{name}"] = 100 * float(boundary_iou[index])
+                # np.minimum: nan where the class does not occur
+                least = np.minimum(iou[index], boundary_iou[index])
+                metrics[f"min(IoU, B-Iou)-{name}"] = 100 * float(least)
+        metrics["mACC"] = _mean(acc)
+        metrics["pACC"] = 100 * float(_ratio(true_pos.sum(), pos_gt.sum()))
+        metrics.update(
+            {f"ACC-{n}": 100 * float(a) for n, a in zip(self._class_names, acc, strict=True)}
+        )
+        return metrics
+
+    def _boundary_iou(self) -> np.ndarray | None:
+        if not self._compute_boundary_iou:
+            return None
+        conf = self._b_conf_matrix.astype(float)
+        true_pos = conf.diagonal()[:-1]
+        union = conf[:-1, :-1].sum(axis=0) + conf[:-1, :-1].sum(axis=1) - true_pos
+        return _ratio(true_pos, union)
+
+    def _table(self, metrics: dict[str, float]) -> str:
+        overall = {k: v for k, v in metrics.items() if "-" not in k}
+        by_class = {
+            name: {"mIoU": metrics[f"IoU-{name}"], "mACC": metrics[f"ACC-{name}"]}
+            for name in self._class_names
+        }
+        return metrics_table(overall, by_class, "sem_seg")
+
+    def _save(self, predictions: list[dict], metrics: dict[str, float]) -> None:
+        if not self._output_dir:
+            return
+        PathManager.mkdirs(self._output_dir)
+        path = os.path.join(self._output_dir, "sem_seg_predictions.json")
+        with PathManager.open(path, "w") as f:
+            f.write(json.dumps(predictions))
+        path = os.path.join(self._output_dir, "sem_seg_evaluation.pth")
+        with PathManager.open(path, "wb") as f:
+            torch.save(metrics, f)
+
+    def encode_json_sem_seg(self, sem_seg: np.ndarray, input_file_name: str) -> list[dict]:
+        """One dict per class that occurs: "file_name", "category_id" and "segmentation" (RLE)."""
+        encoded = []
+        for label in np.unique(sem_seg).tolist():
+            to_id = self._contiguous_id_to_dataset_id
+            if to_id is not None and label not in to_id:
+                raise ValueError(
+                    f"class {label} has no id in the metadata of data set {self._dataset_name!r} "
+                    "(stuff_dataset_id_to_contiguous_id)"
+                )
+            rle = mask_util.encode(np.asfortranarray((sem_seg == label).astype(np.uint8)))
+            encoded.append(
+                {
+                    "file_name": input_file_name,
+                    "category_id": label if to_id is None else to_id[label],
+                    "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("utf-8")},
+                }
+            )
+        return encoded
+
+
+def _boundary(labels: np.ndarray) -> np.ndarray:
+    """What is left of a label map after subtracting its erosion by 2% of the diagonal.
+
+    As in detectron2, this is done on the map of all classes at once: what remains near a border is
+    the difference of two labels, so the figures are comparable with its figures only.
+    """
+    labels = labels.astype(np.uint8)
+    height, width = labels.shape
+    steps = max(round(BOUNDARY_SHARE * float(np.hypot(height, width))), 1)
+    # Zeros around the image: its edge is a border too.
+    padded = cv2.copyMakeBorder(labels, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=steps)
+    return labels - eroded[1:-1, 1:-1]
+
+
+def _ratio(part, whole) -> np.ndarray:
+    """part / whole; nan where whole is 0."""
+    part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean over classes that occur, in percent."""
+    present = values[~np.isnan(values)]
+    return 100 * float(present.mean()) if len(present) else float("nan")

@@ -1,0 +1,160 @@
+"""Average precision by the rules of Pascal VOC."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+import numpy as np
+
+from d2lite.utils.file_io import PathManager
+
+SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass
+class VocObjects:
+    """Ground truth of one class in one image; boxes count pixels, from 1, as VOC has them."""
+
+    boxes: np.ndarray  # (M, 4) xmin, ymin, xmax, ymax
+    difficult: np.ndarray  # (M,) bool: neither to be found nor wrong to find
+
+
+@dataclass
+class VocDetections:
+    """Detections of one class in all images."""
+
+    image_ids: list[str]
+    scores: np.ndarray  # (N,)
+    boxes: np.ndarray  # (N, 4) as in VocObjects
+
+
+def parse_rec(filename: str) -> list[dict]:
+    """The objects of a VOC annotation file.
+
+    Boxes without area are left out, as when the data set is loaded.
+
+    Returns:
+        Dicts with "name", "pose", "truncated", "difficult" and "bbox" (xmin, ymin, xmax, ymax).
+    """
+    with PathManager.open(filename) as f:
+        tree = ElementTree.parse(f)
+    objects = []
+    for item in tree.findall("object"):
+        sides = [
+            float(item.findtext(f"bndbox/{s}", "nan")) for s in ("xmin", "ymin", "xmax", "ymax")
+        ]
+        if sides[2] > sides[0] and sides[3] > sides[1]:
+            objects.append(
+                {
+                    "name": item.findtext("name", "").strip(),
+                    "pose": item.findtext("pose", ""),
+                    "truncated": int(item.findtext("truncated", "0")),
+                    "difficult": int(item.findtext("difficult", "0")),
+                    "bbox": sides,
+                }
+            )
+    return objects
+
+
+def objects_of_class(records: dict[str, list[dict]], classname: str) -> dict[str, VocObjects]:
+    """Ground truth of one class by image, of what `parse_rec` gave for every image."""
+    truth = {}
+    for image_id, record in records.items():
+        kept = [obj for obj in record if obj["name"] == classname]
+        boxes = np.array([obj["bbox"] for obj in kept], dtype=float).reshape(-1, 4)
+        truth[image_id] = VocObjects(boxes, np.array([o["difficult"] for o in kept], dtype=bool))
+    return truth
+
+
+def voc_eval(
+    detpath: str,
+    annopath: str,
+    imagesetfile: str,
+    classname: str,
+    ovthresh: float = 0.5,
+    use_07_metric: bool = False,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Evaluate a file of detections of one class.
+
+    Args:
+        detpath: where the detections are; `{}` stands for the class name. A line is "image score
+            xmin ymin xmax ymax", with pixels counted from 1.
+        annopath: where the XML files are; `{}` stands for the image's name.
+        imagesetfile: lists the images, one a line.
+        ovthresh: least IoU of a detection with the object that it finds.
+        use_07_metric: take AP from 11 points, as VOC 2007 did.
+    Returns:
+        recall and precision after each detection, best first, and the AP in [0, 1].
+    """
+    with PathManager.open(imagesetfile) as f:
+        image_ids = [line.split()[0] for line in f if line.strip()]
+    records = {i: parse_rec(annopath.format(i)) for i in image_ids}
+    with PathManager.open(detpath.format(classname)) as f:
+        detections = read_detections(f.readlines())
+    truth = objects_of_class(records, classname)
+    return average_precision(detections, truth, ovthresh, use_07_metric)
+
+
+def read_detections(lines: Sequence[str]) -> VocDetections:
+    """Parse lines of "image score xmin ymin xmax ymax"."""
+    rows = [line.split() for line in lines if line.strip()]
+    figures = np.array([row[1:6] for row in rows], dtype=float).reshape(-1, 5)
+    return VocDetections([row[0] for row in rows], figures[:, 0], figures[:, 1:])
+
+
+def average_precision(
+    detections: VocDetections,
+    truth: dict[str, VocObjects],
+    threshold: float,
+    use_07_metric: bool = False,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Recall, precision and AP of one class; see `voc_eval`. nan for a class without objects."""
+    found = {image_id: np.zeros(len(t.boxes), bool) for image_id, t in truth.items()}
+    order = np.argsort(-detections.scores, kind="stable")
+    right, wrong = np.zeros(len(order)), np.zeros(len(order))
+    for rank, index in enumerate(order):
+        image_id = detections.image_ids[index]
+        if image_id not in truth:
+            raise KeyError(f"image {image_id!r} has detections but is not in the image set")
+        objects = truth[image_id]
+        overlaps = _iou_of_pixels(detections.boxes[index], objects.boxes)
+        best = int(overlaps.argmax()) if len(overlaps) else -1
+        if best < 0 or overlaps[best] <= threshold:
+            wrong[rank] = 1
+        elif not objects.difficult[best]:
+            # A second detection of an object is wrong.
+            (wrong if found[image_id][best] else right)[rank] = 1
+            found[image_id][best] = True
+    num_objects = sum(int((~t.difficult).sum()) for t in truth.values())
+    right, wrong = np.cumsum(right), np.cumsum(wrong)
+    precision = right / np.maximum(right + wrong, np.finfo(np.float64).eps)
+    if num_objects == 0:
+        return np.full(len(right), np.nan), precision, float("nan")
+    recall = right / num_objects
+    return recall, precision, voc_ap(recall, precision, use_07_metric)
+
+
+def voc_ap(rec: np.ndarray, prec: np.ndarray, use_07_metric: bool = False) -> float:
+    """Area under the curve of precision over recall, made to fall (VOC 2010 and later).
+
+    Args:
+        rec: ascending recalls.
+        prec: the precision at each.
+        use_07_metric: the mean of the precisions at recalls 0, 0.1, ..., 1 instead.
+    """
+    if use_07_metric:
+        points = np.arange(0.0, 1.1, 0.1)
+        return float(sum(np.max(prec[rec >= p], initial=0.0) for p in points) / 11.0)
+    rec = np.concatenate([[0.0], rec, [1.0]])
+    prec = np.concatenate([[0.0], prec, [0.0]])
+    prec = np.maximum.accumulate(prec[::-1])[::-1]
+    steps = np.flatnonzero(rec[1:] != rec[:-1])
+    return float(np.sum((rec[steps + 1] - rec[steps]) * prec[steps + 1]))
+
+
+def _iou_of_pixels(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """(M,) IoU where a box from 1 to 1 is one pixel wide."""
+    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2]) + 1
+    inter = sides.clip(min=0).prod(axis=1)
+    area = (box[2:] - box[:2] + 1).prod()
+    return inter / (area + (boxes[:, 2:] - boxes[:, :2] + 1).prod(axis=1) - inter)
