@@ -20,6 +20,7 @@ from d2lite.layers.losses import (
 from d2lite.layers.mask_ops import paste_masks_in_image
 from d2lite.layers.nms import batched_nms, batched_nms_rotated, nms, nms_rotated
 from d2lite.layers.roi_align import ROIAlign, multilevel_roi_align, roi_align
+from d2lite.layers.roi_align_rotated import ROIAlignRotated, roi_align_rotated
 from d2lite.layers.rotated_boxes import pairwise_iou_rotated
 from d2lite.layers.shape_spec import ShapeSpec
 from d2lite.layers.wrappers import (
@@ -53,6 +54,7 @@ __all__ = [
     "ModulatedDeformConv",
     "NaiveSyncBatchNorm",
     "ROIAlign",
+    "ROIAlignRotated",
     "ShapeSpec",
     "batched_nms",
     "batched_nms_rotated",
@@ -74,6 +76,7 @@ __all__ = [
     "pairwise_iou_rotated",
     "paste_masks_in_image",
     "roi_align",
+    "roi_align_rotated",
     "shapes_to_tensor",
     "sigmoid_focal_loss",
     "smooth_l1_loss",

@@ -222,9 +222,7 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def get_norm(
-    norm: str | Callable[[int], nn.Module] | None, out_channels: int
-) -> nn.Module | None:
+def get_norm(norm: str | Callable[[int], nn.Module] | None, out_channels: int) -> nn.Module | None:
     """Make the norm layer of a convolution.
 
     Args:

@@ -12,9 +12,7 @@ from torchvision.ops import (
 __all__ = ["ciou_loss", "diou_loss", "giou_loss", "sigmoid_focal_loss", "smooth_l1_loss"]
 
 
-def giou_loss(
-    boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7
-) -> Tensor:
+def giou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
     """1 - generalized IoU of each pair (Rezatofighi et al. 2019).
 
     Args:
@@ -23,9 +21,7 @@ def giou_loss(
     return generalized_box_iou_loss(boxes1, boxes2, reduction, eps)
 
 
-def diou_loss(
-    boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7
-) -> Tensor:
+def diou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
     """1 - IoU + squared distance of the centres over the enclosing diagonal (Zheng et al. 2020).
 
     Args:
@@ -34,9 +30,7 @@ def diou_loss(
     return distance_box_iou_loss(boxes1, boxes2, reduction, eps)
 
 
-def ciou_loss(
-    boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7
-) -> Tensor:
+def ciou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
     """DIoU loss plus a penalty for a differing aspect ratio (Zheng et al. 2020).
 
     Args:

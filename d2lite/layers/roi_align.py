@@ -1,19 +1,31 @@
-"""ROIAlign."""
+"""ROIAlign over one or several feature levels (Mask R-CNN, sec. 3).
 
+ROIAlign is linear in the features: every output bin is a weighted sum of the few cells it covers,
+and the weights are a product of one vector per axis. On a CPU it is computed as such, see
+`sparse_pool`. A GPU runs torchvision's kernel, which is fast there.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
+from torchvision.ops import roi_align as torchvision_roi_align
 
-
-def multilevel_roi_align(features, rois, levels, scales, output_size, sampling_ratio, aligned):
-    out = features[0].new_zeros(len(rois), features[0].shape[1], *output_size)
-    for i, (f, s) in enumerate(zip(features, scales, strict=True)):
-        k = (levels == i).nonzero()[:, 0]
-        out = out.index_put((k,), roi_align(f, rois[k].to(f.dtype), output_size, s, sampling_ratio, aligned))
-    return out
+from d2lite.layers.sparse_pool import Chunk, plan_chunks, sparse_pool
 
 
 class ROIAlign(nn.Module):
-    def __init__(self, output_size, spatial_scale, sampling_ratio, aligned=True):
+    """ROIAlign of one feature map."""
+
+    def __init__(
+        self,
+        output_size: int | tuple[int, int],
+        spatial_scale: float,
+        sampling_ratio: int,
+        aligned: bool = True,
+    ):
+        """Store the settings; see `roi_align`."""
         super().__init__()
         self.output_size = output_size
         self.spatial_scale = spatial_scale
@@ -21,4 +33,216 @@ class ROIAlign(nn.Module):
         self.aligned = aligned
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        return roi_align(input, rois.to(input.dtype), self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned)
+        """(N, C, H, W) and (R, 5) of (image, x1, y1, x2, y2) -> (R, C, *output_size)."""
+        if rois.dim() != 2 or rois.shape[1] != 5:
+            raise ValueError(f"rois must be (R, 5), got {tuple(rois.shape)}")
+        return roi_align(
+            input,
+            rois,
+            self.output_size,
+            self.spatial_scale,
+            self.sampling_ratio,
+            self.aligned,
+        )
+
+    def extra_repr(self) -> str:
+        names = ("output_size", "spatial_scale", "sampling_ratio", "aligned")
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+
+
+def roi_align(
+    input: Tensor,
+    boxes: Tensor | list[Tensor],
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> Tensor:
+    """ROIAlign of one feature map, with the signature of `torchvision.ops.roi_align`.
+
+    Args:
+        input: (N, C, H, W).
+        boxes: (R, 5) of (image, x1, y1, x2, y2), or for each image its (Ri, 4) XYXY boxes.
+        output_size: (height, width) of the result, or one number for both.
+        spatial_scale: cells per unit of the boxes.
+        sampling_ratio: samples per bin along each axis; 0 or less for the bin's size in cells.
+        aligned: shift by half a cell, so that a cell's value stands at its centre.
+    Returns:
+        (R, C, *output_size).
+    """
+    if not isinstance(boxes, Tensor):
+        image = [b.new_full((len(b), 1), i) for i, b in enumerate(boxes)]
+        boxes = torch.cat([torch.cat(image), torch.cat(list(boxes))], dim=1)
+    size = (output_size, output_size) if isinstance(output_size, int) else output_size
+    levels = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+    return multilevel_roi_align(
+        [input], boxes, levels, [spatial_scale], size, sampling_ratio, aligned
+    )
+
+
+def multilevel_roi_align(
+    features: Sequence[Tensor],
+    rois: Tensor,
+    levels: Tensor,
+    scales: Sequence[float],
+    output_size: tuple[int, int],
+    sampling_ratio: int,
+    aligned: bool = True,
+) -> Tensor:
+    """ROIAlign of each ROI on its own level of a feature pyramid.
+
+    Args:
+        features: L maps (N, C, Hi, Wi).
+        rois: (R, 5) of (image, x1, y1, x2, y2) in input pixels.
+        levels: (R,) int64 index into `features` for each ROI.
+        scales: cells per input pixel of each level.
+        output_size: (height, width) of the result.
+        sampling_ratio, aligned: see `roi_align`.
+    Returns:
+        (R, C, *output_size), contiguous.
+    """
+    spec = PoolSpec(tuple(output_size), tuple(scales), sampling_ratio, aligned)
+    if features[0].device.type == "cpu":
+        return _sum_cells(features, rois.detach().float(), levels, spec)
+    return _torchvision_per_level(features, rois, levels, spec)
+
+
+class PoolSpec(NamedTuple):
+    """The settings of one call."""
+
+    output_size: tuple[int, int]
+    scales: tuple[float, ...]
+    sampling_ratio: int
+    aligned: bool
+
+
+def _torchvision_per_level(
+    features: Sequence[Tensor], rois: Tensor, levels: Tensor, spec: PoolSpec
+) -> Tensor:
+    size, scales, *how = spec
+    if len(features) == 1:
+        return torchvision_roi_align(features[0], rois.to(features[0].dtype), size, scales[0], *how)
+    pooled = features[0].new_zeros(len(rois), features[0].shape[1], *size)
+    for level, (feature, scale) in enumerate(zip(features, scales, strict=True)):
+        members = (levels == level).nonzero()[:, 0]
+        crops = torchvision_roi_align(feature, rois[members].to(feature.dtype), size, scale, *how)
+        pooled = pooled.index_put((members,), crops.to(pooled.dtype))
+    return pooled
+
+
+def _sum_cells(features: Sequence[Tensor], rois: Tensor, levels: Tensor, spec: PoolSpec) -> Tensor:
+    plan = UprightPlan(rois, levels, [feature.shape[-2:] for feature in features], spec)
+    return sparse_pool(features, plan).unflatten(2, spec.output_size)
+
+
+class UprightPlan:
+    """A `PoolPlan` of ROIAlign. Weights of a bin are an outer product of those of its axes."""
+
+    def __init__(
+        self, rois: Tensor, levels: Tensor, sizes: Sequence[tuple[int, int]], spec: PoolSpec
+    ):
+        """Take the arguments of `multilevel_roi_align`, with (H, W) of each level as `sizes`."""
+        self.sizes = sizes
+        self.bins = spec.output_size[0] * spec.output_size[1]
+        scale = torch.tensor(spec.scales)[levels]
+        rows, columns = torch.tensor(sizes)[levels].unbind(1)
+        x1, y1, x2, y2 = (rois[:, 1:] * scale[:, None] - spec.aligned * 0.5).unbind(1)
+        width, height = x2 - x1, y2 - y1
+        if not spec.aligned:  # the legacy variant never looks at less than a cell
+            width, height = width.clamp(min=1), height.clamp(min=1)
+        y = axis_terms(y1, height, rows, spec.output_size[0], spec.sampling_ratio)
+        x = axis_terms(x1, width, columns, spec.output_size[1], spec.sampling_ratio)
+        self.order, self.chunks = plan_chunks(levels, y.width, x.width, self.bins)
+        self._image = rois[:, 0].int()[self.order]
+        self._y = AxisTerms(*(t[self.order] for t in y))
+        self._x = AxisTerms(*(t[self.order] for t in x))
+
+    def terms(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+        """See `PoolPlan.terms`."""
+        height, width = self.sizes[chunk.level]
+        part = slice(chunk.start, chunk.stop)
+        row, row_weight = _cells(self._y, part, chunk.terms[0], height)  # (count, P_y, K_y)
+        column, column_weight = _cells(self._x, part, chunk.terms[1], width)  # (count, P_x, K_x)
+        row += self._image[part, None, None] * height
+        cell = _each_with_each(torch.add, row * width, column)
+        return cell, _each_with_each(torch.mul, row_weight, column_weight)
+
+
+def _cells(axis: "AxisTerms", rois: slice, count: int, limit: int) -> tuple[Tensor, Tensor]:
+    """The first `count` cells of the bins of some ROIs, and their weights: (R, P, count) each."""
+    cell = axis.first[rois, :, None] + torch.arange(count, dtype=torch.int32)
+    return cell.clamp_(max=limit - 1), axis.weight[rois, :, :count]
+
+
+def _each_with_each(op: Callable[..., Tensor], y: Tensor, x: Tensor) -> Tensor:
+    """(R, P_y, K_y) and (R, P_x, K_x) -> (R * P_y * P_x, K_y * K_x), by a function of two.
+
+    Both sides are spelled out to the K_y * K_x of a bin first, since the large product runs at
+    full speed only where its innermost loop is long.
+    """
+    (rois, y_bins, y_cells), (x_bins, x_cells) = y.shape, x.shape[1:]
+    cells = y_cells * x_cells
+    y = y[:, :, :, None].expand(-1, -1, -1, x_cells).reshape(rois, y_bins, 1, cells)
+    x = x[:, :, None, :].expand(-1, -1, y_cells, -1).reshape(rois, 1, x_bins, cells)
+    return op(y, x).view(-1, cells)
+
+
+class AxisTerms(NamedTuple):
+    """For each of P bins of R ROIs along one axis, the cells that it covers."""
+
+    first: Tensor  # (R, P) int32: the first cell
+    weight: Tensor  # (R, P, K): weights of K cells from there on, zeros behind the last
+    width: Tensor  # (R,) int64: cells, at most K, that the widest bin of the ROI covers
+
+
+def axis_terms(
+    start: Tensor, extent: Tensor, cells: Tensor, bins: int, sampling_ratio: int
+) -> AxisTerms:
+    """Where and how heavily the samples of each bin fall along one axis.
+
+    Args:
+        start: (R,) left or top side of each ROI, in cells.
+        extent: (R,) its length, in cells.
+        cells: (R,) int64 cells of its map along this axis.
+        bins: P.
+        sampling_ratio: see `roi_align`.
+    """
+    bin_size = extent / bins
+    samples = bin_size.ceil().long().clamp(min=0)  # (R,) per bin
+    if sampling_ratio > 0:
+        samples = torch.full_like(samples, sampling_ratio)
+    first_side = (start[:, None] + bin_size[:, None] * torch.arange(bins)).flatten()  # (R*P,)
+    samples, step, last_cell = (
+        x.repeat_interleave(bins) for x in (samples, bin_size / samples, cells - 1)
+    )
+    # One entry per sample, S in all: padding to the longest ROI would cost many times as much.
+    bin_ = torch.arange(len(samples)).repeat_interleave(samples)  # (S,)
+    rank = torch.arange(len(bin_)) - (samples.cumsum(0) - samples)[bin_]
+    at = first_side[bin_] + (rank + 0.5) * step[bin_]
+    last_cell = last_cell[bin_]
+    share = ((at >= -1) & (at <= last_cell + 1)) / samples[bin_]  # too far outside counts as 0
+    at = torch.minimum(at.clamp(min=0), last_cell)
+    cell = at.long()
+    first, weight, width = _sum_samples(bin_, cell, (at - cell) * share, share, rank, len(samples))
+    return AxisTerms(
+        first.view(-1, bins).int(),
+        weight.view(len(start), bins, weight.shape[1]),
+        width.view(-1, bins).amax(1),
+    )
+
+
+def _sum_samples(
+    bin_: Tensor, cell: Tensor, upper: Tensor, share: Tensor, rank: Tensor, num_bins: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Add up the samples of each bin: `upper` for the cell behind the sample's, the rest for it."""
+    first = torch.zeros(num_bins, dtype=torch.int64)
+    is_first = rank == 0
+    first[bin_[is_first]] = cell[is_first]
+    slot = cell - first[bin_]
+    width = torch.full_like(first, 2).scatter_reduce_(0, bin_, slot + 2, "amax")
+    size = int(width.max()) if num_bins else 0
+    weight = torch.zeros(num_bins, size)
+    slot += bin_ * size
+    weight.view(-1).scatter_add_(0, slot, share - upper)
+    weight.view(-1).scatter_add_(0, slot + 1, upper)
+    return first, weight, width

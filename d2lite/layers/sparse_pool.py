@@ -1,0 +1,236 @@
+"""Pooling as a sparse matrix product: every output bin is a weighted sum of feature cells.
+
+Forward, `torch.embedding_bag` sums rows of C values, one row per cell, which it does on all cores
+at the speed of the cache. The gradient is the same sum with cells and bins swapped.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Terms (a cell in a bin) summed by one call. Enough to keep all cores busy, few enough that the
+# result is still in the cache when it is moved to its place.
+TERMS_PER_CHUNK = 1 << 17
+BINS_PER_CHUNK = 1 << 13
+# Terms that take as long as what else is done for a chunk.
+TERMS_WORTH_A_CALL = 1 << 13
+# Terms whose gradient is summed by one call; each takes some 50 bytes while they are sorted.
+TERMS_PER_GRADIENT = 1 << 21
+# Values of features or gradients that are rearranged into rows at a time.
+VALUES_PER_TABLE = 1 << 23
+
+
+class Chunk(NamedTuple):
+    """Some ROIs of one level, next to each other in the order of the plan."""
+
+    level: int
+    start: int
+    count: int
+    terms: tuple[int, ...]  # terms per bin, as the factors that the plan needs
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.count
+
+
+class PoolPlan(Protocol):
+    """What is summed where. ROIs are rearranged so that neighbours need the same work."""
+
+    order: Tensor  # (R,) int64: the ROI at each place of the order
+    chunks: list[Chunk]  # rising in level and start
+    bins: int  # P, per ROI
+
+    def terms(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+        """Cells and their weights for each bin of the chunk.
+
+        Returns:
+            (count * P, K) int32 rows of the level's table, (image * H + y) * W + x, and the
+            float weights of the same shape; a weight may be 0.
+        """
+        ...
+
+
+def sparse_pool(features: Sequence[Tensor], plan: PoolPlan) -> Tensor:
+    """Sum feature cells into bins, with gradients for the features.
+
+    Args:
+        features: L maps (N, C, Hi, Wi).
+    Returns:
+        (R, C, P), contiguous, in the order in which the ROIs were given.
+    """
+    return _SparsePool.apply(plan, *features)
+
+
+class _SparsePool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, plan: PoolPlan, *features: Tensor) -> Tensor:
+        # Terms are computed anew for the gradient: they are quick to make and large to keep.
+        ctx.plan = plan
+        ctx.features = [feature.to("meta") for feature in features]
+        pooled = features[0].new_empty(len(plan.order), features[0].shape[1], plan.bins)
+        for level, chunks in groupby(plan.chunks, key=lambda chunk: chunk.level):
+            _pool_level(features[level], list(chunks), plan, pooled)
+        return pooled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        gradients: list[Tensor | None] = []
+        for level, feature in enumerate(ctx.features):
+            if not ctx.needs_input_grad[1 + level]:
+                gradients.append(None)
+                continue
+            total = torch.empty_like(feature, device=gradient.device)
+            chunks = [chunk for chunk in ctx.plan.chunks if chunk.level == level]
+            groups = list(_gradient_groups(chunks, ctx.plan.bins))
+            for i, group in enumerate(groups):
+                _add_gradient(total, gradient, group, ctx.plan, to_earlier=i > 0)
+            gradients.append(total if groups else total.zero_())
+        return None, *gradients
+
+
+def _pool_level(feature: Tensor, chunks: list[Chunk], plan: PoolPlan, pooled: Tensor) -> None:
+    """Fill in the ROIs of `chunks` in `pooled`, (R, C, P), from their level's map."""
+    for part in _channel_blocks(feature.shape[1], feature[:, 0].numel()):
+        table = _rows(feature[:, part].flatten(2))  # (N * H * W, channels)
+        for chunk in chunks:
+            cell, weight = plan.terms(chunk)
+            sums = _weighted_sums(table, cell.flatten(), cell.shape[1], weight.flatten())
+            rois = plan.order[chunk.start : chunk.stop]
+            sums = sums.view(chunk.count, plan.bins, -1).transpose(1, 2)
+            pooled[:, part].index_copy_(0, rois, sums.to(pooled.dtype))
+
+
+def _add_gradient(
+    total: Tensor, gradient: Tensor, chunks: list[Chunk], plan: PoolPlan, to_earlier: bool
+) -> None:
+    """Set `total`, (N, C, H, W), to what the ROIs of `chunks` pass back of `gradient`, (R, C, P).
+
+    to_earlier: add to what is in `total` instead.
+    """
+    cells = total[:, 0].numel()
+    start, stop = chunks[0].start, chunks[-1].stop
+    bin_, offsets, weight = _transposed_terms(chunks, plan, cells)
+    rois = plan.order[start:stop]
+    for part in _channel_blocks(total.shape[1], max(len(rois) * plan.bins, cells)):
+        table = _rows(gradient[:, part].index_select(0, rois))  # (rois * P, channels)
+        sums = _embedding_bag(table, bin_, offsets, weight)  # (cells, channels)
+        block = total[:, part]
+        sums = sums.view(len(block), *block.shape[2:], -1).permute(0, 3, 1, 2)
+        if to_earlier:
+            block += sums
+        else:
+            block.copy_(sums)
+
+
+def _transposed_terms(
+    chunks: list[Chunk], plan: PoolPlan, cells: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The terms of the chunks by cell: bins, where each cell's begin, and weights."""
+    cell, bin_, weight = [], [], []
+    for chunk in chunks:
+        cell_of_chunk, weight_of_chunk = plan.terms(chunk)
+        first = (chunk.start - chunks[0].start) * plan.bins
+        last = first + len(cell_of_chunk)
+        bins = torch.arange(first, last, dtype=torch.int32, device=cell_of_chunk.device)
+        cell.append(cell_of_chunk.flatten())
+        weight.append(weight_of_chunk.flatten())
+        bin_.append(bins[:, None].expand_as(cell_of_chunk).flatten())
+    cell, bin_, weight = torch.cat(cell), torch.cat(bin_), torch.cat(weight)
+    used = weight.nonzero()[:, 0]
+    cell, order = cell.index_select(0, used).sort(stable=True)
+    order = used.index_select(0, order)
+    every_cell = torch.arange(cells, dtype=cell.dtype, device=cell.device)
+    offsets = torch.searchsorted(cell, every_cell, out_int32=True)
+    return bin_.index_select(0, order), offsets, weight.index_select(0, order)
+
+
+def _weighted_sums(table: Tensor, index: Tensor, per_sum: int, weight: Tensor) -> Tensor:
+    offsets = torch.arange(0, len(index), per_sum, dtype=index.dtype, device=index.device)
+    return _embedding_bag(table, index, offsets, weight)
+
+
+def _embedding_bag(table: Tensor, index: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
+    sums, *_ = torch.embedding_bag(
+        table, index, offsets, mode=0, per_sample_weights=weight.to(table.dtype)
+    )
+    return sums
+
+
+def _rows(values: Tensor) -> Tensor:
+    """(A, C, B) -> (A * B, C) contiguous, in float32 or better; a view where it can be."""
+    rows = values.transpose(1, 2)
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    return rows.contiguous().view(-1, values.shape[1])
+
+
+def _channel_blocks(channels: int, rows: int) -> Iterator[slice]:
+    """Split the channels so that a table of `rows` rows keeps within its bound."""
+    size = max(64, VALUES_PER_TABLE // max(rows, 1))
+    for start in range(0, channels, size):
+        yield slice(start, min(start + size, channels))
+
+
+def _gradient_groups(chunks: list[Chunk], bins: int) -> Iterator[list[Chunk]]:
+    """Split the chunks of a level into groups of a bounded number of terms."""
+    group: list[Chunk] = []
+    total = 0
+    for chunk in chunks:
+        terms = chunk.count * bins * math.prod(chunk.terms)
+        if group and total + terms > TERMS_PER_GRADIENT:
+            yield group
+            group, total = [], 0
+        group.append(chunk)
+        total += terms
+    if group:
+        yield group
+
+
+def plan_chunks(
+    levels: Tensor, height: Tensor, width: Tensor, bins: int
+) -> tuple[Tensor, list[Chunk]]:
+    """Put ROIs of like work together, so that little is lost by padding to the largest.
+
+    Args:
+        levels: (R,) int64.
+        height, width: (R,) int64 below 2**16; a bin of the ROI takes height * width terms.
+        bins: P, per ROI.
+    Returns:
+        (R,) int64 order of the ROIs, and the chunks of that order.
+    """
+    key = (levels << 32) + (height << 16) + width
+    key, order = key.sort(stable=True)
+    keys, counts = key.unique_consecutive(return_counts=True)
+    chunks: list[Chunk] = []
+    start = 0
+    for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
+        run = Chunk(key >> 32, start, count, ((key >> 16) & 0xFFFF, key & 0xFFFF))
+        merged = _merged(chunks[-1], run, bins) if chunks else None
+        if merged:
+            chunks[-1] = merged
+        else:
+            chunks.append(run)
+        start += count
+    return order, [part for chunk in chunks for part in _split(chunk, bins)]
+
+
+def _merged(a: Chunk, b: Chunk, bins: int) -> Chunk | None:
+    """Both chunks as one, where that costs less than another round of calls."""
+    terms = tuple(map(max, a.terms, b.terms))
+    both = (a.count + b.count) * math.prod(terms)
+    padding = both - a.count * math.prod(a.terms) - b.count * math.prod(b.terms)
+    if a.level != b.level or padding * bins > TERMS_WORTH_A_CALL:
+        return None
+    return Chunk(a.level, a.start, a.count + b.count, terms)
+
+
+def _split(chunk: Chunk, bins: int) -> Iterator[Chunk]:
+    terms_per_roi = bins * math.prod(chunk.terms)
+    most = max(1, min(TERMS_PER_CHUNK // terms_per_roi, BINS_PER_CHUNK // bins))
+    for start in range(chunk.start, chunk.stop, most):
+        yield chunk._replace(start=start, count=min(most, chunk.stop - start))
