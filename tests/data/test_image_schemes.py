@@ -1,8 +1,12 @@
+"""Images that are no files: found by scheme, and opened like files."""
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from d2lite.data import image_schemes
 from d2lite.data.image_schemes import find_image_reader, register_image_scheme
+from d2lite.utils.file_io import PathManager
 
 
 @pytest.fixture(autouse=True)
@@ -27,3 +31,22 @@ def test_names_find_the_reader_of_their_scheme():
 def test_a_taken_scheme_is_refused():
     with pytest.raises(ValueError, match="'shapes' is registered already"):
         register_image_scheme("shapes", lambda name: None)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (4, 5)])
+def test_the_path_manager_opens_them_as_png_files(shape):
+    image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    register_image_scheme("mine", lambda name: image)
+    assert PathManager.isfile("mine://1")
+    with PathManager.open("mine://1", "rb") as f:
+        np.testing.assert_array_equal(np.asarray(Image.open(f)), image)
+    with pytest.raises(ValueError, match="can only be opened with mode 'rb'"):
+        PathManager.open("mine://1", "w")
+
+
+def test_schemes_that_went_away_are_told():
+    register_image_scheme("mine", lambda name: np.zeros((2, 2), np.uint8))
+    del image_schemes._READERS["mine"]
+    assert not PathManager.exists("mine://1")
+    with pytest.raises(FileNotFoundError, match="no reader serves mine://"):
+        PathManager.open("mine://1", "rb")

@@ -14,13 +14,14 @@ import cv2
 import numpy as np
 import pycocotools.mask as mask_util
 
+from d2lite.data.catalog import Metadata
 from d2lite.structures import BoxMode
 from d2lite.utils.file_io import PathManager
 
-from .builtin_meta import CITYSCAPES_CATEGORIES
+from .builtin_meta import CITYSCAPES_CATEGORIES, get_builtin_metadata
 from .coco_json import read_json
 
-__all__ = ["load_cityscapes_instances", "load_cityscapes_semantic"]
+__all__ = ["load_cityscapes_instances", "load_cityscapes_semantic", "main"]
 
 logger = logging.getLogger(__name__)
 
@@ -230,3 +231,22 @@ def load_cityscapes_semantic(image_dir: str, gt_dir: str) -> list[dict]:
             }
         )
     return records
+
+
+def main() -> None:
+    """`python -m d2lite.data.datasets.cityscapes IMAGE_DIR GT_DIR TYPE` draws the data.
+
+    TYPE is "instance" or "semantic".
+    """
+    from .preview import preview_main
+
+    def load(image_dir: str, gt_dir: str, kind: str):
+        loaders = {"instance": load_cityscapes_instances, "semantic": load_cityscapes_semantic}
+        metadata = Metadata(name="cityscapes").set(**get_builtin_metadata("cityscapes"))
+        return loaders[kind](image_dir, gt_dir), metadata
+
+    preview_main(load, ["image_dir", "gt_dir", "type"], "cityscapes-data-vis")
+
+
+if __name__ == "__main__":
+    main()

@@ -261,3 +261,18 @@ def register_coco_instances(name: str, metadata: dict, json_file: str, image_roo
     MetadataCatalog.get(name).set(
         json_file=json_file, image_root=image_root, evaluator_type="coco", **metadata
     )
+
+
+def main() -> None:
+    """`python -m d2lite.data.datasets.coco JSON_FILE IMAGE_ROOT DATASET_NAME` draws the data."""
+    from .preview import preview_main
+
+    def load(json_file: str, image_root: str, dataset_name: str):
+        records = load_coco_json(json_file, image_root, dataset_name)
+        return records, MetadataCatalog.get(dataset_name)
+
+    preview_main(load, ["json_file", "image_root", "dataset_name"], "coco-data-vis")
+
+
+if __name__ == "__main__":
+    main()

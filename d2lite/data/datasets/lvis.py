@@ -145,3 +145,18 @@ def get_lvis_instances_meta(dataset_name: str) -> dict:
         f"LVIS data set {dataset_name!r}: the name must have 'v1', 'v0.5' or 'cocofied' in it, "
         "which tells its categories"
     )
+
+
+def main() -> None:
+    """`python -m d2lite.data.datasets.lvis JSON_FILE IMAGE_ROOT DATASET_NAME` draws the data."""
+    from .preview import preview_main
+
+    def load(json_file: str, image_root: str, dataset_name: str):
+        records = load_lvis_json(json_file, image_root, dataset_name)
+        return records, MetadataCatalog.get(dataset_name)
+
+    preview_main(load, ["json_file", "image_root", "dataset_name"], "lvis-data-vis")
+
+
+if __name__ == "__main__":
+    main()

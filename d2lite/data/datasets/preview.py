@@ -1,0 +1,61 @@
+"""Drawing a data set's ground truth into pictures, to see that it was read as it was meant."""
+
+import argparse
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from d2lite.data.catalog import Metadata
+from d2lite.data.detection_utils import read_image
+
+__all__ = ["draw_dataset_dicts", "preview_main", "save_pictures"]
+
+
+def draw_dataset_dicts(
+    records: Iterable[dict], metadata: Metadata
+) -> Iterator[tuple[str, np.ndarray]]:
+    """File name and (H, W, 3) RGB drawing of each dataset dict."""
+    from d2lite.utils.visualizer import Visualizer  # looks upstairs, see DESIGN.md
+
+    for record in records:
+        image = read_image(record["file_name"], "RGB")
+        drawing = Visualizer(image, metadata).draw_dataset_dict(record).get_image()
+        yield str(record["file_name"]), drawing
+
+
+def save_pictures(pictures: Iterable[tuple[str, np.ndarray]], output_dir: str) -> list[str]:
+    """Write (file name, RGB picture) pairs as JPEG files; returns their paths.
+
+    Files are numbered in front of the image's own name, since names may repeat in other folders.
+    """
+    from PIL import Image
+
+    os.makedirs(output_dir, exist_ok=True)
+    paths = []
+    for index, (file_name, picture) in enumerate(pictures):
+        stem = os.path.splitext(os.path.basename(file_name))[0]
+        paths.append(os.path.join(output_dir, f"{index:05}_{stem}.jpg"))
+        Image.fromarray(picture).save(paths[-1], quality=90)
+    return paths
+
+
+def preview_main(
+    load: Callable[..., tuple[list[dict], Metadata]], arguments: list[str], default_dir: str
+) -> None:
+    """The command line of a format's module: read a data set and draw it.
+
+    Args:
+        load: takes the arguments as text; returns dataset dicts and metadata.
+        arguments: their names.
+        default_dir: folder for the pictures unless --output-dir is given.
+    """
+    parser = argparse.ArgumentParser(description="Read a data set and draw its ground truth.")
+    for name in arguments:
+        parser.add_argument(name)
+    parser.add_argument("--output-dir", default=default_dir)
+    parser.add_argument("--num", type=int, default=20, help="how many images to draw")
+    args = vars(parser.parse_args())
+    records, metadata = load(*(args[name] for name in arguments))
+    paths = save_pictures(draw_dataset_dicts(records[: args["num"]], metadata), args["output_dir"])
+    print(f"Read {len(records)} images; drew {len(paths)} of them into {args['output_dir']}")

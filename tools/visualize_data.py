@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""Draw what a data set or a data loader gives, to see that boxes, masks and classes are right.
+
+    python tools/visualize_data.py --dataset shapes_train --num 12
+    python tools/visualize_data.py --dataset "voc:~/cells?split=train" --output-dir seen
+    python tools/visualize_data.py --source dataloader --config-file configs/quick_start.yaml
+
+`annotation` draws images and labels as they are read; `dataloader` draws what a model gets in
+training, after augmentation.
+"""
+
+import argparse
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from PIL import Image
+
+from d2lite.config import CfgNode
+from d2lite.data import DatasetCatalog, MetadataCatalog, build_detection_train_loader
+from d2lite.data.datasets.preview import draw_dataset_dicts, save_pictures
+from d2lite.data.detection_utils import convert_image_to_rgb
+from d2lite.engine import config_from_args
+from d2lite.utils.cli import report_user_errors
+from d2lite.utils.logger import setup_logger
+from d2lite.utils.visualizer import Visualizer
+
+Pictures = Iterator[tuple[str, np.ndarray]]
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; `argv` defaults to that of the program."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--source", choices=["annotation", "dataloader"], default="annotation")
+    parser.add_argument("--config-file", default="", metavar="FILE", help="names the data sets")
+    parser.add_argument(
+        "--dataset", metavar="NAME_OR_URI", help="draw this data set, not DATASETS.TRAIN"
+    )
+    parser.add_argument("--num", type=int, default=20, help="how many images; 0 for all")
+    parser.add_argument("--output-dir", default="visualizations")
+    parser.add_argument("--show", action="store_true", help="open a window for each picture too")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config changes: KEY VALUE ...")
+    return parser.parse_args(argv)
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """The config, with --dataset in it; ValueError when nothing names a data set."""
+    cfg = config_from_args(args)
+    cfg.defrost()
+    cfg.DATALOADER.NUM_WORKERS = 0
+    if args.dataset:
+        cfg.DATASETS.TRAIN = (args.dataset,)
+    if not cfg.DATASETS.TRAIN:
+        raise ValueError("no data set is named; use --dataset NAME_OR_URI or --config-file FILE")
+    cfg.freeze()
+    return cfg
+
+
+def annotations(cfg: CfgNode) -> Pictures:
+    """Drawings of the data sets in DATASETS.TRAIN, one after another."""
+    for name in cfg.DATASETS.TRAIN:
+        yield from draw_dataset_dicts(DatasetCatalog.get(name), MetadataCatalog.get(name))
+
+
+def training_samples(cfg: CfgNode) -> Pictures:
+    """Drawings of what the training loader gives; endless."""
+    metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
+    for batch in build_detection_train_loader(cfg):
+        for sample in batch:
+            image = sample["image"].permute(1, 2, 0)  # (H, W, C)
+            visualizer = Visualizer(convert_image_to_rgb(image, cfg.INPUT.FORMAT), metadata)
+            draw_sample(visualizer, sample)
+            yield str(sample["file_name"]), visualizer.get_output().get_image()
+
+
+def draw_sample(visualizer: Visualizer, sample: dict) -> None:
+    """Draw the ground truth of one mapped sample."""
+    if "instances" in sample:
+        fields = sample["instances"].get_fields()
+        names = visualizer.metadata.get("thing_classes", [])
+        visualizer.overlay_instances(
+            labels=[names[i] for i in fields["gt_classes"]],
+            boxes=fields.get("gt_boxes"),
+            masks=fields.get("gt_masks"),
+            keypoints=fields.get("gt_keypoints"),
+        )
+    if "sem_seg" in sample:
+        visualizer.draw_sem_seg(sample["sem_seg"], area_threshold=0, alpha=0.5)
+
+
+def shown(pictures: Pictures) -> Pictures:
+    """The same pictures, each opened in the system's viewer as it passes."""
+    for file_name, picture in pictures:
+        Image.fromarray(picture).show(title=file_name)
+        yield file_name, picture
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw and save; prints where."""
+    args = parse_args(argv)
+    setup_logger()
+    with report_user_errors():
+        cfg = setup(args)
+        pictures = annotations(cfg) if args.source == "annotation" else training_samples(cfg)
+        endless = args.source == "dataloader" and args.num == 0
+        if endless:
+            raise ValueError("a training loader never ends; give --num")
+        pictures = itertools.islice(pictures, args.num or None)
+        paths = save_pictures(shown(pictures) if args.show else pictures, args.output_dir)
+        print(f"Drew {len(paths)} images into {args.output_dir}")
+
+
+if __name__ == "__main__":
+    main()
