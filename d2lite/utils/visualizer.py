@@ -376,6 +376,12 @@ def _largest_first(frames: np.ndarray) -> list[int]:
 
 
 def _read_image(path: str) -> np.ndarray:
+    """A label image from a file, or from a data set that draws its own (`scheme://...`)."""
+    from d2lite.data.image_schemes import find_image_reader
+
+    reader = find_image_reader(path)
+    if reader is not None:
+        return np.asarray(reader(path))
     from PIL import Image
 
     with PathManager.open(path, "rb") as f:
