@@ -1,0 +1,268 @@
+"""Where a training step leaves its figures.
+
+A step puts figures into the EventStorage that is open; writers (`events.py`) read them from it, and
+nobody else does. Iterations count from 0.
+"""
+
+from collections import defaultdict
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from fvcore.common.history_buffer import HistoryBuffer
+
+__all__ = [
+    "EventStorage",
+    "get_event_storage",
+    "has_event_storage",
+    "log_histogram",
+    "log_image",
+    "log_scalar",
+]
+
+_OPEN_STORAGES: list["EventStorage"] = []
+
+# How many of the latest values of a figure a checkpoint keeps: the longest window a writer reads.
+_KEPT_VALUES = 1000
+
+
+def get_event_storage() -> "EventStorage":
+    """The storage opened last by `with EventStorage(...)`; an AssertionError where none is open."""
+    assert _OPEN_STORAGES, (
+        "no EventStorage is open: call this inside `with EventStorage(start_iter) as storage:`, or "
+        "use log_scalar, which is silent without one"
+    )
+    return _OPEN_STORAGES[-1]
+
+
+def has_event_storage() -> bool:
+    """Whether an EventStorage is open."""
+    return bool(_OPEN_STORAGES)
+
+
+def log_scalar(name: str, value: float, smoothing_hint: bool = True) -> None:
+    """Put a scalar into the open storage; do nothing when none is open."""
+    if has_event_storage():
+        get_event_storage().put_scalar(name, value, smoothing_hint=smoothing_hint)
+
+
+def log_image(name: str, image: Any) -> None:
+    """Put an image into the open storage (see EventStorage.put_image), if there is one."""
+    if has_event_storage():
+        get_event_storage().put_image(name, image)
+
+
+def log_histogram(name: str, values: torch.Tensor, bins: int = 1000) -> None:
+    """Put a histogram of `values` into the open storage, if there is one."""
+    if has_event_storage():
+        get_event_storage().put_histogram(name, values, bins=bins)
+
+
+class _History(HistoryBuffer):
+    """A series of (value, iteration) that can be stored in a checkpoint and brought back."""
+
+    def state_dict(self) -> dict:
+        """The latest values, and what the mean over all needs, as tensors and numbers."""
+        values, iterations = zip(*self._data[-_KEPT_VALUES:], strict=True)
+        return {
+            "values": torch.tensor(values, dtype=torch.float64),
+            "iterations": torch.tensor(iterations, dtype=torch.int64),
+            "count": self._count,
+            "global_avg": float(self._global_avg),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue the series of `state_dict`."""
+        values, iterations = state["values"].tolist(), state["iterations"].tolist()
+        self._data = list(zip(values, iterations, strict=True))
+        self._count, self._global_avg = state["count"], state["global_avg"]
+
+
+class EventStorage:
+    """The figures of a run: scalars with their history, images and histograms.
+
+    with EventStorage(start_iter) as storage:
+        storage.iter = ...
+        storage.put_scalar("loss", 0.5)
+    """
+
+    def __init__(self, start_iter: int = 0):
+        """start_iter: the iteration the run starts with; above 0 when it is resumed."""
+        self.start_iter = start_iter
+        self._iter = start_iter
+        self._history: dict[str, _History] = defaultdict(_History)
+        self._smoothing_hints: dict[str, bool] = {}
+        self._latest_scalars: dict[str, tuple[float, int]] = {}
+        self._current_prefix = ""
+        self._vis_data: list[tuple[str, Any, int]] = []
+        self._histograms: list[dict] = []
+
+    @property
+    def iter(self) -> int:
+        """The current iteration; whoever runs the loop sets it."""
+        return self._iter
+
+    @iter.setter
+    def iter(self, value: int) -> None:
+        self._iter = int(value)
+
+    @property
+    def iteration(self) -> int:
+        """The same as `iter`, under its older name."""
+        return self._iter
+
+    def step(self) -> None:
+        """Go on to the next iteration."""
+        self._iter += 1
+
+    def put_scalar(
+        self, name: str, value: float, smoothing_hint: bool = True, cur_iter: int | None = None
+    ) -> None:
+        """Add one scalar.
+
+        Args:
+            value: a number or a tensor of one element.
+            smoothing_hint: whether the figure is noisy, so that writers show a median of its latest
+                values. It must be the same in all calls for one name.
+            cur_iter: the iteration it belongs to; the current one by default.
+        """
+        name = self._current_prefix + name
+        value = float(value)
+        cur_iter = self._iter if cur_iter is None else int(cur_iter)
+        known_hint = self._smoothing_hints.setdefault(name, smoothing_hint)
+        assert known_hint == smoothing_hint, (
+            f"scalar {name!r} was put with smoothing_hint={known_hint} before"
+        )
+        self._latest_scalars[name] = (value, cur_iter)
+        self._history[name].update(value, cur_iter)
+
+    def put_scalars(
+        self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **kwargs: float
+    ) -> None:
+        """Add several scalars: `storage.put_scalars(loss=1.0, accuracy=0.3)`."""
+        for name, value in kwargs.items():
+            self.put_scalar(name, value, smoothing_hint=smoothing_hint, cur_iter=cur_iter)
+
+    def put_image(self, img_name: str, img_tensor: Any) -> None:
+        """Add an image to show.
+
+        Args:
+            img_tensor: tensor or array (3, H, W) in RGB, uint8 in [0, 255] or float in [0, 1].
+        """
+        self._vis_data.append((self._current_prefix + img_name, img_tensor, self._iter))
+
+    def put_histogram(self, hist_name: str, hist_tensor: torch.Tensor, bins: int = 1000) -> None:
+        """Add a histogram of a tensor's values.
+
+        Args:
+            hist_tensor: values of any shape; an empty one is left out.
+            bins: number of equal bins between the least and the greatest value.
+        """
+        values = hist_tensor.detach().flatten().float().cpu()
+        if values.numel() == 0:
+            return
+        low, high = values.min().item(), values.max().item()
+        counts = torch.histc(values, bins=bins)
+        edges = torch.linspace(low, high, steps=bins + 1, dtype=torch.float32)
+        self._histograms.append(
+            {
+                "tag": self._current_prefix + hist_name,
+                "min": low,
+                "max": high,
+                "num": values.numel(),
+                "sum": values.sum().item(),
+                "sum_squares": values.square().sum().item(),
+                "bucket_limits": edges[1:].tolist(),
+                "bucket_counts": counts.tolist(),
+                "global_step": self._iter,
+            }
+        )
+
+    def history(self, name: str) -> HistoryBuffer:
+        """All values of one scalar; KeyError where there is none of that name."""
+        if name not in self._history:
+            raise KeyError(f"no scalar {name!r} was put into the event storage")
+        return self._history[name]
+
+    def histories(self) -> dict[str, HistoryBuffer]:
+        """The histories of all scalars by name."""
+        return self._history
+
+    def latest(self) -> dict[str, tuple[float, int]]:
+        """The latest value of every scalar and its iteration, as it was put."""
+        return self._latest_scalars
+
+    def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
+        """As `latest`, with medians over the current window for scalars that are to be smoothed."""
+        return {
+            name: (self._smoothed(name, value, window_size), iteration)
+            for name, (value, iteration) in self._latest_scalars.items()
+        }
+
+    def _smoothed(self, name: str, value: float, window_size: int) -> float:
+        if not self._smoothing_hints[name]:
+            return value
+        return float(self._history[name].median(self.count_samples(name, window_size)))
+
+    def count_samples(self, name: str, window_size: int = 20) -> int:
+        """How many values of a scalar fall into its latest `window_size` iterations.
+
+        A scalar that is put every 5th iteration has 4 values in 20 iterations, not 20.
+        """
+        data = self._history[name].values()
+        latest_iteration = data[-1][1]
+        count = 0
+        for _, iteration in reversed(data):
+            if iteration <= latest_iteration - window_size or count == window_size:
+                break
+            count += 1
+        return count
+
+    def smoothing_hints(self) -> dict[str, bool]:
+        """By name, whether a scalar is to be smoothed."""
+        return self._smoothing_hints
+
+    def clear_images(self) -> None:
+        """Forget the images; called by the writer that shows them."""
+        self._vis_data = []
+
+    def clear_histograms(self) -> None:
+        """Forget the histograms; called by the writer that shows them."""
+        self._histograms = []
+
+    @contextmanager
+    def name_scope(self, name: str):
+        """Put `name/` before all names that are put within."""
+        outer = self._current_prefix
+        self._current_prefix = name.rstrip("/") + "/"
+        try:
+            yield
+        finally:
+            self._current_prefix = outer
+
+    def state_dict(self) -> dict:
+        """What a resumed run needs in order to show the same smoothed figures."""
+        return {
+            name: {
+                **history.state_dict(),
+                "smoothing_hint": self._smoothing_hints[name],
+                "latest": self._latest_scalars[name],
+            }
+            for name, history in self._history.items()
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Bring back the figures of `state_dict`; the current iteration stays as it is."""
+        for name, entry in state.items():
+            self._history[name].load_state_dict(entry)
+            self._smoothing_hints[name] = entry["smoothing_hint"]
+            value, iteration = entry["latest"]
+            self._latest_scalars[name] = (value, iteration)
+
+    def __enter__(self) -> "EventStorage":
+        _OPEN_STORAGES.append(self)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        closed = _OPEN_STORAGES.pop()
+        assert closed is self, "event storages must be closed in the reverse order of opening"

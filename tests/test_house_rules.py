@@ -1,0 +1,137 @@
+"""Rules of the house that can be read from the source."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "d2lite"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Methods that are called by an interface which describes them.
+INTERFACE_METHODS = {"forward", "from_config"}
+
+MAX_FUNCTION_LINES = 80
+MAX_FILE_LINES = 600  # 450 is the yardstick, this the end
+
+
+def parse(path):
+    return ast.parse(path.read_text(), str(path))
+
+
+def where(path, node):
+    return f"{path.relative_to(PACKAGE.parent)}:{node.lineno} {getattr(node, 'name', '')}".strip()
+
+
+def functions(tree):
+    return [x for x in ast.walk(tree) if isinstance(x, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def public_definitions(tree):
+    """Public functions and classes of a module, and the public methods of these classes.
+
+    Methods of an overriding class may leave their description to the class that they come from.
+    """
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        yield node
+        if isinstance(node, ast.ClassDef) and not node.bases:
+            for method in node.body:
+                if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
+                    yield method
+
+
+def is_setter_or_overload(node):
+    decorators = {ast.unparse(x).split(".")[-1] for x in node.decorator_list}
+    return bool(decorators & {"setter", "overload"})
+
+
+def lists_all_names(tree):
+    return any(
+        isinstance(node, ast.Assign | ast.AnnAssign)
+        and "__all__" in ast.unparse(node).split("=")[0]
+        for node in tree.body
+    )
+
+
+def test_utils_init_is_empty():
+    assert (PACKAGE / "utils" / "__init__.py").read_text().strip() == ""
+
+
+def test_no_star_imports():
+    wrong = [
+        where(path, node)
+        for path in FILES
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
+    ]
+    assert not wrong
+
+
+def test_init_files_of_rooms_list_their_names():
+    wrong = []
+    for path in PACKAGE.rglob("__init__.py"):
+        tree = parse(path)
+        if any(isinstance(x, ast.ImportFrom) for x in tree.body) and not lists_all_names(tree):
+            wrong.append(where(path, tree.body[0]))
+    assert not wrong, "these re-export without an __all__"
+
+
+def test_public_names_are_described():
+    wrong = [
+        where(path, node)
+        for path in FILES
+        for node in public_definitions(parse(path))
+        if not ast.get_docstring(node)
+        and node.name not in INTERFACE_METHODS
+        and not is_setter_or_overload(node)
+    ]
+    assert not wrong, "these need a docstring:\n" + "\n".join(wrong)
+
+
+def test_modules_are_described():
+    wrong = [
+        str(path.relative_to(PACKAGE.parent))
+        for path in FILES
+        if path.read_text().strip() and not ast.get_docstring(parse(path))
+    ]
+    assert not wrong, "these need a docstring at their top:\n" + "\n".join(wrong)
+
+
+def test_functions_are_short():
+    lengths = {
+        where(path, node): node.end_lineno - node.lineno + 1
+        for path in FILES
+        for node in functions(parse(path))
+    }
+    too_long = {name: length for name, length in lengths.items() if length > MAX_FUNCTION_LINES}
+    assert not too_long
+
+
+def test_files_are_short():
+    lengths = {str(path.relative_to(PACKAGE.parent)): line_count(path) for path in FILES}
+    # Tables of category names are data, not code.
+    too_long = {
+        name: length
+        for name, length in lengths.items()
+        if length > MAX_FILE_LINES and "categories" not in name and "builtin_meta" not in name
+    }
+    assert not too_long
+
+
+def line_count(path):
+    return len(path.read_text().splitlines())
+
+
+def test_library_does_not_print():
+    """Only programs print: these files are run as such, or serve the programs in `tools/`."""
+    programs = {"__main__.py", "cli.py", "collect_env.py", "preview.py"}
+    wrong = [
+        where(path, node)
+        for path in FILES
+        if path.name not in programs
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "print"
+    ]
+    assert not wrong, "log instead:\n" + "\n".join(wrong)
