@@ -71,6 +71,8 @@ def _add_dataloader(loader: _CfgNode) -> None:
     loader.REPEAT_THRESHOLD = 0.0
     # Repeat by the square root of (threshold / share), or by the ratio itself.
     loader.REPEAT_SQRT = True
+    # New in d2lite: share of the images that RandomSubsetTrainingSampler draws from, in (0, 1].
+    loader.RANDOM_SUBSET_RATIO = 1.0
     # Leave training images without objects out.
     loader.FILTER_EMPTY_ANNOTATIONS = True
     # New in d2lite: what to do with an image that cannot be read in training. "raise" stops with

@@ -18,18 +18,23 @@ __all__ = ["drop_event_records_from", "drop_json_lines_from"]
 _SET_ASIDE = "previous_run"
 
 
-def drop_json_lines_from(start_iter: int, json_file: str) -> None:
-    """Drop lines whose "iteration" is `start_iter` or later, and a last line cut off by a kill."""
+def drop_json_lines_from(start_iter: int, json_file: str) -> int:
+    """Drop lines whose "iteration" is `start_iter` or later, and a last line cut off by a kill.
+
+    Returns:
+        The last iteration that is left in the file, -1 where there is none.
+    """
     path = Path(json_file)
     if not path.is_file():
-        return
+        return -1
     if start_iter == 0:
         _set_aside(path)
-        return
+        return -1
     lines = path.read_text().splitlines(keepends=True)
     kept = [line for line in lines if _iteration_of(line) < start_iter]
     if kept != lines:
         _replace(path, "".join(kept).encode())
+    return max((int(_iteration_of(line)) for line in kept), default=-1)
 
 
 def _iteration_of(line: str) -> float:
@@ -40,37 +45,46 @@ def _iteration_of(line: str) -> float:
         return float("inf")
 
 
-def drop_event_records_from(start_iter: int, log_dir: str) -> None:
-    """Drop TensorBoard records of step `start_iter` or later from the event files of a folder."""
-    folder = Path(log_dir)
-    for path in sorted(folder.glob("events.out.tfevents.*")):
+def drop_event_records_from(start_iter: int, log_dir: str) -> int:
+    """Drop TensorBoard records of step `start_iter` or later from the event files of a folder.
+
+    Returns:
+        The last step that is left, -1 where there is none.
+    """
+    last = -1
+    for path in sorted(Path(log_dir).glob("events.out.tfevents.*")):
         if start_iter == 0:
             _set_aside(path)
         else:
-            _drop_records(path, start_iter)
+            last = max(last, _drop_records(path, start_iter))
+    return last
 
 
-def _drop_records(path: Path, start_iter: int) -> None:
+def _drop_records(path: Path, start_iter: int) -> int:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     temporary = path.with_name("rewriting-" + path.name.replace("tfevents", "partial"))
-    dropped = False
+    dropped, last = False, -1
     with open(temporary, "wb") as file:
         writer = RecordWriter(file)
         for record in _raw_records(path):
             event = Event.FromString(record)
             # The header of the file has step 0 and no summary.
-            if event.HasField("summary") and event.step >= start_iter:
+            is_figure = event.HasField("summary")
+            if is_figure and event.step >= start_iter:
                 dropped = True
-            else:
-                writer.write(record)
+                continue
+            writer.write(record)
+            if is_figure:
+                last = max(last, event.step)
         writer.flush()
         os.fsync(file.fileno())
     if dropped:
         os.replace(temporary, path)
     else:
         temporary.unlink()
+    return last
 
 
 def _raw_records(path: Path) -> Iterator[bytes]:

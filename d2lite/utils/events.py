@@ -55,13 +55,13 @@ class EventWriter:
 class _NewScalars:
     """Picks the scalars that a writer has not written yet.
 
-    Figures from before `start_iter`, which come back with a checkpoint, were written by the run
-    that is resumed.
+    A resumed run starts with figures that come back with the checkpoint; those up to the last
+    iteration that the former run wrote are not new.
     """
 
-    def __init__(self, window_size: int, start_iter: int):
+    def __init__(self, window_size: int, last_written: int):
         self.window_size = window_size
-        self.last_written = start_iter - 1
+        self.last_written = last_written
 
     def take(self, storage: EventStorage) -> dict[int, dict[str, float]]:
         """Iteration -> {name: smoothed value}, in order of iterations."""
@@ -93,8 +93,8 @@ class JSONWriter(EventWriter):
         """Write one line for each iteration that has new scalars."""
         storage = get_event_storage()
         if self._new is None:
-            self._new = _NewScalars(self._window_size, storage.start_iter)
-            drop_json_lines_from(storage.start_iter, self._json_file)
+            last_written = drop_json_lines_from(storage.start_iter, self._json_file)
+            self._new = _NewScalars(self._window_size, last_written)
             self._file_handle = open(self._json_file, "a")  # noqa: SIM115  (open until close())
         for iteration, scalars in self._new.take(storage).items():
             line = json.dumps({**scalars, "iteration": iteration}, sort_keys=True)
@@ -132,8 +132,8 @@ class TensorboardXWriter(EventWriter):
         """Write everything new, and clear the storage's images and histograms."""
         storage = get_event_storage()
         if self._new is None:
-            self._new = _NewScalars(self._window_size, storage.start_iter)
-            drop_event_records_from(storage.start_iter, self._log_dir)
+            last_written = drop_event_records_from(storage.start_iter, self._log_dir)
+            self._new = _NewScalars(self._window_size, last_written)
         for iteration, scalars in self._new.take(storage).items():
             for name, value in scalars.items():
                 self._writer.add_scalar(name, value, iteration)

@@ -19,6 +19,7 @@ TYPES = yaml.safe_load((REFERENCE / "config_types.yaml").read_text())
 # The keys that this package adds.
 NEW_KEYS = {
     "DATALOADER.ON_BAD_SAMPLE": "raise",
+    "DATALOADER.RANDOM_SUBSET_RATIO": 1.0,
     "MODEL.TIMM.NAME": "resnet50",
     "MODEL.TIMM.OUT_INDICES": [],
     "MODEL.TIMM.PRETRAINED": False,

@@ -26,7 +26,7 @@ def steps_of(folder):
 def test_json_lines_from_the_start_on_are_dropped(tmp_path):
     path = tmp_path / "metrics.json"
     write_lines(path, [19, 39, 57])
-    drop_json_lines_from(40, str(path))
+    assert drop_json_lines_from(40, str(path)) == 39
     assert path.read_text() == '{"iteration": 19}\n{"iteration": 39}\n'
 
 
@@ -48,13 +48,13 @@ def test_file_without_later_lines_is_left_alone(tmp_path):
 
 
 def test_missing_files_are_no_error(tmp_path):
-    drop_json_lines_from(40, str(tmp_path / "metrics.json"))
-    drop_event_records_from(40, str(tmp_path))
+    assert drop_json_lines_from(40, str(tmp_path / "metrics.json")) == -1
+    assert drop_event_records_from(40, str(tmp_path)) == -1
 
 
 def test_event_records_from_the_start_on_are_dropped(tmp_path):
     write_events(tmp_path, range(0, 60, 5))
-    drop_event_records_from(40, str(tmp_path))
+    assert drop_event_records_from(40, str(tmp_path)) == 35
     assert steps_of(tmp_path) == list(range(0, 40, 5))
     assert len(list(tmp_path.iterdir())) == 1  # no temporary file stays
 

@@ -116,6 +116,23 @@ def test_figures_of_the_checkpoint_are_not_written_again(tmp_path):
     assert [line["iteration"] for line in json_lines(path)] == [19, 39, 59, 60]
 
 
+def test_figure_that_the_former_run_had_not_written_is_written(tmp_path):
+    # Put in iteration 37, checkpoint after it, killed before the record of iteration 39.
+    path = tmp_path / "metrics.json"
+    with EventStorage(0) as storage:
+        writer = JSONWriter(str(path))
+        for iteration in range(38):
+            put_step(storage, iteration)
+            if iteration == 19:
+                writer.write()
+        storage.put_scalar("rare", 7.0, smoothing_hint=False)
+        state = storage.state_dict()
+    run([JSONWriter(str(path))], 38, 60, state)
+    lines = json_lines(path)
+    assert [line["iteration"] for line in lines] == [19, 37, 39, 59, 60]
+    assert lines[1] == {"iteration": 37, "rare": 7.0}
+
+
 def test_tensorboard_gets_scalars_images_and_histograms(tmp_path):
     writer = TensorboardXWriter(str(tmp_path))
     with EventStorage() as storage:
