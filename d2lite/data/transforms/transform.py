@@ -46,7 +46,7 @@ class ExtentTransform(Transform):
         Args:
             src_rect: (x0, y0, x1, y1) in the input, in pixels; may lie outside of it.
             output_size: (h, w) of the result.
-            interp: Pillow's filter number for images; label maps use the nearest pixel.
+            interp: Pillow's filter number, for images and label maps.
             fill: value of the pixels from beyond the image.
         """
         super().__init__()
@@ -77,8 +77,12 @@ class ExtentTransform(Transform):
         return (coords.astype(np.float32) - middle) * scale + half
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        """(H, W) uint8 labels -> labels of the nearest pixels."""
-        return self.apply_image(segmentation, interp=Image.NEAREST)
+        """(H, W) uint8 labels -> the same with H, W = output_size.
+
+        As in detectron2 they go through the filter of the image, so that with any but NEAREST
+        labels mix along the borders of regions. Set `interp` to NEAREST where that matters.
+        """
+        return self.apply_image(segmentation)
 
 
 class ResizeTransform(Transform):
@@ -115,15 +119,16 @@ class ResizeTransform(Transform):
         return self._resize_by_torch(img, interp)
 
     def _nearest(self, img: np.ndarray) -> np.ndarray:
-        rows = ((np.arange(self.new_h) + 0.5) * (self.h / self.new_h)).astype(np.intp)
-        columns = ((np.arange(self.new_w) + 0.5) * (self.w / self.new_w)).astype(np.intp)
+        rows = _nearest_indices(self.h, self.new_h)
+        columns = _nearest_indices(self.w, self.new_w)
         # By rows first: whole rows are copied at once.
         return img.take(rows, axis=0).take(columns, axis=1)
 
     def _resize_by_torch(self, img: np.ndarray, interp: int) -> np.ndarray:
         if interp not in _TORCH_MODES:
             raise ValueError(f"images of type {img.dtype} cannot be resized with filter {interp}")
-        with_channels = np.ascontiguousarray(img if img.ndim == 3 else img[:, :, None])
+        # torch takes arrays without gaps that it may write to, which Pillow's are not.
+        with_channels = np.require(img if img.ndim == 3 else img[:, :, None], requirements="CW")
         # With its own dimension in front this is a channels_last tensor, for which torch has a
         # kernel 3 times as fast as for planes; equal to Pillow but for single levels.
         batch = torch.from_numpy(with_channels)[None].permute(0, 3, 1, 2)  # (1, C, H, W)
@@ -156,6 +161,14 @@ class ResizeTransform(Transform):
     def inverse(self) -> Transform:
         """Resize back."""
         return ResizeTransform(self.new_h, self.new_w, self.h, self.w, self.interp)
+
+
+def _nearest_indices(size: int, new_size: int) -> np.ndarray:
+    """(new_size,) index of the pixel under the centre of each new pixel."""
+    steps = np.full(new_size, size / new_size)
+    steps[0] /= 2
+    # Added up one by one, as Pillow does, so that centres between two pixels fall alike.
+    return steps.cumsum().astype(np.intp).clip(max=size - 1)
 
 
 class RotationTransform(Transform):

@@ -1,0 +1,136 @@
+"""Images come out upright, in the wanted format, and with Pillow's pixels."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from d2lite.data.detection_utils import (
+    ImageReadError,
+    SizeMismatchError,
+    check_image_size,
+    convert_image_to_rgb,
+    read_image,
+)
+from d2lite.data.image_io import read_image_size
+from d2lite.data.image_schemes import register_image_scheme
+from tests.golden import load_case
+
+FORMATS = load_case("dataset.image_formats")
+
+
+def _photo(height=48, width=64) -> Image.Image:
+    noise = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.BICUBIC)
+
+
+def _save(path, orientation=None, image=None, **options) -> str:
+    image = image or _photo()
+    if orientation is not None:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        options["exif"] = exif
+    image.save(path, **options)
+    return str(path)
+
+
+@pytest.mark.parametrize("format", ["RGB", "BGR", "L", "YUV-BT.601"])
+def test_golden_formats(tmp_path, format):
+    path = _save(tmp_path / "a.png", image=Image.fromarray(FORMATS.inputs["image"]))
+    read = read_image(path, format)
+    FORMATS.check(f"read_{format}", read)
+    FORMATS.check(f"back_{format}", convert_image_to_rgb(read, format))
+
+
+def test_golden_orientation(tmp_path):
+    path = _save(tmp_path / "a.jpg", orientation=6, image=_photo(10, 14))
+    assert list(read_image(path, "BGR").shape) == FORMATS.outputs["exif6_shape"]
+
+
+@pytest.mark.parametrize("format", ["RGB", "BGR"])
+@pytest.mark.parametrize("orientation", [None, *range(1, 9)])
+@pytest.mark.parametrize(
+    "options",
+    [{"quality": 85}, {"quality": 95, "subsampling": 0}, {"progressive": True, "subsampling": 1}],
+    ids=str,
+)
+def test_jpegs_have_pillows_pixels(tmp_path, orientation, options, format):
+    path = _save(tmp_path / "a.jpg", orientation=orientation, **options)
+    want = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    got = read_image(path, format)
+    np.testing.assert_array_equal(got if format == "RGB" else got[:, :, ::-1], want)
+    assert got.flags.c_contiguous
+    assert read_image_size(path) == want.shape[:2]
+
+
+@pytest.mark.parametrize(
+    "mode, suffix", [("L", "jpg"), ("CMYK", "jpg"), ("P", "png"), ("1", "png")]
+)
+def test_other_colour_modes_become_rgb(tmp_path, mode, suffix):
+    path = _save(tmp_path / f"a.{suffix}", image=_photo().convert(mode))
+    want = np.asarray(Image.open(path).convert("RGB"))
+    np.testing.assert_array_equal(read_image(path, "RGB"), want)
+    assert read_image(path, "L").shape == (48, 64, 1)
+
+
+def test_no_format_keeps_the_files(tmp_path):
+    assert read_image(_save(tmp_path / "a.png", image=_photo().convert("L"))).shape == (48, 64)
+    assert read_image(_save(tmp_path / "b.jpg")).shape == (48, 64, 3)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.jpg: no such image file"):
+        read_image(str(tmp_path / "nowhere.jpg"))
+    with pytest.raises(FileNotFoundError, match=r"nowhere.jpg"):
+        read_image_size(str(tmp_path / "nowhere.jpg"))
+
+
+@pytest.mark.parametrize("format", ["BGR", "L", None])
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.95])
+def test_damaged_files_are_one_error_with_the_path(tmp_path, suffix, share, format):
+    content = io.BytesIO()
+    _photo(200, 200).save(content, "JPEG" if suffix == "jpg" else "PNG")
+    path = tmp_path / f"damaged.{suffix}"
+    path.write_bytes(content.getvalue()[: int(share * content.tell())])
+    with pytest.raises(ImageReadError, match=f"damaged[.]{suffix}"):
+        read_image(str(path), format)
+
+
+def test_text_is_no_image(tmp_path):
+    path = tmp_path / "notes.jpg"
+    path.write_text("no image")
+    with pytest.raises(ImageReadError, match=r"notes.jpg: not an image"):
+        read_image(str(path), "BGR")
+    with pytest.raises(ImageReadError, match=r"notes.jpg"):
+        read_image_size(str(path))
+
+
+def test_a_folder_is_no_image(tmp_path):
+    with pytest.raises(ImageReadError, match="cannot be read"):
+        read_image(str(tmp_path))
+
+
+def _draw(file_name: str) -> np.ndarray:
+    value = int(file_name.rpartition("/")[2])
+    if "labels" in file_name:
+        return np.full((4, 6), value, dtype=np.uint8)
+    return np.full((4, 6, 3), (value, 0, 0), dtype=np.uint8)
+
+
+def test_drawn_images_are_read_like_files():
+    register_image_scheme("test-io", _draw)
+    assert read_image("test-io://7", "RGB")[0, 0].tolist() == [7, 0, 0]
+    assert read_image("test-io://7", "BGR")[0, 0].tolist() == [0, 0, 7]
+    assert np.unique(read_image("test-io://labels/9", "L")).tolist() == [9]
+    assert read_image_size("test-io://7") == (4, 6)
+
+
+def test_sizes_are_compared_or_filled_in():
+    image = np.zeros((4, 6, 3))
+    found = {}
+    check_image_size(found, image)
+    assert found == {"height": 4, "width": 6}
+    with pytest.raises(SizeMismatchError, match=r"a.jpg: the image is 4 x 6 .* 6 x 4"):
+        check_image_size({"file_name": "a.jpg", "height": 6, "width": 4}, image)
