@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from typing import Any
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
 from d2lite.structures import BoxMode
@@ -68,6 +69,22 @@ def load_lvis_json(
     if dataset_name is not None:
         metadata = MetadataCatalog.get(dataset_name).set(**get_lvis_instances_meta(dataset_name))
         id_map = metadata.get("thing_dataset_id_to_contiguous_id")
+    records = _records(data, json_file, image_root, id_map, extra_annotation_keys or [])
+    logger.info(
+        f"Loaded {len(records)} images in LVIS format from {json_file} "
+        f"in {time.perf_counter() - start:.1f} s"
+    )
+    return records
+
+
+def _records(
+    data: Any,
+    json_file: str,
+    image_root: str,
+    id_map: dict[int, int] | None,
+    extra_keys: list[str],
+) -> list[dict]:
+    """Dataset dicts of a parsed LVIS file."""
     images = sorted_images(data, json_file, needs=("coco_url", "height", "width"))
     # The files of test images have no annotations at all.
     annotations = section(data, "annotations", json_file) if "annotations" in data else []
@@ -76,8 +93,7 @@ def load_lvis_json(
     groups = group_by_image(annotations, [image["id"] for image in images], json_file)
     if images:
         check_image_folder(image_root, _image_path(image_root, images[0]), json_file)
-    extra = extra_annotation_keys or []
-    records = [
+    return [
         {
             "file_name": _image_path(image_root, image),
             "height": image["height"],
@@ -85,15 +101,12 @@ def load_lvis_json(
             "image_id": image["id"],
             "not_exhaustive_category_ids": image.get("not_exhaustive_category_ids", []),
             "neg_category_ids": image.get("neg_category_ids", []),
-            "annotations": [_instance(a, id_map, extra, json_file) for a in groups[image["id"]]],
+            "annotations": [
+                _instance(a, id_map, extra_keys, json_file) for a in groups[image["id"]]
+            ],
         }
         for image in images
     ]
-    logger.info(
-        f"Loaded {len(records)} images in LVIS format from {json_file} "
-        f"in {time.perf_counter() - start:.1f} s"
-    )
-    return records
 
 
 def _image_path(image_root: str, image: dict) -> str:
