@@ -53,6 +53,7 @@ class DrawDetections(DatasetEvaluator):
 
     def reset(self) -> None:
         self._num_drawn = 0
+        self._names: set[str] = set()
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         if not comm.is_main_process():
@@ -74,7 +75,8 @@ class DrawDetections(DatasetEvaluator):
         found = draw_output(image, output, metadata, self._score_thresh, self._scale)
         true = draw_ground_truth(image, self._record(inp["file_name"]), metadata, self._scale)
         picture = side_by_side({"detections": found, "ground truth": true})
-        name = f"{file_stem(self._dataset_name)}_{_stem(inp['file_name'])}"
+        name = picture_name(inp["file_name"], inp.get("image_id"), self._names)
+        name = f"{file_stem(self._dataset_name)}_{name}"
         PathManager.mkdirs(self._folder)
         save_picture(picture, os.path.join(self._folder, f"{name}.jpg"))
         log_image(f"{FOLDER}/{name}", picture.transpose(2, 0, 1))
@@ -163,5 +165,12 @@ def _with_title(picture: np.ndarray, title: str) -> np.ndarray:
     return canvas.get_image()
 
 
-def _stem(file_name: str) -> str:
-    return os.path.splitext(os.path.basename(file_name.rstrip("/")))[0]
+def picture_name(file_name: str, image_id: Any, taken: set[str]) -> str:
+    """A short name for the picture of an image, without extension, and not among those `taken`.
+
+    It is that of the image's file; where another folder has one of this name, with the image's id.
+    """
+    name = os.path.splitext(os.path.basename(file_name.rstrip("/")))[0]
+    name = f"{name}_{image_id}" if name in taken else name
+    taken.add(name)
+    return name

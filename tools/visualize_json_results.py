@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Draw the predictions of a results file beside the ground truth.
+
+    python tools/visualize_json_results.py --input output/inference/coco_instances_results.json \\
+        --dataset shapes_val --output drawn --conf-threshold 0.5
+
+The file is what COCOEvaluator and LVISEvaluator leave in their output folder; any list of results
+in COCO's format will do.
+"""
+
+import argparse
+import itertools
+import json
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from pycocotools import mask as mask_util
+from tqdm import tqdm
+
+from d2lite.data import DatasetCatalog, Metadata, MetadataCatalog
+from d2lite.data.detection_utils import read_image
+from d2lite.evaluation.drawing import (
+    draw_ground_truth,
+    draw_output,
+    picture_name,
+    save_picture,
+    side_by_side,
+)
+from d2lite.structures import Boxes, BoxMode, Instances, RotatedBoxes
+from d2lite.utils.cli import report_user_errors
+from d2lite.utils.file_io import PathManager
+from d2lite.utils.logger import setup_logger
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; `argv` defaults to that of the program."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--input", required=True, metavar="FILE", help="json file of predictions")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the pictures")
+    parser.add_argument("--dataset", required=True, metavar="NAME_OR_URI")
+    parser.add_argument("--conf-threshold", type=float, default=0.5, help="least score drawn")
+    parser.add_argument("--num", type=int, default=0, help="how many images; 0 for all")
+    return parser.parse_args(argv)
+
+
+def read_predictions(path: str) -> dict[int | str, list[dict]]:
+    """The results of a file by image id.
+
+    Raises:
+        ValueError: the file is no list of results in COCO's format.
+    """
+    with PathManager.open(path) as f:
+        try:
+            rows = json.load(f)
+        except json.JSONDecodeError as e:
+            raise ValueError(f"{path}: not valid JSON ({e})") from None
+    by_image: dict[int | str, list[dict]] = defaultdict(list)
+    for number, row in enumerate(rows if isinstance(rows, list) else [rows]):
+        needed = ("image_id", "category_id", "score", "bbox")
+        missing = [key for key in needed if not isinstance(row, dict) or key not in row]
+        if missing:
+            raise ValueError(f"{path}: entry {number} has no {missing[0]!r}; expected a list of "
+                             "results with image_id, category_id, bbox and score")  # fmt: skip
+        by_image[row["image_id"]].append(row)
+    return by_image
+
+
+def create_instances(
+    predictions: list[dict], image_size: tuple[int, int], metadata: Metadata
+) -> Instances:
+    """Results of one image as Instances; those of unknown categories are an error."""
+    to_index = metadata.get("thing_dataset_id_to_contiguous_id") or {
+        i: i for i in range(len(metadata.thing_classes))
+    }
+    for row in predictions:
+        if row["category_id"] not in to_index:
+            raise ValueError(
+                f"image {row['image_id']}: category_id {row['category_id']} is not one of data set "
+                f"{metadata.name!r}, which has {sorted(to_index)}"
+            )
+    instances = Instances(image_size)
+    instances.scores = torch.tensor([row["score"] for row in predictions])
+    instances.pred_classes = torch.tensor([to_index[r["category_id"]] for r in predictions]).long()
+    boxes = torch.tensor([row["bbox"] for row in predictions], dtype=torch.float32)
+    if boxes.shape[-1] == 5:
+        instances.pred_boxes = RotatedBoxes(boxes)
+    else:
+        boxes = boxes.reshape(-1, 4)
+        xyxy = BoxMode.convert(boxes, BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
+        instances.pred_boxes = Boxes(xyxy)
+    if predictions and all("segmentation" in row for row in predictions):
+        masks = [mask_util.decode(row["segmentation"]) for row in predictions]
+        instances.pred_masks = torch.from_numpy(np.stack(masks))
+    if predictions and all("keypoints" in row for row in predictions):
+        rows = torch.tensor([row["keypoints"] for row in predictions]).float()
+        # COCO counts pixels; the middle of pixel 0 is at 0.5.
+        shift = rows.new_tensor([0.5, 0.5, 0.0])
+        instances.pred_keypoints = rows.reshape(len(predictions), -1, 3) + shift
+    return instances
+
+
+def draw(record: dict, predictions: list[dict], metadata: Metadata) -> np.ndarray:
+    """Predictions and ground truth of one image, side by side."""
+    image = read_image(record["file_name"], "RGB")
+    instances = create_instances(predictions, image.shape[:2], metadata)
+    return side_by_side(
+        {
+            "predictions": draw_output(image, {"instances": instances}, metadata, 0.0),
+            "ground truth": draw_ground_truth(image, record, metadata),
+        }
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw and save; prints where."""
+    args = parse_args(argv)
+    setup_logger()
+    with report_user_errors():
+        by_image = read_predictions(args.input)
+        records = DatasetCatalog.get(args.dataset)
+        metadata = MetadataCatalog.get(args.dataset)
+        PathManager.mkdirs(args.output)
+        chosen = list(itertools.islice(records, args.num or None))
+        taken: set[str] = set()
+        for record in tqdm(chosen, unit="image", disable=None):
+            rows = by_image.get(record["image_id"], [])
+            kept = [row for row in rows if row["score"] >= args.conf_threshold]
+            picture = draw(record, kept, metadata)
+            name = picture_name(record["file_name"], record["image_id"], taken)
+            save_picture(picture, os.path.join(args.output, f"{name}.jpg"))
+        print(f"Drew {len(chosen)} images into {args.output}")
+
+
+if __name__ == "__main__":
+    main()
