@@ -13,10 +13,16 @@ from d2lite.modeling.backbone import (
     make_stage,
 )
 from d2lite.modeling.meta_arch import (
+    FCOS,
     META_ARCH_REGISTRY,
+    SEM_SEG_HEADS_REGISTRY,
     GeneralizedRCNN,
+    PanopticFPN,
     ProposalNetwork,
+    RetinaNet,
+    SemanticSegmentor,
     build_model,
+    build_sem_seg_head,
 )
 from d2lite.modeling.postprocessing import detector_postprocess
 from d2lite.modeling.proposal_generator import (
@@ -44,6 +50,7 @@ from d2lite.modeling.roi_heads import (
 __all__ = [
     "ANCHOR_GENERATOR_REGISTRY",
     "BACKBONE_REGISTRY",
+    "FCOS",
     "FPN",
     "META_ARCH_REGISTRY",
     "PROPOSAL_GENERATOR_REGISTRY",
@@ -52,15 +59,19 @@ __all__ = [
     "ROI_KEYPOINT_HEAD_REGISTRY",
     "ROI_MASK_HEAD_REGISTRY",
     "RPN_HEAD_REGISTRY",
+    "SEM_SEG_HEADS_REGISTRY",
     "Backbone",
     "BaseKeypointRCNNHead",
     "BaseMaskRCNNHead",
     "FastRCNNOutputLayers",
     "GeneralizedRCNN",
+    "PanopticFPN",
     "ProposalNetwork",
     "ROIHeads",
     "ResNet",
     "ResNetBlockBase",
+    "RetinaNet",
+    "SemanticSegmentor",
     "ShapeSpec",
     "StandardROIHeads",
     "build_anchor_generator",
@@ -73,6 +84,7 @@ __all__ = [
     "build_resnet_backbone",
     "build_roi_heads",
     "build_rpn_head",
+    "build_sem_seg_head",
     "detector_postprocess",
     "make_stage",
 ]

@@ -191,6 +191,10 @@ class Boxes:
         assert all(isinstance(boxes, Boxes) for boxes in boxes_list), "not a list of Boxes"
         return cls(torch.cat([boxes.tensor for boxes in boxes_list]))
 
+    def _iou_with(self, others: "Boxes") -> Tensor:
+        shared = pairwise_intersection(self, others)
+        return _ratio(shared, self.area()[:, None] + others.area() - shared)
+
     @property
     def device(self) -> torch.device:
         """Where the tensor lives."""
@@ -239,10 +243,11 @@ def pairwise_intersection(boxes1: Boxes, boxes2: Boxes) -> Tensor:
 
 
 def pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """(N, M) intersection over union; 0 where boxes do not meet, also for empty boxes."""
-    shared = pairwise_intersection(boxes1, boxes2)
-    union = boxes1.area()[:, None] + boxes2.area() - shared
-    return _ratio(shared, union)
+    """(N, M) intersection over union; 0 where boxes do not meet, also for empty boxes.
+
+    Works for two sets of RotatedBoxes too, so that code which labels boxes need not tell.
+    """
+    return boxes1._iou_with(boxes2)
 
 
 def pairwise_ioa(boxes1: Boxes, boxes2: Boxes) -> Tensor:

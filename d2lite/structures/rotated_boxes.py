@@ -114,6 +114,9 @@ class RotatedBoxes(Boxes):
         )
         return cls(torch.cat([boxes.tensor for boxes in boxes_list]))
 
+    def _iou_with(self, others: "RotatedBoxes") -> Tensor:
+        return pairwise_iou_rotated(self.tensor, others.tensor)
+
     @property
     def device(self) -> torch.device:
         """Where the tensor lives."""
@@ -126,4 +129,4 @@ class RotatedBoxes(Boxes):
 
 def pairwise_iou(boxes1: RotatedBoxes, boxes2: RotatedBoxes) -> Tensor:
     """(N, M) intersection over union of two sets of rotated boxes."""
-    return pairwise_iou_rotated(boxes1.tensor, boxes2.tensor)
+    return boxes1._iou_with(boxes2)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from d2lite.structures import RotatedBoxes, pairwise_iou_rotated
+from d2lite.structures import RotatedBoxes, pairwise_iou, pairwise_iou_rotated
 from tests.golden import load_case
 
 
@@ -13,6 +13,7 @@ def case():
 def test_iou_equals_detectron2(case):
     boxes1, boxes2 = RotatedBoxes(case.tensor("boxes1")), RotatedBoxes(case.tensor("boxes2"))
     case.check("iou", pairwise_iou_rotated(boxes1, boxes2))
+    case.check("iou", pairwise_iou(boxes1, boxes2))
 
 
 def test_methods_equal_detectron2(case):

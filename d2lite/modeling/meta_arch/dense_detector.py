@@ -1,0 +1,244 @@
+"""What detectors share that predict at every cell of the features and need no second stage."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from d2lite.data.detection_utils import convert_image_to_rgb
+from d2lite.layers import batched_nms
+from d2lite.modeling.backbone import Backbone
+from d2lite.modeling.backbone.backbone import select_features
+from d2lite.modeling.meta_arch.inputs import (
+    batch_images,
+    check_pixel_statistics,
+    output_sizes,
+    per_channel,
+    required_field,
+)
+from d2lite.modeling.postprocessing import detector_postprocess
+from d2lite.structures import Boxes, ImageList, Instances
+from d2lite.utils.events import get_event_storage, has_event_storage, log_image
+
+MAX_DRAWN_BOXES = 20
+
+
+def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
+    """(N, A * K, H, W) predictions -> (N, H * W * A, K); free for the layout channels last."""
+    return tensor.permute(0, 2, 3, 1).reshape(tensor.shape[0], -1, K)
+
+
+class DenseDetector(nn.Module):
+    """A backbone and a head that predicts at every cell of several levels of features.
+
+    A subclass defines `forward_training` and `forward_inference`.
+    """
+
+    # Only detectors that are told how their images look can draw them.
+    vis_period: int = 0
+    input_format: str = "BGR"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: nn.Module,
+        head_in_features: Sequence[str] | None = None,
+        *,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+    ):
+        """Compose the model.
+
+        Args:
+            head: takes L levels of (N, C, Hi, Wi) features, and gives a list of L predictions
+                of each kind.
+            head_in_features: names of the features; by default all, by ascending stride.
+            pixel_mean, pixel_std: one value for each channel, as images come.
+
+        Raises:
+            ValueError: the backbone lacks a feature, or the pixel statistics differ in length.
+        """
+        super().__init__()
+        check_pixel_statistics(pixel_mean, pixel_std)
+        shapes = backbone.output_shape()
+        if head_in_features is None:
+            head_in_features = sorted(shapes, key=lambda name: shapes[name].stride)
+        select_features(shapes, head_in_features, "head_in_features")
+        self.backbone = backbone
+        self.head = head
+        self.head_in_features = list(head_in_features)
+        self.register_buffer("pixel_mean", per_channel(pixel_mean), persistent=False)
+        self.register_buffer("pixel_std", per_channel(pixel_std), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
+        """Losses in training, detections otherwise; see `GeneralizedRCNN.forward`."""
+        images = self.preprocess_image(batched_inputs)
+        by_name = self.backbone(images.tensor)
+        features = [by_name[name] for name in self.head_in_features]
+        predictions = self.head(features)
+        if self.training:
+            gt_instances = [x.to(self.device) for x in required_field(batched_inputs, "instances")]
+            losses = self.forward_training(images, features, predictions, gt_instances)
+            if self._is_time_to_draw():
+                with torch.no_grad():
+                    results = self.forward_inference(images, features, predictions)
+                self.visualize_training(batched_inputs, results)
+            return losses
+        results = self.forward_inference(images, features, predictions)
+        sizes = output_sizes(batched_inputs, images.image_sizes)
+        return [
+            {"instances": detector_postprocess(x, *size)}
+            for x, size in zip(results, sizes, strict=True)
+        ]
+
+    def forward_training(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Sequence[list[Tensor]],
+        gt_instances: list[Instances],
+    ) -> dict[str, Tensor]:
+        """Losses by name, from what the head gave for each level of features."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward_training")
+
+    def forward_inference(
+        self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]
+    ) -> list[Instances]:
+        """Detections of each image, in the size that the network sees."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward_inference")
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Normalise the images and pad them into a batch that the backbone can take."""
+        return batch_images(
+            required_field(batched_inputs, "image"),
+            self.pixel_mean,
+            self.pixel_std,
+            self.backbone.size_divisibility,
+            self.backbone.padding_constraints,
+        )
+
+    @torch.no_grad()
+    def visualize_training(
+        self, batched_inputs: list[dict[str, Any]], results: list[Instances]
+    ) -> None:
+        """Put the first image into the event storage: on top the ground truth, below detections.
+
+        Args:
+            batched_inputs: see `forward`.
+            results: detections of each image, best first; the best 20 are drawn.
+        """
+        from d2lite.utils.visualizer import Visualizer  # looks upstairs; see the style guide
+
+        image = convert_image_to_rgb(batched_inputs[0]["image"].permute(1, 2, 0), self.input_format)
+        detections = detector_postprocess(results[0], *image.shape[:2])
+        best = detections.pred_boxes.tensor[:MAX_DRAWN_BOXES].cpu().numpy()
+        truth = batched_inputs[0]["instances"].gt_boxes
+        top = Visualizer(image, None).overlay_instances(boxes=truth)
+        bottom = Visualizer(image, None).overlay_instances(boxes=best)
+        both = np.concatenate((top.get_image(), bottom.get_image()), axis=0)
+        name = f"Top: GT bounding boxes; Bottom: {MAX_DRAWN_BOXES} Highest Scoring Results"
+        log_image(name, both.transpose(2, 0, 1))
+
+    def _is_time_to_draw(self) -> bool:
+        if self.vis_period <= 0 or not has_event_storage():
+            return False
+        return get_event_storage().iter % self.vis_period == 0
+
+    def _transpose_dense_predictions(
+        self, predictions: Sequence[list[Tensor]], dims_per_anchor: Sequence[int]
+    ) -> list[list[Tensor]]:
+        """Of each kind of prediction, L levels of (N, Hi * Wi * A, dims of that kind)."""
+        assert len(predictions) == len(dims_per_anchor)
+        return [
+            [permute_to_N_HWA_K(x, dims) for x in levels]
+            for levels, dims in zip(predictions, dims_per_anchor, strict=True)
+        ]
+
+    def _init_loss_normalizer(self, value: float) -> None:
+        """Start the running number of positive anchors that losses are divided by.
+
+        It is a buffer, so that training states can carry it, but not part of the weights.
+        """
+        self.register_buffer("loss_normalizer", torch.tensor(float(value)), persistent=False)
+
+    def _update_loss_normalizer(self, num_positive: Tensor, momentum: float = 0.9) -> Tensor:
+        """Move the normalizer towards the number of positive anchors of this batch."""
+        self.loss_normalizer = torch.lerp(
+            num_positive.to(self.loss_normalizer.dtype).clamp(min=1), self.loss_normalizer, momentum
+        )
+        return self.loss_normalizer
+
+    def _decode_per_level_predictions(
+        self,
+        anchors: Boxes,
+        pred_scores: Tensor,
+        pred_deltas: Tensor,
+        score_thresh: float,
+        topk_candidates: int,
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """The best entries of one level of one image, as boxes, best first.
+
+        Args:
+            anchors: R anchors of this level.
+            pred_scores: (R, K) scores.
+            pred_deltas: (R, 4).
+            score_thresh: only higher scores count.
+            topk_candidates: how many entries (pairs of anchor and class) are kept.
+        """
+        candidates = (pred_scores > score_thresh).nonzero()
+        scores = pred_scores[candidates[:, 0], candidates[:, 1]]
+        scores, best = scores.topk(min(topk_candidates, len(scores)))
+        anchor_idxs, class_idxs = candidates[best].unbind(dim=1)
+        boxes = self.box2box_transform.apply_deltas(
+            pred_deltas[anchor_idxs], anchors.tensor[anchor_idxs]
+        )
+        return Instances(
+            image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=class_idxs
+        )
+
+    def _decode_multi_level_predictions(
+        self,
+        anchors: list[Boxes],
+        pred_scores: list[Tensor],
+        pred_deltas: list[Tensor],
+        score_thresh: float,
+        topk_candidates: int,
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """The best entries of each level of one image, one level after the other."""
+        levels = zip(anchors, pred_scores, pred_deltas, strict=True)
+        return Instances.cat(
+            [
+                self._decode_per_level_predictions(
+                    *level, score_thresh, topk_candidates, image_size
+                )
+                for level in levels
+            ]
+        )
+
+    def _detect(
+        self,
+        anchors: list[Boxes],
+        scores: list[Tensor],
+        deltas: list[Tensor],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """Decode, then NMS within each class, then the best; settings are the detector's own."""
+        candidates = self._decode_multi_level_predictions(
+            anchors, scores, deltas, self.test_score_thresh, self.test_topk_candidates, image_size
+        )
+        keep = batched_nms(
+            candidates.pred_boxes.tensor,
+            candidates.scores,
+            candidates.pred_classes,
+            self.test_nms_thresh,
+        )
+        return candidates[keep[: self.max_detections_per_image]]

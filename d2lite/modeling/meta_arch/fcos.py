@@ -1,0 +1,266 @@
+"""FCOS (Tian et al. 2019, https://arxiv.org/abs/1904.01355)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2lite.config import configurable
+from d2lite.layers import ShapeSpec, cat
+from d2lite.modeling.anchor_generator import DefaultAnchorGenerator
+from d2lite.modeling.backbone import Backbone
+from d2lite.modeling.box_regression import (
+    Box2BoxTransformLinear,
+    BoxCoder,
+    _dense_box_regression_loss,
+)
+from d2lite.modeling.focal_loss import focal_loss_of_labels
+from d2lite.modeling.meta_arch.dense_detector import DenseDetector
+from d2lite.modeling.meta_arch.retinanet import RetinaNetHead, _conv3x3
+from d2lite.structures import Boxes, ImageList, Instances, pairwise_point_box_distance
+from d2lite.utils.events import log_scalar
+
+__all__ = ["FCOS"]
+
+# A level is responsible for objects whose farthest edge is between 4 and 8 strides away from the
+# point (with strides 8, 16, ...: 64, 128, ... pixels, as in sec. 3.2).
+_REACH_IN_STRIDES = (4, 8)
+
+
+class FCOS(DenseDetector):
+    """One point per cell, which predicts the class and the distances to the four edges.
+
+    A point is kept as an anchor: a square around it with a side of one stride. So it works with
+    everything that works with anchors.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: nn.Module,
+        head_in_features: Sequence[str] | None = None,
+        box2box_transform: BoxCoder | None = None,
+        num_classes: int,
+        center_sampling_radius: float = 1.5,
+        focal_loss_alpha: float = 0.25,
+        focal_loss_gamma: float = 2.0,
+        test_score_thresh: float = 0.2,
+        test_topk_candidates: int = 1000,
+        test_nms_thresh: float = 0.6,
+        max_detections_per_image: int = 100,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+    ):
+        """Compose the model.
+
+        Args:
+            head: from L levels of features to L of class logits (N, K, Hi, Wi), L of deltas
+                (N, 4, Hi, Wi) and L of centerness logits (N, 1, Hi, Wi).
+            head_in_features: names of the features; by default all, by ascending stride.
+            box2box_transform: by default distances to the edges, in strides.
+            num_classes: K; background gets index K in labels, but no logit.
+            center_sampling_radius: a point is foreground only if it lies within this many
+                strides of the center of the object, along both axes.
+            focal_loss_alpha, focal_loss_gamma: see `focal_loss_of_labels`.
+            test_score_thresh: detections with lower scores are dropped. A score is the
+                geometric mean of those of class and centerness.
+            test_topk_candidates: candidates of each level that are decoded.
+            test_nms_thresh: IoU above which the worse of two boxes of one class is dropped.
+            max_detections_per_image: detections kept of each image.
+            pixel_mean, pixel_std: one value for each channel, as images come.
+        """
+        super().__init__(
+            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+        )
+        shapes = backbone.output_shape()
+        strides = [shapes[name].stride for name in self.head_in_features]
+        self.anchor_generator = DefaultAnchorGenerator(
+            sizes=[[stride] for stride in strides], aspect_ratios=[1.0], strides=strides
+        )
+        self.num_classes = num_classes
+        self.box2box_transform = box2box_transform or Box2BoxTransformLinear()
+        self.center_sampling_radius = float(center_sampling_radius)
+        self.focal_loss_alpha = focal_loss_alpha
+        self.focal_loss_gamma = focal_loss_gamma
+        self.test_score_thresh = test_score_thresh
+        self.test_topk_candidates = test_topk_candidates
+        self.test_nms_thresh = test_nms_thresh
+        self.max_detections_per_image = max_detections_per_image
+        self._init_loss_normalizer(300)
+
+    def forward_training(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Sequence[list[Tensor]],
+        gt_instances: list[Instances],
+    ) -> dict[str, Tensor]:
+        """See `DenseDetector.forward_training`; the losses are those of `losses`."""
+        logits, deltas, centerness = self._transpose_dense_predictions(
+            predictions, [self.num_classes, 4, 1]
+        )
+        anchors = self.anchor_generator(features)
+        gt_labels, gt_boxes = self.label_anchors(anchors, gt_instances)
+        return self.losses(anchors, logits, gt_labels, deltas, gt_boxes, centerness)
+
+    @torch.no_grad()
+    def label_anchors(
+        self, anchors: list[Boxes], gt_instances: list[Instances]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Give every point of every image a class and a ground-truth box.
+
+        Args:
+            anchors: of each level.
+            gt_instances: of each image, with `gt_boxes` and `gt_classes`.
+
+        Returns:
+            For each image (R,) int64 classes, K is background; and (R, 4) boxes, zeros for an
+            image without objects. R points of all levels.
+        """
+        labelled = [self._label_one_image(anchors, x) for x in gt_instances]
+        return [labels for labels, _ in labelled], [boxes for _, boxes in labelled]
+
+    def losses(
+        self,
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+        pred_centerness: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Focal loss of all points; GIoU loss and centerness of the foreground.
+
+        All are divided by a running average of the number of foreground points.
+
+        Args:
+            anchors: of each level.
+            pred_logits: of each level (N, Ri, K).
+            gt_labels, gt_boxes: of each image, see `label_anchors`.
+            pred_anchor_deltas: of each level (N, Ri, 4).
+            pred_centerness: of each level (N, Ri, 1) logits.
+
+        Returns:
+            "loss_fcos_cls", "loss_fcos_loc" and "loss_fcos_ctr".
+        """
+        labels = torch.stack(gt_labels)  # (N, R)
+        positive = (labels >= 0) & (labels != self.num_classes)
+        num_positive = positive.sum()
+        log_scalar("num_pos_anchors", num_positive / len(gt_labels))
+        normalizer = self._update_loss_normalizer(num_positive)
+        loss_cls = focal_loss_of_labels(
+            pred_logits, labels, self.focal_loss_alpha, self.focal_loss_gamma
+        )
+        loss_loc = _dense_box_regression_loss(
+            anchors, self.box2box_transform, pred_anchor_deltas, gt_boxes, positive, "giou"
+        )
+        loss_ctr = F.binary_cross_entropy_with_logits(
+            cat(pred_centerness, dim=1).squeeze(2)[positive],
+            self.compute_ctrness_targets(anchors, gt_boxes)[positive],
+            reduction="sum",
+        )
+        losses = {"loss_fcos_cls": loss_cls, "loss_fcos_loc": loss_loc, "loss_fcos_ctr": loss_ctr}
+        return {name: loss / normalizer for name, loss in losses.items()}
+
+    def compute_ctrness_targets(self, anchors: list[Boxes], gt_boxes: list[Tensor]) -> Tensor:
+        """How central each point lies in its box (eq. 3): 1 at the center, 0 on an edge.
+
+        Args:
+            anchors: of each level.
+            gt_boxes: of each image (R, 4); only rows whose point lies in the box make sense.
+
+        Returns:
+            (N, R) values.
+        """
+        points = Boxes.cat(anchors).get_centers()  # (R, 2)
+        boxes = torch.stack(gt_boxes)  # (N, R, 4)
+        before, after = points - boxes[..., :2], boxes[..., 2:] - points  # (N, R, 2): x, y
+        near, far = torch.minimum(before, after), torch.maximum(before, after)
+        return (near / far).prod(dim=2).sqrt()
+
+    def forward_inference(
+        self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]
+    ) -> list[Instances]:
+        """See `DenseDetector.forward_inference`."""
+        logits, deltas, centerness = self._transpose_dense_predictions(
+            predictions, [self.num_classes, 4, 1]
+        )
+        anchors = self.anchor_generator(features)
+        scores = [
+            (x.sigmoid() * y.sigmoid()).sqrt() for x, y in zip(logits, centerness, strict=True)
+        ]
+        return [
+            self.inference_single_image(
+                anchors, [x[i] for x in scores], [x[i] for x in deltas], image_size
+            )
+            for i, image_size in enumerate(images.image_sizes)
+        ]
+
+    def inference_single_image(
+        self,
+        anchors: list[Boxes],
+        box_cls: list[Tensor],
+        box_delta: list[Tensor],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """Detections of one image, best first; see `RetinaNet.inference_single_image`."""
+        return self._detect(anchors, box_cls, box_delta, image_size)
+
+    def _label_one_image(self, anchors: list[Boxes], gt: Instances) -> tuple[Tensor, Tensor]:
+        if len(gt) == 0:
+            nothing = Boxes.cat(anchors).tensor.new_zeros(sum(map(len, anchors)), 4)
+            return torch.full_like(nothing[:, 0], self.num_classes, dtype=torch.int64), nothing
+        quality, gt_index = self._match_anchors(gt.gt_boxes, anchors).max(dim=0)
+        labels = gt.gt_classes[gt_index].masked_fill(quality <= 0, self.num_classes)
+        return labels, gt.gt_boxes.tensor[gt_index]
+
+    def _match_anchors(self, gt_boxes: Boxes, anchors: list[Boxes]) -> Tensor:
+        """(M, R) how well each object fits each point: 0 not at all, else the smaller the better.
+
+        A point fits an object when it lies inside, near its center, and the object is of a size
+        that the level of the point is responsible for (sec. 3.2).
+        """
+        all_anchors = Boxes.cat(anchors)
+        points = all_anchors.get_centers()  # (R, 2)
+        strides = all_anchors.tensor[:, 2] - all_anchors.tensor[:, 0]  # (R,)
+        lowest, highest = (strides * factor for factor in _REACH_IN_STRIDES)
+        lowest[: len(anchors[0])] = 0  # the first level takes all that are smaller,
+        highest[-len(anchors[-1]) :] = torch.inf  # and the last all that are larger
+
+        to_center = (points - gt_boxes.get_centers()[:, None]).abs().amax(dim=2)  # (M, R)
+        to_edges = pairwise_point_box_distance(points, gt_boxes).transpose(0, 1)  # (M, R, 4)
+        reach = to_edges.amax(dim=2)
+        fits = (
+            (to_center < self.center_sampling_radius * strides)
+            & (to_edges.amin(dim=2) > 0)
+            & (reach > lowest)
+            & (reach < highest)
+        )
+        # Of several objects the smallest counts. The constant exceeds any area in pixels.
+        return torch.where(fits, 1e8 - gt_boxes.area()[:, None], 0.0)
+
+
+class FCOSHead(RetinaNetHead):
+    """The head of RetinaNet for one point per cell, and centerness beside the boxes.
+
+    Distances are in strides, so levels need no scale of their own to share the head.
+    """
+
+    @configurable
+    def __init__(self, *, input_shape: list[ShapeSpec], conv_dims: Sequence[int], **kwargs: Any):
+        """kwargs: `num_classes`, and maybe `norm` and `prior_prob`, see `RetinaNetHead`."""
+        super().__init__(input_shape=input_shape, conv_dims=conv_dims, num_anchors=1, **kwargs)
+        self.ctrness = _conv3x3(conv_dims[-1], 1)
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """L levels of (N, C, Hi, Wi) -> L each of (N, K, Hi, Wi), (N, 4, ...) and (N, 1, ...)."""
+        assert len(features) == self._num_features, (
+            f"the head was built for {self._num_features} levels, found {len(features)}"
+        )
+        logits = [self.cls_score(self.cls_subnet(x)) for x in features]
+        box_features = [self.bbox_subnet(x) for x in features]
+        bbox_reg = [self.bbox_pred(x) for x in box_features]
+        return logits, bbox_reg, [self.ctrness(x) for x in box_features]

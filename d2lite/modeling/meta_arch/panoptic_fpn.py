@@ -1,0 +1,193 @@
+"""Panoptic FPN (Kirillov et al. 2019, https://arxiv.org/abs/1901.02446)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from d2lite.config import CfgNode, configurable
+from d2lite.modeling.meta_arch.build import META_ARCH_REGISTRY
+from d2lite.modeling.meta_arch.inputs import output_sizes, required_field
+from d2lite.modeling.meta_arch.rcnn import GeneralizedRCNN
+from d2lite.modeling.meta_arch.semantic_seg import batch_targets, build_sem_seg_head
+from d2lite.modeling.postprocessing import detector_postprocess, sem_seg_postprocess
+from d2lite.structures import Instances
+
+__all__ = ["PanopticFPN"]
+
+Panoptic = tuple[Tensor, list[dict[str, Any]]]
+
+
+@META_ARCH_REGISTRY.register()
+class PanopticFPN(GeneralizedRCNN):
+    """Mask R-CNN and a semantic head on the same features, merged into one segmentation."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        sem_seg_head: nn.Module,
+        combine_overlap_thresh: float = 0.5,
+        combine_stuff_area_thresh: float = 4096,
+        combine_instances_score_thresh: float = 0.5,
+        **kwargs: Any,
+    ):
+        """Compose the model.
+
+        Args:
+            sem_seg_head: see SEM_SEG_HEADS_REGISTRY; its class 0 stands for all things.
+            combine_overlap_thresh, combine_stuff_area_thresh, combine_instances_score_thresh:
+                see `combine_semantic_and_instance_outputs`.
+            kwargs: of GeneralizedRCNN.
+        """
+        super().__init__(**kwargs)
+        self.sem_seg_head = sem_seg_head
+        self.combine_overlap_thresh = combine_overlap_thresh
+        self.combine_stuff_area_thresh = combine_stuff_area_thresh
+        self.combine_instances_score_thresh = combine_instances_score_thresh
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Read MODEL.PANOPTIC_FPN and build the parts that the config names."""
+        arguments = super().from_config(cfg)
+        combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
+        weight = cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT
+        if weight != 1.0:
+            _scale_losses(arguments["roi_heads"], weight)
+        return {
+            **arguments,
+            "sem_seg_head": build_sem_seg_head(cfg, arguments["backbone"].output_shape()),
+            "combine_overlap_thresh": combine.OVERLAP_THRESH,
+            "combine_stuff_area_thresh": combine.STUFF_AREA_LIMIT,
+            "combine_instances_score_thresh": combine.INSTANCES_CONFIDENCE_THRESH,
+        }
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
+        """Losses in training, segmentations otherwise.
+
+        Args:
+            batched_inputs: see `GeneralizedRCNN.forward`; in training also "sem_seg", (H, W)
+                labels where 0 stands for all things.
+
+        Returns:
+            In training the losses by name. Otherwise for each image a dict with "instances",
+            see `GeneralizedRCNN.forward`; "sem_seg", (K, H, W) scores; and "panoptic_seg", see
+            `combine_semantic_and_instance_outputs`.
+        """
+        if not self.training:
+            return self.inference(batched_inputs)
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        targets = batch_targets(
+            batched_inputs, self.device, self.backbone, self.sem_seg_head.ignore_value
+        )
+        _, sem_seg_losses = self.sem_seg_head(features, targets)
+        gt_instances = [x.to(self.device) for x in required_field(batched_inputs, "instances")]
+        proposals, proposal_losses = self._propose(batched_inputs, images, features, gt_instances)
+        _, detector_losses = self.roi_heads(images, features, proposals, gt_instances)
+        return {**sem_seg_losses, **proposal_losses, **detector_losses}
+
+    def inference(
+        self, batched_inputs: list[dict[str, Any]], do_postprocess: bool = True
+    ) -> list[dict[str, Any]] | tuple[list[Instances], Tensor]:
+        """Segment images.
+
+        Args:
+            batched_inputs: see `forward`.
+            do_postprocess: whether to scale the results to the wanted size and combine them.
+
+        Returns:
+            What `forward` returns; without post-processing the detections of each image and the
+            (N, K, H, W) logits of the batch, in the size that the network sees.
+        """
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        semantic, _ = self.sem_seg_head(features, None)
+        proposals, _ = self._propose(batched_inputs, images, features, None)
+        detections, _ = self.roi_heads(images, features, proposals, None)
+        if not do_postprocess:
+            return detections, semantic
+        sizes = output_sizes(batched_inputs, images.image_sizes)
+        per_image = zip(detections, semantic, images.image_sizes, sizes, strict=True)
+        return [self._combine(*args) for args in per_image]
+
+    def _combine(
+        self,
+        detections: Instances,
+        semantic: Tensor,
+        image_size: tuple[int, int],
+        size: tuple[int, int],
+    ) -> dict[str, Any]:
+        scores = sem_seg_postprocess(semantic, image_size, *size)
+        instances = detector_postprocess(detections, *size)
+        panoptic = combine_semantic_and_instance_outputs(
+            instances,
+            scores.argmax(dim=0),
+            self.combine_overlap_thresh,
+            self.combine_stuff_area_thresh,
+            self.combine_instances_score_thresh,
+        )
+        return {"sem_seg": scores, "instances": instances, "panoptic_seg": panoptic}
+
+
+def _scale_losses(roi_heads: nn.Module, factor: float) -> None:
+    """Multiply the weights of all losses of the region heads."""
+    predictors = roi_heads.box_predictor
+    for predictor in predictors if isinstance(predictors, nn.ModuleList) else [predictors]:
+        names = ("loss_cls", "loss_box_reg")
+        predictor.loss_weight = {
+            name: predictor.loss_weight.get(name, 1.0) * factor for name in names
+        }
+    for name in ("mask_head", "keypoint_head"):
+        if hasattr(roi_heads, name):
+            getattr(roi_heads, name).loss_weight *= factor
+
+
+def combine_semantic_and_instance_outputs(
+    instance_results: Instances,
+    semantic_results: Tensor,
+    overlap_threshold: float,
+    stuff_area_thresh: float,
+    instances_score_thresh: float,
+) -> Panoptic:
+    """Merge instances and classes of pixels so that every pixel belongs to one segment at most.
+
+    Instances come first, best first, and take what is free of their masks; stuff fills the rest.
+
+    Args:
+        instance_results: with `scores`, `pred_classes` and `pred_masks`, (N, H, W) bool.
+        semantic_results: (H, W) classes; 0 stands for all things and is left out.
+        overlap_threshold: an instance more of whose mask than this share is taken is dropped.
+        stuff_area_thresh: stuff with fewer free pixels is dropped.
+        instances_score_thresh: instances with a lower score are dropped.
+
+    Returns:
+        (H, W) int32 ids of segments, 0 for none; and for each segment a dict with "id",
+        "isthing", "category_id", and "score" and "instance_id" of things or "area" of stuff.
+    """
+    panoptic = torch.zeros_like(semantic_results, dtype=torch.int32)
+    masks = instance_results.pred_masks.to(dtype=torch.bool, device=panoptic.device)
+    areas = masks.flatten(1).sum(dim=1).tolist()
+    scores = instance_results.scores.tolist()
+    classes = instance_results.pred_classes.tolist()
+    segments: list[dict[str, Any]] = []
+
+    for i in (-instance_results.scores).argsort().tolist():
+        if scores[i] < instances_score_thresh:
+            break
+        free = masks[i] & (panoptic == 0)
+        if areas[i] == 0 or (areas[i] - int(free.sum())) / areas[i] > overlap_threshold:
+            continue
+        thing = {"isthing": True, "score": scores[i], "category_id": classes[i], "instance_id": i}
+        segments.append({"id": len(segments) + 1, **thing})
+        panoptic[free] = segments[-1]["id"]
+
+    left = torch.where(panoptic == 0, semantic_results, 0)
+    labels, counts = left.unique(return_counts=True)
+    for label, area in zip(labels.tolist(), counts.tolist(), strict=True):
+        if label == 0 or area < stuff_area_thresh:
+            continue
+        stuff = {"isthing": False, "category_id": label, "area": area}
+        segments.append({"id": len(segments) + 1, **stuff})
+        panoptic[left == label] = segments[-1]["id"]
+    return panoptic, segments
