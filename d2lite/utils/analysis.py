@@ -7,6 +7,7 @@
 One multiply-add counts as one operation, as the papers have it.
 """
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,8 +31,11 @@ ACTIVATIONS_MODE = "activations"
 
 # Operations that move, compare or look up values: no multiply-adds, so they need no warning.
 _IGNORED_OPS = {
+    "aten::__lshift__",
     "aten::add",
     "aten::add_",
+    "aten::all",
+    "aten::amax",
     "aten::argmax",
     "aten::argsort",
     "aten::bitwise_and",
@@ -39,6 +43,7 @@ _IGNORED_OPS = {
     "aten::ceil",
     "aten::clamp",
     "aten::clamp_",
+    "aten::clone",
     "aten::constant_pad_nd",
     "aten::cumsum",
     "aten::div",
@@ -52,20 +57,26 @@ _IGNORED_OPS = {
     "aten::full_like",
     "aten::ge",
     "aten::gt",
+    "aten::index_copy_",
     "aten::index_put_",
     "aten::isfinite",
     "aten::le",
+    "aten::log",
     "aten::log2",
     "aten::lt",
     "aten::max",
     "aten::max_pool2d",
+    "aten::maximum",
+    "aten::mean",
     "aten::meshgrid",
+    "aten::minimum",
     "aten::mul",
     "aten::mul_",
     "aten::neg",
     "aten::nonzero",
     "aten::nonzero_numpy",
     "aten::ones_like",
+    "aten::pow",
     "aten::reciprocal_",
     "aten::remainder",
     "aten::repeat_interleave",
@@ -73,6 +84,8 @@ _IGNORED_OPS = {
     "aten::rsub",
     "aten::scatter",
     "aten::scatter_",
+    "aten::scatter_add_",
+    "aten::scatter_reduce_",
     "aten::sigmoid",
     "aten::sigmoid_",
     "aten::softmax",
@@ -80,7 +93,10 @@ _IGNORED_OPS = {
     "aten::split",
     "aten::sqrt",
     "aten::sub",
+    "aten::sum",
     "aten::topk",
+    "aten::unflatten",
+    "aten::view_as",
     "aten::zeros_like",
     "torchvision::nms",
 }
@@ -103,8 +119,35 @@ class _TensorsOnly(nn.Module):
             next(remaining) if is_tensor else other
             for is_tensor, other in zip(self._is_tensor, self._others, strict=True)
         ]
-        outputs = self.model(*pytree.tree_unflatten(leaves, self._structure))
+        with torch.no_grad(), _functions_called_plainly():
+            outputs = self.model(*pytree.tree_unflatten(leaves, self._structure))
         return tuple(_tensors_in(outputs))
+
+
+class _NoContext:
+    """Stands in for the `ctx` of an autograd function: takes everything, keeps nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **kwargs: None
+
+
+@contextlib.contextmanager
+def _functions_called_plainly() -> Iterator[None]:
+    """Let autograd functions of Python run as plain functions, which a trace can look into.
+
+    A trace takes each of them for one unknown operator, or fails. Without gradients both are equal.
+    """
+    base, original = torch.autograd.Function, torch.autograd.Function.__dict__["apply"]
+
+    def call(cls: type, *args: Any) -> Any:
+        takes_context = cls.setup_context is base.setup_context
+        return cls.forward(_NoContext(), *args) if takes_context else cls.forward(*args)
+
+    base.apply = classmethod(call)
+    try:
+        yield
+    finally:
+        base.apply = original
 
 
 def _tensors_in(value: Any) -> Iterator[Tensor]:

@@ -38,6 +38,42 @@ def test_operations_worked_by_hand():
     assert flop_count_operators(TinyDetector(), BATCH)["conv"] == pytest.approx(CONV / 1e9)
 
 
+class Doubled(torch.autograd.Function):
+    """An autograd function of the older form, with a product inside."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x @ torch.ones(x.shape[1], 5)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise AssertionError("no gradients here")
+
+
+class DoubledNewer(Doubled):
+    """The same in the newer form, whose forward takes no context."""
+
+    @staticmethod
+    def forward(x):
+        return x @ torch.ones(x.shape[1], 5)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+
+@pytest.mark.parametrize("function", [Doubled, DoubledNewer])
+def test_operations_within_autograd_functions_are_counted(function):
+    class Model(nn.Module):
+        def forward(self, x):
+            return function.apply(x)
+
+    apply = torch.autograd.Function.__dict__["apply"]
+    assert FlopCountAnalysis(Model(), torch.ones(2, 3)).total() == 2 * 3 * 5
+    assert torch.autograd.Function.__dict__["apply"] is apply
+
+
 def test_activations_worked_by_hand():
     model = TinyDetector()
     assert activation_count_operators(model, BATCH)["conv"] == pytest.approx(6 * 6 * 4 / 1e6)
