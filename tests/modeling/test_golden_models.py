@@ -35,20 +35,30 @@ OTHER_CASES: list[str] = []
 CASES = RCNN_CASES + OTHER_CASES
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_inference_gives_the_detections_of_detectron2(name: str):
+# Of module scope, so that pytest runs both tests of a model one after the other.
+@pytest.fixture(scope="module", params=CASES)
+def named_model(request) -> tuple[str, torch.nn.Module]:
+    """The name of a model and the model; filling its weights takes longer than running it."""
+    inference, training = (load_case(f"{request.param}.{x}") for x in ("inference", "training"))
+    for key in ("cfg", "seed", "weight_factors"):
+        assert inference.params.get(key) == training.params.get(key)
+    return request.param, build_case_model(inference)
+
+
+def test_inference_gives_the_detections_of_detectron2(named_model):
+    name, model = named_model
     case = load_case(f"{name}.inference")
-    model = build_case_model(case).eval()
+    model.eval()
     with torch.no_grad():
         outputs = model(test_inputs(case))
     for image, output in zip(case.params["images"], outputs, strict=True):
         check_output(case, f"{image}.", output)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_training_gives_the_losses_and_gradients_of_detectron2(name: str):
+def test_training_gives_the_losses_and_gradients_of_detectron2(named_model):
+    name, model = named_model
     case = load_case(f"{name}.training")
-    model = build_case_model(case).train()
+    model.train()
     losses = model(training_inputs(case, case.params["images"]))
     wanted = {key for key in case.outputs if key.startswith("loss.")}
     assert {f"loss.{key}" for key in losses} == wanted

@@ -62,7 +62,7 @@ def fast_rcnn_inference_single_image(
     candidates = (scores[:, :-1] > score_thresh) & finite[:, None]  # (R, K)
     rows, classes = candidates.nonzero(as_tuple=True)
     scores = scores[rows, classes]
-    boxes = boxes.view(len(boxes), -1, 4)  # (R, K or 1, 4)
+    boxes = boxes.view(len(boxes), boxes.shape[1] // 4, 4)  # (R, K or 1, 4)
     boxes = Boxes(boxes[rows, classes if boxes.shape[1] > 1 else 0])
     boxes.clip(image_shape)
 

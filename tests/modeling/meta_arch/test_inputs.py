@@ -1,0 +1,62 @@
+"""Batches of images, and inputs that lack something."""
+
+import pytest
+import torch
+
+from d2lite.modeling.meta_arch.inputs import (
+    batch_images,
+    check_pixel_statistics,
+    output_sizes,
+    per_channel,
+    required_field,
+)
+
+MEAN, STD = per_channel([1.0, 2.0, 3.0]), per_channel([1.0, 2.0, 4.0])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_images_are_normalised_and_padded_with_zeros(dtype: torch.dtype):
+    images = [
+        torch.randint(0, 255, (3, 5, 6)).to(dtype),
+        torch.randint(0, 255, (3, 7, 3)).to(dtype),
+    ]
+    batch = batch_images(images, MEAN, STD, size_divisibility=4)
+    assert batch.image_sizes == [(5, 6), (7, 3)]
+    expected = torch.zeros(2, 3, 8, 8)
+    for x, image in zip(expected, images, strict=True):
+        x[:, : image.shape[1], : image.shape[2]] = (image - MEAN) / STD
+    assert torch.equal(batch.tensor, expected)
+    assert batch.tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_given_image_is_not_changed():
+    image = torch.ones(3, 8, 8)
+    batch_images([image], MEAN, STD)
+    assert torch.equal(image, torch.ones(3, 8, 8))
+
+
+def test_images_of_different_dtypes_keep_their_values():
+    batch = batch_images(
+        [torch.ones(3, 2, 2, dtype=torch.uint8), torch.full((3, 2, 2), 1.5)], MEAN, STD
+    )
+    assert batch.tensor[1, 0].unique().tolist() == [0.5]
+
+
+def test_padding_to_a_square():
+    batch = batch_images([torch.zeros(3, 5, 6)], MEAN, STD, 4, {"square_size": 16})
+    assert batch.tensor.shape == (1, 3, 16, 16)
+
+
+def test_missing_fields_are_named():
+    with pytest.raises(ValueError, match=r"input 1 .*'instances'.*\['image'\]"):
+        required_field([{"image": 0, "instances": 1}, {"image": 0}], "instances")
+
+
+def test_results_have_the_wanted_size_or_that_of_the_image():
+    inputs = [{"height": 10, "width": 20}, {}]
+    assert output_sizes(inputs, [(1, 2), (3, 4)]) == [(10, 20), (3, 4)]
+
+
+def test_pixel_statistics_must_agree():
+    with pytest.raises(ValueError, match=r"PIXEL_MEAN has 3 values .*PIXEL_STD 1"):
+        check_pixel_statistics([1, 2, 3], [1])

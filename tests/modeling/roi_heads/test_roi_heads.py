@@ -1,0 +1,298 @@
+"""Region heads: labels of proposals, what the branches get, and settings that do not fit."""
+
+import pytest
+import torch
+from torch import nn
+
+from d2lite.config import get_cfg
+from d2lite.layers import ShapeSpec
+from d2lite.modeling.box_regression import Box2BoxTransform
+from d2lite.modeling.matcher import Matcher
+from d2lite.modeling.poolers import ROIPooler
+from d2lite.modeling.roi_heads import (
+    FastRCNNConvFCHead,
+    FastRCNNOutputLayers,
+    KRCNNConvDeconvUpsampleHead,
+    MaskRCNNConvUpsampleHead,
+    ROIHeads,
+    StandardROIHeads,
+    build_roi_heads,
+    select_foreground_proposals,
+)
+from d2lite.modeling.roi_heads.roi_heads import select_proposals_with_visible_keypoints
+from d2lite.structures import BitMasks, Boxes, ImageList, Instances, Keypoints
+from d2lite.utils.events import EventStorage
+
+SIZE = (32, 32)
+K = 3  # classes; also the label of the background
+
+
+def boxes(*rows: tuple[float, float, float, float]) -> Boxes:
+    return Boxes(torch.tensor(rows, dtype=torch.float32).view(-1, 4))
+
+
+def given_proposals(*rows) -> Instances:
+    return Instances(SIZE, proposal_boxes=boxes(*rows), objectness_logits=torch.zeros(len(rows)))
+
+
+def target() -> Instances:
+    """One object of class 2 with a mask and two keypoints."""
+    return Instances(
+        SIZE,
+        gt_boxes=boxes((0, 0, 16, 16)),
+        gt_classes=torch.tensor([2]),
+        gt_masks=BitMasks(torch.ones(1, *SIZE, dtype=torch.bool)),
+        gt_keypoints=Keypoints(torch.tensor([[[4.0, 4.0, 2.0], [8.0, 8.0, 2.0]]])),
+    )
+
+
+def no_objects() -> Instances:
+    return Instances(SIZE, gt_boxes=boxes(), gt_classes=torch.zeros(0, dtype=torch.int64))
+
+
+def sampler(**changes) -> ROIHeads:
+    settings = {
+        "num_classes": K,
+        "batch_size_per_image": 4,
+        "positive_fraction": 0.5,
+        "proposal_matcher": Matcher([0.5], [0, 1]),
+    }
+    return ROIHeads(**{**settings, **changes})
+
+
+def tiny_heads(**changes) -> StandardROIHeads:
+    """Box, mask and keypoint branches on one feature "f" of 4 channels and stride 8."""
+    torch.manual_seed(0)
+
+    def pooler():
+        return ROIPooler(4, [1 / 8], 2, "ROIAlignV2")
+
+    shape = ShapeSpec(channels=4, height=4, width=4)
+    settings = {
+        "box_in_features": ["f"],
+        "box_pooler": pooler(),
+        "box_head": FastRCNNConvFCHead(shape, conv_dims=[], fc_dims=[8]),
+        "box_predictor": FastRCNNOutputLayers(
+            8, box2box_transform=Box2BoxTransform((1.0, 1.0, 1.0, 1.0)), num_classes=K
+        ),
+        "mask_in_features": ["f"],
+        "mask_pooler": pooler(),
+        "mask_head": MaskRCNNConvUpsampleHead(shape, num_classes=K, conv_dims=[4]),
+        "keypoint_in_features": ["f"],
+        "keypoint_pooler": pooler(),
+        "keypoint_head": KRCNNConvDeconvUpsampleHead(shape, num_keypoints=2, conv_dims=[4]),
+        "num_classes": K,
+        "batch_size_per_image": 8,
+        "positive_fraction": 0.5,
+        "proposal_matcher": Matcher([0.5], [0, 1]),
+    }
+    return StandardROIHeads(**{**settings, **changes})
+
+
+def batch() -> tuple[ImageList, dict, list[Instances]]:
+    images = ImageList(torch.zeros(2, 3, *SIZE), [SIZE, SIZE])
+    proposals = [
+        given_proposals((0, 0, 15, 16), (16, 16, 30, 30)),
+        given_proposals((1, 1, 9, 9)),
+    ]
+    return images, {"f": torch.randn(2, 4, 4, 4)}, proposals
+
+
+def test_sampled_proposals_get_the_fields_of_their_object():
+    proposals = given_proposals((0, 0, 15, 16), (16, 16, 30, 30), (2, 20, 9, 30))
+    (x,) = sampler().label_and_sample_proposals([proposals], [target()])
+    foreground = x[x.gt_classes != K]
+    assert len(x) == 4
+    assert foreground.gt_classes.tolist() == [2, 2]  # the near proposal and the object itself
+    assert foreground.gt_boxes.tensor.tolist() == [[0, 0, 16, 16]] * 2
+    assert {"gt_masks", "gt_keypoints", "objectness_logits"} <= set(x.get_fields())
+
+
+def test_ground_truth_is_appended_on_request_only():
+    far = given_proposals((16, 16, 30, 30))
+    (x,) = sampler(proposal_append_gt=False).label_and_sample_proposals([far], [target()])
+    assert x.gt_classes.tolist() == [K]
+
+
+def test_proposals_of_an_image_without_objects_are_background():
+    (x,) = sampler().label_and_sample_proposals([given_proposals((0, 0, 9, 9))], [no_objects()])
+    assert x.gt_classes.tolist() == [K]
+    assert not x.has("gt_boxes")
+
+
+def test_no_proposals_at_all():
+    (x,) = sampler().label_and_sample_proposals([given_proposals()], [no_objects()])
+    assert len(x) == 0
+
+
+def test_ignored_proposals_are_not_sampled():
+    matcher = Matcher([0.3, 0.9], [0, -1, 1])
+    heads = sampler(proposal_matcher=matcher, proposal_append_gt=False)
+    between = given_proposals((0, 0, 8, 16), (0, 0, 16, 16))  # IoU 0.5 and 1
+    (x,) = heads.label_and_sample_proposals([between], [target()])
+    assert x.gt_classes.tolist() == [2]
+
+
+def test_numbers_of_samples_are_logged():
+    with EventStorage() as storage:
+        sampler().label_and_sample_proposals(
+            [given_proposals((16, 16, 30, 30)), given_proposals((0, 0, 9, 9))],
+            [target(), no_objects()],
+        )
+    # one foreground (the object itself) and two of background, in two images
+    assert {k: v for k, (v, _) in storage.latest().items()} == {
+        "roi_head/num_fg_samples": 0.5,
+        "roi_head/num_bg_samples": 1.0,
+    }
+
+
+def test_foreground_is_neither_background_nor_ignored():
+    x = Instances(SIZE, gt_classes=torch.tensor([0, K, -1, 2]))
+    (chosen,), (mask,) = select_foreground_proposals([x], K)
+    assert chosen.gt_classes.tolist() == [0, 2]
+    assert mask.tolist() == [True, False, False, True]
+
+
+def test_proposals_need_a_visible_keypoint_inside():
+    keypoints = torch.tensor(
+        [
+            [[5.0, 5.0, 2.0], [50.0, 5.0, 2.0]],  # one inside
+            [[5.0, 5.0, 0.0], [50.0, 5.0, 2.0]],  # inside but not labelled
+            [[50.0, 5.0, 2.0], [5.0, 50.0, 2.0]],  # outside along one axis each
+            [[10.0, 10.0, 1.0], [50.0, 5.0, 2.0]],  # on the corner, labelled but hidden
+        ]
+    )
+    x = Instances(
+        SIZE,
+        gt_keypoints=Keypoints(keypoints),
+        proposal_boxes=boxes(*[(0, 0, 10, 10)] * 4),
+        row=torch.arange(4),
+    )
+    chosen, none = select_proposals_with_visible_keypoints([x, x[torch.zeros(0).long()]])
+    assert chosen.row.tolist() == [0, 3]
+    assert len(none) == 0
+
+
+def test_training_gives_the_losses_of_all_branches():
+    heads = tiny_heads()
+    images, features, proposals = batch()
+    sampled, losses = heads(images, features, proposals, [target(), no_objects()])
+    assert set(losses) == {"loss_cls", "loss_box_reg", "loss_mask", "loss_keypoint"}
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in heads.parameters())
+    assert all(x.has("gt_classes") for x in sampled)
+
+
+def test_images_without_objects_train_every_parameter():
+    heads = tiny_heads()
+    images, features, proposals = batch()
+    _, losses = heads(images, features, proposals, [no_objects(), no_objects()])
+    sum(losses.values()).backward()
+    # Distributed training waits for the gradient of every parameter.
+    assert all(p.grad is not None for p in heads.parameters())
+
+
+def test_inference_adds_masks_and_keypoints_to_detections():
+    heads = tiny_heads().eval()
+    images, features, proposals = batch()
+    with torch.no_grad():
+        detections, losses = heads(images, features, proposals)
+    assert losses == {}
+    for x in detections:
+        assert x.pred_masks.shape == (len(x), 1, 8, 8)
+        assert x.pred_keypoints.shape == (len(x), 2, 3)
+
+
+def test_known_boxes_get_masks():
+    heads = tiny_heads().eval()
+    _, features, _ = batch()
+    known = [
+        Instances(SIZE, pred_boxes=boxes((0, 0, 9, 9)), pred_classes=torch.tensor([1])),
+        Instances(SIZE, pred_boxes=boxes(), pred_classes=torch.zeros(0, dtype=torch.int64)),
+    ]
+    with torch.no_grad():
+        found = heads.forward_with_given_boxes(features, known)
+    assert [x.pred_masks.shape[0] for x in found] == [1, 0]
+    with pytest.raises(ValueError, match="pred_boxes and pred_classes"):
+        heads.forward_with_given_boxes(features, [Instances(SIZE)])
+
+
+def test_masks_can_train_on_predicted_boxes():
+    heads = tiny_heads(train_on_pred_boxes=True)
+    images, features, proposals = batch()
+    sampled, losses = heads(images, features, proposals, [target(), no_objects()])
+    assert sampled[0].proposal_boxes.tensor.frac().abs().sum() > 0  # no longer whole numbers
+    assert not sampled[0].proposal_boxes.tensor.requires_grad
+    assert torch.isfinite(sum(losses.values()))
+
+
+def test_a_head_without_pooler_takes_the_features_by_name():
+    class Names(nn.Module):
+        def forward(self, x, instances):
+            return sorted(x)
+
+    heads = tiny_heads(mask_head=Names(), mask_pooler=None).eval()
+    assert heads._forward_mask({"f": torch.zeros(1), "g": torch.zeros(1)}, []) == ["f"]
+
+
+def config(**changes):
+    cfg = get_cfg()
+    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
+    cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 1
+    cfg.merge_from_list([x for item in changes.items() for x in item])
+    return cfg
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"MODEL.ROI_HEADS.IN_FEATURES": ["p9"]}, r"MODEL\.ROI_HEADS\.IN_FEATURES.*'p9'"),
+        ({"MODEL.ROI_HEADS.IN_FEATURES": ["p2", "p3"]}, r"equal channels.*'p2': 4, 'p3': 8"),
+        (
+            {"MODEL.ROI_HEADS.NAME": "Res5ROIHeads", "MODEL.ROI_HEADS.IN_FEATURES": ["p2", "p3"]},
+            "crops one feature",
+        ),
+        (
+            {
+                "MODEL.ROI_HEADS.NAME": "Res5ROIHeads",
+                "MODEL.ROI_HEADS.IN_FEATURES": ["p2"],
+                "MODEL.KEYPOINT_ON": True,
+            },
+            "KEYPOINT_ON False",
+        ),
+        (
+            {
+                "MODEL.ROI_HEADS.NAME": "Res5ROIHeads",
+                "MODEL.ROI_HEADS.IN_FEATURES": ["p2"],
+                "MODEL.RESNETS.DEFORM_ON_PER_STAGE": [False, False, False, True],
+            },
+            "DEFORM_ON_PER_STAGE",
+        ),
+    ],
+)
+def test_configs_that_do_not_fit(changes: dict, message: str):
+    shapes = {"p2": ShapeSpec(channels=4, stride=4), "p3": ShapeSpec(channels=8, stride=8)}
+    with torch.device("meta"), pytest.raises(ValueError, match=message):
+        build_roi_heads(config(**changes), shapes)
+
+
+def test_unknown_heads_are_a_key_error_with_the_nearest_name():
+    with pytest.raises(KeyError, match="StandardROIHeads"):
+        build_roi_heads(config(**{"MODEL.ROI_HEADS.NAME": "StandardRoiHead"}), {})
+
+
+def test_a_subclass_can_replace_one_branch():
+    class NoBoxHead(StandardROIHeads):
+        @classmethod
+        def _init_box_head(cls, cfg, input_shape):
+            return {
+                "box_in_features": ["p2"],
+                "box_pooler": None,
+                "box_head": nn.Identity(),
+                "box_predictor": nn.Identity(),
+            }
+
+    heads = NoBoxHead(config(), {"p2": ShapeSpec(channels=4, stride=4)})
+    assert isinstance(heads.box_head, nn.Identity)
+    assert heads.num_classes == 80
