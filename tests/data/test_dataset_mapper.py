@@ -10,6 +10,7 @@ from PIL import Image
 from d2lite.config import get_cfg
 from d2lite.data import DatasetMapper
 from d2lite.data import transforms as T
+from d2lite.data.dataset_mapper import to_chw_tensor
 from d2lite.structures import BitMasks, BoxMode, PolygonMasks
 from tests.golden import case_names, load_case
 
@@ -152,3 +153,24 @@ def test_subclasses_may_change_annotations(tmp_path):
     assert instances.gt_classes.tolist() == [7]
     assert isinstance(instances.gt_masks, PolygonMasks)
     assert one["annotations"][0]["category_id"] == 2
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda image: image,
+        lambda image: image[:, ::-1],
+        lambda image: image[::-1],
+        lambda image: image[2:5, 1:4],
+        lambda image: image[:0],
+        lambda image: image.astype(np.float32)[:, ::-1],
+        lambda image: image[:, :, 0],
+    ],
+)
+def test_channels_come_first_from_any_layout(view, channels):
+    image = view(np.random.default_rng(0).integers(0, 256, (6, 8, channels), dtype=np.uint8))
+    got = to_chw_tensor(image)
+    want = np.atleast_3d(image).transpose(2, 0, 1)
+    np.testing.assert_array_equal(got.numpy(), want)
+    assert got.is_contiguous() and not np.shares_memory(got.numpy(), image)
