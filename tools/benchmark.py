@@ -209,7 +209,7 @@ def their_work(training: bool) -> Callable[[], object]:
 
 def _step(model: torch.nn.Module, losses: Callable[[], dict]) -> Callable[[], None]:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=1e-4, momentum=0.9)
+    optimizer = torch.optim.SGD(trained, lr=0.0, momentum=0.9)
 
     def step() -> None:
         optimizer.zero_grad()

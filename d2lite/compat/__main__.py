@@ -18,7 +18,9 @@ def main(arguments: list[str]) -> None:
     if not program or program[0] in ("-h", "--help"):
         sys.exit(USAGE)
     install()
+    # Spawned processes take over sys.path, programs that are started take over PYTHONPATH.
     doorway = str(Path(__file__).parent / "path")
+    sys.path.append(doorway)
     inherited = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([doorway, *([inherited] if inherited else [])])
     sys.argv = program

@@ -193,7 +193,7 @@ def test_precise_statistics_are_the_means_of_the_batches():
     # Means 1 and 6, unbiased variances 2 and 8; the population variance over both batches also
     # counts the spread of the means.
     assert trainer.model.norm.running_mean.item() == pytest.approx(3.5)
-    assert "loss" in trainer.storage.latest()  # the figures of training, not of that pass
+    assert "total_loss" in trainer.storage.latest()  # the figures of training, not of that pass
 
 
 def test_precise_statistics_see_the_same_batches_each_time():

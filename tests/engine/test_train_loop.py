@@ -209,7 +209,7 @@ def test_mixed_precision_computes_in_its_type_and_keeps_float32_weights(precisio
         precision=precision,
         log_grad_scaler=True,
     )
-    trainer.train(0, 2)
+    trainer.train(0, 20)  # the loss scale starts too high for float16: some steps are left out
     assert model.seen == precision
     assert model.fc.weight.dtype == torch.float32
     assert not torch.equal(model.fc.weight, before)
