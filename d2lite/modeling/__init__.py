@@ -24,6 +24,7 @@ from d2lite.modeling.meta_arch import (
     build_model,
     build_sem_seg_head,
 )
+from d2lite.modeling.mmdet_wrapper import MMDetBackbone, MMDetDetector
 from d2lite.modeling.postprocessing import detector_postprocess
 from d2lite.modeling.proposal_generator import (
     PROPOSAL_GENERATOR_REGISTRY,
@@ -46,6 +47,7 @@ from d2lite.modeling.roi_heads import (
     build_mask_head,
     build_roi_heads,
 )
+from d2lite.modeling.test_time_augmentation import DatasetMapperTTA, GeneralizedRCNNWithTTA
 
 __all__ = [
     "ANCHOR_GENERATOR_REGISTRY",
@@ -63,8 +65,12 @@ __all__ = [
     "Backbone",
     "BaseKeypointRCNNHead",
     "BaseMaskRCNNHead",
+    "DatasetMapperTTA",
     "FastRCNNOutputLayers",
     "GeneralizedRCNN",
+    "GeneralizedRCNNWithTTA",
+    "MMDetBackbone",
+    "MMDetDetector",
     "PanopticFPN",
     "ProposalNetwork",
     "ROIHeads",

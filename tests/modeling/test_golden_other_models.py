@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from d2lite.layers import ShapeSpec
-from d2lite.modeling import FCOS, FPN
+from d2lite.modeling import FCOS, FPN, GeneralizedRCNNWithTTA
 from d2lite.modeling.backbone.fpn import LastLevelP6P7
 from d2lite.modeling.backbone.resnet import BasicStem, ResNet
 from d2lite.modeling.meta_arch.fcos import FCOSHead
@@ -107,3 +107,11 @@ def check_segmentation(case: Case, prefix: str, output: dict) -> None:
         "stuff_area": [x["area"] for x in stuff],
     }.items():
         case.check(f"{prefix}panoptic_{name}", np.array(values))
+
+
+def test_test_time_augmentation_equals_detectron2():
+    case = load_case("mask_rcnn_R_50_FPN_tta.inference")
+    model = GeneralizedRCNNWithTTA(golden.case_config(case), golden.build_case_model(case)).eval()
+    inputs = [{**x, "image": x["image"].to(torch.uint8)} for x in golden.test_inputs(case)]
+    (output,) = model(inputs)
+    golden.check_output(case, "img0.", output)
