@@ -152,7 +152,7 @@ class COCOEvaluator(DatasetEvaluator):
         """Replace class indices by the category ids of the data set."""
         to_index = self._metadata.get("thing_dataset_id_to_contiguous_id")
         if to_index is None:
-            return
+            to_index = {i: i for i in range(len(self._metadata.thing_classes))}
         to_id = {index: category for category, index in to_index.items()}
         for result in results:
             index = result["category_id"]

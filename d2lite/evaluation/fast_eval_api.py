@@ -81,7 +81,7 @@ class COCOeval_opt(COCOeval):
         p, evaluated = self.params, self._paramsEval
         categories = {c: k for k, c in enumerate(evaluated.catIds)}
         anns = self.cocoGt.loadAnns(self.cocoGt.getAnnIds(imgIds=evaluated.imgIds))
-        anns = [a for a in anns if not a["ignore"] and (a["category_id"] in categories)]
+        anns = [a for a in anns if a["category_id"] in categories and not a["ignore"]]
         counts = np.zeros((len(categories) if p.useCats else 1, len(p.areaRng)), np.int64)
         if anns:
             area = np.array([a["area"] for a in anns], float)[:, None]

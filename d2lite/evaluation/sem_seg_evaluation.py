@@ -1,6 +1,5 @@
 """Intersection over union and accuracy of semantic segmentation."""
 
-import itertools
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
 
 from .evaluator import DatasetEvaluator
+from .gather import gather_predictions
 from .tables import metrics_table
 
 BOUNDARY_SHARE = 0.02  # width of a boundary over the image's diagonal (Cheng et al., 2021)
@@ -132,13 +132,12 @@ class SemSegEvaluator(DatasetEvaluator):
 
     def evaluate(self) -> dict | None:
         """{"sem_seg": {metric: percent}}; nan for classes that do not occur."""
-        predictions = self._predictions
+        predictions = gather_predictions(self._predictions, self._distributed)
         if self._distributed:
-            comm.synchronize()
-            confusions = comm.all_gather((self._conf_matrix, self._b_conf_matrix))
-            predictions = list(itertools.chain(*comm.all_gather(self._predictions)))
-            if not comm.is_main_process():
-                return None
+            confusions = comm.gather((self._conf_matrix, self._b_conf_matrix))
+        if predictions is None:
+            return None
+        if self._distributed:
             self._conf_matrix = sum(c for c, _ in confusions)
             self._b_conf_matrix = sum(b for _, b in confusions)
         metrics = self._metrics()

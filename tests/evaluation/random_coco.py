@@ -57,12 +57,12 @@ def _annotation(rng, image_id: int, ann_id: int, num_keypoints: int) -> dict:
 
 
 def _detections(rng, image_id: int, own: list[dict], num_keypoints: int) -> list[dict]:
-    boxes = [(a["bbox"], a["category_id"]) for a in own for _ in range(rng.integers(0, 4))]
-    boxes += [(_box(rng), 1) for _ in range(rng.integers(0, 5))]
+    sources = [(a["bbox"], a["category_id"], a) for a in own for _ in range(rng.integers(0, 4))]
+    sources += [(_box(rng), 1, None) for _ in range(rng.integers(0, 5))]
     if rng.random() < 0.2:  # more than 100 of one category in one image
-        boxes += [(_box(rng), 1) for _ in range(120)]
+        sources += [(_box(rng), 1, None) for _ in range(120)]
     found = []
-    for box, category in boxes:
+    for box, category, annotation in sources:
         exact = rng.random() < 0.3
         noise = rng.normal(0, 0 if exact else 3, 4)
         moved = [float(v) for v in np.round(np.maximum(np.array(box) + noise, [0, 0, 1, 1]), 2)]
@@ -74,7 +74,7 @@ def _detections(rng, image_id: int, own: list[dict], num_keypoints: int) -> list
                 "category_id": category if category != 9 else 4,
                 "bbox": moved,
                 "segmentation": _crowd_rle(moved),
-                "keypoints": _keypoints(rng, moved, num_keypoints),
+                "keypoints": _moved_keypoints(rng, annotation, moved, num_keypoints),
                 "score": float(np.round(rng.random(), 1)),  # coarse: many ties
             }
         )
@@ -106,3 +106,11 @@ def _keypoints(rng, box: list[float], count: int) -> list[float]:
     xy = rng.uniform(0, 1, (count, 2)) * box[2:] + box[:2]
     visibility = rng.integers(0, 3, (count, 1))
     return [float(v) for v in np.concatenate([np.round(xy, 2), visibility], axis=1).ravel()]
+
+
+def _moved_keypoints(rng, annotation: dict | None, box: list[float], count: int) -> list[float]:
+    if annotation is None:
+        return _keypoints(rng, box, count)
+    keypoints = np.array(annotation["keypoints"]).reshape(-1, 3)
+    keypoints[:, :2] += np.round(rng.normal(0, rng.choice([0, 1, 4]), (count, 2)), 2)
+    return [float(v) for v in keypoints.ravel()]
