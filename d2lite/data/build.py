@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import cv2
 import torch
 import torch.utils.data as torchdata
 from torch.utils.data.sampler import Sampler
@@ -354,5 +355,6 @@ def trivial_batch_collator(batch: list) -> list:
 
 
 def worker_init_reset_seed(worker_id: int) -> None:
-    """Seed the generators of a loader's worker process, each differently."""
+    """Seed the generators of a loader's worker process, each differently; one thread for each."""
+    cv2.setNumThreads(0)  # torch's loader does the same for torch
     seed_all_rng(torch.initial_seed() % 2**31 + worker_id)

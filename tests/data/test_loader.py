@@ -4,6 +4,7 @@ import itertools
 import logging
 import random
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -47,6 +48,15 @@ def test_workers_change_nothing(grouping):
     assert alone == with_workers
     numbers = [item["random"] for batch in alone for item in batch]
     assert len(set(numbers)) == len(numbers)  # also when an item comes again
+
+
+def _threads(item: dict) -> tuple[int, int]:
+    return cv2.getNumThreads(), torch.get_num_threads()
+
+
+def test_workers_use_one_thread_each():
+    loader = _loader(mapper=_threads, num_workers=1)
+    assert _take(loader, 1) == [[(1, 1), (1, 1)]]
 
 
 def test_batches_are_of_one_shape():

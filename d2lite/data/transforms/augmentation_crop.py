@@ -1,0 +1,212 @@
+"""Augmentations that cut windows out of images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from fvcore.transforms.transform import (
+    CropTransform,
+    NoOpTransform,
+    PadTransform,
+    Transform,
+    TransformList,
+)
+
+from .augmentation import Augmentation
+
+__all__ = ["FixedSizeCrop", "MinIoURandomCrop", "RandomCrop", "RandomCrop_CategoryAreaConstraint"]
+
+
+class FixedSizeCrop(Augmentation):
+    """Crop to a fixed size at a random place; pad what is smaller, at the right and bottom."""
+
+    def __init__(
+        self,
+        crop_size: tuple[int, int],
+        pad: bool = True,
+        pad_value: float = 128.0,
+        seg_pad_value: int = 255,
+    ):
+        """
+        Args:
+            crop_size: (h, w) of the result, in pixels.
+            pad: whether smaller images are padded; otherwise they stay smaller.
+            pad_value: for the image.
+            seg_pad_value: for the label map.
+        """
+        super().__init__()
+        self._init(locals())
+
+    def get_transform(self, image) -> TransformList:
+        """The crop, and the padding if wanted."""
+        transforms = [self._get_crop(image)]
+        if self.pad:
+            transforms.append(self._get_pad(image))
+        return TransformList(transforms)
+
+    def _get_crop(self, image: np.ndarray) -> Transform:
+        height, width = image.shape[:2]
+        crop_h, crop_w = min(self.crop_size[0], height), min(self.crop_size[1], width)
+        # One number places the window on both axes, as in detectron2.
+        place = np.random.uniform(0.0, 1.0)
+        y0, x0 = (int(np.round(free * place)) for free in (height - crop_h, width - crop_w))
+        return CropTransform(x0, y0, crop_w, crop_h, width, height)
+
+    def _get_pad(self, image: np.ndarray) -> Transform:
+        (height, width), (want_h, want_w) = image.shape[:2], self.crop_size
+        have_h, have_w = min(height, want_h), min(width, want_w)
+        return PadTransform(
+            0,
+            0,
+            want_w - have_w,
+            want_h - have_h,
+            have_w,
+            have_h,
+            self.pad_value,
+            self.seg_pad_value,
+        )
+
+
+_CROP_TYPES = ("relative", "relative_range", "absolute", "absolute_range")
+
+
+class RandomCrop(Augmentation):
+    """Cut a random window out of the image."""
+
+    def __init__(self, crop_type: str, crop_size: tuple[float, float]):
+        """
+        Args:
+            crop_type: how `crop_size`, always (height, width), is meant:
+                "relative": shares of the image in (0, 1];
+                "relative_range": shares drawn between these and 1;
+                "absolute": pixels;
+                "absolute_range": (min, max) pixels, for height and width separately.
+            crop_size: two numbers.
+        """
+        super().__init__()
+        if crop_type not in _CROP_TYPES:
+            raise ValueError(f"crop type {crop_type!r} is unknown; use one of {_CROP_TYPES}")
+        self._init(locals())
+
+    def get_transform(self, image) -> Transform:
+        """A crop of the wanted size at a random place."""
+        height, width = image.shape[:2]
+        crop_h, crop_w = self.get_crop_size((height, width))
+        assert height >= crop_h and width >= crop_w, f"{self} made {crop_h} x {crop_w}"
+        y0 = int(np.random.randint(height - crop_h + 1))
+        x0 = int(np.random.randint(width - crop_w + 1))
+        return CropTransform(x0, y0, crop_w, crop_h, width, height)
+
+    def get_crop_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(h, w) of the window for an image of size (h, w), both in pixels."""
+        h, w = image_size
+        first, second = self.crop_size
+        if self.crop_type == "relative":
+            return int(h * first + 0.5), int(w * second + 0.5)
+        if self.crop_type == "relative_range":
+            least = np.asarray(self.crop_size, dtype=np.float32)
+            share_h, share_w = least + np.random.rand(2) * (1 - least)
+            return int(h * share_h + 0.5), int(w * share_w + 0.5)
+        if self.crop_type == "absolute":
+            return min(first, h), min(second, w)
+        assert first <= second, f"absolute_range is (min, max), not {self.crop_size}"
+        crop_h = np.random.randint(min(h, first), min(h, second) + 1)
+        crop_w = np.random.randint(min(w, first), min(w, second) + 1)
+        return int(crop_h), int(crop_w)
+
+
+class RandomCrop_CategoryAreaConstraint(Augmentation):
+    """A random crop in which no semantic category covers too much, if ten tries find one."""
+
+    def __init__(
+        self,
+        crop_type: str,
+        crop_size: tuple[float, float],
+        single_category_max_area: float = 1.0,
+        ignored_category: int | None = None,
+    ):
+        """
+        Args:
+            crop_type, crop_size: as for RandomCrop.
+            single_category_max_area: share of the labelled pixels that one category may have;
+                1 allows everything.
+            ignored_category: label that does not count.
+        """
+        self.crop_aug = RandomCrop(crop_type, crop_size)
+        self._init(locals())
+
+    def get_transform(self, image, sem_seg) -> Transform:
+        """The last crop tried."""
+        if self.single_category_max_area >= 1.0:
+            return self.crop_aug.get_transform(image)
+        for _ in range(10):
+            crop = self.crop_aug.get_transform(image)
+            if self._is_mixed(crop.apply_segmentation(sem_seg)):
+                break
+        return crop
+
+    def _is_mixed(self, labels: np.ndarray) -> bool:
+        categories, counts = np.unique(labels, return_counts=True)
+        if self.ignored_category is not None:
+            counts = counts[categories != self.ignored_category]
+        return len(counts) > 1 and counts.max() < counts.sum() * self.single_category_max_area
+
+
+class MinIoURandomCrop(Augmentation):
+    """Crop a window that overlaps every box by a minimum IoU (SSD, sec. 2.2)."""
+
+    def __init__(
+        self,
+        min_ious: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9),
+        min_crop_size: float = 0.3,
+        mode_trials: int = 1000,
+        crop_trials: int = 50,
+    ):
+        """
+        Args:
+            min_ious: minimum IoUs to choose from; besides, the whole image and any crop.
+            min_crop_size: least share of each side of the image.
+            mode_trials: how often a minimum IoU is chosen before giving up.
+            crop_trials: windows tried for each.
+        """
+        super().__init__()
+        self._init(locals())
+        self.sample_mode = (1, *min_ious, 0)
+
+    def get_transform(self, image, boxes) -> Transform:
+        """A crop, or nothing; `boxes` are (N, 4) XYXY, at least one centre is kept."""
+        if boxes is None:
+            return NoOpTransform()
+        size = np.array([image.shape[1], image.shape[0]])  # w, h
+        for _ in range(self.mode_trials):
+            min_iou = self.sample_mode[np.random.choice(len(self.sample_mode))]
+            if min_iou == 1:
+                return NoOpTransform()
+            for _ in range(self.crop_trials):
+                window = self._draw_window(size)
+                if window is not None and _fits(window, boxes, min_iou):
+                    x0, y0, x1, y1 = window.tolist()
+                    return CropTransform(x0, y0, x1 - x0, y1 - y0, *size.tolist())
+        return NoOpTransform()
+
+    def _draw_window(self, size: np.ndarray) -> np.ndarray | None:
+        """(4,) int XYXY inside the image; None when too oblong or empty."""
+        extent = np.random.uniform(self.min_crop_size * size, size)
+        if not 0.5 <= extent[1] / extent[0] <= 2:
+            return None
+        corner = np.random.uniform(0, size - extent)
+        window = np.concatenate([corner, corner + extent]).astype(int)
+        return window if (window[2:] > window[:2]).all() else None
+
+
+def _fits(window: np.ndarray, boxes: np.ndarray, min_iou: float) -> bool:
+    """Whether all (N, 4) boxes overlap the window enough and some centre lies in it."""
+    if len(boxes) == 0:
+        return True
+    shared = np.minimum(window[2:], boxes[:, 2:]) - np.maximum(window[:2], boxes[:, :2])
+    intersection = shared.clip(min=0).prod(axis=1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    union = areas + (window[2:] - window[:2]).prod() - intersection
+    if (intersection / union).min() < min_iou:
+        return False
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return bool(((centres > window[:2]) & (centres < window[2:])).all(axis=1).any())
