@@ -140,21 +140,16 @@ def _apply(conv, x: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
     points = conv.deformable_groups * math.prod(conv.kernel_size)
     if offset.shape[1] != 2 * points:
         raise ValueError(f"offset has {offset.shape[1]} channels, this layer needs {2 * points}")
-    if len(x) == 0:
-        # torchvision's operator refuses an empty batch; the sums keep the graph connected.
-        size = (0, conv.out_channels, *offset.shape[-2:])
-        x = x.new_zeros(size) + x.sum() + offset.sum() + conv.weight.sum() * 0
-    else:
-        x = deform_conv2d(
-            x,
-            offset,
-            conv.weight,
-            conv.bias,
-            stride=conv.stride,
-            padding=conv.padding,
-            dilation=conv.dilation,
-            mask=mask,
-        )
+    x = deform_conv2d(
+        x,
+        offset,
+        conv.weight,
+        conv.bias,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        mask=mask,
+    )
     if conv.norm is not None:
         x = conv.norm(x)
     return x if conv.activation is None else conv.activation(x)

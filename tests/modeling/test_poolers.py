@@ -68,7 +68,7 @@ def test_impossible_scales_are_refused(scales):
 
 
 def test_unknown_type_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match="'ROIAlignV3'.*ROIAlignV2"):
+    with pytest.raises(ValueError, match=r"'ROIAlignV3'.*ROIAlignV2"):
         ROIPooler(7, [1 / 4], 0, "ROIAlignV3")
 
 
