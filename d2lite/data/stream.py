@@ -158,7 +158,8 @@ class AspectGroups:
         """dataset: indexable; a MapDataset is looked into."""
         self._dataset = dataset._dataset if isinstance(dataset, MapDataset) else dataset
         self._groups = np.full(len(dataset), -1, dtype=np.int8)
-        if not isinstance(dataset, (MapDataset, DatasetFromList)):
+        self._loads_samples = not isinstance(dataset, (MapDataset, DatasetFromList))
+        if self._loads_samples:
             logger.warning(
                 "Aspect-ratio grouping loads every sample of this data set once for its size. "
                 "Give the loader a list of dicts and a mapper to avoid it"
@@ -171,7 +172,8 @@ class AspectGroups:
         return int(self._groups[index])
 
     def _find(self, index: int) -> int:
-        with seeded_rng(index):  # the data set may draw random numbers
+        # Data sets that make whole samples may draw random numbers for them.
+        with seeded_rng(index) if self._loads_samples else contextlib.nullcontext():
             item = self._dataset[index]
         if "width" in item and "height" in item:
             return aspect_group(item["width"], item["height"])
