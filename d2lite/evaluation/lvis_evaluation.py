@@ -1,17 +1,13 @@
 """LVIS's AP: categories that an image was not checked for do not count in it."""
 
-import contextlib
 import copy
 import itertools
 import json
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 
 from d2lite.data.catalog import MetadataCatalog
@@ -20,6 +16,7 @@ from d2lite.utils.file_io import PathManager
 from .coco_json import instances_to_coco_json
 from .evaluator import DatasetEvaluator
 from .gather import gather_predictions, save_predictions
+from .numpy_names import removed_numpy_names
 from .proposal_recall import average_recalls
 from .tables import metrics_table
 
@@ -130,7 +127,7 @@ class LVISEvaluator(DatasetEvaluator):
         lvis = _import_lvis()
         found = lvis.LVISResults(self._lvis_api, kept, max_dets=limit)
         lvis_eval = lvis.LVISEval(self._lvis_api, found, task)
-        with _numpy_float_in_lvis():
+        with removed_numpy_names(lvis.eval):  # lvis 0.5.3 uses np.float
             lvis_eval.run()
         figures = lvis_eval.get_results()
         metrics = {metric: float(figures[metric] * 100) for metric in METRICS}
@@ -152,27 +149,7 @@ class LVISEvaluator(DatasetEvaluator):
 
 def _import_lvis():
     try:
-        import lvis
+        import lvis.eval
     except ImportError as e:
         raise ImportError("LVISEvaluator needs the package lvis: pip install 'd2lite[lvis]'") from e
     return lvis
-
-
-@contextlib.contextmanager
-def _numpy_float_in_lvis() -> Iterator[None]:
-    """Give lvis 0.5.3 the `np.float` that it uses and numpy 1.24 removed.
-
-    Only the name `np` inside `lvis.eval` is replaced, and only for as long as it runs.
-    """
-    import lvis.eval
-
-    original = lvis.eval.np
-    if hasattr(original, "float"):
-        yield
-        return
-    names = {name: getattr(original, name) for name in dir(original) if not name.startswith("_")}
-    lvis.eval.np = SimpleNamespace(**{**names, "float": np.float64})
-    try:
-        yield
-    finally:
-        lvis.eval.np = original

@@ -1,0 +1,55 @@
+import pytest
+
+from d2lite.config import get_cfg
+from d2lite.data import MetadataCatalog
+from d2lite.evaluation import (
+    COCOEvaluator,
+    COCOPanopticEvaluator,
+    DatasetEvaluators,
+    RotatedCOCOEvaluator,
+    SemSegEvaluator,
+    evaluator_for,
+)
+
+
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        ("shapes_val", COCOEvaluator),
+        ("shapes_rotated_val", RotatedCOCOEvaluator),
+        ("shapes_sem_seg_val", SemSegEvaluator),
+    ],
+)
+def test_the_metadata_choose(name, kind):
+    assert type(evaluator_for(name)) is kind
+
+
+def test_panoptic_sets_have_three_evaluators():
+    evaluator = evaluator_for("shapes_panoptic_val")
+    assert isinstance(evaluator, DatasetEvaluators)
+    kinds = [type(e) for e in evaluator._evaluators]
+    assert kinds == [SemSegEvaluator, COCOEvaluator, COCOPanopticEvaluator]
+
+
+def test_config_gives_sigmas_and_folders():
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR = "somewhere"
+    cfg.TEST.KEYPOINT_OKS_SIGMAS = [0.1] * 4
+    cfg.DATASETS.TEST = ("shapes_val",)
+    evaluator = evaluator_for("shapes_val", cfg)
+    assert evaluator._output_dir == "somewhere/inference"
+    assert evaluator._kpt_oks_sigmas == (0.1,) * 4
+    cfg.DATASETS.TEST = ("shapes_val", "shapes_train")
+    assert evaluator_for("shapes_val", cfg)._output_dir == "somewhere/inference/shapes_val"
+
+
+def test_tasks_in_place_of_a_config():
+    assert evaluator_for("shapes_val", ("bbox",))._tasks == ("bbox",)
+
+
+def test_unknown_evaluator_is_named_with_the_nearest():
+    name = "evaluation_odd"
+    MetadataCatalog.get(name).set(evaluator_type="pascal_vok", thing_classes=["a"])
+    with pytest.raises(ValueError, match=r"'pascal_vok'.*Did you mean 'pascal_voc'"):
+        evaluator_for(name)
+    MetadataCatalog.remove(name)

@@ -1,0 +1,183 @@
+"""Panoptic quality, worked by hand and on the drawn data set."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from d2lite.data import DatasetCatalog, MetadataCatalog
+from d2lite.data.image_schemes import find_image_reader
+from d2lite.evaluation import COCOPanopticEvaluator
+from d2lite.evaluation.panoptic_quality import PanopticQuality, id_to_rgb, rgb_to_id
+
+TRUE = np.zeros((10, 10), np.int64)
+TRUE[:, :4], TRUE[:, 4:8] = 1, 2  # two segments of 40 pixels; 20 pixels without a label
+
+
+def segments(**categories):
+    return [{"id": int(k[1:]), "category_id": c} for k, c in categories.items()]
+
+
+def quality(pred, pred_segments, true=TRUE, true_segments=None):
+    result = PanopticQuality([1, 2])
+    result.add(true, true_segments or segments(s1=1, s2=2), pred, pred_segments)
+    return result
+
+
+def test_perfect():
+    result = quality(TRUE, segments(s1=1, s2=2))
+    assert result.average([1, 2]) == {"pq": 1, "sq": 1, "rq": 1, "n": 2}
+
+
+def test_partial_overlap_worked_by_hand():
+    # Segment 1 predicted on columns 0-2: IoU 30/40. Segment 2 missed, its place called 1 as well.
+    pred = np.zeros_like(TRUE)
+    pred[:, :3], pred[:, 4:8] = 5, 6
+    result = quality(pred, segments(s5=1, s6=1))
+    assert result.counts[1].quality() == pytest.approx((0.75 / 1.5, 0.75, 1 / 1.5))
+    assert result.counts[2].quality() == (0, 0, 0)
+    assert result.average([1, 2])["pq"] == pytest.approx(0.25)
+
+
+def test_half_is_no_match():
+    pred = np.zeros_like(TRUE)
+    pred[:, :2] = 5  # 20 of 40
+    result = quality(pred, segments(s5=1))
+    assert (result.counts[1].matched, result.counts[1].only_predicted) == (0, 1)
+    assert result.counts[1].only_true == result.counts[2].only_true == 1
+
+
+def test_pixels_without_a_label_do_not_count_against_a_prediction():
+    pred = TRUE.copy()
+    pred[:, 8:] = 2  # reaches into the unlabeled part
+    pred[0, 4:] = 7
+    result = quality(pred, [*segments(s1=1, s2=2), {"id": 7, "category_id": 2}])
+    # Segment 2: 36 of 40 pixels. Segment 7: 4 of its 6 pixels are labeled, so it is wrong.
+    assert result.counts[2].iou == pytest.approx(36 / 40)
+    assert result.counts[2].only_predicted == 1
+    pred[0, 4:8] = 2  # now segment 7 has only its unlabeled pixels
+    result = quality(pred, [*segments(s1=1, s2=2), {"id": 7, "category_id": 2}])
+    assert result.counts[2].only_predicted == 0
+
+
+def test_crowds_need_not_be_found_nor_are_wrong_to_find():
+    true_segments = [{"id": 1, "category_id": 1, "iscrowd": 1}, {"id": 2, "category_id": 2}]
+    pred = TRUE.copy()
+    pred[:, :2] = 8  # a person in the crowd
+    both = quality(pred, segments(s1=1, s8=1, s2=2), true_segments=true_segments)
+    assert both.counts[1].quality() is None
+    none = quality(np.where(TRUE == 2, 2, 0), segments(s2=2), true_segments=true_segments)
+    assert none.counts[1].quality() is None
+    assert none.average([1, 2]) == {"pq": 1, "sq": 1, "rq": 1, "n": 1}
+
+
+def test_nothing_at_all():
+    assert PanopticQuality([1]).average([1]) == {"pq": 0, "sq": 0, "rq": 0, "n": 0}
+
+
+@pytest.mark.parametrize(
+    "pred_segments, message",
+    [
+        (segments(s1=1), "segment 2 has pixels, but is not in the list"),
+        (segments(s1=1, s2=2, s3=2), "segment 3 is in the list, but has no pixel"),
+        (segments(s1=1, s2=9), "segment 2 has category 9"),
+    ],
+)
+def test_inconsistent_predictions_are_named(pred_segments, message):
+    with pytest.raises(ValueError, match=message):
+        quality(TRUE, pred_segments)
+
+
+def test_colors_and_ids_are_inverse():
+    ids = np.array([[0, 1, 255], [256, 65536, 2**24 - 1]])
+    np.testing.assert_array_equal(rgb_to_id(id_to_rgb(ids)), ids)
+
+
+# -- the evaluator --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dataset():
+    """The first three images of the drawn panoptic set."""
+    records = DatasetCatalog.get("shapes_panoptic_val")[:3]
+    name = "evaluation_three_panoptic"
+    DatasetCatalog.register(name, lambda: records)
+    values = MetadataCatalog.get("shapes_panoptic_val").as_dict()
+    values.pop("name")
+    MetadataCatalog.get(name).set(**values)
+    yield name
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+
+
+def true_output(record):
+    name = record["pan_seg_file_name"]
+    ids = rgb_to_id(np.asarray(find_image_reader(name)(name)))
+    return {"panoptic_seg": (torch.from_numpy(ids), record["segments_info"])}
+
+
+def test_ground_truth_as_prediction_is_perfect(dataset, tmp_path):
+    evaluator = COCOPanopticEvaluator(dataset, str(tmp_path))
+    evaluator.reset()
+    for record in DatasetCatalog.get(dataset):
+        evaluator.process([record], [true_output(record)])
+    results = evaluator.evaluate()["panoptic_seg"]
+    assert results == {
+        m + s: pytest.approx(100) for s in ("", "_th", "_st") for m in ("PQ", "SQ", "RQ")
+    }
+    saved = json.loads((tmp_path / "predictions.json").read_text())
+    assert len(saved["annotations"]) == 3
+    first = DatasetCatalog.get(dataset)[0]
+    files = sorted((tmp_path / "panoptic_predictions").iterdir())
+    np.testing.assert_array_equal(
+        rgb_to_id(np.asarray(Image.open(files[0]))), true_output(first)["panoptic_seg"][0]
+    )
+
+
+def test_figures_do_not_depend_on_where_the_truth_is_read(dataset, tmp_path):
+    """A json file and PNG files, as COCO has them, in place of the data set's dicts."""
+    evaluator = COCOPanopticEvaluator(dataset)
+    categories, images = evaluator._ground_truth()
+    annotations = []
+    for image in images:
+        stem = f"{image.image_id}.png"
+        Image.fromarray(find_image_reader(image.png)(image.png)).save(tmp_path / stem)
+        row = {"image_id": image.image_id, "file_name": stem, "segments_info": image.segments}
+        annotations.append(row)
+    json_file = tmp_path / "panoptic.json"
+    json_file.write_text(json.dumps({"categories": categories, "annotations": annotations}))
+    results = []
+    for use_file in (False, True):
+        if use_file:
+            MetadataCatalog.get(dataset).set(
+                panoptic_json=str(json_file), panoptic_root=str(tmp_path)
+            )
+        evaluator = COCOPanopticEvaluator(dataset)
+        for record in DatasetCatalog.get(dataset):
+            ids, infos = true_output(record)["panoptic_seg"]
+            things = [s for s in infos if s["isthing"]]
+            kept = torch.tensor([s["id"] for s in things])
+            ids = torch.where(torch.isin(ids, kept), ids, 0)  # only the things are found
+            evaluator.process([record], [{"panoptic_seg": (ids, things)}])
+        results.append(evaluator.evaluate()["panoptic_seg"])
+    assert results[0] == results[1]
+    assert results[0]["PQ_th"] == pytest.approx(100) and results[0]["PQ_st"] == 0
+
+
+def test_segments_may_be_coded_in_the_ids(dataset):
+    MetadataCatalog.get(dataset).set(label_divisor=1000)
+    evaluator = COCOPanopticEvaluator(dataset)
+    ids = torch.tensor([[2003, -1], [2003, 2004]])
+    file = DatasetCatalog.get(dataset)[0]
+    evaluator.process([file], [{"panoptic_seg": (ids, None)}])
+    infos = evaluator._predictions[0]["segments_info"]
+    # Class 2 is a thing there; its id in the data set is 3.
+    assert infos == [{"id": 2004, "category_id": 3}, {"id": 2005, "category_id": 3}]
+
+
+def test_missing_image_is_named(dataset):
+    evaluator = COCOPanopticEvaluator(dataset)
+    with pytest.raises(ValueError, match="no prediction for image 0"):
+        evaluator.evaluate()
