@@ -48,7 +48,7 @@ def fast_rcnn_inference_single_image_rotated(
     candidates = (scores[:, :-1] > score_thresh) & finite[:, None]  # (R, K)
     rows, classes = candidates.nonzero(as_tuple=True)
     scores = scores[rows, classes]
-    boxes = boxes.view(len(boxes), -1, 5)  # (R, K or 1, 5)
+    boxes = boxes.unflatten(1, (-1, 5))  # (R, K or 1, 5)
     found = RotatedBoxes(boxes[rows, classes if boxes.shape[1] > 1 else 0])
     found.clip(image_shape)
 

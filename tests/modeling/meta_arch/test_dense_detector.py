@@ -1,0 +1,39 @@
+import pytest
+import torch
+from torch import nn
+
+from d2lite.modeling.meta_arch.dense_detector import DenseDetector, permute_to_N_HWA_K
+from tests.modeling.tiny import PIXELS, TinyBackbone, image, target
+
+
+def test_predictions_are_ordered_by_row_column_anchor():
+    rows, columns, anchors, values = 2, 3, 2, 5
+    by_hand = torch.arange(rows * columns * anchors * values).reshape(1, -1, values)
+    tensor = by_hand.reshape(1, rows, columns, anchors * values).permute(0, 3, 1, 2)
+    assert torch.equal(permute_to_N_HWA_K(tensor, values), by_hand)
+
+
+def test_features_are_ordered_by_stride_unless_named():
+    assert DenseDetector(TinyBackbone(), nn.Identity(), **PIXELS).head_in_features == ["p3", "p4"]
+    named = DenseDetector(TinyBackbone(), nn.Identity(), ["p4"], **PIXELS)
+    assert named.head_in_features == ["p4"]
+    with pytest.raises(ValueError, match="head_in_features asks for feature 'p5'"):
+        DenseDetector(TinyBackbone(), nn.Identity(), ["p5"], **PIXELS)
+
+
+def test_subclasses_must_define_both_ways():
+    model = DenseDetector(TinyBackbone(), nn.Identity(), **PIXELS)
+    with pytest.raises(NotImplementedError, match="define forward_training"):
+        model([{"image": image(), "instances": target()}])
+    with pytest.raises(NotImplementedError, match="define forward_inference"):
+        model.eval()([{"image": image()}])
+    with pytest.raises(ValueError, match="'instances'"):
+        model.train()([{"image": image()}])
+
+
+def test_the_loss_normalizer_is_a_running_mean_outside_of_the_weights():
+    model = DenseDetector(TinyBackbone(), nn.Identity(), **PIXELS)
+    model._init_loss_normalizer(100)
+    assert model._update_loss_normalizer(torch.tensor(20)).item() == pytest.approx(92)
+    assert model._update_loss_normalizer(torch.tensor(0)).item() == pytest.approx(82.9)  # 0.1 * 1
+    assert "loss_normalizer" not in model.state_dict()
