@@ -1,9 +1,12 @@
 """Folding a frozen batch norm into the convolution before it.
 
 A frozen norm is y * scale + shift with constants, so conv(x, w) * scale + shift is the same as
-conv(x, w * scale, shift). The weights are far smaller than the activations of most images; autograd
-through w * scale gives the convolution's weight its exact gradient.
+conv(x, w * scale, shift). Where the weights are smaller than the activations, scaling them instead
+saves a pass over the activations in each direction; autograd through w * scale gives the
+convolution's weight its exact gradient.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +15,16 @@ from d2lite.layers.batch_norm import FrozenBatchNorm2d
 
 
 def can_fold(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether `conv.norm` is a frozen batch norm that nobody watches through hooks."""
+    """Whether `conv.norm` is a frozen batch norm that is worth folding for the input `x`.
+
+    Scaling the weights must cost less than scaling the result, and nobody may watch the norm
+    through hooks.
+    """
     norm = conv.norm
-    return type(norm) is FrozenBatchNorm2d and not _has_hooks(norm)
+    if type(norm) is not FrozenBatchNorm2d or _has_hooks(norm):
+        return False
+    positions = x.shape[0] * x.shape[-2] * x.shape[-1] // math.prod(conv.stride)
+    return positions > math.prod(conv.weight.shape[1:])
 
 
 def folded_parameters(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:

@@ -40,55 +40,63 @@ def paste_masks_in_image(
     height, width = image_shape
     dtype = torch.bool if threshold >= 0 else torch.uint8
     pasted = torch.zeros(len(masks), height, width, dtype=dtype, device=masks.device)
-    rows = _axis_weights(boxes[:, 1], boxes[:, 3], height, masks.shape[-2])  # (R, H, m)
-    columns = _axis_weights(boxes[:, 0], boxes[:, 2], width, masks.shape[-1])  # (R, W, m)
     paste = _paste_one_by_one if masks.device.type == "cpu" else _paste_whole_images
-    paste(pasted, masks.to(rows.dtype), boxes, rows, columns, threshold)
+    paste(pasted, masks.float(), boxes.float(), threshold)
     return pasted
 
 
-def _paste_one_by_one(pasted, masks, boxes, rows, columns, threshold: float) -> None:
+def _paste_one_by_one(pasted: Tensor, masks: Tensor, boxes: Tensor, threshold: float) -> None:
     """Work on the boxes alone: on a CPU the pixels outside would cost the most."""
     height, width = pasted.shape[1:]
-    limit = boxes.new_tensor([width, height, width, height])
-    spans = torch.cat([boxes[:, :2].floor() - 1, boxes[:, 2:].ceil() + 1], dim=1)
-    spans = torch.minimum(spans.clamp(min=0), limit).long().tolist()
-    for image, mask, row, column, (x0, y0, x1, y1) in zip(
-        pasted, masks, rows, columns, spans, strict=True
+    limit = boxes.new_tensor([width, height])
+    first = torch.minimum((boxes[:, :2].floor() - 1).clamp(min=0), limit).long()
+    last = torch.minimum((boxes[:, 2:].ceil() + 1).clamp(min=0), limit).long()
+    last = torch.maximum(last, first)  # a box may be inside out
+    longest_x, longest_y = (last - first).amax(dim=0).tolist() if len(boxes) else (0, 0)
+    pixels_x = first[:, :1] + torch.arange(longest_x)  # (R, longest)
+    pixels_y = first[:, 1:] + torch.arange(longest_y)
+    columns = _axis_weights(boxes[:, 0:1], boxes[:, 2:3], pixels_x, masks.shape[-1])
+    rows = _axis_weights(boxes[:, 1:2], boxes[:, 3:4], pixels_y, masks.shape[-1])
+    for i, (x0, y0, x1, y1) in enumerate(torch.cat([first, last], dim=1).tolist()):
+        values = rows[i, : y1 - y0] @ masks[i] @ columns[i, : x1 - x0].T
+        pasted[i, y0:y1, x0:x1] = _quantized(values, threshold)
+
+
+def _paste_whole_images(pasted: Tensor, masks: Tensor, boxes: Tensor, threshold: float) -> None:
+    """Work on many masks at once, which suits a GPU."""
+    height, width = pasted.shape[1:]
+    x, y = (torch.arange(size, device=masks.device) for size in (width, height))
+    bytes_per_mask = 2 * BYTES_PER_FLOAT * max(height * width, 1)
+    size = max(1, GPU_MEM_LIMIT // bytes_per_mask)
+    for image, mask, box in zip(
+        pasted.split(size), masks.split(size), boxes[:, :, None].split(size), strict=True
     ):
-        values = row[y0:y1] @ mask @ column[x0:x1].T
-        image[y0:y1, x0:x1] = _quantized(values, threshold)
-
-
-def _paste_whole_images(pasted, masks, boxes, rows, columns, threshold: float) -> None:
-    bytes_per_mask = 2 * BYTES_PER_FLOAT * max(pasted[:1].numel(), 1)
-    for chunk in torch.arange(len(masks)).split(max(1, GPU_MEM_LIMIT // bytes_per_mask)):
-        part = slice(int(chunk[0]), int(chunk[-1]) + 1)
-        values = rows[part] @ masks[part] @ columns[part].transpose(1, 2)
-        pasted[part] = _quantized(values, threshold)
+        rows = _axis_weights(box[:, 1], box[:, 3], y, mask.shape[-1])
+        columns = _axis_weights(box[:, 0], box[:, 2], x, mask.shape[-1])
+        image.copy_(_quantized(rows @ mask @ columns.mT, threshold))
 
 
 def _quantized(values: Tensor, threshold: float) -> Tensor:
     return values >= threshold if threshold >= 0 else (values * 255).to(torch.uint8)
 
 
-def _axis_weights(start: Tensor, end: Tensor, size: int, cells: int) -> Tensor:
+def _axis_weights(start: Tensor, end: Tensor, pixels: Tensor, cells: int) -> Tensor:
     """How much each mask cell counts for each pixel along one axis.
 
     Args:
-        start, end: (R,) sides of the boxes in pixels.
-        size: pixels of the image; `cells`: of the mask.
+        start, end: (R, 1) sides of the boxes, in pixels.
+        pixels: (S,) or (R, S) indices of pixels.
+        cells: m, of the mask.
     Returns:
-        (R, size, cells): two values that sum to 1 inside the mask, and zeros beyond its border.
+        (R, S, m): two values that sum to 1 inside the mask, and zeros beyond its border.
     """
-    start, end = start.float(), end.float()
-    centers = torch.arange(size, device=start.device) + 0.5
-    position = (centers - start[:, None]) / (end - start)[:, None] * cells - 0.5  # (R, size)
-    distance = position[:, :, None] - torch.arange(cells, device=start.device)
+    centers = pixels + 0.5
+    position = (centers - start) / (end - start) * cells - 0.5  # (R, S)
+    distance = position[..., None] - torch.arange(cells, device=pixels.device)
     weights = (1 - distance.abs()).clamp(min=0)
     # Masks are clipped to the pixels that their boxes touch and one more, on every device.
-    near = (centers > start[:, None].floor() - 1) & (centers < end[:, None].ceil() + 1)
-    return torch.where(near[:, :, None], weights, 0.0)
+    near = (centers > start.floor() - 1) & (centers < end.ceil() + 1)
+    return torch.where(near[..., None], weights, 0.0)
 
 
 def paste_mask_in_image_old(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align as torchvision_roi_align
 
 from d2lite.layers.sparse_pool import Chunk, plan_chunks, sparse_pool
+from d2lite.layers.wrappers import check_if_dynamo_compiling
 
 
 class ROIAlign(nn.Module):
@@ -102,7 +103,8 @@ def multilevel_roi_align(
         (R, C, *output_size), contiguous.
     """
     spec = PoolSpec(tuple(output_size), tuple(scales), sampling_ratio, aligned)
-    if features[0].device.type == "cpu":
+    # A compiled or exported graph cannot hold a plan that depends on the boxes.
+    if features[0].device.type == "cpu" and not check_if_dynamo_compiling():
         return _sum_cells(features, rois.detach().float(), levels, spec)
     return _torchvision_per_level(features, rois, levels, spec)
 
@@ -121,13 +123,19 @@ def _torchvision_per_level(
 ) -> Tensor:
     size, scales, *how = spec
     if len(features) == 1:
-        return torchvision_roi_align(features[0], rois.to(features[0].dtype), size, scales[0], *how)
+        return _torchvision(features[0], rois, size, scales[0], *how)
     pooled = features[0].new_zeros(len(rois), features[0].shape[1], *size)
     for level, (feature, scale) in enumerate(zip(features, scales, strict=True)):
         members = (levels == level).nonzero()[:, 0]
-        crops = torchvision_roi_align(feature, rois[members].to(feature.dtype), size, scale, *how)
-        pooled = pooled.index_put((members,), crops.to(pooled.dtype))
+        crops = _torchvision(feature, rois[members], size, scale, *how)
+        pooled = pooled.index_put((members,), crops)
     return pooled
+
+
+def _torchvision(feature: Tensor, rois: Tensor, *args) -> Tensor:
+    # The kernel knows no bfloat16, and half is too coarse for coordinates in large images.
+    wide = feature.to(torch.promote_types(feature.dtype, torch.float32))
+    return torchvision_roi_align(wide, rois.to(wide.dtype), *args).to(feature.dtype)
 
 
 def _sum_cells(features: Sequence[Tensor], rois: Tensor, levels: Tensor, spec: PoolSpec) -> Tensor:

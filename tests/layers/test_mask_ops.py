@@ -52,8 +52,8 @@ def test_full_mask_fills_its_box():
     assert torch.equal(got[0], want)
 
 
-@pytest.mark.parametrize("box", [(30.0, 30, 40, 40), (-20.0, -20, -10, -10)])
-def test_box_outside_of_the_image_leaves_nothing(box):
+@pytest.mark.parametrize("box", [(30.0, 30, 40, 40), (-20.0, -20, -10, -10), (7.0, 7, 1, 1)])
+def test_box_outside_of_the_image_or_inside_out_leaves_nothing(box):
     assert not paste_masks_in_image(torch.ones(1, 4, 4), torch.tensor([box]), (8, 9)).any()
 
 

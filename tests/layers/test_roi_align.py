@@ -1,6 +1,7 @@
 """ROIAlign against detectron2's figures and torchvision's kernel."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torchvision
 from d2lite.layers import ROIAlign, multilevel_roi_align, roi_align, sparse_pool
 from tests.golden import case_names, load_case
 
+roi_align_module = sys.modules["d2lite.layers.roi_align"]  # the package has a function so named
 UPRIGHT = [name for name in case_names("roi_align.") if "rotated" not in name]
 
 
@@ -70,6 +72,19 @@ def test_levels_agree_with_torchvision(aligned, sampling_ratio, channels_last, i
     for feature, got, want in zip(features, gradients[1], gradients[0], strict=True):
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
         assert got.stride() == feature.stride()
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_compiled_graphs_give_the_same(monkeypatch, levels):
+    generator = torch.Generator().manual_seed(0)
+    scales = [0.5, 0.25][:levels]
+    features = [torch.randn(2, 3, int(64 * s), int(80 * s), generator=generator) for s in scales]
+    rois = random_rois(20, generator)
+    of_roi = torch.arange(20) % levels
+    want = multilevel_roi_align(features, rois, of_roi, scales, (3, 4), 0, True)
+    monkeypatch.setattr(roi_align_module, "check_if_dynamo_compiling", lambda: True)
+    got = multilevel_roi_align(features, rois, of_roi, scales, (3, 4), 0, True)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
 def test_small_bounds_change_nothing(monkeypatch):

@@ -16,6 +16,7 @@ from d2lite.layers import (
     nonzero_tuple,
     shapes_to_tensor,
 )
+from d2lite.layers.frozen_conv import can_fold
 from d2lite.layers.wrappers import disable_torch_compiler
 from tests.golden import _fill, load_case
 
@@ -40,6 +41,12 @@ def test_norm_and_activation_come_after_the_convolution():
     x = torch.randn(2, 3, 6, 6)
     want = F.relu(conv.norm(F.conv2d(x, conv.weight)))
     torch.testing.assert_close(conv(x), want)
+
+
+@pytest.mark.parametrize("side, folds", [(7, True), (4, False)])
+def test_a_norm_is_folded_where_the_weights_are_fewer_than_positions(side, folds):
+    conv = Conv2d(4, 6, 3, padding=1, norm=random_frozen_norm(6))  # 36 weights per channel
+    assert can_fold(conv, torch.zeros(1, 4, side, side)) is folds
 
 
 @pytest.mark.parametrize("bias", [True, False])
