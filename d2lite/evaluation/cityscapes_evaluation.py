@@ -149,8 +149,6 @@ def _labels() -> ModuleType:
 
 
 def _script(name: str) -> ModuleType:
-    # The scripts look for the data set when they are imported; the path itself is not used.
-    os.environ.setdefault("CITYSCAPES_DATASET", tempfile.gettempdir())
     return _import(f"cityscapesscripts.evaluation.{name}")
 
 
