@@ -18,14 +18,12 @@ def batch_images(
 ) -> ImageList:
     """Pad images into one batch on the device of `pixel_mean`, and normalise it once.
 
-    The batch is laid out channels last, which convolutions prefer on CPUs and tensor cores.
-
     Args:
         images: (C, Hi, Wi), of any dtype.
         pixel_mean, pixel_std: (C, 1, 1).
         size_divisibility, padding_constraints: of the padded size, see `ImageList.from_tensors`.
     Returns:
-        (image - mean) / std, padded with zeros.
+        (image - mean) / std, padded with zeros, in the memory layout that suits convolutions.
     """
     images = [image.to(pixel_mean.device, non_blocking=True) for image in images]
     if len({image.dtype for image in images}) > 1:
@@ -33,12 +31,23 @@ def batch_images(
     raw = ImageList.from_tensors(
         images, size_divisibility, padding_constraints=dict(padding_constraints or {})
     )
-    batch = raw.tensor.contiguous(memory_format=torch.channels_last)
+    batch = raw.tensor.contiguous(memory_format=_fast_layout(raw.tensor.device))
     batch = (batch - pixel_mean).div_(pixel_std)
     for x, (height, width) in zip(batch, raw.image_sizes, strict=True):
         x[:, height:] = 0
         x[:, :height, width:] = 0
     return ImageList(batch, raw.image_sizes)
+
+
+def _fast_layout(device: torch.device) -> torch.memory_format:
+    """The memory layout in which convolutions are faster.
+
+    On CPUs, channels last saves a sixth of inference, but the gradient of a 3 x 3 convolution
+    takes twice as long in it, and a training step a quarter longer (oneDNN, float32).
+    """
+    if device.type == "cpu" and torch.is_grad_enabled():
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def per_channel(values: Sequence[float]) -> Tensor:

@@ -33,7 +33,14 @@ def test_subclasses_must_define_both_ways():
 
 def test_the_loss_normalizer_is_a_running_mean_outside_of_the_weights():
     model = DenseDetector(TinyBackbone(), nn.Identity(), **PIXELS)
-    model._init_loss_normalizer(100)
+    model.loss_normalizer = torch.tensor(100.0)
     assert model._update_loss_normalizer(torch.tensor(20)).item() == pytest.approx(92)
     assert model._update_loss_normalizer(torch.tensor(0)).item() == pytest.approx(82.9)  # 0.1 * 1
-    assert "loss_normalizer" not in model.state_dict()
+    assert "loss_normalizer" not in {**model.state_dict(), **dict(model.named_buffers())}
+
+
+def test_a_training_that_goes_on_keeps_the_normalizer():
+    first, second = (DenseDetector(TinyBackbone(), nn.Identity(), **PIXELS) for _ in range(2))
+    first._update_loss_normalizer(torch.tensor(11))
+    second.load_training_state(first.training_state())
+    assert second._update_loss_normalizer(torch.tensor(2)).item() == pytest.approx(2 * 0.9 + 0.2)

@@ -26,7 +26,15 @@ def test_images_are_normalised_and_padded_with_zeros(dtype: torch.dtype):
     for x, image in zip(expected, images, strict=True):
         x[:, : image.shape[1], : image.shape[2]] = (image - MEAN) / STD
     assert torch.equal(batch.tensor, expected)
-    assert batch.tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    "grad, layout", [(True, torch.contiguous_format), (False, torch.channels_last)]
+)
+def test_layout_suits_what_is_done(grad: bool, layout: torch.memory_format):
+    with torch.set_grad_enabled(grad):
+        batch = batch_images([torch.ones(3, 5, 6)], MEAN, STD)
+    assert batch.tensor.is_contiguous(memory_format=layout)
 
 
 def test_the_given_image_is_not_changed():
