@@ -39,6 +39,9 @@ class DenseDetector(nn.Module):
     # Only detectors that are told how their images look can draw them.
     vis_period: int = 0
     input_format: str = "BGR"
+    # What losses are divided by: a running mean of the number of positive anchors. A subclass
+    # whose losses are normalized sets where it starts.
+    loss_normalizer: Tensor = torch.tensor(1.0)
 
     def __init__(
         self,
@@ -161,18 +164,21 @@ class DenseDetector(nn.Module):
             for levels, dims in zip(predictions, dims_per_anchor, strict=True)
         ]
 
-    def _init_loss_normalizer(self, value: float) -> None:
-        """Start the running number of positive anchors that losses are divided by.
+    def training_state(self) -> dict[str, Tensor]:
+        """What a training has to keep beside the weights, to go on exactly where it stopped."""
+        return {"loss_normalizer": self.loss_normalizer}
 
-        It is a buffer, so that training states can carry it, but not part of the weights.
-        """
-        self.register_buffer("loss_normalizer", torch.tensor(float(value)), persistent=False)
+    def load_training_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what `training_state` gave."""
+        self.loss_normalizer = state["loss_normalizer"]
 
     def _update_loss_normalizer(self, num_positive: Tensor, momentum: float = 0.9) -> Tensor:
-        """Move the normalizer towards the number of positive anchors of this batch."""
-        self.loss_normalizer = torch.lerp(
-            num_positive.to(self.loss_normalizer.dtype).clamp(min=1), self.loss_normalizer, momentum
-        )
+        """Move the normalizer towards the number of positive anchors of this batch.
+
+        It is a tensor so that no step waits for the GPU, and no buffer since detectron2 has none.
+        """
+        number = num_positive.float().clamp(min=1)
+        self.loss_normalizer = number.lerp(self.loss_normalizer.to(number.device), momentum)
         return self.loss_normalizer
 
     def _decode_per_level_predictions(

@@ -89,7 +89,7 @@ class FCOS(DenseDetector):
         self.test_topk_candidates = test_topk_candidates
         self.test_nms_thresh = test_nms_thresh
         self.max_detections_per_image = max_detections_per_image
-        self._init_loss_normalizer(300)
+        self.loss_normalizer = torch.tensor(300.0)
 
     def forward_training(
         self,

@@ -93,7 +93,7 @@ class RetinaNet(DenseDetector):
         self.max_detections_per_image = max_detections_per_image
         self.vis_period = vis_period
         self.input_format = input_format
-        self._init_loss_normalizer(100)
+        self.loss_normalizer = torch.tensor(100.0)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
