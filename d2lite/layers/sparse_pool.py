@@ -21,8 +21,9 @@ BINS_PER_CHUNK = 1 << 13
 TERMS_WORTH_A_CALL = 1 << 13
 # Terms whose gradient is summed by one call; each takes some 50 bytes while they are sorted.
 TERMS_PER_GRADIENT = 1 << 21
-# Values of features or gradients that are rearranged into rows at a time.
-VALUES_PER_TABLE = 1 << 23
+# Values of features or gradients rearranged into rows at a time: 8 MB, which stays in the cache and
+# in the heap, where larger blocks are mapped afresh (and zeroed by the system) on every call.
+VALUES_PER_TABLE = 1 << 21
 
 
 class Chunk(NamedTuple):
