@@ -72,7 +72,7 @@ class ROIPooler(nn.Module):
             x: one (N, C, Hi, Wi) map per level, in the order of `scales`.
             box_lists: N sets of boxes in input pixels, of R boxes in all.
         Returns:
-            (R, C, *output_size), image after image; dense, in channels_last strides.
+            (R, C, *output_size), contiguous, image after image.
         """
         if len(x) != len(self.scales):
             raise ValueError(f"ROIPooler has {len(self.scales)} scales but got {len(x)} maps")
