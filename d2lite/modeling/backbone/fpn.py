@@ -76,6 +76,13 @@ class FPN(Backbone):
             self.lateral_convs.insert(0, lateral)
             self.output_convs.insert(0, output)
         self._name_levels(strides, out_channels)
+        if top_block is not None:
+            sources = [*bottom_up.output_shape(), *self._out_features[: len(strides)]]
+            if top_block.in_feature not in sources:
+                raise ValueError(
+                    f"FPN's {type(top_block).__name__} is made from {top_block.in_feature!r}, "
+                    f"but there are only {sources}: add that level to the input features"
+                )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, C, H, W) images -> "p2", "p3", ...: (N, out_channels, H / stride, W / stride)."""

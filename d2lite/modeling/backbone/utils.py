@@ -9,6 +9,7 @@ from torch import Tensor, nn
 __all__ = [
     "PatchEmbed",
     "add_decomposed_rel_pos",
+    "decomposed_rel_pos",
     "get_abs_pos",
     "get_rel_pos",
     "window_partition",
@@ -113,12 +114,23 @@ def add_decomposed_rel_pos(
     Returns:
         Logits of the shape of `attn`.
     """
+    return attn + decomposed_rel_pos(q, rel_pos_h, rel_pos_w, q_size, k_size)
+
+
+def decomposed_rel_pos(
+    q: Tensor,
+    rel_pos_h: Tensor,
+    rel_pos_w: Tensor,
+    q_size: tuple[int, int],
+    k_size: tuple[int, int],
+) -> Tensor:
+    """What `add_decomposed_rel_pos` adds: (B, q_h * q_w, k_h * k_w)."""
     (q_h, q_w), (k_h, k_w) = q_size, k_size
     q = q.reshape(-1, q_h, q_w, q.shape[-1])
     by_row = torch.einsum("bhwc,hkc->bhwk", q, get_rel_pos(q_h, k_h, rel_pos_h))
     by_column = torch.einsum("bhwc,wkc->bhwk", q, get_rel_pos(q_w, k_w, rel_pos_w))
-    attn = attn.view(-1, q_h, q_w, k_h, k_w) + by_row[..., :, None] + by_column[..., None, :]
-    return attn.view(-1, q_h * q_w, k_h * k_w)
+    both = by_row[..., :, None] + by_column[..., None, :]  # (B, q_h, q_w, k_h, k_w)
+    return both.view(-1, q_h * q_w, k_h * k_w)
 
 
 def get_abs_pos(abs_pos: Tensor, has_cls_token: bool, hw: tuple[int, int]) -> Tensor:

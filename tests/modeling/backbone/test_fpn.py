@@ -84,6 +84,7 @@ def test_p6_and_p7_halve_twice():
         ({"in_features": ["s4", "s16"]}, r"double.*strides \[4, 16\]"),
         ({"in_features": []}, "at least one"),
         ({"in_features": ["s4"], "fuse_type": "max"}, "'max'.*avg"),
+        ({"in_features": ["s8"], "top_block": LastLevelMaxPool()}, r"'p5'.*'s16', 'p3'\]"),
     ],
 )
 def test_pyramids_that_cannot_be_built(kwargs: dict, message: str):

@@ -1,0 +1,468 @@
+"""RegNet (Radosavovic et al. 2020): networks whose stage widths follow a quantized line."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from torch import Tensor, nn
+
+from d2lite.layers import CNNBlockBase, get_norm
+from d2lite.modeling.backbone.backbone import Backbone
+
+__all__ = [
+    "AnyNet",
+    "RegNet",
+    "ResBasicBlock",
+    "ResBottleneckBlock",
+    "ResStem",
+    "SimpleStem",
+    "VanillaBlock",
+]
+
+Norm = str | Callable[[int], nn.Module]
+Activation = Callable[[], nn.Module]
+
+
+def conv2d(
+    w_in: int, w_out: int, k: int, *, stride: int = 1, groups: int = 1, bias: bool = False
+) -> nn.Conv2d:
+    """A k x k convolution that keeps the size at stride 1; k is odd."""
+    _check_odd(k)
+    return nn.Conv2d(w_in, w_out, k, stride=stride, padding=k // 2, groups=groups, bias=bias)
+
+
+def pool2d(k: int, *, stride: int = 1) -> nn.MaxPool2d:
+    """A k x k maximum that keeps the size at stride 1; k is odd."""
+    _check_odd(k)
+    return nn.MaxPool2d(k, stride=stride, padding=k // 2)
+
+
+def gap2d() -> nn.AdaptiveAvgPool2d:
+    """The mean over all positions, (N, C, H, W) -> (N, C, 1, 1)."""
+    return nn.AdaptiveAvgPool2d((1, 1))
+
+
+def init_weights(m: nn.Module) -> None:
+    """Start one layer as the paper does: He's normal for convolutions, the identity for norms."""
+    if isinstance(m, nn.Conv2d):
+        # He's fan-out without regard to groups, as in the authors' code.
+        fan_out = m.out_channels * m.kernel_size[0] * m.kernel_size[1]
+        nn.init.normal_(m.weight, std=(2.0 / fan_out) ** 0.5)
+    elif isinstance(m, nn.BatchNorm2d):
+        nn.init.ones_(m.weight)
+        nn.init.zeros_(m.bias)
+    elif isinstance(m, nn.Linear):
+        nn.init.normal_(m.weight, std=0.01)
+        nn.init.zeros_(m.bias)
+
+
+class ResStem(CNNBlockBase):
+    """The stem of ResNet: a 7 x 7 convolution and a maximum, stride 4."""
+
+    def __init__(self, w_in: int, w_out: int, norm: Norm, activation_class: Activation):
+        super().__init__(w_in, w_out, 4)
+        self.conv = conv2d(w_in, w_out, 7, stride=2)
+        self.bn = get_norm(norm, w_out)
+        self.af = activation_class()
+        self.pool = pool2d(3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, w_in, H, W) -> (N, w_out, H / 4, W / 4)."""
+        return self.pool(self.af(self.bn(self.conv(x))))
+
+
+class SimpleStem(CNNBlockBase):
+    """The stem of RegNet: a 3 x 3 convolution, stride 2."""
+
+    def __init__(self, w_in: int, w_out: int, norm: Norm, activation_class: Activation):
+        super().__init__(w_in, w_out, 2)
+        self.conv = conv2d(w_in, w_out, 3, stride=2)
+        self.bn = get_norm(norm, w_out)
+        self.af = activation_class()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, w_in, H, W) -> (N, w_out, H / 2, W / 2)."""
+        return self.af(self.bn(self.conv(x)))
+
+
+class SE(nn.Module):
+    """Squeeze and excitation (Hu et al. 2018): weigh the channels by what the whole map shows."""
+
+    def __init__(self, w_in: int, w_se: int, activation_class: Activation):
+        """w_se: channels of the squeezed description."""
+        super().__init__()
+        self.avg_pool = gap2d()
+        self.f_ex = nn.Sequential(
+            conv2d(w_in, w_se, 1, bias=True),
+            activation_class(),
+            conv2d(w_se, w_in, 1, bias=True),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, w_in, H, W) -> the same shape."""
+        return x * self.f_ex(self.avg_pool(x))
+
+
+class VanillaBlock(CNNBlockBase):
+    """Two 3 x 3 convolutions without a shortcut."""
+
+    def __init__(
+        self,
+        w_in: int,
+        w_out: int,
+        stride: int,
+        norm: Norm,
+        activation_class: Activation,
+        _params: dict,
+    ):
+        super().__init__(w_in, w_out, stride)
+        self.a = conv2d(w_in, w_out, 3, stride=stride)
+        self.a_bn = get_norm(norm, w_out)
+        self.a_af = activation_class()
+        self.b = conv2d(w_out, w_out, 3)
+        self.b_bn = get_norm(norm, w_out)
+        self.b_af = activation_class()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, w_in, H, W) -> (N, w_out, H / stride, W / stride)."""
+        return _in_turn(self.children(), x)
+
+
+class BasicTransform(nn.Module):
+    """Two 3 x 3 convolutions, to be added to a shortcut."""
+
+    def __init__(
+        self,
+        w_in: int,
+        w_out: int,
+        stride: int,
+        norm: Norm,
+        activation_class: Activation,
+        _params: dict,
+    ):
+        super().__init__()
+        self.a = conv2d(w_in, w_out, 3, stride=stride)
+        self.a_bn = get_norm(norm, w_out)
+        self.a_af = activation_class()
+        self.b = conv2d(w_out, w_out, 3)
+        self.b_bn = get_norm(norm, w_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, w_in, H, W) -> (N, w_out, H / stride, W / stride)."""
+        return _in_turn(self.children(), x)
+
+
+class BottleneckTransform(nn.Module):
+    """1 x 1, grouped 3 x 3 and 1 x 1 convolutions with optional SE, to be added to a shortcut."""
+
+    def __init__(
+        self,
+        w_in: int,
+        w_out: int,
+        stride: int,
+        norm: Norm,
+        activation_class: Activation,
+        params: dict,
+    ):
+        """params: "bot_mul" and "se_r", ratios to the block's output and input, and "group_w"."""
+        super().__init__()
+        width = round(w_out * params["bot_mul"])
+        self.a = conv2d(w_in, width, 1)
+        self.a_bn = get_norm(norm, width)
+        self.a_af = activation_class()
+        self.b = conv2d(width, width, 3, stride=stride, groups=width // params["group_w"])
+        self.b_bn = get_norm(norm, width)
+        self.b_af = activation_class()
+        squeezed = round(w_in * params["se_r"])
+        if squeezed:
+            self.se = SE(width, squeezed, activation_class)
+        self.c = conv2d(width, w_out, 1)
+        self.c_bn = get_norm(norm, w_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, w_in, H, W) -> (N, w_out, H / stride, W / stride)."""
+        return _in_turn(self.children(), x)
+
+
+class _ResBlock(CNNBlockBase):
+    """A transform `f` beside a shortcut, which is a projection where the shape changes."""
+
+    transform: type[nn.Module]
+
+    def __init__(
+        self,
+        w_in: int,
+        w_out: int,
+        stride: int,
+        norm: Norm,
+        activation_class: Activation,
+        params: dict,
+    ):
+        super().__init__(w_in, w_out, stride)
+        self.proj, self.bn = None, None
+        if w_in != w_out or stride != 1:
+            self.proj = conv2d(w_in, w_out, 1, stride=stride)
+            self.bn = get_norm(norm, w_out)
+        self.f = self.transform(w_in, w_out, stride, norm, activation_class, params)
+        self.af = activation_class()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, w_in, H, W) -> (N, w_out, H / stride, W / stride)."""
+        shortcut = x if self.proj is None else self.bn(self.proj(x))
+        return self.af(shortcut + self.f(x))
+
+
+class ResBasicBlock(_ResBlock):
+    """A `BasicTransform` beside a shortcut."""
+
+    transform = BasicTransform
+
+
+class ResBottleneckBlock(_ResBlock):
+    """A `BottleneckTransform` beside a shortcut: the block of RegNet, X without SE and Y with."""
+
+    transform = BottleneckTransform
+
+
+class AnyStage(nn.Module):
+    """Blocks "b1", "b2" and so on; the first changes width and resolution."""
+
+    def __init__(
+        self,
+        w_in: int,
+        w_out: int,
+        stride: int,
+        d: int,
+        block_class: type[CNNBlockBase],
+        norm: Norm,
+        activation_class: Activation,
+        params: dict,
+    ):
+        """d: number of blocks; params: what every block takes last."""
+        super().__init__()
+        for i in range(d):
+            block = block_class(w_in, w_out, stride, norm, activation_class, params)
+            self.add_module(f"b{i + 1}", block)
+            w_in, stride = w_out, 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, w_in, H, W) -> (N, w_out, H / stride, W / stride)."""
+        return _in_turn(self.children(), x)
+
+
+class AnyNet(Backbone):
+    """A stem and stages of any depths and widths, called "stem", "s1", "s2" and so on."""
+
+    def __init__(
+        self,
+        *,
+        stem_class: type[CNNBlockBase],
+        stem_width: int,
+        block_class: type[CNNBlockBase],
+        depths: Sequence[int],
+        widths: Sequence[int],
+        group_widths: Sequence[int],
+        strides: Sequence[int],
+        bottleneck_ratios: Sequence[float],
+        se_ratio: float,
+        activation_class: Activation | None,
+        freeze_at: int = 0,
+        norm: Norm = "BN",
+        out_features: Sequence[str] | None = None,
+    ):
+        """Build all stages; each sequence has one value for each of them.
+
+        Args:
+            depths: number of blocks.
+            group_widths: channels of a group of the 3 x 3 convolutions.
+            bottleneck_ratios: width of the 3 x 3 convolutions, relative to the stage's width.
+            se_ratio: channels of SE, relative to those of the block's input; 0 leaves SE out.
+            activation_class: makes an activation; ReLU when None.
+            freeze_at: how many parts to freeze, the stem being the first.
+            out_features: names to give; by default the last stage.
+        Raises:
+            ValueError: for sequences of different lengths and unknown names.
+        """
+        super().__init__()
+        activation_class = activation_class or _relu
+        per_stage = (depths, widths, strides, bottleneck_ratios, group_widths)
+        if len({len(values) for values in per_stage}) != 1:
+            raise ValueError(
+                "depths, widths, strides, bottleneck_ratios and group_widths need one value for "
+                f"each stage; they have {[len(values) for values in per_stage]}"
+            )
+        self.stem = stem_class(3, stem_width, norm, activation_class)
+        channels, stride = stem_width, self.stem.stride
+        self._out_feature_channels = {"stem": channels}
+        self._out_feature_strides = {"stem": stride}
+        self.stages_and_names: list[tuple[AnyStage, str]] = []
+        for i, (d, w, s, ratio, group) in enumerate(zip(*per_stage, strict=True), start=1):
+            params = {"bot_mul": ratio, "group_w": group, "se_r": se_ratio}
+            stage = AnyStage(channels, w, s, d, block_class, norm, activation_class, params)
+            self._add_stage(f"s{i}", stage, w, stride := stride * s)
+            channels = w
+        self.apply(init_weights)
+        self._out_features = self._checked(out_features)
+        self.freeze(freeze_at)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """(N, 3, H, W) -> the wanted features by name, (N, Ci, H / stride_i, W / stride_i)."""
+        if x.dim() != 4:
+            raise ValueError(f"RegNet takes images as (N, C, H, W), not of shape {tuple(x.shape)}")
+        x = self.stem(x)
+        outputs = {"stem": x}
+        for stage, name in self.stages_and_names:
+            x = stage(x)
+            outputs[name] = x
+        return {name: outputs[name] for name in self._out_features}
+
+    def freeze(self, freeze_at: int = 0) -> "AnyNet":
+        """Freeze the first `freeze_at` parts: 1 is the stem, 2 the stem and s1, and so on."""
+        if freeze_at >= 1:
+            self.stem.freeze()
+        for stage, _ in self.stages_and_names[: max(freeze_at - 1, 0)]:
+            for block in stage.children():
+                block.freeze()
+        return self
+
+    def _add_stage(self, name: str, stage: AnyStage, channels: int, stride: int) -> None:
+        self.add_module(name, stage)
+        self.stages_and_names.append((stage, name))
+        self._out_feature_channels[name] = channels
+        self._out_feature_strides[name] = stride
+
+    def _checked(self, out_features: Sequence[str] | None) -> list[str]:
+        known = list(self._out_feature_strides)
+        wanted = [known[-1]] if out_features is None else list(out_features)
+        if not wanted or not set(wanted) <= set(known):
+            raise ValueError(f"out_features is {wanted}; use one or more of {known}")
+        return wanted
+
+
+class RegNet(AnyNet):
+    """The network whose widths and depths follow from four figures (the paper's eq. 2 to 4)."""
+
+    def __init__(
+        self,
+        *,
+        stem_class: type[CNNBlockBase],
+        stem_width: int,
+        block_class: type[CNNBlockBase],
+        depth: int,
+        w_a: float,
+        w_0: int,
+        w_m: float,
+        group_width: int,
+        stride: int = 2,
+        bottleneck_ratio: float = 1.0,
+        se_ratio: float = 0.0,
+        activation_class: Activation | None = None,
+        freeze_at: int = 0,
+        norm: Norm = "BN",
+        out_features: Sequence[str] | None = None,
+    ):
+        """Derive the stages; what is not told here is as in `AnyNet`.
+
+        Args:
+            depth: number of blocks of all stages together.
+            w_a, w_0: slope and start of the line that widths follow.
+            w_m: ratio of the widths of neighbouring stages, before rounding.
+            stride: of every stage.
+        """
+        widths, depths = generate_regnet_parameters(w_a, w_0, w_m, depth)[:2]
+        stages = len(widths)
+        widths, ratios, groups = adjust_block_compatibility(
+            widths, [bottleneck_ratio] * stages, [group_width] * stages
+        )
+        super().__init__(
+            stem_class=stem_class,
+            stem_width=stem_width,
+            block_class=block_class,
+            depths=depths,
+            widths=widths,
+            group_widths=groups,
+            strides=[stride] * stages,
+            bottleneck_ratios=ratios,
+            se_ratio=se_ratio,
+            activation_class=activation_class,
+            freeze_at=freeze_at,
+            norm=norm,
+            out_features=out_features,
+        )
+
+
+def generate_regnet_parameters(
+    w_a: float, w_0: int, w_m: float, d: int, q: int = 8
+) -> tuple[list[int], list[int], int, int, list[int], list[float]]:
+    """Widths of d blocks on the line w_0 + w_a * i, rounded to powers of w_m times w_0.
+
+    Args:
+        q: widths are rounded to multiples of it.
+    Returns:
+        Per stage its width and its number of blocks, the number of stages, the number there would
+        be if none were empty, and per block its width after and before quantization.
+    Raises:
+        ValueError: for figures that give no growing widths.
+    """
+    if w_a < 0 or w_0 <= 0 or w_m <= 1 or w_0 % q:
+        raise ValueError(
+            f"RegNet needs w_a >= 0, w_0 a positive multiple of {q} and w_m > 1; "
+            f"it has w_a {w_a}, w_0 {w_0}, w_m {w_m}"
+        )
+    on_line = w_0 + w_a * np.arange(d)  # (d,)
+    exponents = np.round(np.log(on_line / w_0) / np.log(w_m))
+    per_block = (np.round(w_0 * w_m**exponents / q) * q).astype(int)
+    widths, depths = np.unique(per_block, return_counts=True)
+    possible_stages = int(exponents.max()) + 1
+    return (
+        widths.tolist(),
+        depths.tolist(),
+        len(widths),
+        possible_stages,
+        per_block.tolist(),
+        on_line.tolist(),
+    )
+
+
+def adjust_block_compatibility(
+    ws: Sequence[int], bs: Sequence[float], gs: Sequence[int]
+) -> tuple[list[int], Sequence[float], list[int]]:
+    """Change widths so that the groups of every stage divide the width of its 3 x 3 convolutions.
+
+    Args:
+        ws: widths; bs: ratios of the 3 x 3 convolutions to them, whole numbers where above 1;
+        gs: widths of a group. One value for each stage.
+    Returns:
+        The three, with widths and group widths adjusted.
+    Raises:
+        ValueError: for values that are not positive, or another ratio.
+    """
+    if min([*ws, *bs, *gs]) <= 0 or any(b > 1 and b != int(b) for b in bs):
+        raise ValueError(
+            "widths, bottleneck ratios and group widths must be positive, and ratios above 1 "
+            f"whole numbers; they are {list(ws)}, {list(bs)}, {list(gs)}"
+        )
+    widths, groups = [], []
+    for w, b, g in zip(ws, bs, gs, strict=True):
+        inner = max(1, int(w * b))
+        g = min(g, inner)
+        step = int(np.lcm(g, int(b))) if b > 1 else g
+        inner = max(step, round(inner / step) * step)
+        widths.append(int(inner / b))
+        groups.append(g)
+    return widths, bs, groups
+
+
+def _in_turn(layers, x: Tensor) -> Tensor:
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def _relu() -> nn.Module:
+    return nn.ReLU(inplace=True)
+
+
+def _check_odd(k: int) -> None:
+    if k % 2 == 0:
+        raise ValueError(f"the kernel size is {k}; only odd ones keep positions in place")

@@ -1,0 +1,84 @@
+"""Parts that the transformer backbones ViT, Swin and MViT share."""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from torchvision.ops import StochasticDepth
+
+from d2lite.modeling.backbone.utils import decomposed_rel_pos
+
+__all__ = ["Mlp", "attend_with_rel_pos", "drop_path_layer", "init_layer", "maybe_checkpoint"]
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an activation between."""
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int | None = None,
+        out_features: int | None = None,
+        act_layer: Callable[[], nn.Module] = nn.GELU,
+        drop: float = 0.0,
+    ):
+        """hidden_features and out_features are in_features by default; drop: dropout of both."""
+        super().__init__()
+        hidden_features = hidden_features or in_features
+        self.fc1 = nn.Linear(in_features, hidden_features)
+        self.act = act_layer()
+        self.fc2 = nn.Linear(hidden_features, out_features or in_features)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        x = self.drop(self.act(self.fc1(x)))
+        return self.drop(self.fc2(x))
+
+
+def attend_with_rel_pos(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rel_pos: tuple[Tensor, Tensor] | None,
+    q_size: tuple[int, int],
+    k_size: tuple[int, int],
+) -> Tensor:
+    """Softmax attention on grids, with decomposed relative positions (MViTv2, eq. 4 and 5).
+
+    Args:
+        q, k, v: (B, heads, q_h * q_w or k_h * k_w, C).
+        rel_pos: embeddings by distance along H and along W, (D, C) each; None leaves them out.
+        q_size, k_size: (H, W) of queries and keys.
+    Returns:
+        (B, heads, q_h * q_w, C).
+    """
+    bias = None
+    if rel_pos is not None:
+        bias = decomposed_rel_pos(q.flatten(0, 1), *rel_pos, q_size, k_size)
+        bias = bias.to(q.dtype).view(*q.shape[:2], *bias.shape[1:])
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def drop_path_layer(rate: float) -> nn.Module:
+    """Drop the residual branch of a share `rate` of the samples in training, in [0, 1)."""
+    return StochasticDepth(rate, mode="row") if rate > 0 else nn.Identity()
+
+
+def init_layer(module: nn.Module) -> None:
+    """Start linear layers and layer norms as ViT does (Dosovitskiy et al. 2021)."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def maybe_checkpoint(block: nn.Module, wanted: bool, *args) -> Tensor:
+    """Call `block`; when `wanted`, recompute its activations in backward instead of keeping them."""
+    if wanted and block.training:
+        return checkpoint(block, *args, use_reentrant=False)
+    return block(*args)
