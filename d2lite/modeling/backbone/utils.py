@@ -130,7 +130,7 @@ def decomposed_rel_pos(
     by_row = torch.einsum("bhwc,hkc->bhwk", q, get_rel_pos(q_h, k_h, rel_pos_h))
     by_column = torch.einsum("bhwc,wkc->bhwk", q, get_rel_pos(q_w, k_w, rel_pos_w))
     both = by_row[..., :, None] + by_column[..., None, :]  # (B, q_h, q_w, k_h, k_w)
-    return both.view(-1, q_h * q_w, k_h * k_w)
+    return both.reshape(-1, q_h * q_w, k_h * k_w)
 
 
 def get_abs_pos(abs_pos: Tensor, has_cls_token: bool, hw: tuple[int, int]) -> Tensor:
