@@ -78,7 +78,7 @@ def init_layer(module: nn.Module) -> None:
 
 
 def maybe_checkpoint(block: nn.Module, wanted: bool, *args) -> Tensor:
-    """Call `block`; when `wanted`, recompute its activations in backward instead of keeping them."""
+    """Call `block`; when `wanted`, recompute its activations in backward, which saves memory."""
     if wanted and block.training:
         return checkpoint(block, *args, use_reentrant=False)
     return block(*args)
