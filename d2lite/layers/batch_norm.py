@@ -79,6 +79,8 @@ class FrozenBatchNorm2d(nn.Module):
     def _from_batch_norm(cls, norm: nn.Module) -> "FrozenBatchNorm2d":
         frozen = cls(norm.num_features, norm.eps).to(norm.running_mean.device)
         _copy_values(norm, frozen)
+        # Checkpoints of converted models hold the counter.
+        frozen.register_buffer("num_batches_tracked", norm.num_batches_tracked)
         return frozen.train(norm.training)
 
 

@@ -39,7 +39,7 @@ def trained(tmp_path_factory):
     program.write_text(PROGRAM.replace("TOOL", repr(TRAIN_NET)))
     arguments = command(folder, tool=str(program), **TEST)[1:]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    done = run([*torchrun, "--master-port", "0", *arguments])
+    done = run([*torchrun, "--standalone", *arguments])
     assert done.returncode == 0, done.stderr
     return folder
 

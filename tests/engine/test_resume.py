@@ -65,7 +65,7 @@ def test_killed_and_resumed_run_has_the_weights_of_an_uninterrupted_one(
 
 
 def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_path, uninterrupted):
-    done = run(command(tmp_path))
+    done = run(command(tmp_path, SOLVER__CHECKPOINT_PERIOD=5))
     assert done.returncode == 0, done.stderr
     newest = tmp_path / "model_final.pth"
     newest.write_bytes(newest.read_bytes()[:5000])
