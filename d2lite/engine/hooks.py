@@ -151,6 +151,16 @@ class PeriodicWriter(HookBase):
             assert isinstance(writer, EventWriter), f"{writer!r} is not an EventWriter"
         self._period = period
 
+    def before_train(self) -> None:
+        # The run that is resumed may have ended between saving its checkpoint and writing the
+        # figures of that iteration. Writers leave out what they find written.
+        start_iter, storage = self.trainer.start_iter, self.trainer.storage
+        if start_iter > 0 and is_due(start_iter - 1, self._period):
+            storage.iter = start_iter - 1
+            for writer in self._writers:
+                writer.write()
+            storage.iter = start_iter
+
     def after_step(self) -> None:
         last = self.trainer.iter == self.trainer.max_iter - 1
         if is_due(self.trainer.iter, self._period) or last:
@@ -374,19 +384,26 @@ class PreciseBN(HookBase):
         self._disabled = not get_bn_modules(model)
         if self._disabled:
             logger.info("PreciseBN is off: no BatchNorm layer of the model is in training mode")
-        elif hasattr(data_loader, "state_dict"):
-            self._loader_start = data_loader.state_dict()
+        has_state = hasattr(data_loader, "state_dict")
+        self._loader_start: dict | None = data_loader.state_dict() if has_state else None
 
     def after_step(self) -> None:
         last = self.trainer.iter + 1 == self.trainer.max_iter
         if is_due(self.trainer.iter, self._period) or last:
             self.update_stats()
 
+    def state_dict(self) -> dict:
+        return {} if self._loader_start is None else {"data_loader": self._loader_start}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take over the stream of the run that is resumed, whose seed may have been random."""
+        self._loader_start = state_dict["data_loader"]
+
     def update_stats(self) -> None:
         """Compute the statistics now."""
         if self._disabled:
             return
-        if hasattr(self._data_loader, "load_state_dict"):
+        if self._loader_start is not None:
             self._data_loader.load_state_dict(self._loader_start)
         logger.info("PreciseBN: averaging the statistics of %d batches", self._num_iter)
         # The model's figures of this pass belong to no training iteration.

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from d2lite.utils import comm
 from d2lite.utils.events import EventStorage, get_event_storage
+from d2lite.utils.logger import FILE_ONLY
 
 __all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
 
@@ -107,7 +108,9 @@ class TrainerBase:
                 # after_train tells a finished training from a failed one by this.
                 self.iter = max(start_iter, max_iter)
             except Exception:
-                logger.exception("Training failed in iteration %d:", self.iter)
+                logger.error("Training failed in iteration %d", self.iter)
+                # The terminal gets it from whoever handles the error.
+                logger.debug("It failed with this error:", exc_info=True, extra=FILE_ONLY)
                 raise
             finally:
                 self.after_train()
@@ -230,7 +233,12 @@ class SimpleTrainer(TrainerBase):
     def next_batch(self) -> tuple[Any, float]:
         """The next batch, and the seconds that it was waited for."""
         start = time.perf_counter()
-        return next(self._data_loader_iter), time.perf_counter() - start
+        data = next(self._data_loader_iter)
+        seconds = time.perf_counter() - start
+        if skipped := getattr(self.data_loader, "num_skipped", 0):
+            # Of this process; with DATALOADER.ON_BAD_SAMPLE "skip".
+            get_event_storage().put_scalar("data/num_skipped", skipped, smoothing_hint=False)
+        return data, seconds
 
     def precision(self) -> contextlib.AbstractContextManager:
         """The context of the forward pass."""
@@ -292,9 +300,12 @@ class SimpleTrainer(TrainerBase):
         super().after_train()
 
     def state_dict(self) -> dict:
-        """Adds the optimizer, and the position in the stream of samples if the loader has one."""
+        """Adds the optimizer, the position in the stream of samples if the loader has one, and
+        what modules keep beside their weights (their `training_state()`)."""
         state = super().state_dict()
         state["optimizer"] = self.optimizer.state_dict()
+        if modules := {name: m.training_state() for name, m in self._stateful_modules()}:
+            state["modules"] = modules
         if hasattr(self.data_loader, "state_dict"):
             state["data_loader"] = self.data_loader.state_dict()
         return state
@@ -303,9 +314,19 @@ class SimpleTrainer(TrainerBase):
         """Take over what `state_dict` gave."""
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
+        for name, module in self._stateful_modules():
+            if name in state_dict.get("modules", {}):
+                module.load_training_state(state_dict["modules"][name])
         if "data_loader" in state_dict and hasattr(self.data_loader, "load_state_dict"):
             self.data_loader.load_state_dict(state_dict["data_loader"])
             self._data_loader_iter_obj = None
+
+    def _stateful_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """Modules with a state that is no part of detectron2's state dicts, by name."""
+        model = getattr(self.model, "module", self.model)  # not the name that DDP adds
+        for name, module in model.named_modules():
+            if hasattr(module, "training_state"):
+                yield name, module
 
 
 def _write_metrics(

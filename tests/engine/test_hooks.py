@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from d2lite.engine import SimpleTrainer, hooks
-from d2lite.utils.events import EventWriter, get_event_storage
+from d2lite.utils.events import EventWriter, JSONWriter, get_event_storage
 
 
 class Model(nn.Module):
@@ -176,6 +176,31 @@ def test_writers_write_at_the_period_at_the_last_iteration_and_after_training():
     make_trainer(hooks.PeriodicWriter([writer], period=3)).train(0, 5)
     assert writer.at == [2, 4, 5]
     assert writer.closed
+
+
+def test_figures_of_the_checkpoints_iteration_are_written_once(tmp_path):
+    """A kill between the checkpoint and the writer loses no line, one after it adds none."""
+    path = tmp_path / "metrics.json"
+
+    def iterations():
+        return [json.loads(line)["iteration"] for line in path.read_text().splitlines()]
+
+    first = make_trainer(hooks.PeriodicWriter([JSONWriter(str(path))], period=2))
+    states = []
+    first.register_hooks([hooks.CallbackHook(after_step=lambda t: states.append(t.state_dict()))])
+    first.train(0, 4)
+    assert iterations() == [1, 3]
+
+    def resume():
+        trainer = make_trainer(hooks.PeriodicWriter([JSONWriter(str(path))], period=2))
+        trainer.load_state_dict(states[3])
+        trainer.train(4, 6)
+
+    resume()
+    assert iterations() == [1, 3, 5]
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    resume()
+    assert iterations() == [1, 3, 5]
 
 
 def test_timer_puts_seconds_after_the_warm_up():

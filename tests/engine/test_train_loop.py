@@ -224,3 +224,19 @@ def test_reset_data_loader_continues_with_the_new_one():
     trainer.train(0, 1)
     trainer.reset_data_loader(lambda: itertools.repeat(torch.tensor(7.0)))
     assert trainer.next_batch()[0].item() == 7.0
+
+
+def test_state_beside_the_weights_is_kept():
+    class Normalized(TwoLosses):
+        normalizer = 1.0
+
+        def training_state(self):
+            return {"normalizer": self.normalizer}
+
+        def load_training_state(self, state):
+            self.normalizer = state["normalizer"]
+
+    trainer, other = make_trainer(Normalized()), make_trainer(Normalized())
+    trainer.model.normalizer = 7.0
+    other.load_state_dict(trainer.state_dict())
+    assert other.model.normalizer == 7.0
