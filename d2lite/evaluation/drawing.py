@@ -73,7 +73,8 @@ class DrawDetections(DatasetEvaluator):
         metadata = MetadataCatalog.get(self._dataset_name)
         image = read_image(inp["file_name"], "RGB")
         found = draw_output(image, output, metadata, self._score_thresh, self._scale)
-        true = draw_ground_truth(image, self._record(inp["file_name"]), metadata, self._scale)
+        record = _comparable(self._record(inp["file_name"]), output)
+        true = draw_ground_truth(image, record, metadata, self._scale)
         picture = side_by_side({"detections": found, "ground truth": true})
         name = picture_name(inp["file_name"], inp.get("image_id"), self._names)
         name = f"{file_stem(self._dataset_name)}_{name}"
@@ -134,6 +135,19 @@ def draw_ground_truth(
     shown = {key: record[key] for key in keys if key in record}
     visualizer = Visualizer(image, metadata, scale=scale)
     return visualizer.draw_dataset_dict(shown).get_image()
+
+
+def _comparable(record: dict, output: dict[str, Any]) -> dict:
+    """The record without masks and keypoints where the model predicts none."""
+    if "annotations" not in record or "instances" not in output:
+        return record
+    fields = {"segmentation": "pred_masks", "keypoints": "pred_keypoints"}
+    hidden = {key for key, field in fields.items() if not output["instances"].has(field)}
+    annotations = [
+        {key: value for key, value in annotation.items() if key not in hidden}
+        for annotation in record["annotations"]
+    ]
+    return {**record, "annotations": annotations}
 
 
 def side_by_side(pictures: dict[str, np.ndarray]) -> np.ndarray:
