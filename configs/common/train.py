@@ -1,0 +1,20 @@
+"""The settings of a run that are neither of the model nor of the data."""
+
+from d2lite.config import get_cfg
+
+train = dict(
+    output_dir="./output",
+    init_checkpoint="",  # weights to start from: a path, https://, detectron2://, torchvision://
+    max_iter=90000,
+    seed=-1,  # negative: draw one
+    amp=dict(enabled=False),  # float16 in training
+    ddp=dict(  # arguments of create_ddp_model
+        broadcast_buffers=False,
+        find_unused_parameters=False,
+        fp16_compression=False,
+    ),
+    checkpointer=dict(period=5000, max_to_keep=100),  # arguments of PeriodicCheckpointer
+    eval_period=5000,
+    log_period=20,
+    device=get_cfg().MODEL.DEVICE,  # the best one found
+)

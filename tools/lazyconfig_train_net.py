@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Train or evaluate what a lazy config (a Python file) describes.
+
+    python tools/lazyconfig_train_net.py \\
+        --config-file configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py
+    python tools/lazyconfig_train_net.py --config-file CONFIG.py --resume
+    python tools/lazyconfig_train_net.py --config-file CONFIG.py --eval-only \\
+        train.init_checkpoint=output/model_final.pth dataloader.test.num_workers=0
+
+The config has `model`, `dataloader`, `optimizer`, `lr_multiplier` and `train`; the parts under
+`configs/common/` are made for it. Overrides are KEY=VALUE.
+"""
+
+import logging
+from argparse import Namespace
+from collections.abc import Mapping
+
+import numpy as np
+from omegaconf import DictConfig
+from torch import nn
+
+from d2lite.checkpoint import DetectionCheckpointer
+from d2lite.config import LazyConfig, instantiate
+from d2lite.engine import (
+    AMPTrainer,
+    HookBase,
+    SimpleTrainer,
+    create_ddp_model,
+    default_argument_parser,
+    default_setup,
+    default_writers,
+    hooks,
+    launch,
+)
+from d2lite.evaluation import inference_on_dataset, print_csv_format
+from d2lite.solver import LRMultiplier
+from d2lite.utils import comm
+from d2lite.utils.cli import report_user_errors
+from d2lite.utils.env import seed_all_rng
+
+logger = logging.getLogger("d2lite.lazyconfig_train_net")
+
+
+class SeedSteps(HookBase):
+    """Have the random numbers of each step depend on the seed, the iteration and the rank only.
+
+    So a run that is stopped and resumed ends with the same weights as one that was not.
+    """
+
+    def __init__(self, seed: int) -> None:
+        """seed: negative draws one, which is kept in the checkpoint."""
+        self._seed = seed if seed >= 0 else comm.shared_random_seed()
+
+    def before_train(self) -> None:
+        # Starting a loader draws random numbers, and a resumed run starts it elsewhere.
+        _ = self.trainer._data_loader_iter
+
+    def before_step(self) -> None:
+        entropy = np.random.SeedSequence((self._seed, self.trainer.iter, comm.get_rank()))
+        seed_all_rng(int(entropy.generate_state(1)[0]))
+
+    def state_dict(self) -> dict:
+        return {"seed": self._seed}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on with the seed of the run that is resumed."""
+        self._seed = state["seed"]
+
+
+def evaluate(cfg: DictConfig, model: nn.Module) -> Mapping | None:
+    """The figures on the test data, where the config has an evaluator."""
+    if "evaluator" not in cfg.dataloader:
+        return None
+    results = inference_on_dataset(
+        model, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+    )
+    print_csv_format(results)
+    return results
+
+
+def build_trainer(cfg: DictConfig, model: nn.Module) -> SimpleTrainer:
+    """The loop over the training data, with its optimizer; `model` is the whole one."""
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    data_loader = instantiate(cfg.dataloader.train)
+    model = create_ddp_model(model, **cfg.train.ddp)
+    kind = AMPTrainer if cfg.train.amp.enabled else SimpleTrainer
+    return kind(model, data_loader, optimizer)
+
+
+def build_hooks(
+    cfg: DictConfig, trainer: SimpleTrainer, checkpointer: DetectionCheckpointer
+) -> list[HookBase | None]:
+    """What happens around the steps, in this order."""
+    model, train = trainer.model, cfg.train
+    schedule = LRMultiplier(trainer.optimizer, instantiate(cfg.lr_multiplier), train.max_iter)
+    periods = [train.checkpointer.period, train.eval_period]
+    is_main = comm.is_main_process()
+    writers = default_writers(train.output_dir, train.max_iter) if is_main else []
+    return [
+        SeedSteps(train.get("seed", -1)),
+        hooks.IterationTimer(),
+        hooks.LRScheduler(scheduler=schedule),
+        hooks.SyncBuffers(model, periods) if comm.get_world_size() > 1 else None,
+        # Before the evaluation, which may fail: the work is safe by then.
+        hooks.PeriodicCheckpointer(checkpointer, **train.checkpointer) if is_main else None,
+        hooks.EvalHook(train.eval_period, lambda: evaluate(cfg, model)),
+        # Last, so that what all others have put is written.
+        hooks.PeriodicWriter(writers, period=train.log_period) if is_main else None,
+    ]
+
+
+def train(cfg: DictConfig, model: nn.Module, resume: bool) -> None:
+    """Train to `train.max_iter`, from `train.init_checkpoint` or the last checkpoint."""
+    trainer = build_trainer(cfg, model)
+    checkpointer = DetectionCheckpointer(trainer.model, cfg.train.output_dir, trainer=trainer)
+    trainer.register_hooks(build_hooks(cfg, trainer, checkpointer))
+    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    # What is stored is the last iteration that was completed.
+    start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
+    trainer.train(start, cfg.train.max_iter)
+
+
+def main(args: Namespace) -> Mapping | None:
+    """What each process does."""
+    with report_user_errors():
+        cfg = LazyConfig.apply_overrides(LazyConfig.load(args.config_file), args.opts)
+        default_setup(cfg, args)
+        model = instantiate(cfg.model).to(cfg.train.device)
+        logger.info("Model:\n%s", model)
+        if args.eval_only:
+            checkpointer = DetectionCheckpointer(model, cfg.train.output_dir)
+            checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
+            return evaluate(cfg, model)
+        return train(cfg, model, args.resume)
+
+
+if __name__ == "__main__":
+    arguments = default_argument_parser().parse_args()
+    launch(
+        main,
+        arguments.num_gpus,
+        num_machines=arguments.num_machines,
+        machine_rank=arguments.machine_rank,
+        dist_url=arguments.dist_url,
+        args=(arguments,),
+    )
