@@ -16,7 +16,7 @@ EXTRAS = {
     "onnx": ["onnx", "onnxscript", "onnxruntime"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
-EXTRAS["test"] = [*EXTRAS["all"], "pytest>=7", "ruff"]
+EXTRAS["test"] = [*EXTRAS["all"], "pytest>=7", "pytest-xdist>=3", "ruff"]
 
 setup(
     name="d2lite",
@@ -47,6 +47,7 @@ setup(
         "omegaconf>=2.1",
         "numpy",
         "Pillow",
+        "shapely",
         "tabulate",
         "matplotlib",
         "pyyaml",

@@ -1,5 +1,10 @@
 """Settings shared by all tests: a small, repeatable CPU."""
 
+import os
+
+# The tests run in several processes: a thread each, here and in the programs that they start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 
