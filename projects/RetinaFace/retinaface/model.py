@@ -1,0 +1,279 @@
+"""RetinaFace (Deng et al. 2020, https://arxiv.org/abs/1905.00641)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2lite.config import CfgNode, configurable
+from d2lite.layers import batched_nms, cat
+from d2lite.modeling import META_ARCH_REGISTRY, Backbone, build_anchor_generator, build_backbone
+from d2lite.modeling.backbone.backbone import select_features
+from d2lite.modeling.box_regression import Box2BoxTransform
+from d2lite.modeling.matcher import Matcher
+from d2lite.modeling.meta_arch.dense_detector import DenseDetector
+from d2lite.structures import Boxes, ImageList, Instances, pairwise_iou
+from d2lite.utils.events import log_scalar
+
+from .head import RetinaFaceHead
+from .losses import mined_class_loss
+from .points import decode_points, encode_points
+from .weights import accept_released_names
+
+
+class AnchorTargets(NamedTuple):
+    """What the anchors of N images are to predict."""
+
+    labels: Tensor
+    """(N, R) int64: -1 is ignored, 0 background, 1 + k class k"""
+    boxes: Tensor
+    """(P, 4): of the foreground anchors, in the order of `labels > 0`"""
+    points: Tensor
+    """(P, L, 3): x, y and visibility of their landmarks; visibility 0 is not labelled"""
+
+
+@META_ARCH_REGISTRY.register()
+class RetinaFace(DenseDetector):
+    """Anchors at every cell, with a class, a box and landmarks each."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: RetinaFaceHead,
+        head_in_features: Sequence[str],
+        anchor_generator: nn.Module,
+        box2box_transform: Box2BoxTransform,
+        anchor_matcher: Matcher,
+        num_classes: int,
+        num_landmarks: int,
+        landmark_reg_weight: float = 10.0,
+        negative_ratio: float = 7.0,
+        box_loss_weight: float = 2.0,
+        landmark_loss_weight: float = 1.0,
+        test_score_thresh: float = 0.02,
+        test_topk_candidates: int = 5000,
+        test_nms_thresh: float = 0.4,
+        max_detections_per_image: int = 750,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        vis_period: int = 0,
+        input_format: str = "BGR",
+    ):
+        """Compose the model.
+
+        Args:
+            head: see `RetinaFaceHead`.
+            head_in_features: names of the features, one for each level of the anchors.
+            anchor_matcher: labels anchors by their IoU with the ground truth.
+            num_classes: K, without the background.
+            num_landmarks: L; 0 for boxes alone.
+            landmark_reg_weight: see `encode_points`.
+            negative_ratio: see `hard_negatives`.
+            box_loss_weight, landmark_loss_weight: beside the class loss.
+            test_score_thresh: detections with lower scores are dropped.
+            test_topk_candidates: candidates of an image that are decoded.
+            test_nms_thresh: IoU above which the worse of two boxes of one class is dropped.
+            max_detections_per_image: detections kept of each image.
+            pixel_mean, pixel_std: one value for each channel, as images come.
+            vis_period: iterations between pictures of detections put into the event storage.
+            input_format: order of the channels, such as "BGR".
+        """
+        super().__init__(
+            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+        )
+        self.anchor_generator = anchor_generator
+        self.box2box_transform = box2box_transform
+        self.anchor_matcher = anchor_matcher
+        self.num_classes = num_classes
+        self.num_landmarks = num_landmarks
+        self.landmark_reg_weight = landmark_reg_weight
+        self.negative_ratio = negative_ratio
+        self.box_loss_weight = box_loss_weight
+        self.landmark_loss_weight = landmark_loss_weight
+        self.test_score_thresh = test_score_thresh
+        self.test_topk_candidates = test_topk_candidates
+        self.test_nms_thresh = test_nms_thresh
+        self.max_detections_per_image = max_detections_per_image
+        self.vis_period = vis_period
+        self.input_format = input_format
+        accept_released_names(self)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Read MODEL.RETINAFACE and build the parts that the config names."""
+        face = cfg.MODEL.RETINAFACE
+        backbone = build_backbone(cfg)
+        shapes = select_features(
+            backbone.output_shape(), face.IN_FEATURES, "MODEL.RETINAFACE.IN_FEATURES"
+        )
+        anchor_generator = build_anchor_generator(cfg, shapes)
+        num_landmarks = face.NUM_LANDMARKS if cfg.MODEL.KEYPOINT_ON else 0
+        head = RetinaFaceHead(
+            in_channels=[shape.channels for shape in shapes],
+            num_anchors=anchor_generator.num_anchors,
+            num_classes=face.NUM_CLASSES,
+            num_landmarks=num_landmarks,
+        )
+        return {
+            "backbone": backbone,
+            "head": head,
+            "head_in_features": face.IN_FEATURES,
+            "anchor_generator": anchor_generator,
+            "box2box_transform": Box2BoxTransform(weights=face.BBOX_REG_WEIGHTS),
+            "anchor_matcher": Matcher(
+                face.IOU_THRESHOLDS, face.IOU_LABELS, allow_low_quality_matches=True
+            ),
+            "num_classes": face.NUM_CLASSES,
+            "num_landmarks": num_landmarks,
+            "landmark_reg_weight": face.LANDMARK_REG_WEIGHT,
+            "negative_ratio": face.NEGATIVE_RATIO,
+            "box_loss_weight": face.BOX_LOSS_WEIGHT,
+            "landmark_loss_weight": face.LANDMARK_LOSS_WEIGHT,
+            "test_score_thresh": face.SCORE_THRESH_TEST,
+            "test_topk_candidates": face.TOPK_CANDIDATES_TEST,
+            "test_nms_thresh": face.NMS_THRESH_TEST,
+            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "vis_period": cfg.VIS_PERIOD,
+            "input_format": cfg.INPUT.FORMAT,
+        }
+
+    def forward_training(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Sequence[list[Tensor]],
+        gt_instances: list[Instances],
+    ) -> dict[str, Tensor]:
+        """See `DenseDetector.forward_training`; gives "loss_cls", "loss_box_reg" and, with
+        landmarks, "loss_landmark"."""
+        anchors = Boxes.cat(self.anchor_generator(features))
+        targets = self.label_anchors(anchors, gt_instances)
+        return self.losses(anchors.tensor, self.flatten_predictions(predictions), targets)
+
+    def flatten_predictions(self, predictions: Sequence[list[Tensor]]) -> list[Tensor]:
+        """Of each kind, (N, R, dims) predictions in the order of the anchors."""
+        dims = [self.num_classes + 1, 4, self.num_landmarks * 2][: len(predictions)]
+        kinds = self._transpose_dense_predictions(predictions, dims)
+        return [cat(levels, dim=1).float() for levels in kinds]
+
+    @torch.no_grad()
+    def label_anchors(self, anchors: Boxes, gt_instances: list[Instances]) -> AnchorTargets:
+        """Match R anchors to the ground truth of N images.
+
+        Raises:
+            ValueError: a class or a number of landmarks is not what the model predicts.
+        """
+        labels, boxes, points = [], [], []
+        for gt in gt_instances:
+            gt_points = self._points_of(gt)
+            gt_index, match_labels = self.anchor_matcher(pairwise_iou(gt.gt_boxes, anchors))
+            positive = match_labels == 1
+            chosen = gt_index[positive]
+            labels_per_image = match_labels.long()
+            labels_per_image[positive] = gt.gt_classes[chosen] + 1
+            labels.append(labels_per_image)
+            boxes.append(gt.gt_boxes.tensor[chosen])
+            points.append(gt_points[chosen])
+        return AnchorTargets(torch.stack(labels), torch.cat(boxes), torch.cat(points))
+
+    def losses(
+        self, anchors: Tensor, predictions: Sequence[Tensor], targets: AnchorTargets
+    ) -> dict[str, Tensor]:
+        """The multi-task loss (eq. 1), each part divided by the anchors that it is about.
+
+        Args:
+            anchors: (R, 4).
+            predictions: (N, R, 1 + K) logits, (N, R, 4) deltas and maybe (N, R, L * 2) offsets.
+        """
+        positive = targets.labels > 0
+        image, anchor = positive.nonzero(as_tuple=True)  # (P,) each
+        num_positive = len(image)
+        log_scalar("num_pos_anchors", num_positive / len(positive))
+        anchors = anchors[anchor]
+        deltas = self.box2box_transform.get_deltas(anchors, targets.boxes)
+        loss_cls = mined_class_loss(predictions[0], targets.labels, self.negative_ratio)
+        loss_box = F.smooth_l1_loss(predictions[1][image, anchor], deltas, reduction="sum")
+        losses = {
+            "loss_cls": loss_cls / max(num_positive, 1),
+            "loss_box_reg": self.box_loss_weight * loss_box / max(num_positive, 1),
+        }
+        if self.num_landmarks:
+            offsets = predictions[2][image, anchor].unflatten(1, (-1, 2))  # (P, L, 2)
+            loss = self._landmark_loss(offsets, anchors, targets.points)
+            losses["loss_landmark"] = self.landmark_loss_weight * loss
+        return losses
+
+    def _landmark_loss(self, offsets: Tensor, anchors: Tensor, points: Tensor) -> Tensor:
+        """Smooth L1 of the labelled points, over the number of anchors that have any."""
+        labelled = points[..., 2] > 0  # (P, L)
+        target = encode_points(points[..., :2], anchors, self.landmark_reg_weight)
+        loss = F.smooth_l1_loss(offsets[labelled], target[labelled], reduction="sum")
+        return loss / labelled.any(dim=1).sum().clamp(min=1)
+
+    def forward_inference(
+        self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]
+    ) -> list[Instances]:
+        """See `DenseDetector.forward_inference`; `pred_keypoints` (M, L, 3) are x, y and the score
+        of the face."""
+        anchors = Boxes.cat(self.anchor_generator(features)).tensor
+        flat = self.flatten_predictions(predictions)
+        return [
+            self.inference_single_image(anchors, [kind[i] for kind in flat], image_size)
+            for i, image_size in enumerate(images.image_sizes)
+        ]
+
+    def inference_single_image(
+        self, anchors: Tensor, predictions: Sequence[Tensor], image_size: tuple[int, int]
+    ) -> Instances:
+        """Detections of one image, best first.
+
+        Args:
+            anchors: (R, 4).
+            predictions: (R, 1 + K) logits, (R, 4) deltas and maybe (R, L * 2) offsets.
+            image_size: (height, width).
+        """
+        scores = predictions[0].softmax(dim=1)[:, 1:]  # (R, K)
+        candidates = (scores > self.test_score_thresh).nonzero()
+        scores = scores[candidates[:, 0], candidates[:, 1]]
+        scores, best = scores.topk(min(self.test_topk_candidates, len(scores)))
+        anchor, classes = candidates[best].unbind(dim=1)
+        boxes = self.box2box_transform.apply_deltas(predictions[1][anchor], anchors[anchor])
+        keep = batched_nms(boxes, scores, classes, self.test_nms_thresh)
+        keep = keep[: self.max_detections_per_image]
+        found = Instances(
+            image_size,
+            pred_boxes=Boxes(boxes[keep]),
+            scores=scores[keep],
+            pred_classes=classes[keep],
+        )
+        if self.num_landmarks:
+            anchor = anchor[keep]
+            offsets = predictions[2][anchor].unflatten(1, (-1, 2))
+            points = decode_points(offsets, anchors[anchor], self.landmark_reg_weight)
+            score = found.scores[:, None, None].expand(-1, self.num_landmarks, 1)
+            found.pred_keypoints = torch.cat([points, score], dim=2)
+        return found
+
+    def _points_of(self, gt: Instances) -> Tensor:
+        """(M, L, 3) landmarks of the ground truth; none is labelled where the data have none."""
+        if len(gt) and int(gt.gt_classes.max()) >= self.num_classes:
+            raise ValueError(
+                f"the data have class {int(gt.gt_classes.max())}, but "
+                f"MODEL.RETINAFACE.NUM_CLASSES is {self.num_classes}; set it to the number of "
+                "classes of the data set"
+            )
+        if not (self.num_landmarks and gt.has("gt_keypoints")):
+            return gt.gt_boxes.tensor.new_zeros(len(gt), self.num_landmarks, 3)
+        points = gt.gt_keypoints.tensor
+        if points.shape[1] != self.num_landmarks:
+            raise ValueError(
+                f"the data have {points.shape[1]} keypoints, but MODEL.RETINAFACE.NUM_LANDMARKS "
+                f"is {self.num_landmarks}; set it to {points.shape[1]}"
+            )
+        return points

@@ -1,0 +1,180 @@
+"""Targets and losses of RetinaFace by hand; every config builds; training, resuming, evaluation."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from d2lite.config import get_cfg
+from d2lite.data import DatasetCatalog, MetadataCatalog
+from d2lite.engine import DefaultTrainer
+from d2lite.modeling import build_model
+from d2lite.projects import add_projects
+from d2lite.structures import Boxes, Instances, Keypoints
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+TINY_SET = "shapes_faces_tiny"
+
+
+def make_cfg(name="shapes_mobilenet0.25.yaml", **changes):
+    cfg = get_cfg()
+    add_projects(cfg, str(CONFIGS / name))
+    cfg.merge_from_file(str(CONFIGS / name))
+    settings = {"MODEL.DEVICE": "cpu", "MODEL.WEIGHTS": "", **changes}
+    cfg.merge_from_list(
+        [part for key, v in settings.items() for part in (key.replace("__", "."), v)]
+    )
+    return cfg
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_model(make_cfg(MODEL__ANCHOR_GENERATOR__SIZES=[[16], [32], [64]]))
+
+
+def truth(boxes, points=None, size=(64, 64)):
+    made = Instances(size, gt_boxes=Boxes(torch.tensor(boxes).reshape(-1, 4)))
+    made.gt_classes = torch.zeros(len(made), dtype=torch.int64)
+    if points is not None:
+        made.gt_keypoints = Keypoints(points)
+    return made
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_builds_and_detects(path):
+    model = build_model(make_cfg(path.name)).eval()
+    with torch.no_grad():
+        found = model([{"image": torch.zeros(3, 64, 70)}])[0]["instances"]
+    assert found.has("pred_keypoints") == ("bccd" not in path.stem)
+
+
+def test_anchors_get_labels_boxes_and_landmarks(model):
+    # Anchors of 16 pixels lie around 4, 12, 20, ...; the first face is the one around (20, 20).
+    anchors = model.anchor_generator([torch.zeros(1, 1, n, n) for n in (8, 4, 2)])
+    face = [[12.0, 12.0, 28.0, 28.0]]
+    points = torch.full((1, 5, 3), 2.0)
+    empty = truth([])
+    labels, boxes, found_points = model.label_anchors(
+        Boxes.cat(anchors), [truth(face, points), empty]
+    )
+    assert labels[0].tolist().index(1) == 2 * 8 + 2
+    assert (labels[0] == 1).sum() == 1  # its neighbours overlap by a third
+    assert (labels[0] == -1).sum() == 4  # ... which is ignored: above, below, left, right
+    assert (labels[1] == 0).all()
+    assert boxes.tolist() == face
+    assert torch.equal(found_points, points)
+
+
+def test_perfect_boxes_and_landmarks_cost_nothing(model):
+    anchors = torch.tensor([[0.0, 0.0, 16.0, 16.0], [8.0, 0.0, 24.0, 16.0]])
+    box = torch.tensor([[0.0, 0.0, 16.0, 16.0]])
+    points = torch.cat([torch.full((1, 5, 2), 8.0), torch.ones(1, 5, 1)], dim=2)
+    targets = (torch.tensor([[1, 0]]), box, points)
+    targets = type(model.label_anchors(Boxes(anchors), [truth([])]))(*targets)
+    predictions = [torch.zeros(1, 2, 2), torch.zeros(1, 2, 4), torch.zeros(1, 2, 10)]
+    losses = model.losses(anchors, predictions, targets)
+    assert losses["loss_box_reg"] == 0 and losses["loss_landmark"] == 0
+    # Smooth L1 of 3 is 2.5: for one delta, twice weighted, and for one offset.
+    predictions[1][0, 0, 2] = predictions[2][0, 0, 7] = 3.0
+    losses = model.losses(anchors, predictions, targets)
+    assert losses["loss_box_reg"].item() == pytest.approx(5.0)
+    assert losses["loss_landmark"].item() == pytest.approx(2.5)
+    # A landmark that is not labelled does not count.
+    targets.points[0, 3, 2] = 0
+    assert model.losses(anchors, predictions, targets)["loss_landmark"] == 0
+
+
+def test_losses_of_empty_images_are_finite(model):
+    model.train()
+    images = [{"image": torch.zeros(3, 64, 64), "instances": truth([])} for _ in range(2)]
+    losses = model(images)
+    sum(losses.values()).backward()
+    assert set(losses) == {"loss_cls", "loss_box_reg", "loss_landmark"}
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    assert model.head.landmark_pred[0].weight.grad is not None  # DDP needs all
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"gt_classes": torch.tensor([4])}, "data have class 4, but MODEL.RETINAFACE.NUM_CLASSES"),
+        ({"gt_keypoints": Keypoints(torch.zeros(1, 17, 3))}, "17 keypoints, but MODEL.RETINAFACE"),
+    ],
+)
+def test_data_of_other_classes_or_landmarks_are_refused(model, change, message):
+    gt = truth([[0.0, 0.0, 16.0, 16.0]])
+    for name, value in change.items():
+        gt.set(name, value)
+    with pytest.raises(ValueError, match=message):
+        model.label_anchors(Boxes(torch.zeros(1, 4)), [gt])
+
+
+@pytest.fixture(scope="module")
+def tiny_set():
+    DatasetCatalog.register(TINY_SET, lambda: DatasetCatalog.get("shapes_faces_val")[:4])
+    metadata = MetadataCatalog.get("shapes_faces_val").as_dict()
+    MetadataCatalog.get(TINY_SET).set(**{k: v for k, v in metadata.items() if k != "name"})
+    yield TINY_SET
+    DatasetCatalog.remove(TINY_SET)
+    MetadataCatalog.remove(TINY_SET)
+
+
+def tiny_run(output_dir, data, **changes):
+    return make_cfg(
+        DATASETS__TRAIN=(data,),
+        DATASETS__TEST=(data,),
+        DATALOADER__NUM_WORKERS=0,
+        INPUT__MIN_SIZE_TRAIN=(96,),
+        INPUT__MIN_SIZE_TEST=96,
+        SOLVER__IMS_PER_BATCH=2,
+        SOLVER__MAX_ITER=6,
+        SOLVER__WARMUP_ITERS=0,
+        SOLVER__CHECKPOINT_PERIOD=3,
+        TEST__DRAW_IMAGES=1,
+        OUTPUT_DIR=str(output_dir),
+        SEED=1,
+        **changes,
+    )
+
+
+def test_training_evaluates_draws_and_resumes_exactly(tmp_path, tiny_set):
+    trainer = DefaultTrainer(tiny_run(tmp_path / "whole", tiny_set))
+    results = trainer.train()
+    assert set(results) == {"bbox", "keypoints", "landmarks"}
+    assert {"NME", "FR10", "Detected"} == set(results["landmarks"])
+    assert len(list((tmp_path / "whole/visualizations").iterdir())) == 1
+
+    half = tiny_run(tmp_path / "parts", tiny_set)
+    stopped = DefaultTrainer(half)
+    stopped.max_iter = 3
+    stopped.train()
+    resumed = DefaultTrainer(half)
+    resumed.resume_or_load(resume=True)
+    assert resumed.start_iter == 3
+    resumed.train()
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_training_lowers_the_loss(tmp_path, tiny_set):
+    trainer = DefaultTrainer(
+        tiny_run(
+            tmp_path,
+            tiny_set,
+            **{"SOLVER.MAX_ITER": 25, "INPUT.RANDOM_FLIP": "none", "SOLVER.CHECKPOINT_PERIOD": 0},
+        )
+    )
+    totals = []
+    trainer._trainer.register_hooks([])
+    original = trainer._trainer.model.forward
+
+    def watched(batch):
+        losses = original(batch)
+        if trainer.model.training:
+            totals.append(float(sum(losses.values()).detach()))
+        return losses
+
+    trainer.model.forward = watched
+    trainer.train()
+    assert sum(totals[-5:]) < 0.7 * sum(totals[:5])
