@@ -1,0 +1,30 @@
+"""SSD300, SSD512 and SSDLite, and VGG-16 as a backbone."""
+
+from .augmentation import SSDDatasetMapper, build_ssd_augmentation
+from .config import add_ssd_config
+from .default_boxes import DefaultBoxGenerator
+from .head import SSDHead, SSDLiteHead
+from .losses import hard_negatives, match_default_boxes, multibox_loss
+from .model import SSD
+from .ssd_backbones import SSDVGG, SSDMobileNet
+from .vgg import VGG16, VGGBoxHead
+from .weights import convert_ssd, convert_vgg16
+
+__all__ = [
+    "SSD",
+    "SSDVGG",
+    "VGG16",
+    "DefaultBoxGenerator",
+    "SSDDatasetMapper",
+    "SSDHead",
+    "SSDLiteHead",
+    "SSDMobileNet",
+    "VGGBoxHead",
+    "add_ssd_config",
+    "build_ssd_augmentation",
+    "convert_ssd",
+    "convert_vgg16",
+    "hard_negatives",
+    "match_default_boxes",
+    "multibox_loss",
+]

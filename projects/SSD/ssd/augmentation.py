@@ -1,0 +1,204 @@
+"""SSD's augmentations (sec. 2.2 and 3.6), and the mapper that applies them.
+
+The crop depends on the boxes, which `d2lite.data.DatasetMapper` does not pass to augmentations.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from fvcore.transforms.transform import CropTransform, Transform
+
+from d2lite.config import CfgNode, configurable
+from d2lite.data import detection_utils as utils
+from d2lite.data import transforms as T
+from d2lite.data.dataset_mapper import to_chw_tensor
+from d2lite.structures import Boxes, BoxMode, Instances
+
+__all__ = [
+    "ExpandCanvas",
+    "ObjectCrop",
+    "PhotometricDistortion",
+    "SSDDatasetMapper",
+    "build_ssd_augmentation",
+]
+
+
+class PhotometricDistortion(T.Augmentation):
+    """Change brightness, contrast, saturation and hue, each with a probability."""
+
+    def __init__(self, prob: float = 0.5):
+        """prob: of each change."""
+        super().__init__()
+        self._init(locals())
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        """A change of colours for this (H, W, 3) uint8 image; its channel order does not matter."""
+        brightness = self._draw(-32.0, 32.0, neutral=0.0)
+        contrast = self._draw(0.5, 1.5, neutral=1.0)
+        saturation = self._draw(0.5, 1.5, neutral=1.0)
+        hue = self._draw(-18.0, 18.0, neutral=0.0)
+        contrast_first = np.random.rand() < 0.5
+
+        def change(image: np.ndarray) -> np.ndarray:
+            pixels = image.astype(np.float32) + brightness
+            if contrast_first:
+                pixels *= contrast
+            pixels = _change_hsv(pixels.clip(0, 255), saturation, hue)
+            if not contrast_first:
+                pixels *= contrast
+            return pixels.round().clip(0, 255).astype(np.uint8)
+
+        return T.ColorTransform(change)
+
+    def _draw(self, low: float, high: float, neutral: float) -> float:
+        # Both numbers are drawn in any case, so that one change does not shift the others'.
+        due, value = np.random.rand() < self.prob, np.random.uniform(low, high)
+        return value if due else neutral
+
+
+def _change_hsv(pixels: np.ndarray, saturation: float, hue: float) -> np.ndarray:
+    """Multiply the saturation of (H, W, 3) float32 pixels, and turn the hue by degrees."""
+    if saturation == 1.0 and hue == 0.0:
+        return pixels
+    hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)  # hue in degrees, saturation in [0, 1]
+    hsv[..., 0] = (hsv[..., 0] + hue) % 360
+    hsv[..., 1] = (hsv[..., 1] * saturation).clip(0, 1)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+class ExpandCanvas(T.Augmentation):
+    """Place the image somewhere on a larger canvas, which makes its objects smaller (sec. 3.6)."""
+
+    def __init__(self, fill: Sequence[float], max_ratio: float = 4.0, prob: float = 0.5):
+        """
+        Args:
+            fill: colour of the canvas, a number for each channel.
+            max_ratio: largest ratio of the canvas' sides to the image's.
+            prob: probability that it is done.
+        """
+        super().__init__()
+        self._init(locals())
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        """A canvas for this image, or nothing."""
+        if np.random.rand() >= self.prob:
+            return T.NoOpTransform()
+        height, width = image.shape[:2]
+        ratio = np.random.uniform(1.0, self.max_ratio)
+        canvas = int(height * ratio), int(width * ratio)
+        y, x = (
+            int(np.random.randint(free + 1)) for free in (canvas[0] - height, canvas[1] - width)
+        )
+        return CanvasTransform(x, y, canvas, tuple(self.fill))
+
+
+class CanvasTransform(Transform):
+    """Put the image on a canvas."""
+
+    def __init__(self, x0: int, y0: int, size: tuple[int, int], fill: tuple[float, ...]):
+        """
+        Args:
+            x0, y0: where on the canvas the image's top left corner comes to lie.
+            size: (H, W) of the canvas.
+            fill: its colour.
+        """
+        super().__init__()
+        self._set_attributes(locals())
+
+    def apply_image(self, image: np.ndarray) -> np.ndarray:
+        """(h, w, C) -> (H, W, C)."""
+        canvas = np.empty((*self.size, image.shape[2]), dtype=image.dtype)
+        canvas[:] = np.round(self.fill).astype(image.dtype)
+        height, width = image.shape[:2]
+        canvas[self.y0 : self.y0 + height, self.x0 : self.x0 + width] = image
+        return canvas
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        """(N, 2) of x and y."""
+        return coords + np.array([self.x0, self.y0], dtype=coords.dtype)
+
+
+class ObjectCrop(T.Augmentation):
+    """`MinIoURandomCrop` that keeps only objects whose centre lies in the crop."""
+
+    def __init__(self, min_ious: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9)):
+        """min_ious: least IoUs with every object to choose from."""
+        super().__init__()
+        self._init(locals())
+        self._crop = T.MinIoURandomCrop(tuple(min_ious))
+
+    def get_transform(self, image: np.ndarray, boxes: np.ndarray) -> Transform:
+        """A crop, or nothing; `boxes` are (M, 4) XYXY."""
+        crop = self._crop.get_transform(image, boxes)
+        if not isinstance(crop, CropTransform):
+            return crop
+        return CentreCropTransform(crop.x0, crop.y0, crop.w, crop.h)
+
+
+class CentreCropTransform(CropTransform):
+    """A crop that makes boxes empty whose centre lies outside, and clips the others."""
+
+    def apply_box(self, box: np.ndarray) -> np.ndarray:
+        """(M, 4) XYXY boxes, clipped to the crop; without area where the centre is outside."""
+        boxes = np.asarray(box, dtype=np.float64) - [self.x0, self.y0, self.x0, self.y0]
+        size = np.array([self.w, self.h])
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        inside = ((centres > 0) & (centres < size)).all(axis=1)
+        return boxes.clip(0, np.tile(size, 2)) * inside[:, None]
+
+
+def build_ssd_augmentation(cfg: CfgNode) -> list[T.Augmentation]:
+    """The augmentations of INPUT.SSD for training, then the resize to MODEL.SSD.IMAGE_SIZE."""
+    settings = cfg.INPUT.SSD
+    side = cfg.MODEL.SSD.IMAGE_SIZE
+    augmentations: list[T.Augmentation] = [
+        PhotometricDistortion(settings.PHOTOMETRIC_PROB),
+        ExpandCanvas(cfg.MODEL.PIXEL_MEAN, settings.EXPAND_RATIO, settings.EXPAND_PROB),
+    ]
+    if settings.CROP_MIN_IOUS:
+        augmentations.append(ObjectCrop(settings.CROP_MIN_IOUS))
+    augmentations.append(T.Resize((side, side)))
+    if cfg.INPUT.RANDOM_FLIP != "none":
+        vertical = cfg.INPUT.RANDOM_FLIP == "vertical"
+        augmentations.append(T.RandomFlip(horizontal=not vertical, vertical=vertical))
+    return augmentations
+
+
+class SSDDatasetMapper:
+    """Read an image with its boxes and augment both for training."""
+
+    @configurable
+    def __init__(self, *, augmentations: list[T.Augmentation], image_format: str):
+        """
+        Args:
+            augmentations: applied in order; they may look at the image and at `boxes`.
+            image_format: of `detection_utils.read_image`, such as "RGB".
+        """
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        return {"augmentations": build_ssd_augmentation(cfg), "image_format": cfg.INPUT.FORMAT}
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """Map one dict of a data set, which is not changed: adds "image" and "instances"."""
+        mapped = dict(dataset_dict)
+        image = utils.read_image(mapped["file_name"], format=self.image_format)
+        utils.check_image_size(mapped, image)
+        annotations = [x for x in mapped.pop("annotations") if not x.get("iscrowd", 0)]
+        boxes = [BoxMode.convert(x["bbox"], x["bbox_mode"], BoxMode.XYXY_ABS) for x in annotations]
+        aug_input = T.AugInput(image, boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4))
+        self.augmentations(aug_input)
+        instances = Instances(
+            aug_input.image.shape[:2],
+            gt_boxes=Boxes(torch.as_tensor(aug_input.boxes, dtype=torch.float32)),
+            gt_classes=torch.tensor([x["category_id"] for x in annotations], dtype=torch.int64),
+        )
+        instances.gt_boxes.clip(instances.image_size)
+        mapped["image"] = to_chw_tensor(aug_input.image)
+        mapped["instances"] = utils.filter_empty_instances(instances)
+        return mapped

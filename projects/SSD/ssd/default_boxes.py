@@ -1,0 +1,106 @@
+"""The default boxes of SSD (Liu et al. 2016, sec. 2.2)."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from d2lite.config import CfgNode, configurable
+from d2lite.layers import ShapeSpec
+from d2lite.modeling import ANCHOR_GENERATOR_REGISTRY
+from d2lite.structures import Boxes
+
+__all__ = ["DefaultBoxGenerator"]
+
+
+@ANCHOR_GENERATOR_REGISTRY.register()
+class DefaultBoxGenerator(nn.Module):
+    """Boxes of one scale per level and several aspect ratios, centred in every cell."""
+
+    box_dim: int = 4
+    """Numbers per box."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        scales: Sequence[float],
+        aspect_ratios: Sequence[Sequence[float]],
+        steps: Sequence[float] = (),
+    ):
+        """
+        Args:
+            image_size: side of the square images, in pixels.
+            scales: s_k, by level and one more, as shares of the image's side. Besides s_k a
+                square has the side sqrt(s_k * s_(k+1)).
+            aspect_ratios: by level, width / height beside 1; each counts upside down too.
+            steps: pixels per cell, by level; empty for image_size over the cells of the map.
+        Raises:
+            ValueError: the lengths of these lists do not fit each other.
+        """
+        super().__init__()
+        levels = len(aspect_ratios)
+        if len(scales) != levels + 1 or len(steps) not in (0, levels):
+            raise ValueError(
+                f"MODEL.SSD.ASPECT_RATIOS has {levels} levels, so SCALES needs {levels + 1} values "
+                f"and STEPS {levels} or none; they have {len(scales)} and {len(steps)}"
+            )
+        self.image_size = image_size
+        self.steps = list(steps)
+        per_level = zip(scales[:-1], scales[1:], aspect_ratios, strict=True)
+        self._sizes = [torch.tensor(_shares(*level)).clamp(max=1) for level in per_level]
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
+        ssd = cfg.MODEL.SSD
+        if len(ssd.ASPECT_RATIOS) != len(input_shape):
+            raise ValueError(
+                f"MODEL.SSD.ASPECT_RATIOS has {len(ssd.ASPECT_RATIOS)} levels, but the backbone "
+                f"gives {len(input_shape)} features; give a list for each"
+            )
+        return {
+            "image_size": ssd.IMAGE_SIZE,
+            "scales": ssd.SCALES,
+            "aspect_ratios": ssd.ASPECT_RATIOS,
+            "steps": ssd.STEPS,
+        }
+
+    @property
+    def num_anchors(self) -> list[int]:
+        """Boxes per cell, by level."""
+        return [len(sizes) for sizes in self._sizes]
+
+    def forward(self, features: list[Tensor]) -> list[Boxes]:
+        """Boxes of L feature maps (N, C, Hi, Wi): L times Hi * Wi * A, by row, column and shape.
+
+        They may reach over the image's edges, but none is larger than the image.
+        """
+        return [
+            Boxes(self._level(k, *feature.shape[-2:]).to(feature.device))
+            for k, feature in enumerate(features)
+        ]
+
+    def _level(self, k: int, height: int, width: int) -> Tensor:
+        """(height * width * A, 4)"""
+        steps = [self.image_size / self.steps[k]] * 2 if self.steps else [height, width]
+        y, x = (
+            (torch.arange(cells) + 0.5) / step
+            for cells, step in zip((height, width), steps, strict=True)
+        )
+        y, x = torch.meshgrid(y, x, indexing="ij")
+        centers = torch.stack((x, y), dim=-1).view(-1, 1, 2)  # (height * width, 1, 2)
+        half = 0.5 * self._sizes[k]  # (A, 2)
+        corners = torch.cat((centers - half, centers + half), dim=-1)  # (height * width, A, 4)
+        return corners.flatten(0, 1) * self.image_size
+
+
+def _shares(scale: float, next_scale: float, ratios: Sequence[float]) -> list[tuple[float, float]]:
+    """(width, height) of the boxes of a level, as shares of the image's side."""
+    between = math.sqrt(scale * next_scale)
+    shares = [(scale, scale), (between, between)]
+    for ratio in ratios:
+        longer, shorter = scale * math.sqrt(ratio), scale / math.sqrt(ratio)
+        shares += [(longer, shorter), (shorter, longer)]
+    return shares

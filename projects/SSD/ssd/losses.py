@@ -1,0 +1,80 @@
+"""Matching of default boxes and the multibox loss (SSD, sec. 2.2)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["hard_negatives", "match_default_boxes", "multibox_loss"]
+
+BACKGROUND = -1
+
+
+def match_default_boxes(iou: Tensor, threshold: float) -> Tensor:
+    """Give each of R default boxes its object, or none.
+
+    A box takes the object that it overlaps best, if their IoU reaches the threshold. Besides,
+    every object gets the box that overlaps it best; if two objects want the same one, the
+    larger IoU wins.
+
+    Args:
+        iou: (M, R).
+    Returns:
+        (R,) int64 indices of objects; -1 is background.
+    """
+    if iou.shape[0] == 0:
+        return torch.full((iou.shape[1],), BACKGROUND, device=iou.device)
+    best_iou, gt_index = iou.max(dim=0)  # (R,)
+    matches = gt_index.masked_fill(best_iou < threshold, BACKGROUND)
+    favourite_iou, favourite = iou.max(dim=1, keepdim=True)  # (M, 1)
+    claims = torch.full_like(iou, -1.0).scatter_(1, favourite, favourite_iou)  # (M, R)
+    claim, claimant = claims.max(dim=0)  # (R,)
+    return torch.where(claim >= 0, claimant, matches)
+
+
+def hard_negatives(loss: Tensor, foreground: Tensor, ratio: float) -> Tensor:
+    """Choose the background boxes of each image with the highest loss.
+
+    Args:
+        loss: (N, R) classification losses.
+        foreground: (N, R) bool.
+        ratio: background boxes chosen for each foreground box of an image.
+    Returns:
+        (N, R) bool.
+    """
+    wanted = (ratio * foreground.sum(dim=1, keepdim=True)).clamp(max=loss.shape[1])  # (N, 1)
+    order = loss.detach().masked_fill(foreground, -torch.inf).argsort(dim=1, descending=True)
+    chosen_by_rank = torch.arange(loss.shape[1], device=loss.device) < wanted  # (N, R)
+    chosen = torch.zeros_like(foreground).scatter_(1, order, chosen_by_rank)
+    return chosen & ~foreground
+
+
+def multibox_loss(
+    logits: Tensor,
+    deltas: Tensor,
+    gt_labels: Tensor,
+    gt_deltas: Tensor,
+    *,
+    negative_ratio: float = 3.0,
+    beta: float = 1.0,
+) -> dict[str, Tensor]:
+    """Cross entropy of the foreground and the hardest background, smooth L1 of the foreground.
+
+    Both are sums, divided by the number of foreground boxes of the batch (eq. 1 to 3).
+
+    Args:
+        logits: (N, R, K+1), the background first.
+        deltas: (N, R, 4).
+        gt_labels: (N, R) int64; 0 is background, 1 to K are classes.
+        gt_deltas: (P, 4), of the P foreground boxes in order.
+        negative_ratio: see `hard_negatives`.
+        beta: below this difference the smooth L1 loss is quadratic.
+    """
+    foreground = gt_labels > 0
+    cross_entropy = F.cross_entropy(logits.transpose(1, 2), gt_labels, reduction="none")  # (N, R)
+    trained = foreground | hard_negatives(cross_entropy, foreground, negative_ratio)
+    box_loss = F.smooth_l1_loss(deltas[foreground], gt_deltas, reduction="sum", beta=beta)
+    normalizer = foreground.sum().clamp(min=1)
+    return {
+        "loss_cls": cross_entropy[trained].sum() / normalizer,
+        "loss_box_reg": box_loss / normalizer,
+    }

@@ -1,0 +1,233 @@
+"""SSD: Single Shot MultiBox Detector (Liu et al. 2016, https://arxiv.org/abs/1512.02325)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2lite.config import CfgNode, configurable
+from d2lite.layers import batched_nms, cat
+from d2lite.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from d2lite.modeling.box_regression import Box2BoxTransform
+from d2lite.modeling.meta_arch.dense_detector import DenseDetector
+from d2lite.modeling.meta_arch.inputs import batch_images, required_field
+from d2lite.structures import Boxes, ImageList, Instances, pairwise_iou
+from d2lite.utils.events import log_scalar
+
+from .default_boxes import DefaultBoxGenerator
+from .head import SSD_HEAD_REGISTRY
+from .losses import match_default_boxes, multibox_loss
+
+__all__ = ["SSD"]
+
+
+@META_ARCH_REGISTRY.register()
+class SSD(DenseDetector):
+    """Default boxes on several levels, classified with softmax and hard negative mining.
+
+    Images of any size are resized to one square, and detections back. As in the paper and in
+    torchvision, whose weights fit, the background is the first class of the logits.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: nn.Module,
+        head_in_features: Sequence[str],
+        anchor_generator: DefaultBoxGenerator,
+        box2box_transform: Box2BoxTransform,
+        image_size: int,
+        num_classes: int,
+        iou_threshold: float = 0.5,
+        negative_ratio: float = 3.0,
+        smooth_l1_beta: float = 1.0,
+        test_score_thresh: float = 0.01,
+        test_topk_candidates: int = 400,
+        test_nms_thresh: float = 0.45,
+        max_detections_per_image: int = 200,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        vis_period: int = 0,
+        input_format: str = "RGB",
+    ):
+        """Compose the model.
+
+        Args:
+            head: from L levels of features to L of class logits (N, A * (K+1), Hi, Wi) and L of
+                deltas (N, A * 4, Hi, Wi).
+            head_in_features: names of the features, one for each level of default boxes.
+            image_size: side of the square that images are resized to.
+            num_classes: K, without the background.
+            iou_threshold: least IoU of a foreground box with its object.
+            negative_ratio: background boxes trained for each foreground box.
+            smooth_l1_beta: below this difference the box loss is quadratic.
+            test_score_thresh: detections with lower scores are dropped.
+            test_topk_candidates: candidates of each class before NMS.
+            test_nms_thresh: IoU above which the worse of two boxes of one class is dropped.
+            max_detections_per_image: detections kept of each image.
+            pixel_mean, pixel_std, vis_period, input_format: see `RetinaNet`.
+        """
+        super().__init__(
+            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+        )
+        self.anchor_generator = anchor_generator
+        self.box2box_transform = box2box_transform
+        self.image_size = image_size
+        self.num_classes = num_classes
+        self.iou_threshold = iou_threshold
+        self.negative_ratio = negative_ratio
+        self.smooth_l1_beta = smooth_l1_beta
+        self.test_score_thresh = test_score_thresh
+        self.test_topk_candidates = test_topk_candidates
+        self.test_nms_thresh = test_nms_thresh
+        self.max_detections_per_image = max_detections_per_image
+        self.vis_period = vis_period
+        self.input_format = input_format
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Read MODEL.SSD and build the parts that the config names."""
+        ssd = cfg.MODEL.SSD
+        backbone = build_backbone(cfg)
+        shapes = backbone.output_shape()
+        anchor_generator = DefaultBoxGenerator(cfg, list(shapes.values()))
+        head = SSD_HEAD_REGISTRY.get(ssd.HEAD)(
+            [shape.channels for shape in shapes.values()],
+            anchor_generator.num_anchors,
+            ssd.NUM_CLASSES,
+        )
+        return {
+            "backbone": backbone,
+            "head": head,
+            "head_in_features": list(shapes),
+            "anchor_generator": anchor_generator,
+            "box2box_transform": Box2BoxTransform(weights=ssd.BBOX_REG_WEIGHTS),
+            "image_size": ssd.IMAGE_SIZE,
+            "num_classes": ssd.NUM_CLASSES,
+            "iou_threshold": ssd.IOU_THRESHOLD,
+            "negative_ratio": ssd.NEGATIVE_RATIO,
+            "smooth_l1_beta": ssd.SMOOTH_L1_BETA,
+            "test_score_thresh": ssd.SCORE_THRESH_TEST,
+            "test_topk_candidates": ssd.TOPK_CANDIDATES_TEST,
+            "test_nms_thresh": ssd.NMS_THRESH_TEST,
+            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "vis_period": cfg.VIS_PERIOD,
+            "input_format": cfg.INPUT.FORMAT,
+        }
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
+        """See `DenseDetector.forward`. Without "height" and "width", results are as large as
+        the image was before it was resized to a square."""
+        images = required_field(batched_inputs, "image")
+        with_size = [
+            {"height": image.shape[-2], "width": image.shape[-1], **x}
+            for image, x in zip(images, batched_inputs, strict=True)
+        ]
+        return super().forward(with_size)
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Resize the images to the square and normalise them."""
+        images = [self._resize(x) for x in required_field(batched_inputs, "image")]
+        return batch_images(images, self.pixel_mean, self.pixel_std)
+
+    def _resize(self, image: Tensor) -> Tensor:
+        side = self.image_size
+        if image.shape[-2:] == (side, side):
+            return image
+        image = image.to(self.device, torch.float32)[None]
+        return F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False)[0]
+
+    def forward_training(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Sequence[list[Tensor]],
+        gt_instances: list[Instances],
+    ) -> dict[str, Tensor]:
+        """See `DenseDetector.forward_training`; gives "loss_cls" and "loss_box_reg"."""
+        logits, deltas = self._by_box(predictions)
+        anchors = Boxes.cat(self.anchor_generator(features))
+        labelled = [self.label_boxes(anchors, x) for x in gt_instances]
+        labels = torch.stack([labels for labels, _ in labelled])
+        log_scalar("num_pos_anchors", (labels > 0).sum() / len(labels))
+        return multibox_loss(
+            logits,
+            deltas,
+            labels,
+            cat([targets for _, targets in labelled]),
+            negative_ratio=self.negative_ratio,
+            beta=self.smooth_l1_beta,
+        )
+
+    @torch.no_grad()
+    def label_boxes(self, anchors: Boxes, gt: Instances) -> tuple[Tensor, Tensor]:
+        """The class of every default box of an image, and the deltas of the foreground.
+
+        Args:
+            anchors: R default boxes.
+            gt: with `gt_boxes` and `gt_classes`, in the size the image had before `forward`.
+        Returns:
+            (R,) int64: 0 is background, k + 1 class k; and (P, 4) deltas of the foreground.
+        """
+        height, width = gt.image_size
+        gt_boxes = gt.gt_boxes.clone()
+        gt_boxes.scale(self.image_size / width, self.image_size / height)
+        matches = match_default_boxes(pairwise_iou(gt_boxes, anchors), self.iou_threshold)
+        foreground = (matches >= 0).nonzero()[:, 0]
+        gt_index = matches[foreground]
+        labels = torch.zeros_like(matches)
+        labels[foreground] = gt.gt_classes[gt_index] + 1
+        deltas = self.box2box_transform.get_deltas(
+            anchors.tensor[foreground], gt_boxes.tensor[gt_index]
+        )
+        return labels, deltas
+
+    def forward_inference(
+        self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]
+    ) -> list[Instances]:
+        """See `DenseDetector.forward_inference`."""
+        logits, deltas = self._by_box(predictions)
+        anchors = Boxes.cat(self.anchor_generator(features)).tensor
+        scores = logits.softmax(dim=2)[..., 1:]  # (N, R, K)
+        return [
+            self.inference_single_image(*one, image_size)
+            for *one, image_size in zip(
+                scores,
+                (self.box2box_transform.apply_deltas(x, anchors) for x in deltas),
+                images.image_sizes,
+                strict=True,
+            )
+        ]
+
+    def inference_single_image(
+        self, scores: Tensor, boxes: Tensor, image_size: tuple[int, int]
+    ) -> Instances:
+        """The best of each class, NMS within each class, then the best of all.
+
+        Args:
+            scores: (R, K).
+            boxes: (R, 4), not clipped.
+        """
+        clipped = Boxes(boxes)
+        clipped.clip(image_size)
+        topk = min(self.test_topk_candidates, len(scores))
+        scores, rows = scores.topk(topk, dim=0)  # (T, K)
+        classes = torch.arange(scores.shape[1], device=scores.device).expand_as(rows)
+        keep = (scores > self.test_score_thresh).T  # class after class, best first
+        scores, rows, classes = scores.T[keep], rows.T[keep], classes.T[keep]
+        candidates = Instances(
+            image_size, pred_boxes=clipped[rows], scores=scores, pred_classes=classes
+        )
+        kept = batched_nms(clipped.tensor[rows], scores, classes, self.test_nms_thresh)
+        return candidates[kept[: self.max_detections_per_image]]
+
+    def _by_box(self, predictions: Sequence[list[Tensor]]) -> tuple[Tensor, Tensor]:
+        """(N, R, K+1) logits and (N, R, 4) deltas of all levels."""
+        logits, deltas = self._transpose_dense_predictions(predictions, [self.num_classes + 1, 4])
+        return cat(logits, dim=1), cat(deltas, dim=1)

@@ -1,0 +1,73 @@
+"""Weights of torchvision for the models of this project."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["convert_ssd", "convert_vgg16"]
+
+# The ids of COCO's 80 categories; torchvision has a class for each number from 1 to 90.
+_UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+COCO_IDS = tuple(i for i in range(1, 91) if i not in _UNUSED)
+
+
+def convert_ssd(
+    weights: Mapping[str, Tensor], num_classes: int, kept: Sequence[int] = COCO_IDS
+) -> dict[str, Tensor]:
+    """Keep some of the classes of torchvision's SSD or SSDLite.
+
+    Names and the order of classes are the same, so a model of all its classes needs no
+    conversion.
+
+    Args:
+        weights: of `ssd300_vgg16` or `ssdlite320_mobilenet_v3_large`.
+        num_classes: K + 1, of `weights`, with the background as class 0.
+        kept: the classes to keep, in their new order; the background stays before them.
+    """
+    rows = torch.tensor([0, *kept])
+    return {
+        name: _choose_classes(value, num_classes, rows) if _is_classifier(name) else value
+        for name, value in weights.items()
+    }
+
+
+def _is_classifier(name: str) -> bool:
+    """Whether it is of the last convolution of a level; SSDLite's is layer 1 of two."""
+    if not name.startswith("head.classification_head.module_list."):
+        return False
+    behind_level = name.split(".")[4:]
+    return behind_level in (["weight"], ["bias"], ["1", "weight"], ["1", "bias"])
+
+
+def _choose_classes(value: Tensor, num_classes: int, rows: Tensor) -> Tensor:
+    by_class = value.unflatten(0, (-1, num_classes))  # (A, K+1, ...)
+    return by_class[:, rows].flatten(0, 1)
+
+
+def convert_vgg16(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turn an ImageNet VGG-16 into the start of SSD's training.
+
+    conv5 gets its place behind pool4, and fc6 and fc7 become convolutions of 1024 channels: every
+    4th of their 4096 units, and of fc6's 7 x 7 inputs every 3rd along both axes (sec. 3).
+
+    Args:
+        weights: of torchvision's `vgg16`.
+    Returns:
+        The entries `backbone.*` of SSD300 or SSD512, but for the layers behind fc7.
+    """
+    converted = {}
+    for name, value in weights.items():
+        part, index, kind = name.split(".")
+        if part == "features" and int(index) < 23:  # pool4 is layer 23
+            converted[f"backbone.{name}"] = value
+        elif part == "features":
+            converted[f"backbone.extra.0.{int(index) - 23}.{kind}"] = value
+    fc6 = weights["classifier.0.weight"].view(4096, 512, 7, 7)
+    converted["backbone.extra.0.7.1.weight"] = fc6[::4, :, ::3, ::3].clone()
+    converted["backbone.extra.0.7.1.bias"] = weights["classifier.0.bias"][::4].clone()
+    converted["backbone.extra.0.7.3.weight"] = weights["classifier.3.weight"][
+        ::4, ::4, None, None
+    ].clone()
+    converted["backbone.extra.0.7.3.bias"] = weights["classifier.3.bias"][::4].clone()
+    return converted
