@@ -1,8 +1,11 @@
 """COCOeval with its two slow steps compiled, by the package faster_coco_eval."""
 
+import contextlib
 import copy
+import io
 
 import numpy as np
+from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 # pycocotools adds np.spacing(1) to the denominator of precision. That only shows where it is
@@ -26,6 +29,7 @@ class COCOeval_opt(COCOeval):
         compiled = COCOeval_faster(iouType=self.params.iouType, separate_eval=True)
         compiled.cocoGt, compiled.cocoDt = self.cocoGt, self.cocoDt
         self._copy_params_to(compiled.params)
+        self._number_images(compiled)
         compiled.evaluate()
         self._compiled = compiled
         self._paramsEval = copy.deepcopy(self.params)
@@ -51,6 +55,15 @@ class COCOeval_opt(COCOeval):
         names += ["useCats"] + ["kpt_oks_sigmas"] * (self.params.iouType == "keypoints")
         for name in names:
             setattr(params, name, copy.copy(getattr(self.params, name)))
+
+    def _number_images(self, compiled) -> None:
+        """Give images numbers for the compiled code where their ids are names, as VOC's are."""
+        if all(isinstance(image_id, (int, float, np.number)) for image_id in self.params.imgIds):
+            return
+        numbers = {image_id: number for number, image_id in enumerate(self.params.imgIds)}
+        compiled.cocoGt = _with_numbers(self.cocoGt, numbers)
+        compiled.cocoDt = _with_numbers(self.cocoDt, numbers)
+        compiled.params.imgIds = list(numbers.values())
 
     def _accumulate_at(self, recall_thresholds: np.ndarray) -> dict:
         self._compiled._paramsEval.recThrs = np.asarray(recall_thresholds)
@@ -80,7 +93,8 @@ class COCOeval_opt(COCOeval):
         """(K, A) objects that count, by category and area range; (1, A) without categories."""
         p, evaluated = self.params, self._paramsEval
         categories = {c: k for k, c in enumerate(evaluated.catIds)}
-        anns = self.cocoGt.loadAnns(self.cocoGt.getAnnIds(imgIds=evaluated.imgIds))
+        ground_truth = self._compiled.cocoGt
+        anns = ground_truth.loadAnns(ground_truth.getAnnIds(imgIds=self._compiled.params.imgIds))
         anns = [a for a in anns if a["category_id"] in categories and not a["ignore"]]
         counts = np.zeros((len(categories) if p.useCats else 1, len(p.areaRng)), np.int64)
         if anns:
@@ -89,3 +103,24 @@ class COCOeval_opt(COCOeval):
             index = [categories[a["category_id"]] if p.useCats else 0 for a in anns]
             np.add.at(counts, index, (area >= low) & (area <= high))
         return counts
+
+
+def _with_numbers(coco: COCO, numbers: dict) -> COCO:
+    """A copy of a data set whose image ids are looked up in `numbers`; others are left out."""
+    copied = COCO()
+    copied.dataset = {
+        **coco.dataset,
+        "images": [
+            {**image, "id": numbers[image["id"]]}
+            for image in coco.dataset["images"]
+            if image["id"] in numbers
+        ],
+        "annotations": [
+            {**annotation, "image_id": numbers[annotation["image_id"]]}
+            for annotation in coco.dataset["annotations"]
+            if annotation["image_id"] in numbers
+        ],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
+        copied.createIndex()
+    return copied

@@ -133,3 +133,16 @@ def test_results_are_left_as_they_are():
     for task in TASKS:
         evaluate_predictions_on_coco(truth, detections, task)
     assert detections == before
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_images_may_have_names_for_ids(task):
+    dataset, detections = random_coco(2)
+    for row in (*dataset["annotations"], *detections):
+        row["image_id"] = f"photo_{row['image_id']:05d}"
+    for image in dataset["images"]:
+        image["id"] = f"photo_{image['id']:05d}"
+    detections = without_other_shapes(detections, task)
+    slow = evaluated(COCOeval, dataset, detections, task)
+    assert (slow.eval["precision"] > 0).any()
+    assert_equal(slow, evaluated(COCOeval_opt, dataset, detections, task))
