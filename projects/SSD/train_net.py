@@ -15,6 +15,7 @@ from d2lite.config import CfgNode
 from d2lite.data import build_detection_train_loader
 from d2lite.engine import (
     DefaultTrainer,
+    check_class_counts,
     check_training_settings,
     config_from_args,
     default_argument_parser,
@@ -40,6 +41,7 @@ def main(args: Namespace) -> Mapping | None:
         cfg = config_from_args(args)
         if not args.eval_only:
             check_training_settings(cfg)
+        check_class_counts(cfg)
         cfg.freeze()
         default_setup(cfg, args)
         if args.eval_only:

@@ -8,7 +8,7 @@ from .losses import hard_negatives, match_default_boxes, multibox_loss
 from .model import SSD
 from .ssd_backbones import SSDVGG, SSDMobileNet
 from .vgg import VGG16, VGGBoxHead
-from .weights import convert_ssd, convert_vgg16
+from .weights import convert_mobilenet, convert_ssd, convert_vgg16
 
 __all__ = [
     "SSD",
@@ -22,6 +22,7 @@ __all__ = [
     "VGGBoxHead",
     "add_ssd_config",
     "build_ssd_augmentation",
+    "convert_mobilenet",
     "convert_ssd",
     "convert_vgg16",
     "hard_negatives",

@@ -18,7 +18,13 @@ from d2lite.modeling import BACKBONE_REGISTRY, Backbone
 
 from .vgg import freeze_blocks, pooling_indices, vgg16_layers
 
-__all__ = ["SSDVGG", "SSDMobileNet", "build_ssd_mobilenet_backbone", "build_ssd_vgg_backbone"]
+__all__ = [
+    "SSDVGG",
+    "SSDMobileNet",
+    "build_ssd_mobilenet_backbone",
+    "build_ssd_vgg_backbone",
+    "cut_mobilenet",
+]
 
 # (inner channels, channels, kernel, stride, padding) of the convolutions behind fc7. SSD300 ends
 # without padding, at 5, 3 and 1 cells; SSD512 halves four times and ends with a kernel of 4.
@@ -114,7 +120,7 @@ class SSDMobileNet(Backbone):
             )
         tail = {"reduced_tail": reduced_tail} if arch != "mobilenet_v2" else {}
         net = MOBILENETS[arch](weights=None, width_mult=width_mult, norm_layer=_NORM, **tail)
-        first, second, channels = _cut(net.features)
+        first, second, channels = cut_mobilenet(net.features)
         self.features = nn.Sequential(first, second)
         self.extra = nn.ModuleList()
         for out in (512, 256, 256, 128):
@@ -182,8 +188,12 @@ def _xavier(*parts: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def _cut(layers: nn.Sequential) -> tuple[nn.Sequential, nn.Sequential, list[int]]:
-    """Both parts of a MobileNet, and the channels of what they give."""
+def cut_mobilenet(layers: nn.Sequential) -> tuple[nn.Sequential, nn.Sequential, list[int]]:
+    """Cut a MobileNet's features open behind the expansion of their last strided block.
+
+    Returns:
+        Both parts, made of the given modules, and the channels of what they give.
+    """
     strided = max(i for i, layer in enumerate(layers) if _stride(layer) > 1)
     # V2 and V3 call the steps of a block differently.
     block = layers[strided]

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["convert_ssd", "convert_vgg16"]
+from .ssd_backbones import MOBILENETS, cut_mobilenet
+
+__all__ = ["convert_mobilenet", "convert_ssd", "convert_vgg16"]
 
 # The ids of COCO's 80 categories; torchvision has a class for each number from 1 to 90.
 _UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
@@ -71,3 +73,28 @@ def convert_vgg16(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ].clone()
     converted["backbone.extra.0.7.3.bias"] = weights["classifier.3.bias"][::4].clone()
     return converted
+
+
+def convert_mobilenet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turn an ImageNet MobileNet into the start of SSDLite's training.
+
+    Args:
+        weights: of torchvision's `mobilenet_v2`, `mobilenet_v3_large` or `mobilenet_v3_small`.
+    Returns:
+        The entries `backbone.features.*` of an SSDLite with MOBILENET_REDUCED_TAIL False.
+    Raises:
+        ValueError: the names are those of none of these.
+    """
+    for make in MOBILENETS.values():
+        with torch.device("meta"):  # for its names only
+            net = make(weights=None)
+        if net.state_dict().keys() == weights.keys():
+            break
+    else:
+        raise ValueError(f"the weights are of none of torchvision's {', '.join(MOBILENETS)}")
+    old_names = {id(value): name for name, value in net.state_dict(keep_vars=True).items()}
+    parts = nn.Sequential(*cut_mobilenet(net.features)[:2])
+    return {
+        f"backbone.features.{name}": weights[old_names[id(value)]]
+        for name, value in parts.state_dict(keep_vars=True).items()
+    }
