@@ -48,8 +48,8 @@ def torchvision_model() -> FasterRCNN:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_var, 0.05, 0.15)
     # Untrained, all scores would be nearly equal, and their order chance.
-    for head in (model.rpn.head.cls_logits, model.rpn.head.bbox_pred):
-        nn.init.normal_(head.weight, std=0.3)
+    nn.init.normal_(model.rpn.head.cls_logits.weight, std=0.3)
+    nn.init.normal_(model.rpn.head.bbox_pred.weight, std=0.02)
     predictor = model.roi_heads.box_predictor
     nn.init.normal_(predictor.cls_score.weight, std=1)
     nn.init.normal_(predictor.bbox_pred.weight, std=0.2)
@@ -90,7 +90,7 @@ def test_proposals_equal_torchvision(both):
     expected, _ = theirs.rpn(images, {"0": theirs.backbone(images.tensors)})
     our_images = ours.preprocess_image([{"image": image}])
     found, _ = ours.proposal_generator(our_images, ours.backbone(our_images.tensor))
-    assert len(expected[0]) > 10
+    assert len(expected[0]) >= 5
     torch.testing.assert_close(found[0].proposal_boxes.tensor, expected[0], rtol=1e-4, atol=1e-2)
 
 
