@@ -19,6 +19,8 @@ from d2lite.config import CfgNode
 from d2lite.data import build_detection_test_loader, build_detection_train_loader
 from d2lite.engine import (
     check_class_counts,
+    check_evaluation_settings,
+    check_training_settings,
     config_from_args,
     create_ddp_model,
     default_argument_parser,
@@ -103,6 +105,10 @@ def train(cfg: CfgNode, model: torch.nn.Module, resume: bool) -> None:
 def setup(args: Namespace) -> CfgNode:
     """The settings, checked against the data, and everything around them prepared."""
     cfg = config_from_args(args)
+    if args.eval_only:
+        check_evaluation_settings(cfg, args.resume)
+    else:
+        check_training_settings(cfg)
     check_class_counts(cfg)
     cfg.freeze()
     default_setup(cfg, args)
@@ -127,11 +133,12 @@ def main(args: Namespace) -> dict:
 
 if __name__ == "__main__":
     arguments = default_argument_parser().parse_args()
-    launch(
-        main,
-        arguments.num_gpus,
-        num_machines=arguments.num_machines,
-        machine_rank=arguments.machine_rank,
-        dist_url=arguments.dist_url,
-        args=(arguments,),
-    )
+    with report_user_errors():
+        launch(
+            main,
+            arguments.num_gpus,
+            num_machines=arguments.num_machines,
+            machine_rank=arguments.machine_rank,
+            dist_url=arguments.dist_url,
+            args=(arguments,),
+        )

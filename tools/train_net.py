@@ -21,6 +21,8 @@ from d2lite.engine import (
     DefaultTrainer,
     HookBase,
     check_class_counts,
+    check_evaluation_settings,
+    check_training_settings,
     config_from_args,
     default_argument_parser,
     default_setup,
@@ -57,6 +59,10 @@ class Trainer(DefaultTrainer):
 def setup(args: Namespace) -> CfgNode:
     """The settings, checked against the data, and everything around them prepared."""
     cfg = config_from_args(args)
+    if args.eval_only:
+        check_evaluation_settings(cfg, args.resume)
+    else:
+        check_training_settings(cfg)
     check_class_counts(cfg)
     cfg.freeze()
     default_setup(cfg, args)
@@ -90,11 +96,12 @@ def main(args: Namespace) -> Mapping | None:
 
 if __name__ == "__main__":
     arguments = default_argument_parser().parse_args()
-    launch(
-        main,
-        arguments.num_gpus,
-        num_machines=arguments.num_machines,
-        machine_rank=arguments.machine_rank,
-        dist_url=arguments.dist_url,
-        args=(arguments,),
-    )
+    with report_user_errors():
+        launch(
+            main,
+            arguments.num_gpus,
+            num_machines=arguments.num_machines,
+            machine_rank=arguments.machine_rank,
+            dist_url=arguments.dist_url,
+            args=(arguments,),
+        )

@@ -3,9 +3,13 @@
 from typing import Any
 
 from d2lite.utils.file_io import PathHandler, PathManager
-from d2lite.utils.registry import did_you_mean
+from d2lite.utils.registry import UnknownNameError, did_you_mean
 
 __all__ = ["ModelCatalog", "ModelCatalogHandler"]
+
+
+class UnknownModelError(RuntimeError, UnknownNameError):
+    """A name that the catalog lacks; a RuntimeError as in detectron2."""
 
 
 class ModelCatalog:
@@ -104,16 +108,14 @@ class ModelCatalog:
         """The address of "ImageNetPretrained/NAME" or "Caffe2Detectron/COCO/NAME".
 
         Raises:
-            RuntimeError: there is no such model; the message has the nearest names.
+            UnknownModelError: there is no such model; the message has the nearest names.
         """
         imagenet, detectron = "ImageNetPretrained/", "Caffe2Detectron/COCO/"
         known = {imagenet + key: ModelCatalog._imagenet_url(key) for key in _IMAGENET}
         known.update((detectron + key, ModelCatalog._detectron_url(key)) for key in _DETECTRON)
         if name not in known:
-            raise RuntimeError(
-                f"The model catalog has no {name!r}.{did_you_mean(name, known)} It has "
-                f"{', '.join(known)}"
-            )
+            hint = did_you_mean(name, known) or f" It has {', '.join(known)}"
+            raise UnknownModelError(f"The model catalog has no {name!r}.{hint}")
         return known[name]
 
     @staticmethod

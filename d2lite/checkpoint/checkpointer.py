@@ -139,10 +139,11 @@ class Checkpointer:
             try:
                 return self.load(file)
             except (CheckpointFileError, FileNotFoundError) as error:
-                self.logger.error("Cannot resume from %s; trying the one before it", error)
+                self.logger.error("Cannot resume: %s. Trying the checkpoint before it", error)
                 problems.append(str(error))
         raise CheckpointFileError(
-            f"No checkpoint in {self.save_dir} can be resumed from: " + "; ".join(problems)
+            f"None of the {len(problems)} checkpoints in {self.save_dir} can be resumed from; the "
+            f"newest: {problems[0]}. Without --resume, training starts anew"
         )
 
     def has_checkpoint(self) -> bool:
@@ -259,9 +260,13 @@ class Checkpointer:
             _not_shared(self.model, missing), list(result.unexpected_keys), incorrect_shapes
         )
 
+    def _names_of_interest(self) -> list[str]:
+        """The model's entries that a report tells about."""
+        return list(self.model.state_dict())
+
     def _log_incompatible_keys(self, incompatible: IncompatibleKeys) -> None:
         """Log what was loaded and what was not."""
-        report = loading_report("Checkpoint", self.model.state_dict(), incompatible)
+        report = loading_report("Checkpoint", self._names_of_interest(), incompatible)
         self.logger.log(logging.WARNING if any(incompatible) else logging.INFO, report)
 
 

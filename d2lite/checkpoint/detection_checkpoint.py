@@ -70,6 +70,9 @@ class DetectionCheckpointer(Checkpointer):
             data["matching_heuristics"] = True
         return data
 
+    def _names_of_interest(self) -> list[str]:
+        return [name for name in super()._names_of_interest() if not _UNIMPORTANT.search(name)]
+
     def _load_model(self, checkpoint: dict[str, Any]) -> IncompatibleKeys:
         own_state = self.model.state_dict()
         if is_torchvision_resnet(checkpoint["model"], own_state):

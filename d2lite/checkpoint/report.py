@@ -42,6 +42,8 @@ def loading_report(source: str, model_keys: Iterable[str], found: IncompatibleKe
             for name, shape, own_shape in found.incorrect_shapes
         ]
         lines += [f"  unexpected   {_shown(*group)}" for group in groups["unexpected"]]
+    if num_loaded == 0:
+        lines.append("  Nothing was loaded: these seem to be the weights of another model.")
     if found.missing_keys or found.incorrect_shapes:
         lines.append("  Those missing or of a wrong shape keep their initial values.")
     if found.unexpected_keys:

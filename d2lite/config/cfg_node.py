@@ -110,14 +110,20 @@ class CfgNode(_CfgNode):
             ConfigTypeError: a value has another type than the default (a ValueError).
         """
         assert len(cfg_list) % 2 == 0, (
-            f"overrides must be pairs of KEY VALUE, but there are {len(cfg_list)} words: "
-            f"{' '.join(map(str, cfg_list))}"
+            "the overrides must be pairs of KEY VALUE, but "
+            f"{self._key_without_value(cfg_list)} has no value; write one behind it"
         )
         pairs = list(zip(cfg_list[0::2], cfg_list[1::2], strict=True))
         for full_key, value in pairs:
             assert full_key != BASE_KEY, f"{BASE_KEY} can only be used in files"
             self._check_override(full_key, value)
         super().merge_from_list(cfg_list)
+
+    def _key_without_value(self, cfg_list: list[Any]) -> str:
+        """The first word, of an odd number, that is followed by another key or by nothing."""
+        keys = set(_flat_keys(self))
+        pairs = zip(cfg_list[0::2], [*cfg_list[1::2], None], strict=True)
+        return next(str(key) for key, value in pairs if value is None or str(value) in keys)
 
     def _check_override(self, full_key: str, value: Any) -> None:
         if full_key in self.__dict__[self.DEPRECATED_KEYS] or self.key_is_renamed(full_key):

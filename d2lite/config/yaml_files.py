@@ -51,6 +51,12 @@ def _load_one(filename: str, open_file: Callable, loading: tuple[str, ...]) -> d
             content = yaml.load(file, Loader=_DataLoader)
     except FileNotFoundError:
         raise ConfigFileError(_missing_message(filename, loading)) from None
+    except OSError as error:
+        raise ConfigFileError(
+            f"The config file {filename} cannot be read: {error.strerror or error}"
+        ) from error
+    except UnicodeDecodeError:
+        raise ConfigYamlError(f"{filename} is no text file; give a yaml file") from None
     except yaml.constructor.ConstructorError as error:
         raise ConfigYamlError(_unsafe_message(filename, error)) from None
     except yaml.YAMLError as error:

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import operator
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from .dataset_dicts import (
 )
 from .dataset_mapper import DatasetMapper
 from .loader import IterableTrainingLoader, TrainingLoader
+from .missing_files import check_files_exist
 from .samplers import (
     InferenceSampler,
     RandomSubsetTrainingSampler,
@@ -120,16 +122,16 @@ def build_batch_data_loader(
 def _batch_size_per_worker(total: int | None, single: int | None) -> int:
     if (not total) == (not single):
         raise ValueError(
-            "give one of total_batch_size and single_gpu_batch_size, above 0; got "
-            f"{total} and {single}"
+            "give one of total_batch_size (SOLVER.IMS_PER_BATCH) and single_gpu_batch_size, above "
+            f"0; got {total} and {single}"
         )
     if single:
         return single
     workers = comm.get_world_size()
     if total < 0 or total % workers != 0:
         raise ValueError(
-            f"the total batch size ({total}) must be a multiple of the number of workers "
-            f"({workers}); change SOLVER.IMS_PER_BATCH or their number"
+            f"SOLVER.IMS_PER_BATCH (the total batch size) is {total}; it must be a positive "
+            f"multiple of the number of processes, {workers} (--num-gpus)"
         )
     return total // workers
 
@@ -189,6 +191,8 @@ def _train_loader_from_config(
                 cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None
             ),
         )
+        if mapper is None:
+            _check_for_default_mapper(cfg, dataset)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
         sampler = _training_sampler(cfg, dataset, seed)
@@ -203,6 +207,41 @@ def _train_loader_from_config(
         "seed": seed,
         "on_bad_sample": cfg.DATALOADER.ON_BAD_SAMPLE,
     }
+
+
+def _check_for_default_mapper(cfg: Any, dataset: Any) -> None:
+    """Whether the files that the mapper opens exist, and the masks that the model learns from.
+
+    Only for our own mapper: others may take "file_name" for something else, or make masks.
+    """
+    if not isinstance(dataset, list):
+        return
+    names = list(cfg.DATASETS.TRAIN)
+    check_files_exist(dataset, names, tolerant=cfg.DATALOADER.ON_BAD_SAMPLE == "skip")
+    if cfg.MODEL.MASK_ON:
+        _check_masks(dataset, names, cfg.INPUT.MASK_FORMAT)
+
+
+def _check_masks(dataset: list[dict], names: Sequence[str], mask_format: str) -> None:
+    annotations = [
+        anno
+        for one in dataset
+        for anno in one.get("annotations", ())
+        if not anno.get("iscrowd", 0)  # those are not trained on
+    ]
+    num_without = sum("segmentation" not in anno for anno in annotations)
+    if num_without:
+        raise ValueError(
+            f"MODEL.MASK_ON is True, but {num_without} of the {len(annotations)} annotations of "
+            f"{', '.join(names)} have no 'segmentation'; add masks or set MODEL.MASK_ON False"
+        )
+    if mask_format == "polygon":
+        bitmaps = sum(not isinstance(anno["segmentation"], list) for anno in annotations)
+        if bitmaps:
+            raise ValueError(
+                f"INPUT.MASK_FORMAT is 'polygon', but {bitmaps} of the {len(annotations)} masks of "
+                f"{', '.join(names)} are RLE or bitmaps; set INPUT.MASK_FORMAT bitmask"
+            )
 
 
 def _plain_sampler(cfg: Any, dataset: Sequence, seed: int) -> Sampler:
@@ -296,6 +335,8 @@ def _test_loader_from_config(
         positions = [list(cfg.DATASETS.TEST).index(name) for name in names]
         proposal_files = [cfg.DATASETS.PROPOSAL_FILES_TEST[position] for position in positions]
     dataset = get_detection_dataset_dicts(names, filter_empty=False, proposal_files=proposal_files)
+    if mapper is None and isinstance(dataset, list):
+        check_files_exist(dataset, names)
     is_iterable = isinstance(dataset, torchdata.IterableDataset)
     return {
         "dataset": dataset,
@@ -355,6 +396,12 @@ def trivial_batch_collator(batch: list) -> list:
 
 
 def worker_init_reset_seed(worker_id: int) -> None:
-    """Seed the generators of a loader's worker process, each differently; one thread for each."""
+    """Seed the generators of a loader's worker process, each differently; one thread for each.
+
+    The worker leaves Ctrl-C to the process that started it.
+    """
     cv2.setNumThreads(0)  # torch's loader does the same for torch
+    if torchdata.get_worker_info() is not None:
+        # Ctrl-C reaches all processes of a terminal; the training process is the one to answer.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     seed_all_rng(torch.initial_seed() % 2**31 + worker_id)

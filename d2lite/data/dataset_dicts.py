@@ -70,13 +70,22 @@ def get_detection_dataset_dicts(
     if min_keypoints > 0 and has_instances:
         dataset_dicts = filter_images_with_few_keypoints(dataset_dicts, min_keypoints)
     if not dataset_dicts:
-        raise ValueError(
-            f"no image of {', '.join(names)} has usable annotations; see "
-            "DATALOADER.FILTER_EMPTY_ANNOTATIONS and ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE"
-        )
+        raise ValueError(_nothing_left(names, min_keypoints))
     if check_consistency and has_instances:
         _check_classes(names, dataset_dicts)
     return dataset_dicts
+
+
+def _nothing_left(names: list[str], min_keypoints: int) -> str:
+    if min_keypoints > 0:
+        return (
+            f"no image of {', '.join(names)} has annotations with {min_keypoints} visible keypoints"
+            "; see MODEL.KEYPOINT_ON and MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE"
+        )
+    return (
+        f"no image of {', '.join(names)} has an annotation to train on (crowds do not count); "
+        "add some, or set DATALOADER.FILTER_EMPTY_ANNOTATIONS False to train on empty images"
+    )
 
 
 def _with_proposals(

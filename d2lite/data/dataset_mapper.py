@@ -9,6 +9,7 @@ import torch
 from fvcore.transforms.transform import TransformList
 
 from d2lite.config import configurable
+from d2lite.structures import BoxMode
 
 from . import detection_utils as utils
 from . import transforms as T
@@ -38,6 +39,7 @@ class DatasetMapper:
         keypoint_hflip_indices: np.ndarray | None = None,
         precomputed_proposal_topk: int | None = None,
         recompute_boxes: bool = False,
+        use_rotated_boxes: bool = False,
     ):
         """
         Args:
@@ -49,9 +51,17 @@ class DatasetMapper:
             keypoint_hflip_indices: of `detection_utils.create_keypoint_hflip_indices`.
             precomputed_proposal_topk: how many precomputed proposals to keep; None: not used.
             recompute_boxes: make the boxes fit the masks tightly, which a crop cuts off.
+            use_rotated_boxes: give RotatedBoxes, of annotations in any mode; then there are no
+                masks and no keypoints. New in d2lite. Otherwise rotated boxes become the upright
+                ones around them.
         """
         if recompute_boxes and not use_instance_mask:
             raise ValueError("recompute_boxes takes boxes from masks: set use_instance_mask")
+        if use_rotated_boxes and (use_instance_mask or use_keypoint):
+            raise ValueError(
+                "rotated boxes go without masks and keypoints: set MODEL.MASK_ON and "
+                "MODEL.KEYPOINT_ON to False"
+            )
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
@@ -61,6 +71,7 @@ class DatasetMapper:
         self.keypoint_hflip_indices = keypoint_hflip_indices
         self.proposal_topk = precomputed_proposal_topk
         self.recompute_boxes = recompute_boxes
+        self.use_rotated_boxes = use_rotated_boxes
         mode = "training" if is_train else "inference"
         logger.info(f"[DatasetMapper] Augmentations used in {mode}: {augmentations}")
 
@@ -79,6 +90,8 @@ class DatasetMapper:
             "use_keypoint": cfg.MODEL.KEYPOINT_ON,
             # Boxes of objects that a crop cut through are tighter when taken from their masks.
             "recompute_boxes": crops and cfg.MODEL.MASK_ON,
+            # The model regresses angles too.
+            "use_rotated_boxes": len(cfg.MODEL.RPN.BBOX_REG_WEIGHTS) == 5,
         }
         if cfg.MODEL.KEYPOINT_ON:
             names = cfg.DATASETS.TRAIN
@@ -143,20 +156,36 @@ class DatasetMapper:
             for key in unwanted:
                 anno.pop(key, None)
             if anno.get("iscrowd", 0) == 0:
-                annos.append(
-                    utils.transform_instance_annotations(
-                        anno,
-                        transforms,
-                        image_shape,
-                        keypoint_hflip_indices=self.keypoint_hflip_indices,
-                    )
-                )
-        instances = utils.annotations_to_instances(
-            annos, image_shape, mask_format=self.instance_mask_format
-        )
+                annos.append(self._transform_annotation(anno, transforms, image_shape))
+        if self.use_rotated_boxes:
+            instances = utils.annotations_to_instances_rotated(annos, image_shape)
+        else:
+            instances = utils.annotations_to_instances(
+                annos, image_shape, mask_format=self.instance_mask_format
+            )
         if self.recompute_boxes and instances.has("gt_masks"):
             instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
         dataset_dict["instances"] = utils.filter_empty_instances(instances)
+
+    def _transform_annotation(
+        self, anno: dict, transforms: TransformList, image_shape: tuple[int, int]
+    ) -> dict:
+        if self.use_rotated_boxes:
+            return transform_rotated_annotation(anno, transforms)
+        return utils.transform_instance_annotations(
+            anno, transforms, image_shape, keypoint_hflip_indices=self.keypoint_hflip_indices
+        )
+
+
+def transform_rotated_annotation(anno: dict, transforms: TransformList) -> dict:
+    """Move a box of any mode along with its image, in place; it becomes XYWHA_ABS."""
+    box, mode = anno["bbox"], anno["bbox_mode"]
+    if mode != BoxMode.XYWHA_ABS:
+        upright = BoxMode.convert(box, mode, BoxMode.XYWH_ABS)
+        box = BoxMode.convert(upright, BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS)
+    anno["bbox"] = transforms.apply_rotated_box(np.array([box], dtype=np.float64))[0]
+    anno["bbox_mode"] = BoxMode.XYWHA_ABS
+    return anno
 
 
 def to_chw_tensor(image: np.ndarray) -> torch.Tensor:

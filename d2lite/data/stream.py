@@ -223,7 +223,11 @@ class MappedSamples(torchdata.Dataset):
         return len(self.dataset)
 
     def __getitem__(self, ref: SampleRef) -> Sample:
-        """Make the sample, or another one where the mapper returns None or the image is bad."""
+        """Make the sample, or another one where the mapper returns None or the image is bad.
+
+        Raises:
+            RuntimeError: the mapper has returned None for too many samples in a row.
+        """
         skipped: list[tuple[str, str]] = []
         index = ref.index
         for attempt in range(_MAX_REPLACEMENTS):
@@ -240,8 +244,11 @@ class MappedSamples(torchdata.Dataset):
                 if value is not None:
                     return Sample(value, skipped)
             index = self._replacement(ref, attempt)
-        reason = f"; the last reason: {skipped[-1][1]}" if skipped else ": the mapper returned None"
-        raise RuntimeError(f"{_MAX_REPLACEMENTS} samples in a row could not be made{reason}")
+        failure = f"{_MAX_REPLACEMENTS} samples in a row could not be made"
+        if skipped:
+            error = ValueError(f"{failure}, the last because of {skipped[-1][1]}")
+            return Sample(None, [], error)
+        raise RuntimeError(f"{failure}: the mapper returned None")
 
     def _make(self, index: int) -> Any:
         if self._is_mapped:

@@ -1,6 +1,7 @@
 """The engine: training loop, hooks, the standard trainer and predictor, and launching."""
 
 from . import hooks
+from .checks import check_evaluation_settings, check_training_settings
 from .classes import check_class_counts
 from .defaults import (
     DefaultPredictor,
@@ -47,6 +48,8 @@ __all__ = [
     "TorchProfiler",
     "TrainerBase",
     "check_class_counts",
+    "check_evaluation_settings",
+    "check_training_settings",
     "config_from_args",
     "create_ddp_model",
     "default_argument_parser",

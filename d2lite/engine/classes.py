@@ -13,7 +13,9 @@ logger = logging.getLogger(__name__)
 THINGS, STUFF = "thing_classes", "stuff_classes"
 
 
-def check_class_counts(cfg: CfgNode, dataset_names: Sequence[str] | None = None) -> None:
+def check_class_counts(
+    cfg: CfgNode, dataset_names: Sequence[str] | None = None, *, only_open: bool = False
+) -> None:
     """Set class counts of -1 to what the data has, and compare the others with it.
 
     Only the counts that the configured model reads are looked at. Nothing is done for data sets
@@ -22,6 +24,7 @@ def check_class_counts(cfg: CfgNode, dataset_names: Sequence[str] | None = None)
     Args:
         cfg: changed in place where a count is -1, frozen or not.
         dataset_names: names or URIs; by default those of DATASETS.TRAIN, else of DATASETS.TEST.
+        only_open: only set the counts of -1. Data sets need not exist where there is none.
 
     Raises:
         ValueError: a model has fewer classes than the data, or a count is -1 and no data set
@@ -31,12 +34,14 @@ def check_class_counts(cfg: CfgNode, dataset_names: Sequence[str] | None = None)
     for key, kind in _class_keys(cfg):
         node, name = _locate(cfg, key)
         wanted = getattr(node, name)
+        if only_open and wanted != -1:
+            continue
         dataset, classes = _classes(names, kind)
         if wanted == -1:
             if not classes:
                 raise ValueError(
                     f"{key} is -1, which means as many classes as the data set has, but "
-                    f"DATASETS.TRAIN {tuple(names)} names no {kind}; set {key}"
+                    f"{_without_classes(names, kind)}; set {key}"
                 )
             _set(cfg, node, name, len(classes))
             logger.info("%s = %d, as %s has", key, len(classes), dataset)
@@ -56,6 +61,12 @@ def check_class_counts(cfg: CfgNode, dataset_names: Sequence[str] | None = None)
                 dataset,
                 _shorten(classes),
             )
+
+
+def _without_classes(names: Sequence[str], kind: str) -> str:
+    if not names:
+        return "DATASETS.TRAIN and DATASETS.TEST are empty; name a data set"
+    return f"DATASETS.TRAIN {tuple(names)} names no {kind}"
 
 
 def _class_keys(cfg: CfgNode) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """The standard training run: from a config to a trainer."""
 
 import logging
+import os
 import sys
 import weakref
 from collections import OrderedDict
@@ -32,7 +33,9 @@ from d2lite.utils.events import EventWriter, ProgressBarWriter
 from d2lite.utils.logger import setup_logger
 
 from . import hooks
+from .checks import check_test_classes, check_training_settings
 from .classes import check_class_counts
+from .interrupt import InterruptLater
 from .predictor import DefaultPredictor
 from .scaling import auto_scale
 from .setup import create_ddp_model, default_argument_parser, default_setup, default_writers
@@ -75,7 +78,12 @@ class DefaultTrainer(TrainerBase):
         if not logging.getLogger("d2lite").hasHandlers():  # default_setup was not called
             setup_logger()
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        check_training_settings(cfg)
         check_class_counts(cfg)
+        # Hours before they are used: what is wrong with the test sets is to be known now.
+        for name in cfg.DATASETS.TEST:
+            self.build_test_loader(cfg, name)
+        check_test_classes(cfg)
         self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         self._seed_step(-1)  # the initial weights, equal on all ranks
 
@@ -91,6 +99,7 @@ class DefaultTrainer(TrainerBase):
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, trainer=me)
+        self._interrupt = InterruptLater()
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -181,12 +190,39 @@ class DefaultTrainer(TrainerBase):
 
         Raises:
             SystemExit: they are not those of TEST.EXPECTED_RESULTS.
+            KeyboardInterrupt: Ctrl-C was pressed; the message says how to go on.
         """
-        super().train(self.start_iter, self.max_iter)
+        saved_before = self._last_save()
+        with InterruptLater() as self._interrupt:
+            try:
+                super().train(self.start_iter, self.max_iter)
+            except BaseException as error:
+                # Another process that has stopped first leaves errors of all kinds behind.
+                if self._interrupt.requested or isinstance(error, KeyboardInterrupt):
+                    raise KeyboardInterrupt(self._how_to_go_on(saved_before)) from None
+                raise
         if comm.is_main_process() and hasattr(self, "_last_eval_results"):
             verify_results(self.cfg, self._last_eval_results)
             return self._last_eval_results
         return None
+
+    def after_step(self) -> None:
+        """Call the hooks of that name; then Ctrl-C ends the training."""
+        super().after_step()
+        self._interrupt.check()
+
+    def _last_save(self) -> int:
+        """The time of the last checkpoint of OUTPUT_DIR, which may be another run's."""
+        path = os.path.join(self.cfg.OUTPUT_DIR, "last_checkpoint")
+        return os.stat(path).st_mtime_ns if os.path.isfile(path) else 0
+
+    def _how_to_go_on(self, saved_before: int) -> str:
+        stopped = f"Stopped at iteration {self.iter} of {self.max_iter}."
+        if self.start_iter == 0 and self._last_save() == saved_before:
+            period = self.cfg.SOLVER.CHECKPOINT_PERIOD
+            return f"{stopped} No checkpoint was saved yet (SOLVER.CHECKPOINT_PERIOD is {period})."
+        last = self.checkpointer.get_checkpoint_file()
+        return f"{stopped} The last checkpoint is {last}; the same command with --resume goes on."
 
     def run_step(self) -> None:
         """One step, whose random numbers depend on the seed, the iteration and the rank only."""

@@ -24,6 +24,7 @@ from d2lite.evaluation.testing import flatten_results_dict
 from d2lite.utils import comm
 from d2lite.utils.events import EventStorage, EventWriter
 from d2lite.utils.file_io import PathManager
+from d2lite.utils.registry import did_you_mean
 
 from .train_loop import HookBase
 
@@ -244,10 +245,11 @@ class BestCheckpointer(HookBase):
     def _keep_if_best(self) -> None:
         latest = self.trainer.storage.latest().get(self._val_metric)
         if latest is None:
+            known = [name for name in self.trainer.storage.latest() if "/" in name]
             logger.warning(
-                "No %s was evaluated, so there is no best checkpoint; the storage has %s",
+                "No %s was evaluated, so there is no best checkpoint; see TEST.BEST_METRIC.%s",
                 self._val_metric,
-                sorted(name for name in self.trainer.storage.latest() if "/" in name),
+                did_you_mean(self._val_metric, known) or f" There are: {', '.join(sorted(known))}",
             )
             return
         metric, iteration = latest

@@ -16,6 +16,7 @@ from d2lite.utils import comm
 __all__ = ["DEFAULT_TIMEOUT", "launch"]
 
 DEFAULT_TIMEOUT = timedelta(minutes=30)
+_FAREWELL = 20.0  # seconds that a worker has to stop after Ctrl-C
 
 
 def launch(
@@ -41,11 +42,21 @@ def launch(
             free port, which works on a single machine only.
         timeout: of every collective operation.
 
+    Raises:
+        ValueError: these processes cannot be started on this machine.
+        SystemExit: a worker ended itself, with its exit status; 130 after Ctrl-C.
+
     Returns:
         What `main_func` returns if it ran in this process, None if it ran in spawned ones.
     """
     if _under_torchrun():
         return _join_and_run(main_func, args, timeout)
+    if not 0 <= machine_rank < num_machines:
+        raise ValueError(
+            f"--machine-rank is {machine_rank}; with --num-machines {num_machines} it has to be "
+            f"from 0 to {num_machines - 1}"
+        )
+    _check_device_count(num_gpus_per_machine)
     world_size = num_machines * num_gpus_per_machine
     if world_size <= 1:
         return main_func(*args)
@@ -56,13 +67,32 @@ def launch(
         "WORLD_SIZE": str(world_size),
         "LOCAL_WORLD_SIZE": str(num_gpus_per_machine),
     }
-    mp.start_processes(
+    workers = mp.start_processes(
         _spawned_worker,
         nprocs=num_gpus_per_machine,
         args=(machine_rank, environment, main_func, args, timeout),
         start_method="spawn",
+        join=False,
     )
+    _wait_for(workers)
     return None
+
+
+def _wait_for(workers: mp.ProcessContext) -> None:
+    """Wait until all workers have finished; end this process as they end."""
+    try:
+        while not workers.join():
+            pass
+    except mp.ProcessExitedException as stopped:
+        if stopped.exit_code > 0:  # it ended by itself, and has said why
+            raise SystemExit(stopped.exit_code) from None
+        raise
+    except KeyboardInterrupt:
+        # Ctrl-C has reached the workers too: they save what they write, and answer it.
+        for process in workers.processes:
+            process.join(timeout=_FAREWELL)
+            process.terminate()
+        raise SystemExit(130) from None
 
 
 def _under_torchrun() -> bool:
@@ -98,17 +128,23 @@ def _spawned_worker(local_rank, machine_rank, environment, main_func, args, time
     _join_and_run(main_func, args, timeout)
 
 
+def _check_device_count(num_processes: int) -> None:
+    """Without any GPU the processes run on the CPU; otherwise each needs one of its own."""
+    if not torch.cuda.is_available() or num_processes <= torch.cuda.device_count():
+        return
+    raise ValueError(
+        f"{num_processes} processes were asked for on this machine (--num-gpus), which has "
+        f"{torch.cuda.device_count()} CUDA devices; lower --num-gpus, or hide the GPUs with "
+        "CUDA_VISIBLE_DEVICES= to run on the CPU"
+    )
+
+
 def _join_and_run(main_func: Callable[..., Any], args: tuple, timeout: timedelta) -> Any:
     local_rank = int(os.environ["LOCAL_RANK"])
     local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
     device = None
+    _check_device_count(local_world_size)
     if torch.cuda.is_available():
-        if local_world_size > torch.cuda.device_count():
-            raise ValueError(
-                f"{local_world_size} processes were asked for on this machine, which has "
-                f"{torch.cuda.device_count()} CUDA devices; lower --num-gpus, or hide the GPUs "
-                "with CUDA_VISIBLE_DEVICES= to run on the CPU"
-            )
         torch.cuda.set_device(local_rank)
         device = torch.device("cuda", local_rank)
     dist.init_process_group(

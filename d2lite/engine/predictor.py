@@ -37,7 +37,7 @@ class DefaultPredictor:
 
     def __init__(self, cfg: CfgNode) -> None:
         self.cfg = cfg.clone()  # projects change theirs afterwards
-        check_class_counts(self.cfg)
+        check_class_counts(self.cfg, only_open=True)
         self.model = build_model(self.cfg)
         self.model.eval()
         if self.cfg.DATASETS.TEST:

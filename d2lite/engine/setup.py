@@ -108,6 +108,7 @@ def config_from_args(args: argparse.Namespace) -> CfgNode:
     Args:
         args: has `config_file` and `opts`, as of `default_argument_parser`.
     """
+    setup_logger(distributed_rank=comm.get_rank())  # for warnings; its file comes later
     cfg = get_cfg()
     add_projects(cfg, args.config_file, args.opts)
     if args.config_file:

@@ -12,7 +12,7 @@ from d2lite.layers import ShapeSpec
 from d2lite.structures import Boxes, RotatedBoxes
 from d2lite.utils.registry import Registry
 
-ANCHOR_GENERATOR_REGISTRY = Registry("ANCHOR_GENERATOR")
+ANCHOR_GENERATOR_REGISTRY = Registry("ANCHOR_GENERATOR", config_key="MODEL.ANCHOR_GENERATOR.NAME")
 ANCHOR_GENERATOR_REGISTRY.__doc__ = """
 Classes that lay anchors, called with (cfg, list[ShapeSpec]). `forward` takes L feature maps
 (N, C, Hi, Wi) and returns L Boxes of Hi * Wi * A anchors, ordered by row, column, cell anchor.

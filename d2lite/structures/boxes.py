@@ -214,7 +214,7 @@ def as_box_tensor(boxes: Tensor, box_dim: int) -> Tensor:
     if not isinstance(boxes, Tensor):
         boxes = torch.as_tensor(boxes, dtype=torch.float32)
     boxes = boxes.to(torch.float32)
-    if boxes.numel() == 0:
+    if boxes.dim() != 2 and boxes.numel() == 0:
         boxes = boxes.reshape(-1, box_dim)
     assert boxes.dim() == 2 and boxes.shape[-1] == box_dim, (
         f"boxes must have shape (N, {box_dim}), found {tuple(boxes.shape)}"

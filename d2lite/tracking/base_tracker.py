@@ -6,7 +6,7 @@ from d2lite.config import configurable
 from d2lite.structures import Instances
 from d2lite.utils.registry import Registry
 
-TRACKER_HEADS_REGISTRY = Registry("TRACKER_HEADS")
+TRACKER_HEADS_REGISTRY = Registry("TRACKER_HEADS", config_key="TRACKER_HEADS.TRACKER_NAME")
 TRACKER_HEADS_REGISTRY.__doc__ = "Subclasses of BaseTracker, called with (cfg)."
 
 

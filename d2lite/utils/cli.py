@@ -4,29 +4,66 @@ import contextlib
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
+
+from d2lite.utils import comm
+from d2lite.utils.logger import FILE_ONLY
 
 __all__ = ["report_user_errors"]
 
 # What d2lite raises for configs, data sets, weights and folders that are not as they should be.
-USER_ERRORS = (KeyError, ValueError, AttributeError, AssertionError, ImportError, OSError)
+USER_ERRORS = (
+    KeyError,
+    ValueError,
+    AttributeError,
+    AssertionError,
+    ImportError,
+    OSError,
+    FloatingPointError,
+)
 TRACEBACK = "D2LITE_TRACEBACK"
+_PATIENCE = 2.0  # seconds
+
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def report_user_errors() -> Iterator[None]:
     """End the program with the message of an error, and without the way to it.
 
-    Set the environment variable D2LITE_TRACEBACK=1 to see the whole traceback.
+    The way to it is in log.txt if that is open; set the environment variable D2LITE_TRACEBACK=1 to
+    see it on the terminal. Ctrl-C ends the program with exit status 130, as shells have it.
     """
     try:
         yield
     except USER_ERRORS as error:
         if os.environ.get(TRACEBACK):
             raise
-        logging.getLogger(__name__).debug("Traceback:", exc_info=True)
-        # str(KeyError) is the quoted key; its argument is the message itself.
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"{type(error).__name__}: {message}", file=sys.stderr)
+        logger.debug("The program ends with this error:", exc_info=True, extra=FILE_ONLY)
+        if not comm.is_main_process():
+            # Mostly the main process fails alike, and this one is ended before it says so too.
+            time.sleep(_PATIENCE)
+        print(f"{_where()}{_describe(error)}", file=sys.stderr)
         print(f"(set {TRACEBACK}=1 to see where it was raised)", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt as stop:
+        if os.environ.get(TRACEBACK):
+            raise
+        message = str(stop) or "Interrupted"
+        logger.info(message, extra=FILE_ONLY)
+        if comm.is_main_process():
+            print(f"\n{message}", file=sys.stderr)
+        sys.exit(130)
+
+
+def _describe(error: BaseException) -> str:
+    """The kind of the error and its message."""
+    # str(KeyError) is the quoted key; its argument is the message itself.
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return f"{type(error).__name__}: {message}"
+
+
+def _where() -> str:
+    """Which process it is, where there are several."""
+    return f"process {comm.get_rank()}: " if comm.get_world_size() > 1 else ""

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from d2lite.utils.file_io import PathManager
 
 __all__ = [
+    "FILE_ONLY",
     "create_small_table",
     "log_every_n",
     "log_every_n_seconds",
@@ -27,6 +28,9 @@ D2_LOG_BUFFER_SIZE_KEY: str = "D2_LOG_BUFFER_SIZE"
 """Environment variable with the size in bytes of the log file's buffer on remote storage."""
 
 DEFAULT_LOG_BUFFER_SIZE: int = 1024 * 1024
+
+FILE_ONLY: dict[str, bool] = {"file_only": True}
+"""As `extra` of a log call: the line goes to the log file and not to the terminal."""
 
 _DATE_FORMAT = "%m/%d %H:%M:%S"
 _PLAIN_FORMAT = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
@@ -69,6 +73,8 @@ class _TerminalHandler(logging.Handler):
     """
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "file_only", False):
+            return
         try:
             tqdm.write(self.format(record), file=sys.stdout)
             sys.stdout.flush()

@@ -28,13 +28,25 @@ class Registry(_Registry):
     Registering a name twice is an AssertionError.
     """
 
+    def __init__(self, name: str, *, config_key: str = "") -> None:
+        """
+        Args:
+            name: what the registry is called in messages.
+            config_key: the setting that chooses from it, named in messages.
+        """
+        super().__init__(name)
+        self._config_key = config_key
+
     def get(self, name: str) -> Any:
         """The object registered as `name`; raises UnknownNameError (a KeyError) with near names."""
         if name in self:
             return self._obj_map[name]
         known = sorted(self._obj_map)
         hint = did_you_mean(name, known) or f" It has: {', '.join(known) or 'nothing yet'}."
-        raise UnknownNameError(f"No object named {name!r} in the {self._name} registry.{hint}")
+        where = f"{self._config_key}: " if self._config_key else ""
+        raise UnknownNameError(
+            f"{where}No object named {name!r} in the {self._name} registry.{hint}"
+        )
 
 
 def did_you_mean(name: str, candidates: Iterable[str], limit: int = 3) -> str:

@@ -185,8 +185,10 @@ def test_wrong_type_in_a_file(cfg, write):
 
 
 def test_overrides_must_be_pairs(cfg):
-    with pytest.raises(AssertionError, match=r"pairs of KEY VALUE.*SEED 1 MODEL.MASK_ON"):
+    with pytest.raises(AssertionError, match=r"pairs of KEY VALUE.* MODEL.MASK_ON has no value"):
         cfg.merge_from_list(["SEED", "1", "MODEL.MASK_ON"])
+    with pytest.raises(AssertionError, match=r" SEED has no value"):
+        cfg.merge_from_list(["SEED", "MODEL.MASK_ON", "True"])
 
 
 def test_base_key_is_for_files_only(cfg):

@@ -174,3 +174,37 @@ def test_channels_come_first_from_any_layout(view, channels):
     want = np.atleast_3d(image).transpose(2, 0, 1)
     np.testing.assert_array_equal(got.numpy(), want)
     assert got.is_contiguous() and not np.shares_memory(got.numpy(), image)
+
+
+@pytest.mark.parametrize(
+    ("bbox", "mode", "expected"),
+    [
+        # Mirrored in an image of width 40, then twice as large.
+        ([10.0, 12.0, 8.0, 4.0, 30.0], BoxMode.XYWHA_ABS, [60.0, 24.0, 16.0, 8.0, -30.0]),
+        ([6.0, 10.0, 14.0, 14.0], BoxMode.XYXY_ABS, [60.0, 24.0, 16.0, 8.0, 0.0]),
+        ([6.0, 10.0, 8.0, 4.0], BoxMode.XYWH_ABS, [60.0, 24.0, 16.0, 8.0, 0.0]),
+    ],
+)
+def test_rotated_boxes(bbox, mode, expected, tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    mapper = DatasetMapper(
+        True,
+        augmentations=[T.RandomFlip(prob=1.0), T.Resize((60, 80))],
+        image_format="BGR",
+        use_rotated_boxes=True,
+    )
+    anno = {"bbox": bbox, "bbox_mode": mode, "category_id": 3}
+    instances = mapper({"file_name": str(tmp_path / "a.png"), "annotations": [anno]})["instances"]
+    torch.testing.assert_close(instances.gt_boxes.tensor, torch.tensor([expected]))
+    assert instances.gt_classes.tolist() == [3]
+    assert anno["bbox"] == bbox
+
+
+def test_rotated_boxes_follow_from_five_regression_weights():
+    cfg = get_cfg()
+    assert not DatasetMapper(cfg).use_rotated_boxes
+    cfg.MODEL.RPN.BBOX_REG_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 1.0)
+    assert DatasetMapper(cfg).use_rotated_boxes
+    cfg.MODEL.MASK_ON = True
+    with pytest.raises(ValueError, match=r"set MODEL\.MASK_ON and MODEL\.KEYPOINT_ON to False"):
+        DatasetMapper(cfg)

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch.distributed as dist
 
@@ -26,6 +28,16 @@ def test_two_processes_meet(tmp_path):
     launch(report, 2, args=(tmp_path,))
     assert (tmp_path / "rank0").read_text() == "2 0 2 [0, 10]"
     assert (tmp_path / "rank1").read_text() == "2 1 2 [0, 10]"
+
+
+def leave():
+    sys.exit(3)
+
+
+def test_workers_that_have_said_why_end_the_program_quietly():
+    with pytest.raises(SystemExit) as stop:
+        launch(leave, 2)
+    assert stop.value.code == 3
 
 
 def test_error_in_a_worker_reaches_the_caller():

@@ -69,7 +69,7 @@ def section(data: Any, key: str, json_file: str) -> list[dict]:
     if key not in data:
         raise ValueError(
             f"{json_file}: has no {key!r}; a COCO file has 'images', 'annotations' and "
-            f"'categories', this one has {sorted(data)}"
+            f"'categories', this one has {', '.join(list(data)[:8]) or 'nothing'}"
         )
     rows = data[key]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -120,8 +120,24 @@ def sorted_images(data: Any, json_file: str, needs: tuple[str, ...]) -> list[dic
                 f"{json_file}: image number {index} (id {image.get('id')}) lacks "
                 f"{sorted(wanted - image.keys())}"
             )
+        _check_image(image, index, json_file)
     check_unique_ids([image["id"] for image in images], "image", json_file)
     return sorted(images, key=lambda image: image["id"])
+
+
+def _check_image(image: dict, index: int, json_file: str) -> None:
+    for key in ("height", "width"):
+        size = image.get(key, 1)
+        if not isinstance(size, int | float) or not size > 0:
+            raise ValueError(
+                f"{json_file}: image number {index} (id {image['id']}) has {key} {size!r}; "
+                "expected a number of pixels above 0"
+            )
+    if not isinstance(image.get("file_name", ""), str):
+        raise ValueError(
+            f"{json_file}: image number {index} (id {image['id']}) has file_name "
+            f"{image['file_name']!r}; expected a text"
+        )
 
 
 def check_unique_ids(ids: list, what: str, json_file: str) -> None:

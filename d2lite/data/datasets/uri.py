@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from d2lite.data.catalog import ResolvedDataset, register_scheme
+from d2lite.data.missing_files import missing_files
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.registry import did_you_mean
 
@@ -28,6 +29,8 @@ from .coco import coco_records
 from .coco_json import read_categories, read_json, section
 from .keypoint_meta import keypoint_metadata
 from .pascal_voc import load_voc_instances, read_voc_class_names, read_voc_split
+
+_EXAMPLES = {"coco": "'coco:train.json?images=photos'", "voc": "'voc:DIR?split=train'"}
 
 __all__ = ["DatasetURI", "parse_dataset_uri", "register_all_schemes"]
 
@@ -57,7 +60,9 @@ def parse_dataset_uri(uri: str, options: tuple[str, ...] = ()) -> DatasetURI:
     scheme, _, rest = uri.partition(":")
     path, _, query = rest.partition("?")
     if not path:
-        raise ValueError(f"data set {uri!r}: there is no path after '{scheme}:'")
+        raise ValueError(
+            f"data set {uri!r}: there is no path after '{scheme}:', such as in {_EXAMPLES[scheme]}"
+        )
     allowed = (*options, "classes")
     found: dict[str, str] = {}
     for part in query.split("&") if query else []:
@@ -140,11 +145,11 @@ def _load_coco(
             f"{len(dropped)} other classes"
         )
     records = coco_records(data, json_file, images, id_map)
-    # One look is enough to tell a wrong folder, and does not cost one call per image.
-    if records and not PathManager.isfile(records[0]["file_name"]):
+    missing = missing_files(record["file_name"] for record in records)
+    if records and len(missing) == len(records):  # single ones are the loader's affair
         raise FileNotFoundError(
-            f"{records[0]['file_name']}: this image of {json_file} does not exist; "
-            "is '?images=DIR' the folder that its file names are relative to?"
+            f"{missing[0]}: this image of {json_file} does not exist, nor does any other of the "
+            f"{len(records)}; is '?images=DIR' the folder that its file names are relative to?"
         )
     logger.info(f"Loaded {len(records)} images in COCO format from {json_file}")
     return records

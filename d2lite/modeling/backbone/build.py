@@ -5,7 +5,7 @@ from d2lite.layers import ShapeSpec
 from d2lite.modeling.backbone.backbone import Backbone
 from d2lite.utils.registry import Registry
 
-BACKBONE_REGISTRY = Registry("BACKBONE")
+BACKBONE_REGISTRY = Registry("BACKBONE", config_key="MODEL.BACKBONE.NAME")
 BACKBONE_REGISTRY.__doc__ = """Callables (cfg, input_shape: ShapeSpec) -> Backbone."""
 
 

@@ -11,6 +11,7 @@ from d2lite.modeling.backbone.transformer import (
     Mlp,
     attend_with_rel_pos,
     drop_path_layer,
+    drop_path_rates,
     init_layer,
     maybe_checkpoint,
 )
@@ -254,7 +255,7 @@ class MViT(Backbone):
             positions = h * w + int(pretrain_use_cls_token)
             self.pos_embed = nn.Parameter(torch.zeros(1, positions, embed_dim))
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        drop_path_rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        rates = drop_path_rates(drop_path_rate, depth)
         self.blocks = nn.ModuleList()
         for i in range(depth):
             plan = _plan_block(i, last_block_indexes, adaptive_kv_stride, adaptive_window_size)
@@ -264,7 +265,7 @@ class MViT(Backbone):
                 num_heads=num_heads * 2**plan.stage,
                 mlp_ratio=mlp_ratio,
                 qkv_bias=qkv_bias,
-                drop_path=drop_path_rates[i],
+                drop_path=rates[i],
                 norm_layer=norm_layer,
                 act_layer=act_layer,
                 qkv_pool_kernel=qkv_pool_kernel,

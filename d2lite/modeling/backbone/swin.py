@@ -1,6 +1,7 @@
 """Swin transformers (Liu et al. 2021): attention within windows that shift from block to block."""
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from d2lite.modeling.backbone.backbone import Backbone
 from d2lite.modeling.backbone.transformer import (
     Mlp,
     drop_path_layer,
+    drop_path_rates,
     init_layer,
     maybe_checkpoint,
 )
@@ -332,7 +334,7 @@ class SwinTransformer(Backbone):
             self.absolute_pos_embed = nn.Parameter(torch.zeros(1, embed_dim, side, side))
             nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
         self.pos_drop = nn.Dropout(drop_rate)
-        rates = torch.linspace(0, drop_path_rate, sum(depths)).split(list(depths))
+        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         self.layers = nn.ModuleList(
             BasicLayer(
                 dim=embed_dim * 2**i,
@@ -344,7 +346,7 @@ class SwinTransformer(Backbone):
                 qk_scale=qk_scale,
                 drop=drop_rate,
                 attn_drop=attn_drop_rate,
-                drop_path=rates[i].tolist(),
+                drop_path=list(islice(rates, depths[i])),
                 norm_layer=norm_layer,
                 downsample=PatchMerging if i < len(depths) - 1 else None,
                 use_checkpoint=use_checkpoint,

@@ -9,7 +9,14 @@ from torchvision.ops import StochasticDepth
 
 from d2lite.modeling.backbone.utils import decomposed_rel_pos
 
-__all__ = ["Mlp", "attend_with_rel_pos", "drop_path_layer", "init_layer", "maybe_checkpoint"]
+__all__ = [
+    "Mlp",
+    "attend_with_rel_pos",
+    "drop_path_layer",
+    "drop_path_rates",
+    "init_layer",
+    "maybe_checkpoint",
+]
 
 
 class Mlp(nn.Module):
@@ -64,6 +71,11 @@ def attend_with_rel_pos(
 def drop_path_layer(rate: float) -> nn.Module:
     """Drop the residual branch of a share `rate` of the samples in training, in [0, 1)."""
     return StochasticDepth(rate, mode="row") if rate > 0 else nn.Identity()
+
+
+def drop_path_rates(last: float, depth: int) -> list[float]:
+    """Rates for `drop_path_layer` that grow linearly from 0 at the first block to `last`."""
+    return [last * i / max(depth - 1, 1) for i in range(depth)]
 
 
 def init_layer(module: nn.Module) -> None:

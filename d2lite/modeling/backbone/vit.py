@@ -14,6 +14,7 @@ from d2lite.modeling.backbone.transformer import (
     Mlp,
     attend_with_rel_pos,
     drop_path_layer,
+    drop_path_rates,
     init_layer,
     maybe_checkpoint,
 )
@@ -216,14 +217,14 @@ class ViT(Backbone):
         if use_abs_pos:
             positions = (pretrain_img_size // patch_size) ** 2 + int(pretrain_use_cls_token)
             self.pos_embed = nn.Parameter(torch.zeros(1, positions, embed_dim))
-        drop_path_rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        rates = drop_path_rates(drop_path_rate, depth)
         self.blocks = nn.ModuleList(
             Block(
                 dim=embed_dim,
                 num_heads=num_heads,
                 mlp_ratio=mlp_ratio,
                 qkv_bias=qkv_bias,
-                drop_path=drop_path_rates[i],
+                drop_path=rates[i],
                 norm_layer=norm_layer,
                 act_layer=act_layer,
                 use_rel_pos=use_rel_pos,

@@ -6,7 +6,7 @@ from torch import nn
 from d2lite.config import CfgNode
 from d2lite.utils.registry import Registry
 
-META_ARCH_REGISTRY = Registry("META_ARCH")
+META_ARCH_REGISTRY = Registry("META_ARCH", config_key="MODEL.META_ARCHITECTURE")
 META_ARCH_REGISTRY.__doc__ = """Callables cfg -> nn.Module.
 
 The module is called with a list of dicts, one for each image ("image", "instances", "height",

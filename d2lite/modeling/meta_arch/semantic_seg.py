@@ -27,7 +27,7 @@ from d2lite.utils.registry import Registry
 
 __all__ = ["SEM_SEG_HEADS_REGISTRY", "SemSegFPNHead", "SemanticSegmentor", "build_sem_seg_head"]
 
-SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS")
+SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS", config_key="MODEL.SEM_SEG_HEAD.NAME")
 SEM_SEG_HEADS_REGISTRY.__doc__ = """Callables (cfg, input_shape by feature name) -> nn.Module.
 
 The module has `ignore_value`, is called with (features by name, targets or None), and returns

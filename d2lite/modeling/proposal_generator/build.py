@@ -8,7 +8,9 @@ from d2lite.config import CfgNode
 from d2lite.layers import ShapeSpec
 from d2lite.utils.registry import Registry
 
-PROPOSAL_GENERATOR_REGISTRY = Registry("PROPOSAL_GENERATOR")
+PROPOSAL_GENERATOR_REGISTRY = Registry(
+    "PROPOSAL_GENERATOR", config_key="MODEL.PROPOSAL_GENERATOR.NAME"
+)
 PROPOSAL_GENERATOR_REGISTRY.__doc__ = """Callables (cfg, input_shape by feature name) -> nn.Module.
 
 The module is called with (images: ImageList, features by name, gt_instances or None) and returns

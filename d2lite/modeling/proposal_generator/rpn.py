@@ -27,7 +27,7 @@ from d2lite.utils.registry import Registry
 
 __all__ = ["RPN", "RPN_HEAD_REGISTRY", "StandardRPNHead", "build_rpn_head"]
 
-RPN_HEAD_REGISTRY = Registry("RPN_HEAD")
+RPN_HEAD_REGISTRY = Registry("RPN_HEAD", config_key="MODEL.RPN.HEAD_NAME")
 RPN_HEAD_REGISTRY.__doc__ = """Callables (cfg, input_shape: list of ShapeSpec) -> nn.Module.
 
 The module is called with L levels of features and returns objectness logits (N, A, Hi, Wi) and

@@ -14,7 +14,7 @@ from d2lite.structures import ImageList, Instances, pairwise_iou
 from d2lite.utils.events import log_scalar
 from d2lite.utils.registry import Registry
 
-ROI_HEADS_REGISTRY = Registry("ROI_HEADS")
+ROI_HEADS_REGISTRY = Registry("ROI_HEADS", config_key="MODEL.ROI_HEADS.NAME")
 ROI_HEADS_REGISTRY.__doc__ = """Callables (cfg, input_shape by feature name) -> ROIHeads."""
 
 

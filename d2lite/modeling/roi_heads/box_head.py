@@ -12,7 +12,7 @@ from d2lite.utils.registry import Registry
 
 __all__ = ["ROI_BOX_HEAD_REGISTRY", "FastRCNNConvFCHead", "build_box_head"]
 
-ROI_BOX_HEAD_REGISTRY = Registry("ROI_BOX_HEAD")
+ROI_BOX_HEAD_REGISTRY = Registry("ROI_BOX_HEAD", config_key="MODEL.ROI_BOX_HEAD.NAME")
 ROI_BOX_HEAD_REGISTRY.__doc__ = """Callables (cfg, input_shape: ShapeSpec) -> nn.Module.
 
 The module takes (R, C, H, W) pooled features and has an `output_shape: ShapeSpec`.

@@ -18,7 +18,9 @@ __all__ = [
     "build_keypoint_head",
 ]
 
-ROI_KEYPOINT_HEAD_REGISTRY = Registry("ROI_KEYPOINT_HEAD")
+ROI_KEYPOINT_HEAD_REGISTRY = Registry(
+    "ROI_KEYPOINT_HEAD", config_key="MODEL.ROI_KEYPOINT_HEAD.NAME"
+)
 ROI_KEYPOINT_HEAD_REGISTRY.__doc__ = """Callables (cfg, input_shape: ShapeSpec) -> nn.Module.
 
 The module is called with pooled features (R, C, H, W) and a list of Instances with R objects in

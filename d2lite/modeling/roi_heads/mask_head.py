@@ -20,7 +20,7 @@ __all__ = [
     "build_mask_head",
 ]
 
-ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD")
+ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD", config_key="MODEL.ROI_MASK_HEAD.NAME")
 ROI_MASK_HEAD_REGISTRY.__doc__ = """Callables (cfg, input_shape: ShapeSpec) -> nn.Module.
 
 The module is called with pooled features (R, C, H, W) and a list of Instances with R objects in

@@ -47,12 +47,13 @@ def torchvision_model() -> FasterRCNN:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_var, 0.05, 0.15)
-    # Untrained, all scores would be nearly equal, and their order chance.
-    nn.init.normal_(model.rpn.head.cls_logits.weight, std=0.3)
+    # Untrained, all scores would be nearly equal, and their order chance; so it is where large
+    # logits saturate torchvision's sigmoid.
+    nn.init.normal_(model.rpn.head.cls_logits.weight, std=0.02)
     nn.init.normal_(model.rpn.head.bbox_pred.weight, std=0.02)
     predictor = model.roi_heads.box_predictor
-    nn.init.normal_(predictor.cls_score.weight, std=1)
-    nn.init.normal_(predictor.bbox_pred.weight, std=0.2)
+    nn.init.normal_(predictor.cls_score.weight, std=0.1)
+    nn.init.normal_(predictor.bbox_pred.weight, std=0.1)
     predictor.cls_score.bias.data[0] = -20  # of the background: some class always wins
     return model
 

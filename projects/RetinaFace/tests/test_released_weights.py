@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from d2lite.checkpoint import DetectionCheckpointer
+from d2lite.checkpoint.reading import read_checkpoint_file
 from d2lite.config import get_cfg
 from d2lite.data.detection_utils import read_image
 from d2lite.modeling import build_model
@@ -50,7 +51,7 @@ def photo():
 
 
 def test_every_released_name_has_one_of_ours(model):
-    released = torch.load(WEIGHTS, weights_only=True)
+    released = read_checkpoint_file(WEIGHTS)
     ours = [released_name(name) for name in released]
     assert len(set(ours)) == len(ours)
     assert set(ours) == set(model.state_dict())
@@ -98,7 +99,7 @@ def test_heads_for_other_classes_are_left_and_reported(caplog):
     with caplog.at_level(logging.WARNING):
         DetectionCheckpointer(other).load(WEIGHTS)
     assert torch.equal(other.head.cls_score[0].weight, untouched)
-    released = torch.load(WEIGHTS, weights_only=True)
+    released = read_checkpoint_file(WEIGHTS)
     assert torch.equal(other.head.bbox_pred[0].weight, released["BboxHead.0.conv1x1.weight"])
     assert "unexpected   ClassHead" in caplog.text
 

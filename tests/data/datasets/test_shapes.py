@@ -209,6 +209,7 @@ def test_keypoint_metadata_are_consistent():
     names = set(metadata.keypoint_names)
     assert {n for pair in metadata.keypoint_flip_map for n in pair} <= names
     assert {n for rule in metadata.keypoint_connection_rules for n in rule[:2]} <= names
+    assert len(metadata.keypoint_oks_sigmas) == len(names)
     assert len(metadata.thing_colors) == len(metadata.thing_classes) == 6
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from d2lite.layers import ShapeSpec
 from d2lite.modeling.backbone import SimpleFeaturePyramid, ViT, get_vit_lr_decay_rate
 from d2lite.modeling.backbone.fpn import LastLevelMaxPool
-from d2lite.modeling.backbone.transformer import attend_with_rel_pos
+from d2lite.modeling.backbone.transformer import attend_with_rel_pos, drop_path_rates
 from d2lite.modeling.backbone.utils import add_decomposed_rel_pos
 from d2lite.modeling.backbone.vit import Attention, Block
 
@@ -133,6 +133,14 @@ def test_convolutions_after_blocks_start_as_the_identity():
     with_convolutions = block(x)
     block.use_residual_block = False
     torch.testing.assert_close(with_convolutions, block(x))
+
+
+def test_rates_of_dropped_paths_grow_linearly():
+    assert drop_path_rates(0.3, 4) == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert drop_path_rates(0.3, 1) == [0.0]
+    net = tiny_vit(depth=3, drop_path_rate=0.2)
+    assert isinstance(net.blocks[0].drop_path, nn.Identity)
+    assert [block.drop_path.p for block in net.blocks[1:]] == pytest.approx([0.1, 0.2])
 
 
 def test_dropped_paths_leave_the_shortcut():

@@ -1,0 +1,168 @@
+"""Compare settings with what they can be, before anything is built from them."""
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from PIL import ImageMode
+
+from d2lite.config import CfgNode
+from d2lite.data import MetadataCatalog
+from d2lite.utils.file_io import PathManager
+
+__all__ = ["check_evaluation_settings", "check_test_classes", "check_training_settings"]
+
+logger = logging.getLogger(__name__)
+
+# The least values of settings.
+_MINIMA_IN_TRAINING: dict[str, float] = {
+    "SOLVER.IMS_PER_BATCH": 1,
+    "SOLVER.MAX_ITER": 1,
+    "SOLVER.BASE_LR": 0,
+    "SOLVER.WARMUP_ITERS": 0,
+    "SOLVER.CHECKPOINT_KEEP": 0,
+}
+_MINIMA: dict[str, float] = {
+    "DATALOADER.NUM_WORKERS": 0,
+    "INPUT.MIN_SIZE_TEST": 0,
+    "INPUT.MAX_SIZE_TEST": 1,
+    "INPUT.MAX_SIZE_TRAIN": 1,
+    "TEST.DRAW_IMAGES": 0,
+}
+
+
+def check_evaluation_settings(cfg: CfgNode, resume: bool = False) -> None:
+    """Check the settings of an evaluation alone; warn where it is one of random weights.
+
+    Args:
+        resume: the weights come from OUTPUT_DIR, if it has any.
+    Raises:
+        ValueError: a number is too small, the device is absent, the image format is unknown, or
+            there is nothing to evaluate on.
+    """
+    _check_shared(cfg)
+    if not cfg.DATASETS.TEST:
+        raise ValueError(
+            "DATASETS.TEST is empty, so there is nothing to evaluate on; set it to data sets such "
+            "as \"('shapes_val',)\""
+        )
+    if not cfg.MODEL.WEIGHTS and not (resume and PathManager.isfile(_last_checkpoint(cfg))):
+        logger.warning(
+            "MODEL.WEIGHTS is empty: a model with random weights is evaluated. Give a checkpoint "
+            "by MODEL.WEIGHTS PATH"
+        )
+
+
+def _last_checkpoint(cfg: CfgNode) -> str:
+    return os.path.join(cfg.OUTPUT_DIR, "last_checkpoint")
+
+
+def _check_shared(cfg: CfgNode) -> None:
+    _check_minima(cfg, _MINIMA)
+    _check_device(cfg.MODEL.DEVICE)
+    _check_image_format(cfg.INPUT.FORMAT)
+
+
+def check_training_settings(cfg: CfgNode) -> None:
+    """Check the settings of a training.
+
+    Raises:
+        ValueError: a number is too small, the device is absent, a name is unknown, or two settings
+            contradict each other.
+    """
+    _check_shared(cfg)
+    _check_minima(cfg, _MINIMA_IN_TRAINING)
+    sizes = cfg.INPUT.MIN_SIZE_TRAIN
+    sizes = (sizes,) if isinstance(sizes, int) else tuple(sizes)
+    if not sizes or min(sizes) < 0:
+        raise ValueError(
+            f"INPUT.MIN_SIZE_TRAIN is {sizes}; expected one or more lengths in pixels, such as "
+            "(640, 800)"
+        )
+    sampling = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+    if sampling not in ("choice", "range"):
+        raise ValueError(f"INPUT.MIN_SIZE_TRAIN_SAMPLING is {sampling!r}; use 'choice' or 'range'")
+    if sampling == "range" and len(sizes) != 2:
+        raise ValueError(
+            f"INPUT.MIN_SIZE_TRAIN is {sizes}; INPUT.MIN_SIZE_TRAIN_SAMPLING 'range' needs the "
+            "least and the greatest length"
+        )
+    if cfg.TEST.BEST_METRIC and not cfg.DATASETS.TEST:
+        raise ValueError(
+            f"TEST.BEST_METRIC is {cfg.TEST.BEST_METRIC!r}, but DATASETS.TEST is empty, so it is "
+            "never evaluated; name a data set there, or set TEST.BEST_METRIC ''"
+        )
+
+
+def _check_minima(cfg: CfgNode, minima: dict[str, float]) -> None:
+    for key, least in minima.items():
+        value = _value(cfg, key)
+        if not value >= least:  # also true for nan
+            raise ValueError(f"{key} is {value}; it has to be {least} or more")
+
+
+def _value(cfg: CfgNode, key: str) -> Any:
+    node: Any = cfg
+    for part in key.split("."):
+        node = node[part]
+    return node
+
+
+# How many devices of a type this machine has; others are left to torch.
+_DEVICE_COUNTS: dict[str, Callable[[], int]] = {
+    "cuda": lambda: torch.cuda.device_count() if torch.cuda.is_available() else 0,
+    "mps": lambda: int(torch.backends.mps.is_available()),
+}
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(
+            f"MODEL.DEVICE is {name!r}; use 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'"
+        ) from None
+    if device.type not in _DEVICE_COUNTS:
+        return
+    count = _DEVICE_COUNTS[device.type]()
+    if (device.index or 0) >= count:
+        raise ValueError(
+            f"MODEL.DEVICE is {name!r}, but torch {torch.__version__} finds {count} {device.type} "
+            "devices here; set MODEL.DEVICE to auto or cpu"
+        )
+
+
+def _check_image_format(name: str) -> None:
+    if name in ("BGR", "YUV-BT.601"):
+        return
+    try:
+        ImageMode.getmode(name)
+    except KeyError:
+        raise ValueError(
+            f"INPUT.FORMAT is {name!r}; use 'BGR', 'RGB', 'L', 'YUV-BT.601' or a mode of Pillow"
+        ) from None
+
+
+def check_test_classes(cfg: CfgNode) -> None:
+    """Warn about test sets whose classes are not those of the training set.
+
+    To be called when the data sets have been read, so that their classes are known.
+    """
+    trained = _classes(cfg.DATASETS.TRAIN[0]) if cfg.DATASETS.TRAIN else []
+    for name in cfg.DATASETS.TEST:
+        tested = _classes(name)
+        if trained and tested and trained != tested:
+            logger.warning(
+                "The classes of DATASETS.TEST %s (%s) are not those of DATASETS.TRAIN %s (%s): "
+                "class k of one is compared with class k of the other",
+                name,
+                ", ".join(tested[:6]),
+                cfg.DATASETS.TRAIN[0],
+                ", ".join(trained[:6]),
+            )
+
+
+def _classes(name: str) -> list[str]:
+    return list(MetadataCatalog.get(name).get("thing_classes") or ())

@@ -1,0 +1,137 @@
+"""A backbone in one file: the template of projects/README.md.
+
+Four stages of residual blocks, each a 5x5 convolution of every channel alone and two 1x1 ones over
+all of them: small enough to train from scratch on a CPU.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2lite.config import CfgNode
+from d2lite.layers import Conv2d, ShapeSpec, get_norm
+from d2lite.modeling import BACKBONE_REGISTRY, FPN, Backbone
+from d2lite.modeling.backbone.fpn import LastLevelMaxPool
+
+__all__ = [
+    "ExampleBackbone",
+    "MixingBlock",
+    "add_example_backbone_config",
+    "build_example_backbone",
+    "build_example_fpn_backbone",
+]
+
+
+def add_example_backbone_config(cfg: CfgNode) -> None:
+    """Add MODEL.EXAMPLE_BACKBONE. It must be called `add_<package>_config`, to be found."""
+    example = cfg.MODEL.EXAMPLE_BACKBONE = CfgNode()
+    # Channels of the four stages, of strides 4, 8, 16 and 32.
+    example.CHANNELS = [32, 64, 128, 256]
+    # Blocks of each stage.
+    example.BLOCKS = [1, 1, 2, 1]
+    # Normalization of all convolutions, see d2lite.layers.get_norm.
+    example.NORM = "BN"
+    # Features to give. Without a pyramid above, the last one is enough: ["res5"].
+    example.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+
+
+class ExampleBackbone(Backbone):
+    """Features "res2" to "res5", of strides 4 to 32."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: Sequence[int],
+        blocks: Sequence[int],
+        norm: str = "BN",
+        out_features: Sequence[str] = ("res2", "res3", "res4", "res5"),
+    ):
+        """
+        Args:
+            in_channels: of the images.
+            channels, blocks: of each stage; one value for each, so equally many.
+            norm: see `get_norm`.
+            out_features: the features to give.
+        Raises:
+            ValueError: for an unknown feature, or stages without both numbers.
+        """
+        super().__init__()
+        if len(channels) != len(blocks):
+            raise ValueError(
+                f"MODEL.EXAMPLE_BACKBONE has {len(channels)} CHANNELS and {len(blocks)} BLOCKS; "
+                "both need one value for each stage"
+            )
+        names = [f"res{i + 2}" for i in range(len(channels))]
+        unknown = [name for name in out_features if name not in names]
+        if unknown:
+            raise ValueError(
+                f"MODEL.EXAMPLE_BACKBONE.OUT_FEATURES has {unknown[0]!r}; there are {names}"
+            )
+        for name, width, depth in zip(names, channels, blocks, strict=True):
+            # The first stage divides the image by 4, each other one by 2.
+            shrink = 4 if name == names[0] else 2
+            down = Conv2d(in_channels, width, shrink, stride=shrink, norm=get_norm(norm, width))
+            self.add_module(
+                name, nn.Sequential(down, *(MixingBlock(width, norm) for _ in range(depth)))
+            )
+            in_channels = width
+        self._names = names
+        # `Backbone.output_shape` tells detectors of these.
+        self._out_features = list(out_features)
+        self._out_feature_channels = dict(zip(names, channels, strict=True))
+        self._out_feature_strides = {name: 4 * 2**i for i, name in enumerate(names)}
+
+    @property
+    def size_divisibility(self) -> int:
+        """What sides of images are padded to a multiple of, so that no stage drops a border."""
+        return self._out_feature_strides[self._names[-1]]
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """(N, C, H, W) images -> the wanted features, (N, Ci, H / stride_i, W / stride_i)."""
+        features = {}
+        for name in self._names:
+            features[name] = x = self.get_submodule(name)(x)
+        return {name: features[name] for name in self._out_features}
+
+
+class MixingBlock(nn.Module):
+    """Look around within each channel, then mix the channels of each cell; added to the input."""
+
+    def __init__(self, channels: int, norm: str):
+        """channels: of input and output."""
+        super().__init__()
+        self.spatial = Conv2d(
+            channels, channels, 5, padding=2, groups=channels, norm=get_norm(norm, channels)
+        )
+        self.expand = Conv2d(channels, 2 * channels, 1, activation=F.gelu)
+        self.project = Conv2d(2 * channels, channels, 1, norm=get_norm(norm, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) -> the same shape."""
+        return x + self.project(self.expand(self.spatial(x)))
+
+
+@BACKBONE_REGISTRY.register()
+def build_example_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ExampleBackbone:
+    """What MODEL.BACKBONE.NAME "build_example_backbone" stands for."""
+    example = cfg.MODEL.EXAMPLE_BACKBONE
+    return ExampleBackbone(
+        in_channels=input_shape.channels,
+        channels=example.CHANNELS,
+        blocks=example.BLOCKS,
+        norm=example.NORM,
+        out_features=example.OUT_FEATURES,
+    )
+
+
+@BACKBONE_REGISTRY.register()
+def build_example_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """The same under a feature pyramid, as Faster R-CNN wants it: p2 to p6."""
+    return FPN(
+        build_example_backbone(cfg, input_shape),
+        cfg.MODEL.FPN.IN_FEATURES,
+        cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelMaxPool(),
+    )

@@ -1,0 +1,175 @@
+"""Anchors are fitted to known shapes, and printed as the detectors read them."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+
+from d2lite.config import get_cfg
+from d2lite.data import DatasetCatalog
+from d2lite.data.transforms import ResizeShortestEdge
+from d2lite.modeling.anchor_generator import DefaultAnchorGenerator
+from d2lite.structures import BoxMode
+
+TOOL = Path(__file__).parents[2] / "tools" / "fit_anchors.py"
+NAME = "fit_anchors_test"
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("fit_anchors", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_iou_of_shapes_on_one_centre(tool):
+    a = torch.tensor([[10.0, 10.0], [10.0, 20.0]])
+    b = torch.tensor([[10.0, 10.0], [20.0, 10.0], [5.0, 2.0]])
+    expected = torch.tensor([[1.0, 1 / 2, 1 / 10], [1 / 2, 1 / 3, 1 / 20]])
+    torch.testing.assert_close(tool.iou_of_sizes(a, b), expected)
+
+
+def test_kmeans_finds_separate_groups(tool):
+    groups = torch.tensor([[10.0, 10.0], [10.0, 80.0], [90.0, 30.0]])
+    sizes = torch.cat([groups, groups * 1.02, groups * 0.98])
+    found = tool.kmeans_by_iou(sizes, 3, seed=4)
+    torch.testing.assert_close(found, groups)  # by area, and each the mean of its group
+
+
+def test_as_many_anchors_as_boxes_fit_exactly(tool):
+    sizes = torch.tensor([[3.0, 4.0], [5.0, 60.0], [7.0, 8.0], [3.0, 4.0]])
+    assert tool.mean_iou(sizes, tool.kmeans_by_iou(sizes, 3)) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="4 anchors are wanted, but there are only 3 sizes"):
+        tool.kmeans_by_iou(sizes, 4)
+
+
+def test_more_anchors_never_fit_worse_than_one(tool):
+    sizes = torch.rand(200, 2) * 90 + 10
+    one, five = (tool.mean_iou(sizes, tool.kmeans_by_iou(sizes, k)) for k in (1, 5))
+    assert five > one
+
+
+def test_groups_without_members_keep_their_value(tool):
+    values = torch.tensor([[1.0], [3.0]])
+    got = tool.mean_by_group(values, torch.tensor([0, 0]), torch.tensor([[9.0], [7.0]]))
+    assert got.tolist() == [[2.0], [7.0]]
+
+
+def test_grid_is_recovered_from_its_own_boxes(tool):
+    sides, ratios = torch.tensor([12.0, 50.0, 200.0]), torch.tensor([0.5, 1.5])
+    found = tool.fit_grid(tool.grid_sizes(sides, ratios).repeat(3, 1), 3, 2)
+    torch.testing.assert_close(found, (sides, ratios))
+
+
+def test_grid_has_the_anchors_of_the_generator(tool):
+    sizes, ratios = [16.0, 40.0], [0.5, 1.0, 2.0]
+    generator = DefaultAnchorGenerator(sizes=[sizes], aspect_ratios=[ratios], strides=[8])
+    x0, y0, x1, y1 = next(iter(generator.cell_anchors)).unbind(dim=1)
+    got = tool.grid_sizes(torch.tensor(sizes), torch.tensor(ratios))
+    torch.testing.assert_close(got, torch.stack((x1 - x0, y1 - y0), dim=1))
+
+
+def test_default_boxes_are_torchvisions(tool):
+    scales, ratios = [0.1, 0.3, 0.6], [[2], [2, 3]]
+    theirs = DefaultBoxGenerator(ratios, scales=scales)._wh_pairs
+    expected = torch.cat([pairs.clamp(max=1) for pairs in theirs]) * 300
+    got = tool.ssd_sizes(scales, ratios, 300)
+    torch.testing.assert_close(got.sort(dim=0).values, expected.sort(dim=0).values)
+
+
+@pytest.mark.parametrize("short, longest", [(100, 1000), (100, 120), (0, 120)])
+def test_boxes_shrink_as_the_image_does(tool, short, longest):
+    height, width = 480, 640
+    got = tool.resized_by_short_side(
+        torch.tensor([[64.0, 48.0]]), torch.tensor([[640.0, 480.0]]), short, longest
+    )
+    if short:
+        height, width = ResizeShortestEdge.get_output_shape(height, width, short, longest)
+    torch.testing.assert_close(got, torch.tensor([[width / 10, height / 10]]), rtol=0.01, atol=0)
+
+
+def box(values, mode=BoxMode.XYWH_ABS, **more):
+    return {"bbox": values, "bbox_mode": mode, "category_id": 0, **more}
+
+
+def test_crowds_and_empty_boxes_do_not_count(tool):
+    annotations = [
+        box([0, 0, 10, 20]),
+        box([5, 5, 25, 15], BoxMode.XYXY_ABS),
+        box([50, 50, 30, 40, 45], BoxMode.XYWHA_ABS),
+        box([0, 0, 10, 20], iscrowd=1),
+        box([0, 0, 0, 20]),
+    ]
+    records = [{"width": 100, "height": 80, "annotations": annotations}, {"width": 9, "height": 9}]
+    boxes, images = tool.read_sizes(records)
+    assert boxes.tolist() == [[10, 20], [20, 10], [30, 40]]
+    assert images.tolist() == [[100, 80]] * 3
+    with pytest.raises(ValueError, match="none of the 1 images has a box"):
+        tool.read_sizes([{"width": 9, "height": 9, "annotations": []}])
+
+
+def test_image_sizes_are_read_where_the_data_lack_them(tool):
+    picture = DatasetCatalog.get("shapes_val")[0]
+    record = {"file_name": picture["file_name"], "annotations": [box([0, 0, 1, 1])]}
+    assert tool.read_sizes([record])[1].tolist() == [[picture["width"], picture["height"]]]
+
+
+@pytest.fixture
+def boxes_of_two_shapes():
+    """Images of 200 x 100, with boxes of 40 x 20 and of 10 x 30."""
+    annotations = [box([0, 0, 40, 20]), box([0, 0, 10, 30])]
+    records = [{"width": 200, "height": 100, "annotations": annotations}]
+    DatasetCatalog.register(NAME, lambda: records)
+    yield NAME
+    DatasetCatalog.remove(NAME)
+
+
+def test_settings_and_figures_are_printed_and_drawn(tool, boxes_of_two_shapes, tmp_path, capsys):
+    plot = tmp_path / "anchors.png"
+    tool.main(
+        ["--dataset", NAME, "--plot", str(plot), "--num", "2", "--levels", "2", "--ratios", "2"]
+        + ["--ssd-levels", "2", "INPUT.MIN_SIZE_TEST", "200", "MODEL.DEVICE", "cpu"]
+    )
+    printed = capsys.readouterr().out
+    # Letterboxed, 200 x 100 becomes 416 x 208: boxes of 83.2 x 41.6 and 20.8 x 62.4.
+    assert "anchors = 21,62,  83,42\n" in printed
+    assert printed.count("100.0% of boxes reached at IoU 0.5") >= 3
+    cfg = get_cfg()
+    rpn = yaml.safe_load(re.search(r"MODEL:\n  ANCHOR_G(.+\n)+?.+RATIOS.+", printed)[0])
+    cfg.merge_from_other_cfg(type(cfg)(rpn))
+    sizes, ratios = (sorted(sum(v, [])) for v in rpn["MODEL"]["ANCHOR_GENERATOR"].values())
+    # Twice as large for the RPN: 80 x 40 and 20 x 60, of areas 3200 and 1200.
+    assert sizes == [34.6, 56.6] and ratios == [0.5, 3.0]
+    ssd = yaml.safe_load(re.search(r"MODEL:\n  SSD(.+\n)+?.+RATIOS.+", printed)[0])["MODEL"]["SSD"]
+    assert len(ssd["SCALES"]) == 3 and len(ssd["ASPECT_RATIOS"]) == 2
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_own_anchors_of_the_config_are_rated(tool, boxes_of_two_shapes, capsys):
+    tool.main(
+        ["--dataset", NAME, "--plot", "", "--formats", "rpn", "--levels", "1", "--ratios", "1"]
+        + ["INPUT.MIN_SIZE_TEST", "0", "MODEL.ANCHOR_GENERATOR.SIZES", "[[20.0]]"]
+        + ["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[[1.0]]", "MODEL.DEVICE", "cpu"]
+    )
+    # 20 x 20 with 40 x 20 is 1/2, with 10 x 30 it is 200 / 500.
+    assert "own anchors: mean IoU 0.450, 50.0% of boxes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        ([], "no data set is named"),
+        (["--dataset", "shapes_trian"], "'shapes_trian' is not registered. Did you mean"),
+        (["--dataset", "shapes_val", "--formats", "rpn,sdd"], "'sdd' is not one of rpn, ssd, yolo"),
+        (["--dataset", "shapes_val", "--num", "0"], "--num must be 1 or more"),
+    ],
+)
+def test_mistakes_are_one_clear_line(tool, capsys, args, message):
+    with pytest.raises(SystemExit):
+        tool.main(["--plot", "", *args])
+    assert message in capsys.readouterr().err
