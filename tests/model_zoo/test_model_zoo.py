@@ -133,5 +133,5 @@ def test_installed_package_has_the_configs(tmp_path):
 
 
 def names_below(folder: Path) -> set[str]:
-    paths = (p for p in folder.rglob("*") if p.is_file() and p.suffix != ".pyc")
+    paths = (p for p in folder.rglob("*") if p.suffix in (".yaml", ".py"))
     return {str(path.relative_to(folder)) for path in paths}
