@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from d2lite.modeling.backbone.backbone import Backbone
 from d2lite.modeling.backbone.transformer import (
     Mlp,
+    abs_pos_parameter,
     attend_with_rel_pos,
     drop_path_layer,
     drop_path_rates,
@@ -236,25 +237,18 @@ class MViT(Backbone):
             use_act_checkpoint: trade time for memory in training.
             pretrain_img_size, pretrain_use_cls_token: size of absolute positions in the weights,
                 and whether one more is there for a class token.
-        Raises:
-            ValueError: for an unknown name in `out_features`.
+        Raises ValueError for an unknown name in `out_features`.
         """
         super().__init__()
         self.use_act_checkpoint = use_act_checkpoint
         self.pretrain_use_cls_token = pretrain_use_cls_token
         self.patch_embed = PatchEmbed(
-            kernel_size=patch_kernel,
-            stride=patch_stride,
-            padding=patch_padding,
-            in_chans=in_chans,
-            embed_dim=embed_dim,
+            patch_kernel, patch_stride, patch_padding, in_chans, embed_dim
         )
         self.pos_embed = None
         if use_abs_pos:
             h, w = (pretrain_img_size // stride for stride in patch_stride)
-            positions = h * w + int(pretrain_use_cls_token)
-            self.pos_embed = nn.Parameter(torch.zeros(1, positions, embed_dim))
-            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+            self.pos_embed = abs_pos_parameter(h * w + int(pretrain_use_cls_token), embed_dim)
         rates = drop_path_rates(drop_path_rate, depth)
         self.blocks = nn.ModuleList()
         for i in range(depth):
@@ -269,10 +263,8 @@ class MViT(Backbone):
                 norm_layer=norm_layer,
                 act_layer=act_layer,
                 qkv_pool_kernel=qkv_pool_kernel,
-                stride_q=2 ** (plan.stage - plan.stage_before),
-                stride_kv=plan.stride_kv,
                 residual_pooling=residual_pooling,
-                window_size=plan.window_size,
+                **plan.pooling,
                 use_rel_pos=use_rel_pos,
                 rel_pos_zero_init=rel_pos_zero_init,
                 input_size=tuple(img_size // s // 2**plan.stage_before for s in patch_stride),
@@ -316,8 +308,7 @@ class MViT(Backbone):
 class _BlockPlan(NamedTuple):
     stage: int  # of what the block gives, from 0
     stage_before: int  # of what it takes: the first block of a stage changes channels and size
-    stride_kv: int
-    window_size: int  # at the resolution of what it takes
+    pooling: dict[str, int]  # arguments of `MultiScaleBlock`
 
 
 def _plan_block(
@@ -326,11 +317,14 @@ def _plan_block(
     """What the block `index` does; the last two arguments are those of the first stage."""
     stage = sum(last < index for last in last_block_indexes)
     stage_before = sum(last < index - 1 for last in last_block_indexes)
-    stride_kv = max(kv_stride >> stage, 1)
+    pooling = {
+        "stride_q": 2 ** (stage - stage_before),
+        "stride_kv": max(kv_stride >> stage, 1),
+        "window_size": window_size >> stage_before,
+    }
     # Blocks that attend to the whole map at a high resolution see it at half the detail.
     if index in last_block_indexes[1:3]:
-        stride_kv *= 2
-    whole_map = index in last_block_indexes[1:]
-    return _BlockPlan(
-        stage, stage_before, stride_kv, 0 if whole_map else window_size >> stage_before
-    )
+        pooling["stride_kv"] *= 2
+    if index in last_block_indexes[1:]:
+        pooling["window_size"] = 0
+    return _BlockPlan(stage, stage_before, pooling)

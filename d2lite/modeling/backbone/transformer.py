@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -11,6 +12,7 @@ from d2lite.modeling.backbone.utils import decomposed_rel_pos
 
 __all__ = [
     "Mlp",
+    "abs_pos_parameter",
     "attend_with_rel_pos",
     "drop_path_layer",
     "drop_path_rates",
@@ -66,6 +68,11 @@ def attend_with_rel_pos(
         bias = decomposed_rel_pos(q.flatten(0, 1), *rel_pos, q_size, k_size)
         bias = bias.to(q.dtype).view(*q.shape[:2], *bias.shape[1:])
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def abs_pos_parameter(positions: int, channels: int) -> nn.Parameter:
+    """Absolute position embeddings, (1, positions, channels), for `get_abs_pos`."""
+    return nn.Parameter(nn.init.trunc_normal_(torch.zeros(1, positions, channels), std=0.02))
 
 
 def drop_path_layer(rate: float) -> nn.Module:

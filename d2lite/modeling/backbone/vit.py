@@ -12,6 +12,7 @@ from d2lite.layers import CNNBlockBase, Conv2d, get_norm
 from d2lite.modeling.backbone.backbone import Backbone, select_features
 from d2lite.modeling.backbone.transformer import (
     Mlp,
+    abs_pos_parameter,
     attend_with_rel_pos,
     drop_path_layer,
     drop_path_rates,
@@ -207,16 +208,12 @@ class ViT(Backbone):
         super().__init__()
         self.pretrain_use_cls_token = pretrain_use_cls_token
         self.use_act_checkpoint = use_act_checkpoint
-        self.patch_embed = PatchEmbed(
-            kernel_size=(patch_size, patch_size),
-            stride=(patch_size, patch_size),
-            in_chans=in_chans,
-            embed_dim=embed_dim,
-        )
+        patch = (patch_size, patch_size)
+        self.patch_embed = PatchEmbed(patch, patch, (0, 0), in_chans, embed_dim)
         self.pos_embed = None
         if use_abs_pos:
             positions = (pretrain_img_size // patch_size) ** 2 + int(pretrain_use_cls_token)
-            self.pos_embed = nn.Parameter(torch.zeros(1, positions, embed_dim))
+            self.pos_embed = abs_pos_parameter(positions, embed_dim)
         rates = drop_path_rates(drop_path_rate, depth)
         self.blocks = nn.ModuleList(
             Block(
@@ -238,8 +235,6 @@ class ViT(Backbone):
         self._out_features = [out_feature]
         self._out_feature_channels = {out_feature: embed_dim}
         self._out_feature_strides = {out_feature: patch_size}
-        if self.pos_embed is not None:
-            nn.init.trunc_normal_(self.pos_embed, std=0.02)
         self.apply(init_layer)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
