@@ -34,8 +34,8 @@ setup(
         "d2lite.compat": ["path/detectron2/*.py"],
     },
     install_requires=[
-        "torch>=2.4",
-        "torchvision>=0.19",
+        "torch>=2.6",  # weights_only=True of earlier releases can be circumvented
+        "torchvision>=0.21",
         "fvcore>=0.1.5",
         "iopath>=0.1.9",
         "pycocotools>=2.0.6",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 import torch.distributed as dist
+from fvcore.common.param_scheduler import ParamScheduler
 from fvcore.common.timer import Timer
 from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 from torch import nn
@@ -21,6 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler as TorchLRScheduler
 from d2lite.checkpoint import Checkpointer
 from d2lite.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
 from d2lite.evaluation.testing import flatten_results_dict
+from d2lite.solver import LRMultiplier
 from d2lite.utils import comm
 from d2lite.utils.events import EventStorage, EventWriter
 from d2lite.utils.file_io import PathManager
@@ -275,14 +277,28 @@ class LRScheduler(HookBase):
     """Step the learning rate schedule, and put the rate into the storage as "lr"."""
 
     def __init__(
-        self, optimizer: Optimizer | None = None, scheduler: TorchLRScheduler | None = None
+        self,
+        optimizer: Optimizer | None = None,
+        scheduler: TorchLRScheduler | ParamScheduler | None = None,
     ) -> None:
-        """Without arguments, those of the trainer are used."""
+        """
+        Args:
+            optimizer: by default the trainer's.
+            scheduler: by default the trainer's. A ParamScheduler is the factor on the initial
+                rates, over the iterations of the training.
+        """
         self._optimizer = optimizer
         self._scheduler = scheduler
 
     def before_train(self) -> None:
         self._optimizer = self._optimizer or self.trainer.optimizer
+        if isinstance(self._scheduler, ParamScheduler):
+            self._scheduler = LRMultiplier(
+                self._optimizer,
+                self._scheduler,
+                self.trainer.max_iter,
+                last_iter=self.trainer.iter - 1,
+            )
         self._best_param_group_id = self.get_best_param_group_id(self._optimizer)
 
     @staticmethod

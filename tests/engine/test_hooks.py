@@ -3,6 +3,7 @@ import json
 
 import pytest
 import torch
+from fvcore.common.param_scheduler import LinearParamScheduler
 from torch import nn
 
 from d2lite.engine import SimpleTrainer, hooks
@@ -143,6 +144,13 @@ def test_lr_is_logged_before_the_schedule_moves():
     state = trainer._hooks[0].state_dict()
     other.load_state_dict(state)
     assert other.scheduler.last_epoch == 3
+
+
+def test_schedule_may_be_a_function_of_progress():
+    trainer = make_trainer(hooks.LRScheduler(scheduler=LinearParamScheduler(1.0, 0.0)))
+    trainer.train(0, 4)
+    rates = [value for value, _ in trainer.storage.history("lr").values()]
+    assert rates == pytest.approx([0.1, 0.075, 0.05, 0.025])
 
 
 @pytest.mark.parametrize(

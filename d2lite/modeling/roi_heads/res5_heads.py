@@ -33,7 +33,7 @@ class Res5ROIHeads(ROIHeads):
         *,
         in_features: Sequence[str],
         pooler: ROIPooler,
-        res5: nn.Module,
+        res5: nn.Module | Sequence[nn.Module],
         box_predictor: nn.Module,
         mask_head: nn.Module | None = None,
         **kwargs,
@@ -43,7 +43,8 @@ class Res5ROIHeads(ROIHeads):
         Args:
             in_features: the name of the feature to crop.
             pooler: crops it.
-            res5: from crops to region features.
+            res5: from crops to region features; a list of blocks, as lazy configs give it, is
+                run in its order.
             box_predictor: from their spatial mean to predictions, losses and detections.
             mask_head: from region features to masks; None for no masks.
             kwargs: of ROIHeads.
@@ -51,7 +52,7 @@ class Res5ROIHeads(ROIHeads):
         super().__init__(**kwargs)
         self.in_features = in_features
         self.pooler = pooler
-        self.res5 = res5
+        self.res5 = res5 if isinstance(res5, nn.Module) else nn.Sequential(*res5)
         self.box_predictor = box_predictor
         self.mask_on = mask_head is not None
         if self.mask_on:
