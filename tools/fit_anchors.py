@@ -297,6 +297,7 @@ def draw(fits: Sequence[Fit], path: str) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator
 
     figure, axes = plt.subplots(2, len(fits), figsize=(5 * len(fits), 9), squeeze=False)
     for (above, below), fit in zip(axes.T, fits, strict=True):
@@ -305,7 +306,8 @@ def draw(fits: Sequence[Fit], path: str) -> None:
         above.scatter(*fit.anchors.T.tolist(), marker="x", color="crimson", label="anchors")
         above.set(title=fit.title, xlabel="width, pixels", ylabel="height, pixels")
         above.set(xscale="log", yscale="log", aspect="equal")
-        for axis in (above.xaxis, above.yaxis):  # 50 rather than 5 x 10^1
+        for axis in (above.xaxis, above.yaxis):  # 10, 20, 50, 100, ...
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter("{x:.0f}")
             axis.set_minor_formatter("")
         above.legend()

@@ -41,9 +41,9 @@ def test_project_is_found_by_name():
 def test_features_have_the_stated_shapes(name, expected):
     backbone = build_backbone(make_cfg("MODEL.BACKBONE.NAME", name))
     assert {k: (s.channels, s.stride) for k, s in backbone.output_shape().items()} == expected
-    features = backbone(torch.zeros(1, 3, 64, 96))
+    features = backbone(torch.zeros(1, 3, 64, 128))
     for feature, (channels, stride) in expected.items():
-        assert features[feature].shape == (1, channels, 64 // stride, 96 // stride)
+        assert features[feature].shape == (1, channels, 64 // stride, 128 // stride)
 
 
 def test_block_without_effect_is_the_identity():
