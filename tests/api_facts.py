@@ -161,7 +161,7 @@ def function_differences(where: str, found: Any, expected: list[dict] | None) ->
     known = {"self"} | {p["name"] for p in expected}
     takes_any = any(p.get("kind") == "**kwargs" for p in expected)
     for parameter in ours:
-        asked = parameter.default is parameter.empty and not KIND_NAMES[parameter.kind][0] == "*"
+        asked = parameter.default is parameter.empty and KIND_NAMES[parameter.kind][0] != "*"
         if asked and parameter.name not in known and not takes_any:
             yield f"{where}({parameter.name}): is asked for here only"
 
