@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import logging
 import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -53,6 +54,17 @@ def install() -> None:
         )
     sys.meta_path.insert(0, _AliasFinder())
     sys.modules[OLD] = importlib.import_module(NEW)
+    _alias_logger()
+
+
+def _alias_logger() -> None:
+    """Make the logger "detectron2" the one of d2lite, since programs set it up or log below it."""
+    ours = logging.getLogger(NEW)
+    loggers = logging.root.manager.loggerDict
+    loggers[OLD] = ours
+    for name, logger in loggers.items():  # those that exist already
+        if name.startswith(OLD + ".") and getattr(logger, "parent", None) is logging.root:
+            logger.parent = ours
 
 
 def _is_doorway(module: ModuleType) -> bool:

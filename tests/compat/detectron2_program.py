@@ -1,3 +1,4 @@
+# ruff: noqa: B905, I001 - written as programs for detectron2 are
 """A program as people write them for detectron2: it knows nothing of d2lite.
 
 It draws a small data set, trains a Mask R-CNN with parts of its own on it, evaluates, and draws
@@ -201,17 +202,17 @@ class MyBackbone(Backbone):
         super().__init__()
         norm = cfg.MY.BACKBONE.NORM
         self.stem = Conv2d(
-            input_shape.channels, 8, kernel_size=4, stride=4,
+            input_shape.channels, 8, kernel_size=16, stride=16,
             norm=get_norm(norm, 8), activation=F.relu,
         )  # fmt: skip
         self.res = Conv2d(8, 16, kernel_size=3, stride=2, padding=1, norm=get_norm(norm, 16))
 
     def forward(self, image):
         x = self.stem(image)
-        return {"c2": x, "c3": F.relu_(self.res(x))}
+        return {"c4": x, "c5": F.relu_(self.res(x))}
 
     def output_shape(self):
-        return {"c2": ShapeSpec(channels=8, stride=4), "c3": ShapeSpec(channels=16, stride=8)}
+        return {"c4": ShapeSpec(channels=8, stride=16), "c5": ShapeSpec(channels=16, stride=32)}
 
 
 @BACKBONE_REGISTRY.register()
@@ -219,7 +220,7 @@ def build_my_fpn_backbone(cfg, input_shape: ShapeSpec):
     bottom_up = MyBackbone(cfg, input_shape)
     return FPN(
         bottom_up=bottom_up,
-        in_features=["c2", "c3"],
+        in_features=["c4", "c5"],
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
         norm=cfg.MODEL.FPN.NORM,
         top_block=LastLevelMaxPool(),
@@ -343,9 +344,7 @@ class ValidationLoss(HookBase):
             }
             losses_reduced = sum(loss for loss in loss_dict_reduced.values())
             if comm.is_main_process():
-                self.trainer.storage.put_scalars(
-                    total_val_loss=losses_reduced, **loss_dict_reduced
-                )
+                self.trainer.storage.put_scalars(total_val_loss=losses_reduced, **loss_dict_reduced)
 
 
 class Counter(DatasetEvaluator):
@@ -405,10 +404,10 @@ def setup(output_dir):
     cfg.MODEL.WEIGHTS = ""
     cfg.MODEL.BACKBONE.NAME = "build_my_fpn_backbone"
     cfg.MODEL.FPN.OUT_CHANNELS = 8
-    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[8], [16], [32]]
-    cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4"]
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[16], [32], [64]]
+    cfg.MODEL.RPN.IN_FEATURES = ["p4", "p5", "p6"]
     cfg.MODEL.ROI_HEADS.NAME = "MyROIHeads"
-    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3"]
+    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p4", "p5"]
     cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 16
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 1
     cfg.MODEL.ROI_BOX_HEAD.NAME = "MyBoxHead"
@@ -420,7 +419,6 @@ def setup(output_dir):
     cfg.SOLVER.STEPS = []
     cfg.TEST.EVAL_PERIOD = 2
     default_setup(cfg, None)
-    cfg.freeze()
     os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
     return cfg
 
@@ -492,7 +490,8 @@ def by_hand(cfg):
             optimizer.zero_grad()
             losses.backward()
             optimizer.step()
-            storage.put_scalars(total_loss=losses.item(), **{k: v.item() for k, v in loss_dict.items()})
+            values = {k: v.item() for k, v in loss_dict.items()}
+            storage.put_scalars(total_loss=losses.item(), **values)
             assert iteration == storage.iter - 1
         assert storage.history("total_loss").latest() > 0
     toy = cfg.clone()

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 
 def run(*arguments, cwd):
@@ -49,6 +50,37 @@ def test_program_runs_unchanged_with_its_arguments_and_its_spawned_processes(tmp
     (tmp_path / "neighbour.py").write_text("VALUE = 7\n")
     done = run("-m", "d2lite.compat", "program.py", "hello", cwd=tmp_path)
     assert done.stdout == "hello 3 7\n", done.stderr
+
+
+def test_logger_of_the_old_name_is_ours(tmp_path):
+    program = """
+        import logging
+        early = logging.getLogger("detectron2.early")
+        import d2lite.compat.detectron2
+        from detectron2.utils.logger import setup_logger
+        setup_logger(name="detectron2")
+        early.info("heard early")
+        logging.getLogger("detectron2.late").info("heard late")
+        logging.getLogger("d2lite.engine").info("heard ours")
+        logging.getLogger("detectron2").setLevel(logging.ERROR)
+        logging.getLogger("d2lite.engine").info("silenced")
+    """
+    (tmp_path / "program.py").write_text(textwrap.dedent(program))
+    done = run("program.py", cwd=tmp_path)
+    heard = [line.rpartition("INFO: ")[2] for line in done.stdout.splitlines()]
+    assert heard == ["heard early", "heard late", "heard ours"], done.stderr
+
+
+def test_program_for_detectron2_runs_unchanged(tmp_path):
+    program = Path(__file__).with_name("detectron2_program.py")
+    done = run("-m", "d2lite.compat", str(program), str(tmp_path / "out"), cwd=tmp_path)
+    assert done.stdout.endswith("RESULTS ['bbox', 'segm']\n"), done.stderr
+    assert "all done, with version" in done.stdout
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"out.png", "truth.png"} <= written
+    metrics = (tmp_path / "out" / "run" / "metrics.json").read_text()
+    for name in ("my/proposals", "validation_loss", "total_val_loss", "val_loss_mine", "bbox/AP"):
+        assert f'"{name}"' in metrics, metrics
 
 
 def test_name_that_does_not_exist_is_the_usual_error(tmp_path):
