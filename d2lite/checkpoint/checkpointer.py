@@ -135,15 +135,17 @@ class Checkpointer:
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[])
         problems = []
-        for file in self._resumable_files():
+        files = self._resumable_files()
+        for file in files:
             try:
                 return self.load(file)
             except (CheckpointFileError, FileNotFoundError) as error:
                 self.logger.error("Cannot resume: %s. Trying the checkpoint before it", error)
                 problems.append(str(error))
         raise CheckpointFileError(
-            f"None of the {len(problems)} checkpoints in {self.save_dir} can be resumed from; the "
-            f"newest: {problems[0]}. Without --resume, training starts anew"
+            f"None of the checkpoints in {self.save_dir} can be resumed from "
+            f"({', '.join(map(os.path.basename, files))}); the newest: {problems[0]}. "
+            "Without --resume, training starts anew"
         )
 
     def has_checkpoint(self) -> bool:

@@ -122,8 +122,8 @@ def build_batch_data_loader(
 def _batch_size_per_worker(total: int | None, single: int | None) -> int:
     if (not total) == (not single):
         raise ValueError(
-            "give one of total_batch_size (SOLVER.IMS_PER_BATCH) and single_gpu_batch_size, above "
-            f"0; got {total} and {single}"
+            "give one of total_batch_size and single_gpu_batch_size, above 0; got "
+            f"{total} and {single}"
         )
     if single:
         return single

@@ -187,7 +187,7 @@ def test_batch_size_of_one_worker(monkeypatch):
     assert build_batch_data_loader([1] * 9, sampler, 6).batch_size == 3
     loader = build_batch_data_loader([1] * 9, sampler, None, single_gpu_batch_size=3)
     assert loader.state_dict()["total_batch_size"] == 6
-    with pytest.raises(ValueError, match=r"\(5\) must be a multiple .* \(2\)"):
+    with pytest.raises(ValueError, match=r"IMS_PER_BATCH .* is 5; .* multiple .* processes, 2"):
         build_batch_data_loader([1] * 9, sampler, 5)
 
 

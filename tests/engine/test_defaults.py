@@ -135,6 +135,7 @@ def test_every_hook_that_a_config_can_ask_for_has_its_place(tmp_path):
             TEST__PRECISE_BN__ENABLED=True,
             TEST__PRECISE_BN__NUM_ITER=1,
             TEST__BEST_METRIC="bbox/AP",
+            DATASETS__TEST=("shapes_val",),
         )
     )
     order = [type(hook).__name__ for hook in trainer._hooks]
