@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from d2lite.config import CfgNode, LazyConfig, get_cfg, instantiate
 from d2lite.data import (
@@ -18,10 +19,11 @@ from d2lite.engine import DefaultTrainer, SimpleTrainer
 from d2lite.evaluation import inference_on_dataset
 from d2lite.modeling import GeneralizedRCNNWithTTA
 from d2lite.structures import BoxMode
+from d2lite.utils.events import EventStorage
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NUM_IMAGES = 3
-NUM_STEPS = 8
+NUM_STEPS = 12
 
 TINY = {
     "MODEL.DEVICE": "cpu",
@@ -61,7 +63,8 @@ TINY = {
     "TEST.PRECISE_BN.ENABLED": True,
     "TEST.PRECISE_BN.NUM_ITER": 1,
     "SOLVER.IMS_PER_BATCH": NUM_IMAGES,
-    "SOLVER.BASE_LR": 0.02,
+    "SOLVER.OPTIMIZER": "AdamW",  # needs no warm-up
+    "SOLVER.BASE_LR": 0.002,
     "SOLVER.WARMUP_ITERS": 0,
     "SOLVER.STEPS": (),
     "SOLVER.MAX_ITER": NUM_STEPS,
@@ -71,7 +74,8 @@ PYRAMID = {"MODEL.ANCHOR_GENERATOR.SIZES": [[8], [16], [32], [64], [128]]}
 ONE_LEVEL = {"MODEL.ANCHOR_GENERATOR.SIZES": [[16, 32]]}
 SINGLE_STAGE = {
     "MODEL.ANCHOR_GENERATOR.SIZES": [[x, 1.26 * x, 1.59 * x] for x in (8, 16, 32, 64, 128)],
-    "SOLVER.BASE_LR": 0.1,
+    # So few steps are taken up by forgetting a start that knows how rare objects are.
+    "MODEL.RETINANET.PRIOR_PROB": 0.2,
 }
 SIGMOID = {"MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": True}
 FEDERATED = {
@@ -144,7 +148,7 @@ CASES = {
         f"{DETECTION}/fast_rcnn_R_50_FPN_1x",
         "loss_cls loss_box_reg",
         "bbox/AP50",
-        {"SOLVER.BASE_LR": 0.1},
+        {},
     ),
     "rotated": Case(
         "Shapes/rotated_faster_rcnn_R_18_FPN",
@@ -243,14 +247,6 @@ def test_loss_falls_and_evaluation_gives_figures(name, few, tmp_path):
     case = CASES[name]
     trainer = OneBatchTrainer(tiny(case, tmp_path))
     results = trainer.train()
-    print(
-        name,
-        [round(v, 3) for v, _ in trainer.storage.history("total_loss").values()],
-        {
-            t: {k: v for k, v in r.items() if k in ("AP50", "PQ", "mIoU", "AR@100")}
-            for t, r in results.items()
-        },
-    )
     history = trainer.storage.histories()
     assert {x for x in history if x.startswith("loss_")} == set(case.losses.split())
     assert_falling([value for value, _ in history["total_loss"].values()])
@@ -272,11 +268,14 @@ def test_fcos_of_a_lazy_config(few):
     cfg.dataloader.train.total_batch_size = NUM_IMAGES
     for loader in (cfg.dataloader.train, cfg.dataloader.test):
         loader.num_workers = 0
-        loader.mapper.augmentations[0].short_edge_length = [64]
+        loader.mapper.augmentations[0].short_edge_length = (64,)
     shrink_dense(cfg.model)
     model = instantiate(cfg.model)
-    cfg.optimizer.params.model = model
+    cfg.optimizer.params.model, cfg.optimizer.lr = model, 0.05
     batch = next(iter(instantiate(cfg.dataloader.train)))
+    with torch.no_grad(), EventStorage():  # the running count of positives starts far too high
+        for _ in range(40):
+            model(batch)
     trainer = SimpleTrainer(model, itertools.repeat(batch), instantiate(cfg.optimizer))
     trainer.train(0, NUM_STEPS)
     assert_falling([value for value, _ in trainer.storage.history("total_loss").values()])
@@ -291,6 +290,7 @@ def shrink_dense(model) -> None:
     model.num_classes = 6
     stages = model.backbone.bottom_up.stages
     stages.depth, stages.norm = 18, "BN"
+    stages.pop("stride_in_1x1")  # of bottleneck blocks
     model.backbone.bottom_up.stem.norm = "BN"
     model.backbone.bottom_up.freeze_at = 0
     model.backbone.out_channels = model.backbone.top_block.in_channels = 32

@@ -188,7 +188,9 @@ class TracingAdapter(nn.Module):
             ValueError: for an input that is no tensor.
         """
         super().__init__()
-        self.model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+        self.model = (
+            model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+        )
         self.inputs = inputs if isinstance(inputs, tuple) else (inputs,)
         self.inference_func = inference_func or _call
         self.allow_non_tensor = allow_non_tensor

@@ -86,6 +86,7 @@ def export_program(
     if model.training:
         raise ValueError("only inference can be exported; call model.eval() first")
     adapter = TracingAdapter(model, image, inference_func or detect)
+    adapter(image)  # learns the form of the outputs: torch.export undoes what it sets on modules
     with exportable(), torch.no_grad():
         # torch's analysis of bytecode (strict mode) cannot follow Instances; tracing can.
         program = torch.export.export(adapter, (image,), strict=False)

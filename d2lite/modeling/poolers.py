@@ -122,12 +122,11 @@ def convert_boxes_to_pooler_format(box_lists: list[Boxes | RotatedBoxes]) -> Ten
     Returns:
         (R, 5) of (image, x1, y1, x2, y2), or (R, 6) of (image, cx, cy, w, h, angle).
     """
-    boxes = torch.cat([boxes.tensor for boxes in box_lists])
-    counts = torch.tensor([len(boxes) for boxes in box_lists], device=boxes.device)
-    image = torch.arange(len(box_lists), device=boxes.device).repeat_interleave(
-        counts, output_size=len(boxes)
-    )
-    return torch.cat([image[:, None].to(boxes.dtype), boxes], dim=1)
+    numbered = [
+        torch.cat([boxes.tensor.new_full((len(boxes), 1), image), boxes.tensor], dim=1)
+        for image, boxes in enumerate(box_lists)
+    ]
+    return torch.cat(numbered)
 
 
 def multilevel_roi_pool(
