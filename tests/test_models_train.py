@@ -294,7 +294,7 @@ def shrink_dense(model) -> None:
     model.backbone.bottom_up.stem.norm = "BN"
     model.backbone.bottom_up.freeze_at = 0
     model.backbone.out_channels = model.backbone.top_block.in_channels = 32
-    model.head.conv_dims = [32]
+    model.head.conv_dims = [64]  # two channels in a group: the last level is a single cell
     for shape in model.head.input_shape:
         shape.channels = 32
     model.test_score_thresh = 0.0
