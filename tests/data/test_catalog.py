@@ -62,7 +62,7 @@ def test_an_unknown_name_is_an_error_with_near_names_and_uris():
 
 
 def test_an_unknown_scheme_is_an_error_with_the_known_ones():
-    with pytest.raises(KeyError, match=r"coco:\.\.\., voc:\.\.\."):
+    with pytest.raises(KeyError, match=r"URI \(coco:\.\.\., .*voc:\.\.\."):
         DatasetCatalog.get("yolo:here")
 
 

@@ -272,9 +272,12 @@ def _check_settings(settings: CfgNode) -> None:
 
 
 def _check_basic_block_settings(settings: CfgNode) -> None:
-    """ResNet-18 and 34 have basic blocks, which cannot do all that bottleneck blocks can."""
+    """ResNet-18 and 34 have basic blocks, which cannot do all that bottleneck blocks can.
+
+    Their res2 is 64 wide, or narrower for a small network; more is the bottlenecks' 256, forgotten.
+    """
     needed = {
-        "RES2_OUT_CHANNELS": 64,
+        "RES2_OUT_CHANNELS": min(settings.RES2_OUT_CHANNELS, 64),
         "RES5_DILATION": 1,
         "NUM_GROUPS": 1,
         "DEFORM_ON_PER_STAGE": [False] * 4,
