@@ -271,7 +271,7 @@ def test_fcos_of_a_lazy_config(few):
         loader.mapper.augmentations[0].short_edge_length = (64,)
     shrink_dense(cfg.model)
     model = instantiate(cfg.model)
-    cfg.optimizer.params.model, cfg.optimizer.lr = model, 0.05
+    cfg.optimizer.params.model, cfg.optimizer.lr = model, 0.02
     batch = next(iter(instantiate(cfg.dataloader.train)))
     with torch.no_grad(), EventStorage():  # the running count of positives starts far too high
         for _ in range(40):

@@ -119,7 +119,7 @@ class DatasetMapper:
         if "sem_seg_file_name" in dataset_dict:
             sem_seg = utils.read_image(dataset_dict.pop("sem_seg_file_name"), "L").squeeze(2)
 
-        aug_input = T.AugInput(image, sem_seg=sem_seg)
+        aug_input = T.AugInput(image, boxes=self._upright_boxes(dataset_dict), sem_seg=sem_seg)
         transforms = self.augmentations(aug_input)
         image, sem_seg = aug_input.image, aug_input.sem_seg
         image_shape = image.shape[:2]
@@ -138,6 +138,13 @@ class DatasetMapper:
             dataset_dict["annotations"] = [dict(anno) for anno in dataset_dict["annotations"]]
             self._transform_annotations(dataset_dict, transforms, image_shape)
         return dataset_dict
+
+    def _upright_boxes(self, dataset_dict: dict) -> np.ndarray | None:
+        """(M, 4) XYXY boxes for augmentations that look at them, such as crops around objects."""
+        if not self.is_train or self.use_rotated_boxes or "annotations" not in dataset_dict:
+            return None
+        boxes = [utils.get_bbox(x) for x in dataset_dict["annotations"] if "bbox" in x]
+        return np.array(boxes, dtype=np.float64).reshape(-1, 4)
 
     def _transform_annotations(
         self, dataset_dict: dict, transforms: TransformList, image_shape: tuple[int, int]

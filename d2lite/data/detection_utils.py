@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -20,7 +19,7 @@ from d2lite.structures import (
     polygons_to_bitmask,
 )
 
-from . import transforms as T
+from .augmentation import build_augmentation
 from .catalog import MetadataCatalog
 from .image_io import (
     ImageReadError,
@@ -395,26 +394,6 @@ def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
                 f"{values[0]!r}, {name!r} has {value!r}. Train on one of them, or give both the "
                 "same list"
             )
-
-
-def build_augmentation(cfg: Any, is_train: bool) -> list[T.Augmentation]:
-    """The augmentations of the INPUT keys: resize, and for training a flip."""
-    if is_train:
-        sizes, max_size = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN
-        sample_style = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
-    else:
-        sizes, max_size, sample_style = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, "choice"
-    augmentations: list[T.Augmentation] = [T.ResizeShortestEdge(sizes, max_size, sample_style)]
-    direction = cfg.INPUT.RANDOM_FLIP
-    if direction not in ("none", "horizontal", "vertical"):
-        raise ValueError(
-            f"INPUT.RANDOM_FLIP is {direction!r}; use 'none', 'horizontal' or 'vertical'"
-        )
-    if is_train and direction != "none":
-        augmentations.append(
-            T.RandomFlip(horizontal=direction == "horizontal", vertical=direction == "vertical")
-        )
-    return augmentations
 
 
 # Name of earlier versions of detectron2, which projects still use.

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 
 from d2lite.config import CfgNode
 from d2lite.data import DatasetCatalog, MetadataCatalog
+from d2lite.modeling import META_ARCH_REGISTRY
 
 __all__ = ["check_class_counts"]
 
 logger = logging.getLogger(__name__)
-
-THINGS, STUFF = "thing_classes", "stuff_classes"
 
 
 def check_class_counts(
@@ -18,8 +17,9 @@ def check_class_counts(
 ) -> None:
     """Set class counts of -1 to what the data has, and compare the others with it.
 
-    Only the counts that the configured model reads are looked at. Nothing is done for data sets
-    that name no classes.
+    The counts are those that the model names in `class_count_keys`, a dict from config keys to
+    the metadata that they count ("thing_classes" or "stuff_classes"). Nothing is done for data
+    sets that name no classes.
 
     Args:
         cfg: changed in place where a count is -1, frozen or not.
@@ -71,15 +71,8 @@ def _without_classes(names: Sequence[str], kind: str) -> str:
 
 def _class_keys(cfg: CfgNode) -> list[tuple[str, str]]:
     """The keys that hold a class count of this model, each with the metadata that it counts."""
-    roi = ("MODEL.ROI_HEADS.NUM_CLASSES", THINGS)
-    dense = ("MODEL.RETINANET.NUM_CLASSES", THINGS)
-    semantic = ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", STUFF)
-    return {
-        "GeneralizedRCNN": [roi],
-        "RetinaNet": [dense],
-        "PanopticFPN": [roi, semantic],
-        "SemanticSegmentor": [semantic],
-    }.get(cfg.MODEL.META_ARCHITECTURE, [])
+    model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    return list(getattr(model, "class_count_keys", {}).items())
 
 
 def _classes(names: Sequence[str], kind: str) -> tuple[str, list[str]]:

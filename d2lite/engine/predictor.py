@@ -9,6 +9,7 @@ from d2lite.checkpoint import DetectionCheckpointer
 from d2lite.config import CfgNode
 from d2lite.data import MetadataCatalog
 from d2lite.data import transforms as T
+from d2lite.data.detection_utils import build_augmentation
 from d2lite.modeling import build_model
 
 from .classes import check_class_counts
@@ -21,8 +22,8 @@ logger = logging.getLogger(__name__)
 class DefaultPredictor:
     """The model of a config on its device, called with one image at a time.
 
-    It loads `MODEL.WEIGHTS`, converts to `INPUT.FORMAT`, and resizes as `INPUT.MIN_SIZE_TEST`
-    and `INPUT.MAX_SIZE_TEST` say. For many images, a data loader with batches is faster.
+    It loads `MODEL.WEIGHTS`, converts to `INPUT.FORMAT`, and resizes as the test loader does
+    (`INPUT.AUGMENTATION`). For many images, a data loader with batches is faster.
 
     Example::
 
@@ -43,8 +44,9 @@ class DefaultPredictor:
         if self.cfg.DATASETS.TEST:
             self.metadata = MetadataCatalog.get(self.cfg.DATASETS.TEST[0])
         DetectionCheckpointer(self.model).load(self.cfg.MODEL.WEIGHTS)
-        size = self.cfg.INPUT.MIN_SIZE_TEST
-        self.aug = T.ResizeShortestEdge([size, size], self.cfg.INPUT.MAX_SIZE_TEST)
+        augs = build_augmentation(self.cfg, is_train=False)
+        # A single one is kept as it is: callers use its get_transform.
+        self.aug = augs[0] if len(augs) == 1 else T.AugmentationList(augs)
         self.input_format = self.cfg.INPUT.FORMAT
         if self.input_format not in ("RGB", "BGR"):
             raise ValueError(f"INPUT.FORMAT is {self.input_format!r}; use 'RGB' or 'BGR'")
@@ -72,7 +74,8 @@ class DefaultPredictor:
         if self.input_format == "RGB":
             original_image = original_image[:, :, ::-1]
         height, width = original_image.shape[:2]
-        image = self.aug.get_transform(original_image).apply_image(original_image)
-        image = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        aug_input = T.AugInput(original_image)
+        self.aug(aug_input)
+        image = torch.as_tensor(np.ascontiguousarray(aug_input.image.transpose(2, 0, 1)))
         image = image.to(self.cfg.MODEL.DEVICE)
         return self.model([{"image": image, "height": height, "width": width}])[0]

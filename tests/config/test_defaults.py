@@ -20,6 +20,7 @@ TYPES = yaml.safe_load((REFERENCE / "config_types.yaml").read_text())
 NEW_KEYS = {
     "DATALOADER.ON_BAD_SAMPLE": "raise",
     "DATALOADER.RANDOM_SUBSET_RATIO": 1.0,
+    "INPUT.AUGMENTATION": "resize_and_flip",
     "MODEL.TIMM.NAME": "resnet50",
     "MODEL.TIMM.NORM": "",
     "MODEL.TIMM.OUT_INDICES": [],

@@ -61,7 +61,8 @@ def parse_dataset_uri(uri: str, options: tuple[str, ...] = ()) -> DatasetURI:
     path, _, query = rest.partition("?")
     if not path:
         raise ValueError(
-            f"data set {uri!r}: there is no path after '{scheme}:', such as in {_EXAMPLES[scheme]}"
+            f"data set {uri!r}: there is no path after '{scheme}:'"
+            + (f", such as in {_EXAMPLES[scheme]}" if scheme in _EXAMPLES else "")
         )
     allowed = (*options, "classes")
     found: dict[str, str] = {}

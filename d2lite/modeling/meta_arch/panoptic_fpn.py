@@ -22,6 +22,11 @@ Panoptic = tuple[Tensor, list[dict[str, Any]]]
 class PanopticFPN(GeneralizedRCNN):
     """Mask R-CNN and a semantic head on the same features, merged into one segmentation."""
 
+    class_count_keys = {
+        **GeneralizedRCNN.class_count_keys,
+        "MODEL.SEM_SEG_HEAD.NUM_CLASSES": "stuff_classes",
+    }
+
     @configurable
     def __init__(
         self,

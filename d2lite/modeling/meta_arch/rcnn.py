@@ -33,6 +33,9 @@ MAX_DRAWN_BOXES = 20
 class GeneralizedRCNN(nn.Module):
     """A backbone, a proposal generator, and heads that look at every proposed region."""
 
+    # Config keys with a count of classes, and the metadata that each counts.
+    class_count_keys = {"MODEL.ROI_HEADS.NUM_CLASSES": "thing_classes"}
+
     @configurable
     def __init__(
         self,

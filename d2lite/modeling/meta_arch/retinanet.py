@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 class RetinaNet(DenseDetector):
     """Anchors at every cell, classified with the focal loss."""
 
+    # Config keys with a count of classes, and the metadata that each counts.
+    class_count_keys = {"MODEL.RETINANET.NUM_CLASSES": "thing_classes"}
+
     @configurable
     def __init__(
         self,

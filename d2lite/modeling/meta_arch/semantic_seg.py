@@ -61,6 +61,9 @@ def batch_targets(
 class SemanticSegmentor(nn.Module):
     """A backbone and a head that gives every pixel a class."""
 
+    # Config keys with a count of classes, and the metadata that each counts.
+    class_count_keys = {"MODEL.SEM_SEG_HEAD.NUM_CLASSES": "stuff_classes"}
+
     @configurable
     def __init__(
         self,

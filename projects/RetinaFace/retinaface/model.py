@@ -38,6 +38,8 @@ class AnchorTargets(NamedTuple):
 class RetinaFace(DenseDetector):
     """Anchors at every cell, with a class, a box and landmarks each."""
 
+    class_count_keys = {"MODEL.RETINAFACE.NUM_CLASSES": "thing_classes"}
+
     @configurable
     def __init__(
         self,

@@ -31,6 +31,8 @@ class SSD(DenseDetector):
     torchvision, whose weights fit, the background is the first class of the logits.
     """
 
+    class_count_keys = {"MODEL.SSD.NUM_CLASSES": "thing_classes"}
+
     @configurable
     def __init__(
         self,

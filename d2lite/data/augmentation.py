@@ -1,0 +1,52 @@
+"""From the INPUT keys to the augmentations of an image."""
+
+from typing import Any
+
+from d2lite.utils.registry import Registry
+
+from . import transforms as T
+
+__all__ = ["AUGMENTATION_REGISTRY", "build_augmentation", "flip", "resize_and_flip"]
+
+AUGMENTATION_REGISTRY = Registry("AUGMENTATION", config_key="INPUT.AUGMENTATION")
+AUGMENTATION_REGISTRY.__doc__ = """Functions that list the augmentations of a config.
+
+A function takes `(cfg, is_train)` and returns augmentations and transforms, to be applied in order;
+INPUT.AUGMENTATION names it. Training and test loaders and `DefaultPredictor` all follow it.
+"""
+
+
+def build_augmentation(cfg: Any, is_train: bool) -> list[T.Augmentation | T.Transform]:
+    """The augmentations that INPUT.AUGMENTATION names.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    return AUGMENTATION_REGISTRY.get(cfg.INPUT.AUGMENTATION)(cfg, is_train)
+
+
+@AUGMENTATION_REGISTRY.register()
+def resize_and_flip(cfg: Any, is_train: bool) -> list[T.Augmentation]:
+    """Resize the shorter side to INPUT.MIN_SIZE_*, and for training flip (INPUT.RANDOM_FLIP)."""
+    if is_train:
+        sizes, max_size = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN
+        sample_style = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+    else:
+        sizes, max_size, sample_style = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, "choice"
+    return [T.ResizeShortestEdge(sizes, max_size, sample_style), *flip(cfg, is_train)]
+
+
+def flip(cfg: Any, is_train: bool) -> list[T.Augmentation]:
+    """The flip of INPUT.RANDOM_FLIP for training, or nothing.
+
+    Raises:
+        ValueError: INPUT.RANDOM_FLIP is none of its three values.
+    """
+    direction = cfg.INPUT.RANDOM_FLIP
+    if direction not in ("none", "horizontal", "vertical"):
+        raise ValueError(
+            f"INPUT.RANDOM_FLIP is {direction!r}; use 'none', 'horizontal' or 'vertical'"
+        )
+    if not is_train or direction == "none":
+        return []
+    return [T.RandomFlip(horizontal=direction == "horizontal", vertical=direction == "vertical")]
