@@ -1,6 +1,6 @@
 """SSD300, SSD512 and SSDLite, and VGG-16 as a backbone."""
 
-from .augmentation import SSDDatasetMapper, build_ssd_augmentation
+from .augmentation import ssd_augmentation
 from .config import add_ssd_config
 from .default_boxes import DefaultBoxGenerator
 from .head import SSDHead, SSDLiteHead
@@ -15,17 +15,16 @@ __all__ = [
     "SSDVGG",
     "VGG16",
     "DefaultBoxGenerator",
-    "SSDDatasetMapper",
     "SSDHead",
     "SSDLiteHead",
     "SSDMobileNet",
     "VGGBoxHead",
     "add_ssd_config",
-    "build_ssd_augmentation",
     "convert_mobilenet",
     "convert_ssd",
     "convert_vgg16",
     "hard_negatives",
     "match_default_boxes",
     "multibox_loss",
+    "ssd_augmentation",
 ]

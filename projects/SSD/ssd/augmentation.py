@@ -1,28 +1,20 @@
-"""SSD's augmentations (sec. 2.2 and 3.6), and the mapper that applies them.
-
-The crop depends on the boxes, which `d2lite.data.DatasetMapper` does not pass to augmentations.
-"""
+"""SSD's augmentations (sec. 2.2 and 3.6): INPUT.AUGMENTATION ssd_augmentation."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from fvcore.transforms.transform import CropTransform, Transform
 
-from d2lite.config import CfgNode, configurable
-from d2lite.data import detection_utils as utils
+from d2lite.config import CfgNode
 from d2lite.data import transforms as T
-from d2lite.data.dataset_mapper import to_chw_tensor
-from d2lite.structures import Boxes, BoxMode, Instances
+from d2lite.data.augmentation import AUGMENTATION_REGISTRY, flip, resize_and_flip
 
 __all__ = [
     "ExpandCanvas",
     "ObjectCrop",
     "PhotometricDistortion",
-    "SSDDatasetMapper",
-    "build_ssd_augmentation",
+    "ssd_augmentation",
 ]
 
 
@@ -150,55 +142,21 @@ class CentreCropTransform(CropTransform):
         return boxes.clip(0, np.tile(size, 2)) * inside[:, None]
 
 
-def build_ssd_augmentation(cfg: CfgNode) -> list[T.Augmentation]:
-    """The augmentations of INPUT.SSD for training, then the resize to MODEL.SSD.IMAGE_SIZE."""
-    settings = cfg.INPUT.SSD
-    side = cfg.MODEL.SSD.IMAGE_SIZE
-    augmentations: list[T.Augmentation] = [
+@AUGMENTATION_REGISTRY.register()
+def ssd_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
+    """For training those of INPUT.SSD, then the resize to MODEL.SSD.IMAGE_SIZE and the flip.
+
+    For testing those of `resize_and_flip`: images keep their size where INPUT.MIN_SIZE_TEST is 0,
+    and the model resizes them.
+    """
+    if not is_train:
+        return resize_and_flip(cfg, is_train)
+    settings, side = cfg.INPUT.SSD, cfg.MODEL.SSD.IMAGE_SIZE
+    crops = [ObjectCrop(settings.CROP_MIN_IOUS)] if settings.CROP_MIN_IOUS else []
+    return [
         PhotometricDistortion(settings.PHOTOMETRIC_PROB),
         ExpandCanvas(cfg.MODEL.PIXEL_MEAN, settings.EXPAND_RATIO, settings.EXPAND_PROB),
+        *crops,
+        T.Resize((side, side)),
+        *flip(cfg, is_train),
     ]
-    if settings.CROP_MIN_IOUS:
-        augmentations.append(ObjectCrop(settings.CROP_MIN_IOUS))
-    augmentations.append(T.Resize((side, side)))
-    if cfg.INPUT.RANDOM_FLIP != "none":
-        vertical = cfg.INPUT.RANDOM_FLIP == "vertical"
-        augmentations.append(T.RandomFlip(horizontal=not vertical, vertical=vertical))
-    return augmentations
-
-
-class SSDDatasetMapper:
-    """Read an image with its boxes and augment both for training."""
-
-    @configurable
-    def __init__(self, *, augmentations: list[T.Augmentation], image_format: str):
-        """
-        Args:
-            augmentations: applied in order; they may look at the image and at `boxes`.
-            image_format: of `detection_utils.read_image`, such as "RGB".
-        """
-        self.augmentations = T.AugmentationList(augmentations)
-        self.image_format = image_format
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        return {"augmentations": build_ssd_augmentation(cfg), "image_format": cfg.INPUT.FORMAT}
-
-    def __call__(self, dataset_dict: dict) -> dict:
-        """Map one dict of a data set, which is not changed: adds "image" and "instances"."""
-        mapped = dict(dataset_dict)
-        image = utils.read_image(mapped["file_name"], format=self.image_format)
-        utils.check_image_size(mapped, image)
-        annotations = [x for x in mapped.pop("annotations") if not x.get("iscrowd", 0)]
-        boxes = [BoxMode.convert(x["bbox"], x["bbox_mode"], BoxMode.XYXY_ABS) for x in annotations]
-        aug_input = T.AugInput(image, boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4))
-        self.augmentations(aug_input)
-        instances = Instances(
-            aug_input.image.shape[:2],
-            gt_boxes=Boxes(torch.as_tensor(aug_input.boxes, dtype=torch.float32)),
-            gt_classes=torch.tensor([x["category_id"] for x in annotations], dtype=torch.int64),
-        )
-        instances.gt_boxes.clip(instances.image_size)
-        mapped["image"] = to_chw_tensor(aug_input.image)
-        mapped["instances"] = utils.filter_empty_instances(instances)
-        return mapped

@@ -12,7 +12,7 @@ def add_ssd_config(cfg: CfgNode) -> None:
     # conv1 to conv5: the features behind the last convolution of each block, of stride 1 to 16.
     cfg.MODEL.VGG.OUT_FEATURES = ["conv5"]
 
-    # Augmentations of training images, for SSDDatasetMapper.
+    # Of ssd_augmentation, which changes training images.
     cfg.INPUT.SSD = CfgNode()
     # Probability of each change of brightness, contrast, saturation and hue; 0 for none.
     cfg.INPUT.SSD.PHOTOMETRIC_PROB = 0.5
@@ -28,7 +28,7 @@ def _add_model(model: CfgNode) -> None:
     ssd = model.SSD = CfgNode()
     # Side of the square that all images are resized to, in pixels.
     ssd.IMAGE_SIZE = 300
-    # Classes without the background.
+    # Classes without the background; -1: as many as the data set has.
     ssd.NUM_CLASSES = 80
 
     # Default boxes: sides as shares of the image's, one for each level and one more; further

@@ -11,6 +11,10 @@ from torchvision import models
 
 from d2lite.checkpoint import DetectionCheckpointer
 from d2lite.config import get_cfg
+from d2lite.data import DatasetMapper
+from d2lite.data import transforms as T
+from d2lite.data.augmentation import build_augmentation
+from d2lite.engine import check_class_counts
 from d2lite.layers import ShapeSpec
 from d2lite.modeling import build_model
 from d2lite.projects import add_projects
@@ -18,7 +22,6 @@ from d2lite.projects.ssd import (
     SSDVGG,
     VGG16,
     DefaultBoxGenerator,
-    SSDDatasetMapper,
     SSDMobileNet,
     VGGBoxHead,
     convert_mobilenet,
@@ -40,7 +43,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 def load_config(name: str, *opts):
     cfg = get_cfg()
-    opts = ["MODEL.DEVICE", "cpu", *opts]
+    opts = ["MODEL.DEVICE", "cpu", "MODEL.SSD.NUM_CLASSES", 6, *opts]
     add_projects(cfg, str(CONFIGS / name), opts)
     cfg.merge_from_file(str(CONFIGS / name))
     cfg.merge_from_list(opts)
@@ -344,18 +347,52 @@ def test_hue_and_saturation_leave_gray_pixels():
         assert int(np.ptp(changed, axis=2).max()) <= 1
 
 
-def test_mapper_gives_squares_with_their_boxes(tmp_path):
+@pytest.fixture
+def record(tmp_path):
+    """A black image of 80 x 40 pixels with an object of 20 x 20 and a crowd."""
     Image.fromarray(np.zeros((40, 80, 3), np.uint8)).save(tmp_path / "a.png")
     annotation = {"bbox": [10, 10, 20, 20], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 2}
     crowd = {**annotation, "iscrowd": 1}
-    record = {"file_name": str(tmp_path / "a.png"), "annotations": [annotation, crowd]}
+    return {"file_name": str(tmp_path / "a.png"), "annotations": [annotation, crowd]}
+
+
+def test_training_images_are_squares_with_their_boxes(record):
     opts = ["INPUT.SSD.EXPAND_PROB", 0.0, "INPUT.SSD.CROP_MIN_IOUS", "()"]
     cfg = load_config("shapes_ssdlite.yaml", *opts, "INPUT.RANDOM_FLIP", "none")
-    mapped = SSDDatasetMapper(cfg)(record)
+    mapped = DatasetMapper(cfg)(record)
     assert mapped["image"].shape == (3, 224, 224)
     assert mapped["instances"].gt_classes.tolist() == [2]
     expected = [[10 * 2.8, 10 * 5.6, 30 * 2.8, 30 * 5.6]]
     torch.testing.assert_close(mapped["instances"].gt_boxes.tensor, torch.tensor(expected))
-    assert len(record["annotations"]) == 2
-    empty = SSDDatasetMapper(load_config("shapes_ssdlite.yaml"))({**record, "annotations": []})
+    empty = DatasetMapper(load_config("shapes_ssdlite.yaml"))({**record, "annotations": []})
     assert len(empty["instances"]) == 0
+
+
+def test_all_of_the_papers_augmentations_are_in_the_config():
+    cfg = load_config("ssd300_VGG16.yaml")
+    kinds = [type(x).__name__ for x in build_augmentation(cfg, is_train=True)]
+    expected = ["PhotometricDistortion", "ExpandCanvas", "ObjectCrop", "Resize", "RandomFlip"]
+    assert kinds == expected
+
+
+def test_test_images_keep_their_size(record):
+    mapped = DatasetMapper(load_config("shapes_ssdlite.yaml"), is_train=False)(record)
+    assert mapped["image"].shape == (3, 40, 80)
+
+
+def test_mapper_drops_objects_whose_centre_was_cut_off(record):
+    """Of x from 10 to 30, the crops keep 10 to 19 and 10 to 21."""
+    for width, expected in ((19, []), (21, [[20.0, 20, 42, 60]])):
+        augmentations = [CentreCropTransform(0, 0, width, 40), T.Resize((80, width * 2))]
+        mapper = DatasetMapper(is_train=True, augmentations=augmentations, image_format="RGB")
+        mapped = mapper(record)
+        assert mapped["instances"].gt_boxes.tensor.tolist() == expected
+        assert len(mapped["instances"].gt_classes) == len(expected)
+
+
+def test_classes_are_counted_in_the_data():
+    cfg = get_cfg()
+    add_projects(cfg, str(CONFIGS / "shapes_ssdlite.yaml"))
+    cfg.merge_from_file(str(CONFIGS / "shapes_ssdlite.yaml"))
+    check_class_counts(cfg)
+    assert cfg.MODEL.SSD.NUM_CLASSES == 6
