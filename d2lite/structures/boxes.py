@@ -123,11 +123,11 @@ class Boxes:
 
     def clone(self) -> "Boxes":
         """A copy with a tensor of its own."""
-        return Boxes(self.tensor.clone())
+        return type(self)(self.tensor.clone())
 
-    def to(self, device: torch.device) -> "Boxes":
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Boxes":
         """The same boxes on `device`."""
-        return Boxes(self.tensor.to(device=device))
+        return type(self)(self.tensor.to(device=device, non_blocking=non_blocking))
 
     def area(self) -> Tensor:
         """(N,) areas in square pixels; negative where only one side is turned around."""
@@ -155,13 +155,13 @@ class Boxes:
 
         The result shares memory with this object when indexing a tensor that way does.
         """
-        return Boxes(select_rows(self.tensor, item))
+        return type(self)(select_rows(self.tensor, item))
 
     def __len__(self) -> int:
         return self.tensor.shape[0]
 
     def __repr__(self) -> str:
-        return f"Boxes({self.tensor})"
+        return f"{type(self).__name__}({self.tensor})"
 
     def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> Tensor:
         """(N,) bool: whether a box lies within (height, width), grown by the threshold.
@@ -185,10 +185,11 @@ class Boxes:
     @classmethod
     def cat(cls, boxes_list: list["Boxes"]) -> "Boxes":
         """All boxes of the list, in order, in one object; no boxes for an empty list."""
-        assert isinstance(boxes_list, list | tuple), "Boxes.cat takes a list of Boxes"
+        name = cls.__name__
+        assert isinstance(boxes_list, list | tuple), f"{name}.cat takes a list of {name}"
         if not boxes_list:
             return cls(torch.empty(0))
-        assert all(isinstance(boxes, Boxes) for boxes in boxes_list), "not a list of Boxes"
+        assert all(isinstance(boxes, cls) for boxes in boxes_list), f"not a list of {name}"
         return cls(torch.cat([boxes.tensor for boxes in boxes_list]))
 
     def _iou_with(self, others: "Boxes") -> Tensor:
@@ -201,7 +202,7 @@ class Boxes:
         return self.tensor.device
 
     def __iter__(self) -> Iterator[Tensor]:
-        """One (4,) tensor per box."""
+        """One (4,) tensor per box; (5,) of rotated ones."""
         yield from self.tensor
 
 

@@ -1,12 +1,10 @@
 """Rotated boxes: (center x, center y, width, height, angle)."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from d2lite.layers.rotated_boxes import half_extent, pairwise_iou_rotated
-from d2lite.structures.boxes import Boxes, as_box_tensor, select_rows
+from d2lite.structures.boxes import Boxes, as_box_tensor
 
 
 class RotatedBoxes(Boxes):
@@ -24,14 +22,6 @@ class RotatedBoxes(Boxes):
     def __init__(self, tensor: Tensor):
         """tensor: (N, 5) tensor, or anything that `torch.as_tensor` takes; may be empty."""
         self.tensor = as_box_tensor(tensor, 5)
-
-    def clone(self) -> "RotatedBoxes":
-        """A copy with a tensor of its own."""
-        return RotatedBoxes(self.tensor.clone())
-
-    def to(self, device: torch.device, non_blocking: bool = False) -> "RotatedBoxes":
-        """The same boxes on `device`."""
-        return RotatedBoxes(self.tensor.to(device=device, non_blocking=non_blocking))
 
     def area(self) -> Tensor:
         """(N,) areas in square pixels."""
@@ -61,16 +51,6 @@ class RotatedBoxes(Boxes):
     def nonempty(self, threshold: float = 0.0) -> Tensor:
         """(N,) bool: whether both sides are longer than `threshold` pixels."""
         return (self.tensor[:, 2:4] > threshold).all(dim=1)
-
-    def __getitem__(self, item: int | slice | Tensor) -> "RotatedBoxes":
-        """Select by an index (giving one box), a slice, or a bool or integer tensor."""
-        return RotatedBoxes(select_rows(self.tensor, item))
-
-    def __len__(self) -> int:
-        return self.tensor.shape[0]
-
-    def __repr__(self) -> str:
-        return f"RotatedBoxes({self.tensor})"
 
     def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> Tensor:
         """(N,) bool: whether a box lies within (height, width), grown by the threshold.
@@ -103,28 +83,8 @@ class RotatedBoxes(Boxes):
         self.tensor[:, 3] *= torch.hypot(scale_x * sin, scale_y * cos)
         self.tensor[:, 4] = torch.rad2deg(torch.atan2(scale_x * sin, scale_y * cos))
 
-    @classmethod
-    def cat(cls, boxes_list: list["RotatedBoxes"]) -> "RotatedBoxes":
-        """All boxes of the list, in order, in one object; no boxes for an empty list."""
-        assert isinstance(boxes_list, list | tuple), "RotatedBoxes.cat takes a list of RotatedBoxes"
-        if not boxes_list:
-            return cls(torch.empty(0))
-        assert all(isinstance(boxes, RotatedBoxes) for boxes in boxes_list), (
-            "not a list of RotatedBoxes"
-        )
-        return cls(torch.cat([boxes.tensor for boxes in boxes_list]))
-
     def _iou_with(self, others: "RotatedBoxes") -> Tensor:
         return pairwise_iou_rotated(self.tensor, others.tensor)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tensor lives."""
-        return self.tensor.device
-
-    def __iter__(self) -> Iterator[Tensor]:
-        """One (5,) tensor per box."""
-        yield from self.tensor
 
 
 def pairwise_iou(boxes1: RotatedBoxes, boxes2: RotatedBoxes) -> Tensor:

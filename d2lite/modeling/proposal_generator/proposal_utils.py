@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from d2lite.layers import batched_nms, cat
+from d2lite.layers import cat
+from d2lite.modeling.box_kinds import as_boxes, nms_within
 from d2lite.structures import Boxes, Instances
 
 # The logit of a probability of 1 - 1e-10: ground truth is as sure as float32 can tell.
@@ -51,7 +52,7 @@ def find_top_rpn_proposals(
     """Keep the best boxes of each level, clip them, and pick by NMS the best of all levels.
 
     Args:
-        proposals: of each level (N, Rl, 4) boxes.
+        proposals: of each level (N, Rl, 4) boxes, or (N, Rl, 5) rotated ones.
         pred_objectness_logits: of each level (N, Rl).
         image_sizes: (H, W) of the N images.
         nms_thresh: IoU above which the worse of two boxes of one level is dropped.
@@ -94,7 +95,7 @@ def nms_candidates(
     min_box_size: float,
     training: bool,
 ) -> list[Instances]:
-    """The second half of `find_top_rpn_proposals`, on (N, T, 4) boxes of all levels."""
+    """The second half of `find_top_rpn_proposals`, on (N, T, 4 or 5) boxes of all levels."""
     finite = torch.isfinite(boxes).all(dim=2) & torch.isfinite(logits)  # (N, T)
     if training:
         _check_finite(finite)
@@ -132,11 +133,11 @@ def _nms_one_image(
     post_nms_topk: int,
     min_box_size: float,
 ) -> Instances:
-    boxes = Boxes(box_tensor)
+    boxes = as_boxes(box_tensor)
     boxes.clip(image_size)
     keep = boxes.nonempty(threshold=min_box_size)
     boxes, logits, levels = boxes[keep], logits[keep], levels[keep]
-    keep = batched_nms(boxes.tensor, logits, levels, nms_thresh)[:post_nms_topk]
+    keep = nms_within(levels, boxes, logits, nms_thresh)[:post_nms_topk]
     return Instances(image_size, proposal_boxes=boxes[keep], objectness_logits=logits[keep])
 
 

@@ -234,7 +234,7 @@ class RPN(nn.Module):
             For each image (R,) int8 labels: 1 foreground, 0 background, -1 not sampled; and
             (R, box_dim) boxes, zeros for an image without objects. R anchors of all levels.
         """
-        all_anchors = Boxes.cat(anchors) if len(anchors) > 1 else anchors[0]
+        all_anchors = type(anchors[0]).cat(anchors)
         labelled = [self._label_one_image(all_anchors, x) for x in gt_instances]
         return [labels for labels, _ in labelled], [boxes for _, boxes in labelled]
 

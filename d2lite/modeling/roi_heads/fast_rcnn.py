@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from d2lite.config import CfgNode, configurable
 from d2lite.data.detection_utils import get_fed_loss_cls_weights
-from d2lite.layers import ShapeSpec, batched_nms, cat, cross_entropy
+from d2lite.layers import ShapeSpec, cat, cross_entropy
+from d2lite.modeling.box_kinds import as_boxes, nms_within
 from d2lite.modeling.box_losses import box_loss
 from d2lite.modeling.box_regression import Box2BoxTransform
-from d2lite.structures import Boxes, Instances
+from d2lite.structures import Instances
 from d2lite.utils.events import has_event_storage, log_scalar
 
 __all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]
@@ -26,23 +27,25 @@ def fast_rcnn_inference(
     score_thresh: float,
     nms_thresh: float,
     topk_per_image: int,
+    box_dim: int = 4,
 ) -> tuple[list[Instances], list[Tensor]]:
     """Detections of each image: scores above a threshold, NMS within each class, the best.
 
     Args:
-        boxes: of each image (Ri, K*4), or (Ri, 4) when all classes share their boxes.
+        boxes: of each image (Ri, K*B), or (Ri, B) when all classes share their boxes.
         scores: of each image (Ri, K+1) probabilities, the last one of the background.
         image_shapes: (H, W) of each image; boxes are clipped to it.
         score_thresh: lower scores are dropped.
         nms_thresh: IoU above which the worse of two boxes of one class is dropped.
         topk_per_image: detections kept of each image; negative for all.
+        box_dim: B, 4 or for rotated boxes 5.
     Returns:
         Instances with `pred_boxes`, `scores` and `pred_classes`, best first; and for each of them
         the row of its proposal.
     """
     results = [
         fast_rcnn_inference_single_image(
-            boxes_i, scores_i, shape_i, score_thresh, nms_thresh, topk_per_image
+            boxes_i, scores_i, shape_i, score_thresh, nms_thresh, topk_per_image, box_dim
         )
         for boxes_i, scores_i, shape_i in zip(boxes, scores, image_shapes, strict=True)
     ]
@@ -56,21 +59,22 @@ def fast_rcnn_inference_single_image(
     score_thresh: float,
     nms_thresh: float,
     topk_per_image: int,
+    box_dim: int = 4,
 ) -> tuple[Instances, Tensor]:
     """`fast_rcnn_inference` for one image. Rows with a non-finite value are dropped."""
     finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores).all(dim=1)
     candidates = (scores[:, :-1] > score_thresh) & finite[:, None]  # (R, K)
     rows, classes = candidates.nonzero(as_tuple=True)
     scores = scores[rows, classes]
-    boxes = boxes.view(len(boxes), boxes.shape[1] // 4, 4)  # (R, K or 1, 4)
-    boxes = Boxes(boxes[rows, classes if boxes.shape[1] > 1 else 0])
-    boxes.clip(image_shape)
+    boxes = boxes.unflatten(1, (-1, box_dim))  # (R, K or 1, B)
+    found = as_boxes(boxes[rows, classes if boxes.shape[1] > 1 else 0])
+    found.clip(image_shape)
 
-    keep = batched_nms(boxes.tensor, scores, classes, nms_thresh)
+    keep = nms_within(classes, found, scores, nms_thresh)
     if topk_per_image >= 0:
         keep = keep[:topk_per_image]
     detections = Instances(
-        image_shape, pred_boxes=boxes[keep], scores=scores[keep], pred_classes=classes[keep]
+        image_shape, pred_boxes=found[keep], scores=scores[keep], pred_classes=classes[keep]
     )
     return detections, rows[keep]
 
@@ -142,10 +146,10 @@ class FastRCNNOutputLayers(nn.Module):
             weights = get_fed_loss_cls_weights()
             self.register_buffer("fed_loss_cls_weights", weights, persistent=False)
 
-        box_dim = len(box2box_transform.weights)
+        self.box_dim = len(box2box_transform.weights)
         num_bbox_reg_classes = 1 if cls_agnostic_bbox_reg else num_classes
         self.cls_score = nn.Linear(input_size, num_classes + 1)
-        self.bbox_pred = nn.Linear(input_size, num_bbox_reg_classes * box_dim)
+        self.bbox_pred = nn.Linear(input_size, num_bbox_reg_classes * self.box_dim)
         nn.init.normal_(self.cls_score.weight, std=0.01)
         nn.init.normal_(self.bbox_pred.weight, std=0.001)
         nn.init.zeros_(self.cls_score.bias)
@@ -293,6 +297,7 @@ class FastRCNNOutputLayers(nn.Module):
             self.test_score_thresh,
             self.test_nms_thresh,
             self.test_topk_per_image,
+            self.box_dim,
         )
 
     def predict_boxes_for_gt_classes(

@@ -1,64 +1,28 @@
 """Region heads for rotated boxes."""
 
+from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from d2lite.config import CfgNode, configurable
-from d2lite.layers import ShapeSpec, batched_nms_rotated
+from d2lite.layers import ShapeSpec
 from d2lite.modeling.box_regression import Box2BoxTransformRotated
 from d2lite.modeling.roi_heads.base import ROI_HEADS_REGISTRY, build_pooler
 from d2lite.modeling.roi_heads.box_head import build_box_head
-from d2lite.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, Predictions
+from d2lite.modeling.roi_heads.fast_rcnn import (
+    FastRCNNOutputLayers,
+    fast_rcnn_inference,
+    fast_rcnn_inference_single_image,
+)
 from d2lite.modeling.roi_heads.roi_heads import StandardROIHeads
-from d2lite.structures import Instances, RotatedBoxes
 
 __all__ = ["RROIHeads", "RotatedFastRCNNOutputLayers"]
 
 
-def fast_rcnn_inference_rotated(
-    boxes: list[Tensor],
-    scores: list[Tensor],
-    image_shapes: list[tuple[int, int]],
-    score_thresh: float,
-    nms_thresh: float,
-    topk_per_image: int,
-) -> tuple[list[Instances], list[Tensor]]:
-    """`fast_rcnn_inference` for rotated boxes: (Ri, K*5), or (Ri, 5) for all classes."""
-    results = [
-        fast_rcnn_inference_single_image_rotated(
-            boxes_i, scores_i, shape_i, score_thresh, nms_thresh, topk_per_image
-        )
-        for boxes_i, scores_i, shape_i in zip(boxes, scores, image_shapes, strict=True)
-    ]
-    return [detections for detections, _ in results], [rows for _, rows in results]
+fast_rcnn_inference_rotated = partial(fast_rcnn_inference, box_dim=5)
+"""`fast_rcnn_inference` for rotated boxes: (Ri, K*5), or (Ri, 5) for all classes."""
 
-
-def fast_rcnn_inference_single_image_rotated(
-    boxes: Tensor,
-    scores: Tensor,
-    image_shape: tuple[int, int],
-    score_thresh: float,
-    nms_thresh: float,
-    topk_per_image: int,
-) -> tuple[Instances, Tensor]:
-    """`fast_rcnn_inference_rotated` for one image. Rows with a non-finite value are dropped."""
-    finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores).all(dim=1)
-    candidates = (scores[:, :-1] > score_thresh) & finite[:, None]  # (R, K)
-    rows, classes = candidates.nonzero(as_tuple=True)
-    scores = scores[rows, classes]
-    boxes = boxes.unflatten(1, (-1, 5))  # (R, K or 1, 5)
-    found = RotatedBoxes(boxes[rows, classes if boxes.shape[1] > 1 else 0])
-    found.clip(image_shape)
-
-    keep = batched_nms_rotated(found.tensor, scores, classes, nms_thresh)
-    if topk_per_image >= 0:
-        keep = keep[:topk_per_image]
-    detections = Instances(
-        image_shape, pred_boxes=found[keep], scores=scores[keep], pred_classes=classes[keep]
-    )
-    return detections, rows[keep]
+fast_rcnn_inference_single_image_rotated = partial(fast_rcnn_inference_single_image, box_dim=5)
+"""`fast_rcnn_inference_rotated` for one image."""
 
 
 class RotatedFastRCNNOutputLayers(FastRCNNOutputLayers):
@@ -72,19 +36,6 @@ class RotatedFastRCNNOutputLayers(FastRCNNOutputLayers):
             **super().from_config(cfg, input_shape),
             "box2box_transform": Box2BoxTransformRotated(weights=weights),
         }
-
-    def inference(
-        self, predictions: Predictions, proposals: list[Instances]
-    ) -> tuple[list[Instances], list[Tensor]]:
-        """Detections of each image; see `fast_rcnn_inference_rotated`."""
-        return fast_rcnn_inference_rotated(
-            self.predict_boxes(predictions, proposals),
-            self.predict_probs(predictions, proposals),
-            [x.image_size for x in proposals],
-            self.test_score_thresh,
-            self.test_nms_thresh,
-            self.test_topk_per_image,
-        )
 
 
 @ROI_HEADS_REGISTRY.register()
