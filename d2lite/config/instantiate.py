@@ -6,11 +6,15 @@ from collections import abc
 from collections.abc import Callable
 from typing import Any
 
+import omegaconf
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from d2lite.utils.registry import _convert_target_to_string, locate
 
 __all__ = ["dump_dataclass", "instantiate"]
+
+# omegaconf has a kind of its own for tuples from 2.4 on; before, they are lists.
+SEQUENCE_CONFIGS = (ListConfig, getattr(omegaconf, "TupleConfig", ListConfig))
 
 
 def dump_dataclass(obj: Any) -> dict[str, Any]:
@@ -36,17 +40,17 @@ def instantiate(cfg: Any) -> Any:
 
     Args:
         cfg: a dict-like with `_target_` (a callable, or the dotted path of one) and its arguments,
-            a list of such, or anything else, which is returned as it is. `_recursive_: False`
-            leaves the arguments as configs.
+            a list or tuple of such, or anything else, which is returned as it is.
+            `_recursive_: False` leaves the arguments as configs.
     Raises:
         TypeError: `_target_` is not callable, or does not take the arguments; the message names it.
     """
-    if isinstance(cfg, ListConfig):
+    if isinstance(cfg, SEQUENCE_CONFIGS):
         items = [instantiate(x) for x in cfg]
         # Plain numbers and strings stay a config, which is what a constructor stores in detectron2.
-        return ListConfig(items, flags={"allow_objects": True})
-    if isinstance(cfg, list):
-        return [instantiate(x) for x in cfg]
+        return type(cfg)(items, flags={"allow_objects": True})
+    if type(cfg) in (list, tuple):
+        return type(cfg)(map(instantiate, cfg))
     if isinstance(cfg, DictConfig) and _holds_dataclass(cfg):
         return OmegaConf.to_object(cfg)
     if isinstance(cfg, abc.Mapping) and "_target_" in cfg:

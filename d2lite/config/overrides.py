@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from d2lite.config.instantiate import SEQUENCE_CONFIGS
 from d2lite.utils.registry import UnknownNameError, did_you_mean
 
 __all__ = ["apply_override"]
@@ -17,7 +18,8 @@ def apply_override(cfg: DictConfig, override: str) -> None:
     """Apply `key=value`, `+key=value` or `~key` to a config.
 
     Raises:
-        ValueError: it has none of these forms. KeyError: there is no such key.
+        ValueError: it has none of these forms, or changes a part of a tuple. KeyError: there is
+            no such key.
     """
     if override.startswith("~"):
         _remove(cfg, override[1:])
@@ -48,7 +50,7 @@ def _parse(text: str) -> Any:
 
 
 def _check_path(cfg: DictConfig, key: str, may_add: bool) -> None:
-    """Raise KeyError if `key` does not exist and is not an argument of a call."""
+    """Raise an error if `key` does not exist and is not an argument of a call."""
     node: Any = cfg
     parts = key.replace("[", ".").replace("]", "").split(".")
     for depth, part in enumerate(parts):
@@ -66,11 +68,15 @@ def _check_path(cfg: DictConfig, key: str, may_add: bool) -> None:
             raise UnknownNameError(
                 f"Override {key}: {where} no {part!r}.{hint} To add it, write +{key}=..."
             )
-        node = node[int(part) if isinstance(node, ListConfig) else part]
+        if depth == len(parts) - 1 and not isinstance(node, ListConfig | DictConfig):
+            raise ValueError(
+                f"Override {key}: {path} is a tuple, which is set as a whole only: {path}=[...]"
+            )
+        node = node[int(part) if isinstance(node, SEQUENCE_CONFIGS) else part]
 
 
 def _has(node: Any, part: str) -> bool:
-    if isinstance(node, ListConfig):
+    if isinstance(node, SEQUENCE_CONFIGS):
         return part.isdigit() and int(part) < len(node)
     return part in node
 
@@ -81,4 +87,4 @@ def _remove(cfg: DictConfig, key: str) -> None:
     node = OmegaConf.select(cfg, parent) if parent else cfg
     if not _has(node, last):
         raise UnknownNameError(f"Override ~{key}: there is no such key to remove")
-    del node[int(last) if isinstance(node, ListConfig) else last]
+    del node[int(last) if isinstance(node, SEQUENCE_CONFIGS) else last]

@@ -58,7 +58,7 @@ def test_arguments_stay_configs_when_not_recursive():
     assert isinstance(instantiate(cfg).a, DictConfig)
 
 
-@pytest.mark.parametrize("value", [3, "text", None, (1, 2), nn.ReLU])
+@pytest.mark.parametrize("value", [3, "text", None, Pair(1, 2), nn.ReLU])
 def test_anything_else_is_returned(value):
     assert instantiate(value) is value
 
@@ -68,6 +68,14 @@ def test_plain_groups_stay_configs():
     assert instantiate(cfg) is cfg
     assert isinstance(instantiate(ListConfig([1, 2])), ListConfig)
     assert instantiate([L(Pair)(a=1, b=2), 3]) == [Pair(1, 2), 3]
+
+
+def test_calls_in_a_tuple_are_made_like_those_in_a_list():
+    for group in ((L(Pair)(a=1, b=2), 5), [L(Pair)(a=1, b=2), 5]):
+        made = instantiate(L(Pair)(a=group, b=None)).a
+        assert OmegaConf.is_config(made)  # as plain groups are
+        assert made[0] == Pair(1, 2) and made[1] == 5
+    assert instantiate((L(Pair)(a=1, b=2), 5)) == (Pair(1, 2), 5)
 
 
 def test_dataclass_in_a_config_comes_out_as_itself():

@@ -1,6 +1,7 @@
 import functools
 import logging
 
+import omegaconf
 import pytest
 import yaml
 from omegaconf import DictConfig
@@ -200,6 +201,19 @@ def test_override_of_list_entries_and_call_arguments(cfg):
     assert cfg.stages[1].width == 7 and cfg.train.sizes == [9, 2]
     layer = instantiate(cfg.model)
     assert layer.in_features == 5 and layer.bias is None
+
+
+def test_override_reaches_into_tuples_and_sets_them_as_a_whole():
+    cfg = DictConfig({"stages": ({"width": 1}, {"width": 2}), "betas": (0.9, 0.999)})
+    LazyConfig.apply_overrides(cfg, ["stages.1.width=7", "betas=[0.8, 0.9]"])
+    assert cfg.stages[1].width == 7 and list(cfg.betas) == [0.8, 0.9]
+
+
+@pytest.mark.skipif(not hasattr(omegaconf, "TupleConfig"), reason="tuples are lists before 2.4")
+@pytest.mark.parametrize("override", ["betas.0=0.8", "betas[0]=0.8", "~betas.0"])
+def test_override_of_a_part_of_a_tuple_is_refused(override):
+    with pytest.raises(ValueError, match=r"betas is a tuple.*betas=\[\.\.\.\]"):
+        LazyConfig.apply_overrides(DictConfig({"betas": (0.9, 0.999)}), [override])
 
 
 def test_keys_are_added_and_removed(cfg):
