@@ -1,0 +1,172 @@
+"""DetNet: A Backbone network for Object Detection (Li et al. 2018)."""
+
+from collections.abc import Sequence
+
+from fvcore.nn import weight_init
+
+from d2lite.config import CfgNode
+from d2lite.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
+from d2lite.modeling import BACKBONE_REGISTRY
+from d2lite.modeling.backbone.resnet import BasicStem, BottleneckBlock, ResNet
+from d2lite.utils.registry import did_you_mean
+
+__all__ = ["DetNet", "DilatedBottleneckBlock", "build_detnet_backbone"]
+
+FEATURES = ("stem", "res2", "res3", "res4", "res5", "res6")
+NUM_STAGES = 5
+
+
+class DilatedBottleneckBlock(BottleneckBlock):
+    """Bottlenecks A and B of the paper (fig. 2): with the shortcut as it is, or projected."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        bottleneck_channels: int,
+        project: bool,
+        dilation: int = 2,
+        norm: str = "BN",
+    ):
+        """Arguments of `BottleneckBlock`, and this.
+
+        Args:
+            project: a 1x1 convolution on the shortcut, also where channels do not change (B).
+        """
+        super().__init__(
+            in_channels,
+            out_channels,
+            bottleneck_channels=bottleneck_channels,
+            dilation=dilation,
+            norm=norm,
+        )
+        if project and self.shortcut is None:
+            self.shortcut = Conv2d(
+                in_channels, out_channels, 1, bias=False, norm=get_norm(norm, out_channels)
+            )
+            weight_init.c2_msra_fill(self.shortcut)
+
+
+class DetNet(ResNet):
+    """A ResNet up to res4, and two stages behind it that keep stride 16 by dilation.
+
+    Stages are counted as in `ResNet`: the paper's stages 5 and 6 are "res5" and "res6". Up to
+    res4, parameters have the names and shapes of a ResNet's.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        num_blocks: Sequence[int] = (3, 4, 6, 3, 3),
+        stem_channels: int = 64,
+        res2_channels: int = 256,
+        res2_bottleneck_channels: int = 64,
+        dilated_channels: int = 1024,
+        dilated_bottleneck_channels: int = 256,
+        dilation: int = 2,
+        norm: str = "BN",
+        dilated_norm: str = "",
+        stride_in_1x1: bool = False,
+        num_classes: int | None = None,
+        out_features: Sequence[str] | None = None,
+        freeze_at: int = 0,
+    ):
+        """Build the network with random weights.
+
+        Args:
+            in_channels: of the images.
+            num_blocks: of res2 to res6.
+            stem_channels, res2_channels: of the features; res3 and res4 double those of res2.
+            res2_bottleneck_channels: within the blocks of res2; res3 and res4 double them.
+            dilated_channels, dilated_bottleneck_channels: of res5 and res6, and within them.
+            dilation: of the 3x3 convolutions of res5 and res6.
+            norm: any name that `layers.get_norm` takes.
+            dilated_norm: of res5 and res6; "" for `norm`.
+            stride_in_1x1, num_classes, out_features, freeze_at: as in `ResNet`; with classes,
+                "linear" is the classifier's output, which ImageNet trains.
+        """
+        stages = []
+        channels = stem_channels
+        for i in range(3):
+            stages.append(
+                ResNet.make_stage(
+                    BottleneckBlock,
+                    num_blocks[i],
+                    stride_per_block=[1 if i == 0 else 2] + [1] * (num_blocks[i] - 1),
+                    in_channels=channels,
+                    out_channels=res2_channels * 2**i,
+                    bottleneck_channels=res2_bottleneck_channels * 2**i,
+                    norm=norm,
+                    stride_in_1x1=stride_in_1x1,
+                )
+            )
+            channels = res2_channels * 2**i
+        for count in num_blocks[3:]:
+            stages.append(
+                _dilated_stage(
+                    count,
+                    in_channels=channels,
+                    out_channels=dilated_channels,
+                    bottleneck_channels=dilated_bottleneck_channels,
+                    dilation=dilation,
+                    norm=dilated_norm or norm,
+                )
+            )
+            channels = dilated_channels
+        stem = BasicStem(in_channels, stem_channels, norm)
+        super().__init__(stem, stages, num_classes, out_features, freeze_at)
+
+
+def _dilated_stage(num_blocks: int, **kwargs) -> list[CNNBlockBase]:
+    """Block B, then blocks A."""
+    project = [True] + [False] * (num_blocks - 1)
+    return ResNet.make_stage(
+        DilatedBottleneckBlock, num_blocks, project_per_block=project, **kwargs
+    )
+
+
+@BACKBONE_REGISTRY.register()
+def build_detnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> DetNet:
+    """The network that MODEL.DETNET describes.
+
+    Raises:
+        ValueError: for settings that make no DetNet; the message names the key.
+    """
+    settings = cfg.MODEL.DETNET
+    _check_settings(settings)
+    return DetNet(
+        in_channels=input_shape.channels,
+        num_blocks=settings.NUM_BLOCKS,
+        stem_channels=settings.STEM_OUT_CHANNELS,
+        res2_channels=settings.RES2_OUT_CHANNELS,
+        res2_bottleneck_channels=settings.RES2_BOTTLENECK_CHANNELS,
+        dilated_channels=settings.DILATED_OUT_CHANNELS,
+        dilated_bottleneck_channels=settings.DILATED_BOTTLENECK_CHANNELS,
+        dilation=settings.DILATION,
+        norm=settings.NORM,
+        dilated_norm=settings.DILATED_NORM,
+        stride_in_1x1=settings.STRIDE_IN_1X1,
+        out_features=settings.OUT_FEATURES,
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
+    )
+
+
+def _check_settings(settings: CfgNode) -> None:
+    blocks = settings.NUM_BLOCKS
+    if len(blocks) != NUM_STAGES or min(blocks) < 1:
+        raise ValueError(
+            f"MODEL.DETNET.NUM_BLOCKS is {list(blocks)}; give {NUM_STAGES} numbers from 1 on, "
+            "for res2 to res6"
+        )
+    if settings.DILATION < 1:
+        raise ValueError(f"MODEL.DETNET.DILATION is {settings.DILATION}; it has to be 1 or more")
+    if not settings.OUT_FEATURES:
+        raise ValueError(f"MODEL.DETNET.OUT_FEATURES is empty; use some of {list(FEATURES)}")
+    for name in settings.OUT_FEATURES:
+        if name not in FEATURES:
+            raise ValueError(
+                f"MODEL.DETNET.OUT_FEATURES has {name!r}; use some of {list(FEATURES)}."
+                f"{did_you_mean(name, FEATURES)}"
+            )

@@ -1,0 +1,42 @@
+"""Region heads that pool from levels of equal stride."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from d2lite.config import CfgNode
+from d2lite.layers import ShapeSpec
+from d2lite.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
+from d2lite.modeling.backbone.backbone import select_features
+
+__all__ = ["DetNetROIHeads"]
+
+POOLERS = ("box_pooler", "mask_pooler", "keypoint_pooler")
+
+
+@ROI_HEADS_REGISTRY.register()
+class DetNetROIHeads(StandardROIHeads):
+    """Standard heads on a pyramid whose upper levels have equal strides.
+
+    Which level a box is pooled from depends on its size alone, as if every level had twice the
+    stride of the one below (FPN, eq. 1): boxes of 448 pixels and more belong to p5, although it
+    has the stride of p4. Its features see more of the image, which large objects need.
+    """
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        """The parts of `StandardROIHeads`, with poolers for the strides that levels have."""
+        names = cfg.MODEL.ROI_HEADS.IN_FEATURES
+        shapes = select_features(input_shape, names, "MODEL.ROI_HEADS.IN_FEATURES")
+        parts = super().from_config(cfg, {**input_shape, **_with_doubling_strides(names, shapes)})
+        for name in POOLERS:
+            if parts.get(name) is not None:
+                parts[name].scales = [1.0 / shape.stride for shape in shapes]
+        return parts
+
+
+def _with_doubling_strides(names: list[str], shapes: list[ShapeSpec]) -> Mapping[str, ShapeSpec]:
+    first = shapes[0].stride
+    return {
+        name: replace(shape, stride=first * 2**i)
+        for i, (name, shape) in enumerate(zip(names, shapes, strict=True))
+    }
