@@ -4,10 +4,21 @@ from typing import Any
 
 import torch
 
+from d2lite.config import configurable
 from d2lite.structures import Instances
 from d2lite.tracking.base_tracker import BaseTracker
 
 Matches = tuple[list[int], list[int]]
+
+_SETTINGS = (
+    "video_height",
+    "video_width",
+    "max_num_instances",
+    "max_lost_frame_count",
+    "min_box_rel_dim",
+    "min_instance_period",
+    "track_iou_threshold",
+)
 
 
 class FrameTracker(BaseTracker):
@@ -16,18 +27,20 @@ class FrameTracker(BaseTracker):
     Subclasses define `match`.
     """
 
+    @configurable
     def __init__(
         self,
-        *,
         video_height: int,
         video_width: int,
         max_num_instances: int = 200,
         max_lost_frame_count: int = 0,
         min_box_rel_dim: float = 0.02,
         min_instance_period: int = 1,
+        *,
+        track_iou_threshold: float = 0.5,
         **kwargs: Any,
     ):
-        """Store the rules by which a missing object is kept.
+        """Store what is matched, and the rules by which a missing object is kept.
 
         Args:
             video_height, video_width: size of the frames in pixels.
@@ -36,6 +49,8 @@ class FrameTracker(BaseTracker):
             min_box_rel_dim: missing objects with a side shorter than this share of the frame's
                 are given up.
             min_instance_period: missing objects seen in this many frames or fewer are given up.
+            track_iou_threshold: boxes below this IoU are never matched.
+            kwargs: see `BaseTracker`.
         """
         super().__init__(**kwargs)
         self._video_height = video_height
@@ -44,6 +59,22 @@ class FrameTracker(BaseTracker):
         self._max_lost_frame_count = max_lost_frame_count
         self._min_box_rel_dim = min_box_rel_dim
         self._min_instance_period = min_instance_period
+        self._track_iou_threshold = track_iou_threshold
+
+    @classmethod
+    def from_config(cls, cfg) -> dict[str, Any]:
+        """Read the node TRACKER_HEADS, whose keys but the size of the video may be missing.
+
+        Raises:
+            ValueError: the size of the video is missing.
+        """
+        node = cfg.TRACKER_HEADS
+        for key in ("VIDEO_HEIGHT", "VIDEO_WIDTH"):
+            if key not in node:
+                raise ValueError(
+                    f"TRACKER_HEADS.{key} is missing: set it to the frames' size in pixels"
+                )
+        return {name: node[name.upper()] for name in _SETTINGS if name.upper() in node}
 
     def update(self, instances: Instances) -> Instances:
         """See `BaseTracker.update`; a first frame numbers its objects from 0."""
@@ -99,32 +130,6 @@ class FrameTracker(BaseTracker):
         missing = previous[torch.tensor(kept, device=boxes.device)]
         missing.lost_frame_count = [count + 1 for count in missing.lost_frame_count]
         return Instances.cat([tracked, missing])
-
-
-def tracker_settings(cfg, **more: Any) -> dict[str, Any]:
-    """The arguments of a FrameTracker from the node TRACKER_HEADS of a config.
-
-    Args:
-        more: further settings by argument name, with their defaults.
-
-    Raises:
-        ValueError: the size of the video is missing.
-    """
-    node = cfg.TRACKER_HEADS
-    for key in ("VIDEO_HEIGHT", "VIDEO_WIDTH"):
-        if key not in node:
-            raise ValueError(
-                f"TRACKER_HEADS.{key} is missing: set it to the frames' size in pixels"
-            )
-    defaults = {
-        "max_num_instances": 200,
-        "max_lost_frame_count": 0,
-        "min_box_rel_dim": 0.02,
-        "min_instance_period": 1,
-        **more,
-    }
-    settings = {name: node.get(name.upper(), default) for name, default in defaults.items()}
-    return {"video_height": node.VIDEO_HEIGHT, "video_width": node.VIDEO_WIDTH, **settings}
 
 
 def _snapshot(instances: Instances) -> Instances:

@@ -1,10 +1,7 @@
 """Trackers that match two frames at the least total cost."""
 
-from typing import Any
-
 import numpy as np
 
-from d2lite.config import configurable
 from d2lite.structures import Instances
 from d2lite.tracking.frame_tracker import FrameTracker, Matches
 from d2lite.tracking.utils import LARGE_COST_VALUE
@@ -12,28 +9,6 @@ from d2lite.tracking.utils import LARGE_COST_VALUE
 
 class BaseHungarianTracker(FrameTracker):
     """Matches by the assignment of least total cost (Kuhn 1955). Subclasses define the costs."""
-
-    @configurable
-    def __init__(
-        self,
-        video_height: int,
-        video_width: int,
-        max_num_instances: int = 200,
-        max_lost_frame_count: int = 0,
-        min_box_rel_dim: float = 0.02,
-        min_instance_period: int = 1,
-        **kwargs: Any,
-    ):
-        """Arguments: see `FrameTracker`."""
-        super().__init__(
-            video_height=video_height,
-            video_width=video_width,
-            max_num_instances=max_num_instances,
-            max_lost_frame_count=max_lost_frame_count,
-            min_box_rel_dim=min_box_rel_dim,
-            min_instance_period=min_instance_period,
-            **kwargs,
-        )
 
     def match(self, instances: Instances, previous: Instances) -> Matches:
         """The assignment of least cost, without pairs that cost LARGE_COST_VALUE or more."""
