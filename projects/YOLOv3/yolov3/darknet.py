@@ -1,0 +1,143 @@
+"""Darknet-53 (YOLOv3, table 1), at any width and depth."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from d2lite.config import CfgNode
+from d2lite.layers import Conv2d, FrozenBatchNorm2d, ShapeSpec, get_norm
+from d2lite.modeling import BACKBONE_REGISTRY, Backbone
+from d2lite.utils.registry import did_you_mean
+
+__all__ = ["Darknet", "build_darknet_backbone", "conv_block"]
+
+NEGATIVE_SLOPE = 0.1
+
+
+def conv_block(
+    in_channels: int, out_channels: int, kernel_size: int, norm: str, stride: int = 1
+) -> Conv2d:
+    """A convolution, its norm and LeakyReLU; it keeps the size, but for the stride."""
+    conv = Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=stride,
+        padding=kernel_size // 2,
+        bias=not norm,
+        norm=get_norm(norm, out_channels),
+        activation=nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
+    )
+    nn.init.kaiming_normal_(conv.weight, a=NEGATIVE_SLOPE)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+class ResidualBlock(nn.Module):
+    """A 1x1 convolution to half the channels and a 3x3 one back, added to the input."""
+
+    def __init__(self, channels: int, norm: str):
+        super().__init__()
+        self.conv1 = conv_block(channels, channels // 2, 1, norm)
+        self.conv2 = conv_block(channels // 2, channels, 3, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return x + self.conv2(self.conv1(x))
+
+
+class Darknet(Backbone):
+    """A stem and five stages; each halves the size, doubles the channels, and adds residuals.
+
+    Gives "res1" to "res5", of stride 2 to 32. Convolutions stand in the order of Darknet's files.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        width: float = 1.0,
+        blocks: Sequence[int] = (1, 2, 8, 8, 4),
+        norm: str = "BN",
+        out_features: Sequence[str] = ("res3", "res4", "res5"),
+        freeze_at: int = 0,
+    ):
+        """
+        Args:
+            in_channels: of the images.
+            width: factor on the channels, which are 32 in the stem and 1024 at the end.
+            blocks: residual blocks of each stage.
+            norm: see `get_norm`.
+            out_features: which features to give.
+            freeze_at: number of parts that are not trained, of stem and stages; their batch norms
+                stay as they are.
+        Raises:
+            ValueError: a setting is impossible; says which.
+        """
+        super().__init__()
+        _check(width, blocks, out_features)
+        channels = scaled(32, width)
+        self.stem = conv_block(in_channels, channels, 3, norm)
+        self._out_feature_channels, self._out_feature_strides = {}, {}
+        for i, number in enumerate(blocks, 1):
+            out_channels = scaled(32 << i, width)
+            down = conv_block(channels, out_channels, 3, norm, stride=2)
+            residuals = (ResidualBlock(out_channels, norm) for _ in range(number))
+            self.add_module(f"stage{i}", nn.Sequential(down, *residuals))
+            channels = self._out_feature_channels[f"res{i}"] = out_channels
+            self._out_feature_strides[f"res{i}"] = 1 << i
+        self._out_features = list(out_features)
+        for part in [self.stem, *self.stages][:freeze_at]:
+            part.requires_grad_(False)
+            FrozenBatchNorm2d.convert_frozen_batchnorm(part)
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """The five stages, in order."""
+        return [getattr(self, f"stage{i}") for i in range(1, 6)]
+
+    @property
+    def size_divisibility(self) -> int:
+        """The largest stride, so that features of neighbouring levels fit each other."""
+        return max(self._out_feature_strides[name] for name in self._out_features)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """(N, C, H, W) -> the wanted features, (N, Ci, H / stride, W / stride)."""
+        x = self.stem(x)
+        features = {}
+        for i, stage in enumerate(self.stages, 1):
+            features[f"res{i}"] = x = stage(x)
+        return {name: features[name] for name in self._out_features}
+
+
+@BACKBONE_REGISTRY.register()
+def build_darknet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Darknet:
+    """Darknet with the settings of MODEL.DARKNET."""
+    darknet = cfg.MODEL.DARKNET
+    return Darknet(
+        in_channels=input_shape.channels,
+        width=darknet.WIDTH,
+        blocks=darknet.BLOCKS,
+        norm=darknet.NORM,
+        out_features=darknet.OUT_FEATURES,
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
+    )
+
+
+def scaled(channels: int, width: float) -> int:
+    """Channels times width, as a multiple of 8."""
+    return max(round(channels * width / 8), 1) * 8
+
+
+def _check(width: float, blocks: Sequence[int], out_features: Sequence[str]) -> None:
+    if width <= 0:
+        raise ValueError(f"MODEL.DARKNET.WIDTH is {width}; it must be above 0")
+    if len(blocks) != 5 or min(blocks) < 0:
+        raise ValueError(f"MODEL.DARKNET.BLOCKS is {blocks}; give five numbers, one for each stage")
+    names = [f"res{i}" for i in range(1, 6)]
+    for name in out_features:
+        if name not in names:
+            raise ValueError(
+                f"MODEL.DARKNET.OUT_FEATURES has {name!r}; use one of {', '.join(names)}."
+                f"{did_you_mean(name, names)}"
+            )
