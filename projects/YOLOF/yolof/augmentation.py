@@ -1,0 +1,88 @@
+"""Random shift (sec. 5, implementation details): INPUT.AUGMENTATION resize_shift_and_flip."""
+
+import numpy as np
+
+from d2lite.config import CfgNode
+from d2lite.data import transforms as T
+from d2lite.data.augmentation import AUGMENTATION_REGISTRY, resize_and_flip
+
+__all__ = ["RandomShift", "resize_shift_and_flip"]
+
+UNLABELLED = 255
+
+
+class RandomShift(T.Augmentation):
+    """Move the image within its frame; what leaves it is lost, and what it uncovers is black.
+
+    Anchors are far apart on the one level of features. Shifts keep objects from being always at
+    the same place between them.
+    """
+
+    def __init__(self, prob: float = 0.5, max_pixels: int = 32):
+        """
+        Args:
+            prob: how likely an image is moved.
+            max_pixels: the farthest along each axis, in either direction.
+        """
+        super().__init__()
+        self._init(locals())
+
+    def get_transform(self, image: np.ndarray, boxes: np.ndarray) -> T.Transform:
+        """A shift for this (H, W, C) image, or nothing.
+
+        There is none that would leave no object of an image that has some.
+
+        Args:
+            boxes: (M, 4) XYXY.
+        """
+        # All are drawn in any case, so that the choice for one image does not change the next.
+        is_due = np.random.rand() < self.prob
+        dx, dy = np.random.randint(-self.max_pixels, self.max_pixels + 1, size=2)
+        height, width = image.shape[:2]
+        if not is_due or abs(dx) >= width or abs(dy) >= height:
+            return T.NoOpTransform()
+        if len(boxes) > 0 and not _some_stay(boxes, dx, dy, width, height):
+            return T.NoOpTransform()
+        return shift(int(dx), int(dy), width, height)
+
+
+def shift(dx: int, dy: int, width: int, height: int) -> T.TransformList:
+    """Move an image of this size to the right by dx and down by dy: a crop, and then a border."""
+    left, top = max(dx, 0), max(dy, 0)
+    kept_width, kept_height = width - abs(dx), height - abs(dy)
+    crop = T.CropTransform(
+        max(-dx, 0), max(-dy, 0), kept_width, kept_height, orig_w=width, orig_h=height
+    )
+    border = T.PadTransform(
+        left,
+        top,
+        width - kept_width - left,
+        height - kept_height - top,
+        orig_w=kept_width,
+        orig_h=kept_height,
+        seg_pad_value=UNLABELLED,
+    )
+    return T.TransformList([crop, border])
+
+
+def _some_stay(boxes: np.ndarray, dx: int, dy: int, width: int, height: int) -> bool:
+    """Whether a box still has more than a pixel of width and height in the frame."""
+    moved = boxes + [dx, dy, dx, dy]
+    inside = moved.clip(0, [width, height, width, height])
+    return bool((inside[:, 2:] - inside[:, :2] > 1).all(axis=1).any())
+
+
+@AUGMENTATION_REGISTRY.register()
+def resize_shift_and_flip(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
+    """`resize_and_flip`, and for training a shift in between that INPUT.SHIFT describes.
+
+    Raises:
+        ValueError: INPUT.SHIFT.MAX_PIXELS is negative.
+    """
+    resize, *flip = resize_and_flip(cfg, is_train)
+    if not is_train:
+        return [resize, *flip]
+    settings = cfg.INPUT.SHIFT
+    if settings.MAX_PIXELS < 0:
+        raise ValueError(f"INPUT.SHIFT.MAX_PIXELS is {settings.MAX_PIXELS}; it cannot be negative")
+    return [resize, RandomShift(settings.PROB, settings.MAX_PIXELS), *flip]

@@ -1,0 +1,68 @@
+"""Settings of YOLOF."""
+
+from d2lite.config import CfgNode
+
+__all__ = ["add_yolof_config"]
+
+
+def add_yolof_config(cfg: CfgNode) -> None:
+    """Add MODEL.YOLOF and INPUT.SHIFT; the defaults are those of the paper."""
+    yolof = cfg.MODEL.YOLOF = CfgNode()
+    # The one feature of the backbone that is used.
+    yolof.IN_FEATURE = "res5"
+    _add_encoder(yolof)
+    _add_decoder(yolof)
+    # Factors on (dx, dy, dw, dh).
+    yolof.BBOX_REG_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
+    # How far the centre of a box may lie from that of its anchor, in pixels.
+    yolof.CTR_CLAMP = 32.0
+
+    yolof.MATCHER = CfgNode()
+    # Anchors that each object gets: so many nearest ones, and those of so many nearest predictions.
+    yolof.MATCHER.TOPK = 4
+    # Of these, anchors whose IoU with the object is lower are ignored.
+    yolof.MATCHER.POS_IGNORE_THRESHOLD = 0.15
+    # Of all others, those whose prediction has a higher IoU with an object are ignored.
+    yolof.MATCHER.NEG_IGNORE_THRESHOLD = 0.7
+
+    # Of the focal loss: weight of foreground entries, and how much less entries weigh that are
+    # right already.
+    yolof.FOCAL_LOSS_ALPHA = 0.25
+    yolof.FOCAL_LOSS_GAMMA = 2.0
+
+    # Detections with lower scores are dropped.
+    yolof.SCORE_THRESH_TEST = 0.05
+    # Candidates before non-maximum suppression.
+    yolof.TOPK_CANDIDATES_TEST = 1000
+    # IoU above which the worse of two boxes of one class is dropped.
+    yolof.NMS_THRESH_TEST = 0.6
+
+    # Of INPUT.AUGMENTATION resize_shift_and_flip: how likely a training image is moved, and the
+    # farthest in pixels, along each axis.
+    cfg.INPUT.SHIFT = CfgNode()
+    cfg.INPUT.SHIFT.PROB = 0.5
+    cfg.INPUT.SHIFT.MAX_PIXELS = 32
+
+
+def _add_encoder(yolof: CfgNode) -> None:
+    encoder = yolof.ENCODER = CfgNode()
+    # Channels that the encoder gives, and those within its residual blocks.
+    encoder.NUM_CHANNELS = 512
+    encoder.BLOCK_MID_CHANNELS = 128
+    # A residual block for each of these dilations.
+    encoder.BLOCK_DILATIONS = [2, 4, 6, 8]
+    # "BN", "SyncBN", "GN".
+    encoder.NORM = "BN"
+
+
+def _add_decoder(yolof: CfgNode) -> None:
+    decoder = yolof.DECODER = CfgNode()
+    # Classes without the background; -1: as many as the data set has.
+    decoder.NUM_CLASSES = 80
+    # 3x3 convolutions before the classes, and before boxes and objectness.
+    decoder.CLS_NUM_CONVS = 2
+    decoder.REG_NUM_CONVS = 4
+    # "BN", "SyncBN", "GN".
+    decoder.NORM = "BN"
+    # Score of every class before training, in (0, 1).
+    decoder.PRIOR_PROB = 0.01
