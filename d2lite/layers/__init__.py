@@ -23,6 +23,7 @@ from d2lite.layers.roi_align import ROIAlign, multilevel_roi_align, roi_align
 from d2lite.layers.roi_align_rotated import ROIAlignRotated, roi_align_rotated
 from d2lite.layers.rotated_boxes import pairwise_iou_rotated
 from d2lite.layers.shape_spec import ShapeSpec
+from d2lite.layers.sparse_grad_conv import SparseGradConv2d
 from d2lite.layers.wrappers import (
     BatchNorm2d,
     Conv2d,
@@ -56,6 +57,7 @@ __all__ = [
     "ROIAlign",
     "ROIAlignRotated",
     "ShapeSpec",
+    "SparseGradConv2d",
     "batched_nms",
     "batched_nms_rotated",
     "cat",

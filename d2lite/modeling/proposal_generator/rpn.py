@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2lite.config import CfgNode, configurable
-from d2lite.layers import Conv2d, ShapeSpec, cat
+from d2lite.layers import ShapeSpec, SparseGradConv2d, cat
 from d2lite.modeling.anchor_generator import build_anchor_generator
 from d2lite.modeling.backbone.backbone import select_features
 from d2lite.modeling.box_losses import box_loss
@@ -72,11 +72,13 @@ class StandardRPNHead(nn.Module):
         convs = []
         for width in conv_dims:
             out_channels = in_channels if width == -1 else width
-            convs.append(Conv2d(in_channels, out_channels, 3, padding=1, activation=F.relu_))
+            convs.append(
+                SparseGradConv2d(in_channels, out_channels, 3, padding=1, activation=F.relu_)
+            )
             in_channels = out_channels
         self.conv = convs[0] if len(convs) == 1 else _numbered(convs)
-        self.objectness_logits = nn.Conv2d(in_channels, num_anchors, kernel_size=1)
-        self.anchor_deltas = nn.Conv2d(in_channels, num_anchors * box_dim, kernel_size=1)
+        self.objectness_logits = SparseGradConv2d(in_channels, num_anchors, kernel_size=1)
+        self.anchor_deltas = SparseGradConv2d(in_channels, num_anchors * box_dim, kernel_size=1)
         for layer in (*convs, self.objectness_logits, self.anchor_deltas):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
