@@ -232,7 +232,7 @@ class Checkpointer:
                 "under 'model', or of the weights themselves"
             )
         data = data if "model" in data else {"model": data}
-        _require_weights(filename, data["model"])
+        require_weights(filename, data["model"])
         return data
 
     def _load_model(self, checkpoint: dict[str, Any]) -> IncompatibleKeys:
@@ -242,7 +242,7 @@ class Checkpointer:
         """
         state = checkpoint.pop("model")
         metadata = getattr(state, "_metadata", None)
-        state = _to_tensors(_without_module_prefix(state))
+        state = to_tensors(_without_module_prefix(state))
         own_state = self.model.state_dict()
         incorrect_shapes = [
             (name, tuple(value.shape), tuple(own_state[name].shape))
@@ -349,7 +349,7 @@ def _iteration_of(path: str) -> int | None:
     return int(match["iteration"]) if match else None
 
 
-def _require_weights(filename: str, weights: Any) -> None:
+def require_weights(filename: str, weights: Any) -> None:
     """Raise if `weights` is not a dict from names to tensors or arrays."""
     if not isinstance(weights, dict) or not weights:
         raise CheckpointFileError(
@@ -372,7 +372,8 @@ def _without_module_prefix(state: dict[str, Any]) -> dict[str, Any]:
     return {name[len(prefix) :]: value for name, value in state.items()}
 
 
-def _to_tensors(state: dict[str, Any]) -> "_StateDict":
+def to_tensors(state: dict[str, Any]) -> "_StateDict":
+    """The state with tensors in place of arrays."""
     return _StateDict(
         (name, value if isinstance(value, torch.Tensor) else torch.as_tensor(value))
         for name, value in state.items()

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from torch import nn
 
 from d2lite.checkpoint.c2_model_loading import align_and_update_state_dicts
-from d2lite.checkpoint.checkpointer import Checkpointer, _require_weights, _to_tensors
+from d2lite.checkpoint.checkpointer import Checkpointer, require_weights, to_tensors
 from d2lite.checkpoint.reading import CheckpointFileError, read_checkpoint_file
 from d2lite.checkpoint.report import IncompatibleKeys
 from d2lite.checkpoint.torchvision_loading import (
@@ -65,7 +65,7 @@ class DetectionCheckpointer(Checkpointer):
                 f"{filename} holds a {type(data).__name__}; expected a dict with the weights "
                 "under 'model', or of the weights themselves"
             )
-        _require_weights(filename, data["model"])
+        require_weights(filename, data["model"])
         if self._match_by_ending:
             data["matching_heuristics"] = True
         return data
@@ -86,7 +86,7 @@ class DetectionCheckpointer(Checkpointer):
         if checkpoint.pop("matching_heuristics", False):
             checkpoint["model"] = align_and_update_state_dicts(
                 own_state,
-                _to_tensors(checkpoint["model"]),
+                to_tensors(checkpoint["model"]),
                 c2_conversion=checkpoint.get("__author__") == "Caffe2",
             )
         found = super()._load_model(checkpoint)

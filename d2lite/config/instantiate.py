@@ -9,7 +9,7 @@ from typing import Any
 import omegaconf
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from d2lite.utils.registry import _convert_target_to_string, locate
+from d2lite.utils.registry import convert_target_to_string, locate
 
 __all__ = ["dump_dataclass", "instantiate"]
 
@@ -21,7 +21,7 @@ def dump_dataclass(obj: Any) -> dict[str, Any]:
     """A dataclass instance, and those within it, as a config that `instantiate` turns back."""
     if not dataclasses.is_dataclass(obj) or isinstance(obj, type):
         raise TypeError(f"dump_dataclass takes an instance of a dataclass, not {obj!r}")
-    dumped = {"_target_": _convert_target_to_string(type(obj))}
+    dumped = {"_target_": convert_target_to_string(type(obj))}
     for field in dataclasses.fields(obj):
         dumped[field.name] = _dump_value(getattr(obj, field.name))
     return dumped

@@ -21,7 +21,7 @@ from d2lite.config.lazy_text import as_plain_values, as_python
 from d2lite.config.overrides import apply_override
 from d2lite.config.yaml_files import load_with_bases
 from d2lite.utils.file_io import PathManager
-from d2lite.utils.registry import _convert_target_to_string, did_you_mean
+from d2lite.utils.registry import convert_target_to_string, did_you_mean
 
 __all__ = ["LazyCall", "LazyConfig"]
 
@@ -44,7 +44,7 @@ class LazyCall:
         # omegaconf would take a dataclass for a schema
         is_dataclass = dataclasses.is_dataclass(self._target)
         kwargs["_target_"] = (
-            _convert_target_to_string(self._target) if is_dataclass else self._target
+            convert_target_to_string(self._target) if is_dataclass else self._target
         )
         return DictConfig(content=kwargs, flags={"allow_objects": True})
 

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from d2lite.config.instantiate import dump_dataclass
-from d2lite.utils.registry import _convert_target_to_string, locate
+from d2lite.utils.registry import convert_target_to_string, locate
 
 __all__ = ["as_plain_values", "as_python"]
 
@@ -63,7 +63,7 @@ def _dotted_path(value: Any) -> str | None:
     """The path by which `locate` finds a class or function, None where there is none."""
     if not (callable(value) and hasattr(value, "__qualname__") and hasattr(value, "__module__")):
         return None
-    name = _convert_target_to_string(value)
+    name = convert_target_to_string(value)
     try:
         found = locate(name)
     except ImportError:
@@ -92,7 +92,7 @@ def _expression(value: Any) -> str:
         value = OmegaConf.to_container(value, resolve=True)
     if isinstance(value, dict) and "_target_" in value:
         target = value["_target_"]
-        name = target if isinstance(target, str) else _convert_target_to_string(target)
+        name = target if isinstance(target, str) else convert_target_to_string(target)
         arguments = (f"{k}={_expression(x)}" for k, x in value.items() if k != "_target_")
         return f"{name}({', '.join(arguments)})"
     if isinstance(value, dict):

@@ -7,7 +7,7 @@ from typing import Any
 
 from fvcore.common.registry import Registry as _Registry
 
-__all__ = ["Registry", "UnknownNameError", "did_you_mean", "locate"]
+__all__ = ["Registry", "UnknownNameError", "convert_target_to_string", "did_you_mean", "locate"]
 
 
 class UnknownNameError(KeyError):
@@ -107,7 +107,7 @@ def _walk_attributes(found: Any, attributes: list[str], full_name: str) -> Any:
     return found
 
 
-def _convert_target_to_string(target: Any) -> str:
+def convert_target_to_string(target: Any) -> str:
     """The shortest dotted path by which `locate` finds `target` again.
 
     A class defined in `d2lite.modeling.backbone.fpn` but also found in `d2lite.modeling` is named
@@ -123,3 +123,7 @@ def _convert_target_to_string(target: Any) -> str:
         except ImportError:
             continue
     return f"{module}.{qualname}"
+
+
+# Programs written for detectron2 import it by this name.
+_convert_target_to_string = convert_target_to_string

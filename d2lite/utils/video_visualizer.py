@@ -11,7 +11,7 @@ from .canvas import VisImage
 from .colors import RGB, distinct_color
 from .painter import on_cpu
 from .panoptic_segments import PanopticSegments
-from .visualizer import ColorMode, Visualizer, _create_text_labels
+from .visualizer import ColorMode, Visualizer, create_text_labels
 
 __all__ = ["VideoVisualizer"]
 
@@ -75,7 +75,7 @@ class VideoVisualizer:
         return visualizer.overlay_instances(
             boxes=None if masks is not None else boxes,  # in a film, boxes around masks distract
             masks=masks,
-            labels=_create_text_labels(
+            labels=create_text_labels(
                 classes, fields.get("scores"), self.metadata.get("thing_classes", None)
             ),
             keypoints=fields.get("pred_keypoints"),
@@ -114,7 +114,7 @@ class VideoVisualizer:
         classes = [info["category_id"] for info in infos]
         return visualizer.overlay_instances(
             masks=list(masks),
-            labels=_create_text_labels(classes, None, self.metadata.get("thing_classes", None)),
+            labels=create_text_labels(classes, None, self.metadata.get("thing_classes", None)),
             assigned_colors=self._follow(classes, None, np.stack(masks)),
             alpha=alpha,
         )

@@ -14,7 +14,7 @@ from .generic_mask import GenericMask
 from .painter import Painter, on_cpu
 from .panoptic_segments import PanopticSegments
 
-__all__ = ["ColorMode", "VisImage", "Visualizer"]
+__all__ = ["ColorMode", "VisImage", "Visualizer", "create_text_labels"]
 
 _OFF_WHITE = (1.0, 1.0, 240.0 / 255)
 _BOX_ALPHA = 0.9
@@ -80,7 +80,7 @@ class Visualizer(Painter):
         return self.overlay_instances(
             masks=masks,
             boxes=fields.get("pred_boxes"),
-            labels=_create_text_labels(classes, fields.get("scores"), names),
+            labels=create_text_labels(classes, fields.get("scores"), names),
             keypoints=fields.get("pred_keypoints"),
             assigned_colors=colors,
             alpha=alpha,
@@ -150,7 +150,7 @@ class Visualizer(Painter):
         masks, segments = zip(*things, strict=True)
         categories = [s["category_id"] for s in segments]
         has_scores = all("score" in s for s in segments)
-        labels = _create_text_labels(
+        labels = create_text_labels(
             categories,
             [float(s["score"]) for s in segments] if has_scores else None,
             self.metadata.get("thing_classes", None),
@@ -199,7 +199,7 @@ class Visualizer(Painter):
         classes = [a["category_id"] for a in annotations]
         self.overlay_instances(
             boxes=np.asarray(boxes, dtype=float),
-            labels=_create_text_labels(
+            labels=create_text_labels(
                 classes,
                 None,
                 self.metadata.get("thing_classes", None),
@@ -339,7 +339,7 @@ class Visualizer(Painter):
         return frames
 
 
-def _create_text_labels(
+def create_text_labels(
     classes: Sequence[int] | None,
     scores: Any,
     class_names: Sequence[str] | None,
@@ -360,6 +360,10 @@ def _create_text_labels(
     if labels is not None and is_crowd is not None:
         labels = [n + ("|crowd" if c else "") for n, c in zip(labels, is_crowd, strict=True)]
     return labels
+
+
+# Programs written for detectron2 import it by this name.
+_create_text_labels = create_text_labels
 
 
 def _common_length(**parts: Any) -> int:

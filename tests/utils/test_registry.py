@@ -3,7 +3,7 @@ import collections
 import pytest
 from torch import nn
 
-from d2lite.utils.registry import Registry, _convert_target_to_string, did_you_mean, locate
+from d2lite.utils.registry import Registry, convert_target_to_string, did_you_mean, locate
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ def test_locate_does_not_hide_a_module_that_fails_to_import(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("target", [nn.Linear, collections.OrderedDict, nn.Module.train, Registry])
 def test_targets_survive_the_way_to_text_and_back(target):
-    assert locate(_convert_target_to_string(target)) is target
+    assert locate(convert_target_to_string(target)) is target
 
 
 def test_target_is_named_by_its_shortest_path():
-    assert _convert_target_to_string(nn.Linear) == "torch.nn.Linear"
+    assert convert_target_to_string(nn.Linear) == "torch.nn.Linear"

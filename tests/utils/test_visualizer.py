@@ -20,7 +20,7 @@ from d2lite.utils.canvas import VisImage
 from d2lite.utils.colors import distinct_color, to_rgb
 from d2lite.utils.generic_mask import GenericMask
 from d2lite.utils.label_layout import LabelLayout
-from d2lite.utils.visualizer import ColorMode, Visualizer, _create_text_labels
+from d2lite.utils.visualizer import ColorMode, Visualizer, create_text_labels
 
 GRAY = np.full((120, 160, 3), 128, np.uint8)
 METADATA = Metadata(
@@ -296,7 +296,7 @@ def test_crowds_are_marked_and_missing_parts_are_fine():
     ],
 )
 def test_labels(args, expected):
-    assert _create_text_labels(*args) == expected
+    assert create_text_labels(*args) == expected
 
 
 # -- the canvas -----------------------------------------------------------------------------------
