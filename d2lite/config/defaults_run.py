@@ -8,10 +8,11 @@ __all__ = ["add_run_defaults"]
 def add_run_defaults(cfg: _CfgNode) -> None:
     """Add the groups that tell how long and how a model is trained, and how it is tested."""
     node = type(cfg)
-    cfg.SOLVER, cfg.TEST, cfg.GLOBAL = node(), node(), node()
+    cfg.SOLVER, cfg.TEST, cfg.GLOBAL, cfg.MODEL_EMA = node(), node(), node(), node()
     _add_schedule(cfg.SOLVER)
     _add_optimizer(cfg.SOLVER, node)
     _add_test(cfg.TEST, node)
+    _add_ema(cfg.MODEL_EMA)
     _add_general(cfg)
 
 
@@ -114,6 +115,14 @@ def _add_test(test: _CfgNode, node: type[_CfgNode]) -> None:
     test.PRECISE_BN = node()
     test.PRECISE_BN.ENABLED = False
     test.PRECISE_BN.NUM_ITER = 200
+
+
+def _add_ema(ema: _CfgNode) -> None:
+    # Follow the weights with an exponential moving average. It is evaluated in their place, and
+    # written as model_final_ema.pth (and model_best_ema.pth with TEST.BEST_METRIC).
+    ema.ENABLED = False
+    # Share of the old average that each step keeps; it spans some 1 / (1 - DECAY) steps.
+    ema.DECAY = 0.999
 
 
 def _add_general(cfg: _CfgNode) -> None:

@@ -11,6 +11,7 @@ from .defaults import (
     default_setup,
     default_writers,
 )
+from .ema import ModelEMA
 from .hooks import (
     BestCheckpointer,
     CallbackHook,
@@ -39,6 +40,7 @@ __all__ = [
     "HookBase",
     "IterationTimer",
     "LRScheduler",
+    "ModelEMA",
     "PeriodicCheckpointer",
     "PeriodicWriter",
     "PreciseBN",

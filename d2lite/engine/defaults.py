@@ -35,6 +35,7 @@ from d2lite.utils.logger import setup_logger
 from . import hooks
 from .checks import check_test_classes, check_training_settings
 from .classes import check_class_counts
+from .ema import ModelEMA
 from .interrupt import InterruptLater
 from .predictor import DefaultPredictor
 from .scaling import auto_scale
@@ -131,15 +132,18 @@ class DefaultTrainer(TrainerBase):
     def build_hooks(self) -> list[HookBase | None]:
         """The hooks, in the order in which they run. PeriodicWriter is the last."""
         cfg = self.cfg
-        model = self.model
-        periods = [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD]
+        ema = self._ema = self._build_ema()
         built: list[HookBase | None] = [
             hooks.IterationTimer(),
             hooks.LRScheduler(),
             # The statistics are made before anything looks at them: checkpoints and evaluation.
             self._build_precise_bn() if cfg.TEST.PRECISE_BN.ENABLED else None,
-            hooks.SyncBuffers(model, periods) if comm.get_world_size() > 1 else None,
+            ema,
         ]
+        if comm.get_world_size() > 1:
+            periods = [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD]
+            models = [self.model] if ema is None else [self.model, ema.model]
+            built += [hooks.SyncBuffers(model, periods) for model in models]
         if comm.is_main_process():
             # Before the evaluation, which may fail: the work is safe by then.
             built.append(
@@ -154,7 +158,10 @@ class DefaultTrainer(TrainerBase):
             if cfg.TEST.BEST_METRIC:
                 built.append(
                     hooks.BestCheckpointer(
-                        cfg.TEST.EVAL_PERIOD, self.checkpointer, cfg.TEST.BEST_METRIC
+                        cfg.TEST.EVAL_PERIOD,
+                        self.checkpointer,
+                        cfg.TEST.BEST_METRIC,
+                        also_save=ema.save if ema else None,
                     )
                 )
             if sys.stderr.isatty():
@@ -162,6 +169,10 @@ class DefaultTrainer(TrainerBase):
             # Last, so that what all others have put is written.
             built.append(hooks.PeriodicWriter(self.build_writers(), period=20))
         return built
+
+    def _build_ema(self) -> ModelEMA | None:
+        ema = self.cfg.MODEL_EMA
+        return ModelEMA(self.model, ema.DECAY, self.cfg.OUTPUT_DIR) if ema.ENABLED else None
 
     def _build_precise_bn(self) -> hooks.PreciseBN:
         cfg = self.cfg.clone()
@@ -175,7 +186,8 @@ class DefaultTrainer(TrainerBase):
         )
 
     def _test_and_keep_results(self) -> Mapping:
-        self._last_eval_results = self.test(self.cfg, self.model)
+        model = self.model if self._ema is None else self._ema.model
+        self._last_eval_results = self.test(self.cfg, model)
         return self._last_eval_results
 
     def build_writers(self) -> list[EventWriter]:

@@ -201,6 +201,7 @@ class BestCheckpointer(HookBase):
         val_metric: str,
         mode: str = "max",
         file_prefix: str = "model_best",
+        also_save: Callable[[str], None] | None = None,
     ) -> None:
         """
         Args:
@@ -209,6 +210,7 @@ class BestCheckpointer(HookBase):
             val_metric: name of the figure in the storage, such as "bbox/AP50".
             mode: "max" or "min": which of two values is better.
             file_prefix: name of the checkpoint, without ".pth".
+            also_save: called with `file_prefix`, to write more beside it.
         """
         if mode not in ("max", "min"):
             raise ValueError(f"mode is {mode!r}; use 'max' or 'min'")
@@ -217,6 +219,7 @@ class BestCheckpointer(HookBase):
         self._checkpointer = checkpointer
         self._val_metric = val_metric
         self._file_prefix = file_prefix
+        self._also_save = also_save
         self.best_metric: float | None = None
         self.best_iter: int | None = None
 
@@ -262,6 +265,8 @@ class BestCheckpointer(HookBase):
         self.best_metric, self.best_iter = metric, iteration
         extra = {"iteration": iteration, self._val_metric: metric}
         self._checkpointer.save(self._file_prefix, **extra)
+        if self._also_save is not None:
+            self._also_save(self._file_prefix)
         with PathManager.open(self._record, "w") as file:
             json.dump({"metric": metric, "iteration": iteration, "name": self._val_metric}, file)
         logger.info(

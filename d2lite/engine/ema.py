@@ -1,0 +1,72 @@
+"""The exponential moving average of a model's weights."""
+
+import logging
+import os
+
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from d2lite.checkpoint import save_checkpoint_file
+from d2lite.utils import comm
+
+from .train_loop import HookBase
+
+__all__ = ["ModelEMA"]
+
+logger = logging.getLogger(__name__)
+
+
+class ModelEMA(HookBase):
+    """Follow the weights and buffers with an average: after each step,
+    average = decay * average + (1 - decay) * model (Polyak & Juditsky 1992).
+
+    The average often detects better than the weights of the last step. It is evaluated in their
+    place, kept in checkpoints, and written as a model of its own. The hook belongs before those
+    that look at it.
+
+    Attributes:
+        model: the averaged model, in evaluation mode.
+    """
+
+    def __init__(self, model: nn.Module, decay: float, output_dir: str) -> None:
+        """
+        Args:
+            model: the trained one, in DDP or not.
+            decay: 0 <= decay < 1; the average spans some 1 / (1 - decay) steps.
+            output_dir: where `save` writes.
+        """
+        if not 0 <= decay < 1:
+            raise ValueError(f"MODEL_EMA.DECAY is {decay}; it must be at least 0 and below 1")
+        self._live = model.module if isinstance(model, DistributedDataParallel) else model
+        self._average = AveragedModel(
+            self._live, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
+        )
+        self.model: nn.Module = self._average.module.eval()
+        self._output_dir = output_dir
+
+    def before_train(self) -> None:
+        """Start from the weights that were loaded."""
+        if self._average.n_averaged == 0:
+            self._average.update_parameters(self._live)
+
+    def after_step(self) -> None:
+        self._average.update_parameters(self._live)
+
+    def after_train(self) -> None:
+        """Write the final average, as model_final_ema.pth."""
+        if self.trainer.iter >= self.trainer.max_iter:
+            self.save("model_final")
+
+    def save(self, prefix: str) -> None:
+        """Write PREFIX_ema.pth, to be used as MODEL.WEIGHTS."""
+        if comm.is_main_process():
+            path = os.path.join(self._output_dir, f"{prefix}_ema.pth")
+            save_checkpoint_file({"model": self.model.state_dict()}, path)
+            logger.info("The averaged weights are in %s", path)
+
+    def state_dict(self) -> dict:
+        return self._average.state_dict()
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self._average.load_state_dict(state_dict)
