@@ -133,7 +133,7 @@ class Box2BoxTransformLinear:
 BoxCoder = Box2BoxTransform | Box2BoxTransformRotated | Box2BoxTransformLinear
 
 
-def _dense_box_regression_loss(
+def dense_box_regression_loss(
     anchors: list[Boxes | Tensor],
     box2box_transform: BoxCoder,
     pred_anchor_deltas: list[Tensor],
@@ -161,6 +161,10 @@ def _dense_box_regression_loss(
     targets = torch.stack(gt_boxes)[image, anchor]
     pred_deltas = cat(pred_anchor_deltas, dim=1)[image, anchor]
     return loss(box2box_transform, all_anchors[anchor], pred_deltas, targets)
+
+
+# Programs written for detectron2 import it by this name.
+_dense_box_regression_loss = dense_box_regression_loss
 
 
 def _check_extent(size: Tensor) -> None:

@@ -5,7 +5,7 @@ from d2lite.modeling.box_regression import (
     Box2BoxTransform,
     Box2BoxTransformLinear,
     Box2BoxTransformRotated,
-    _dense_box_regression_loss,
+    dense_box_regression_loss,
 )
 from d2lite.structures import Boxes
 from tests.golden import case_names, load_case
@@ -90,7 +90,7 @@ def dense():
 )
 def test_dense_loss_by_hand(dense, loss_type, expected):
     anchors, deltas, gt_boxes, mask = dense
-    loss = _dense_box_regression_loss(
+    loss = dense_box_regression_loss(
         anchors, Box2BoxTransform((1, 1, 1, 1)), deltas, gt_boxes, mask, loss_type
     )
     assert loss.item() == pytest.approx(expected, rel=1e-5)
@@ -101,7 +101,7 @@ def test_dense_loss_by_hand(dense, loss_type, expected):
 @pytest.mark.parametrize("loss_type", ["smooth_l1", "giou", "diou", "ciou"])
 def test_dense_loss_without_foreground_is_zero_with_finite_gradients(dense, loss_type):
     anchors, deltas, gt_boxes, mask = dense
-    loss = _dense_box_regression_loss(
+    loss = dense_box_regression_loss(
         anchors, Box2BoxTransform((1, 1, 1, 1)), deltas, gt_boxes, mask & False, loss_type
     )
     loss.backward()
@@ -110,7 +110,7 @@ def test_dense_loss_without_foreground_is_zero_with_finite_gradients(dense, loss
 
 def test_dense_loss_of_distances_takes_plain_tensors(dense):
     anchors, deltas, gt_boxes, mask = dense
-    loss = _dense_box_regression_loss(
+    loss = dense_box_regression_loss(
         [a.tensor for a in anchors], Box2BoxTransformLinear(), deltas, gt_boxes, mask
     )
     # Center (10, 10), target edges at 0, 0, 10, 10: distances 10, 10, 0, 0 over 20.
@@ -120,6 +120,6 @@ def test_dense_loss_of_distances_takes_plain_tensors(dense):
 def test_an_unknown_loss_is_refused(dense):
     anchors, deltas, gt_boxes, mask = dense
     with pytest.raises(ValueError, match="'iou'; use one of"):
-        _dense_box_regression_loss(
+        dense_box_regression_loss(
             anchors, Box2BoxTransform((1, 1, 1, 1)), deltas, gt_boxes, mask, "iou"
         )

@@ -3,26 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from d2lite.data.detection_utils import convert_image_to_rgb
-from d2lite.layers import batched_nms
 from d2lite.modeling.backbone import Backbone
 from d2lite.modeling.backbone.backbone import select_features
-from d2lite.modeling.meta_arch.inputs import (
-    batch_images,
-    check_pixel_statistics,
-    output_sizes,
-    per_channel,
-    required_field,
-)
+from d2lite.modeling.meta_arch.image_model import MAX_DRAWN_BOXES, ImageModel
 from d2lite.modeling.postprocessing import detector_postprocess
 from d2lite.structures import Boxes, ImageList, Instances
-from d2lite.utils.events import get_event_storage, has_event_storage, log_image
-
-MAX_DRAWN_BOXES = 20
 
 
 def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
@@ -30,14 +18,12 @@ def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
     return tensor.permute(0, 2, 3, 1).reshape(tensor.shape[0], -1, K)
 
 
-class DenseDetector(nn.Module):
+class DenseDetector(ImageModel):
     """A backbone and a head that predicts at every cell of several levels of features.
 
     A subclass defines `forward_training` and `forward_inference`.
     """
 
-    # Only detectors that are told how their images look can draw them.
-    vis_period: int = 0
     input_format: str = "BGR"
     # What losses are divided by: a running mean of the number of positive anchors. A subclass
     # whose losses are normalized sets where it starts.
@@ -63,22 +49,13 @@ class DenseDetector(nn.Module):
         Raises:
             ValueError: the backbone lacks a feature, or the pixel statistics differ in length.
         """
-        super().__init__()
-        check_pixel_statistics(pixel_mean, pixel_std)
+        super().__init__(backbone, pixel_mean, pixel_std)
         shapes = backbone.output_shape()
         if head_in_features is None:
             head_in_features = sorted(shapes, key=lambda name: shapes[name].stride)
         select_features(shapes, head_in_features, "head_in_features")
-        self.backbone = backbone
         self.head = head
         self.head_in_features = list(head_in_features)
-        self.register_buffer("pixel_mean", per_channel(pixel_mean), persistent=False)
-        self.register_buffer("pixel_std", per_channel(pixel_std), persistent=False)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
         """Losses in training, detections otherwise; see `GeneralizedRCNN.forward`."""
@@ -87,7 +64,7 @@ class DenseDetector(nn.Module):
         features = [by_name[name] for name in self.head_in_features]
         predictions = self.head(features)
         if self.training:
-            gt_instances = [x.to(self.device) for x in required_field(batched_inputs, "instances")]
+            gt_instances = self._on_device(batched_inputs, "instances")
             losses = self.forward_training(images, features, predictions, gt_instances)
             if self._is_time_to_draw():
                 with torch.no_grad():
@@ -95,11 +72,7 @@ class DenseDetector(nn.Module):
                 self.visualize_training(batched_inputs, results)
             return losses
         results = self.forward_inference(images, features, predictions)
-        sizes = output_sizes(batched_inputs, images.image_sizes)
-        return [
-            {"instances": detector_postprocess(x, *size)}
-            for x, size in zip(results, sizes, strict=True)
-        ]
+        return self._postprocess(results, batched_inputs, images.image_sizes)
 
     def forward_training(
         self,
@@ -117,16 +90,6 @@ class DenseDetector(nn.Module):
         """Detections of each image, in the size that the network sees."""
         raise NotImplementedError(f"{type(self).__name__} must define forward_inference")
 
-    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        """Normalise the images and pad them into a batch that the backbone can take."""
-        return batch_images(
-            required_field(batched_inputs, "image"),
-            self.pixel_mean,
-            self.pixel_std,
-            self.backbone.size_divisibility,
-            self.backbone.padding_constraints,
-        )
-
     @torch.no_grad()
     def visualize_training(
         self, batched_inputs: list[dict[str, Any]], results: list[Instances]
@@ -137,22 +100,10 @@ class DenseDetector(nn.Module):
             batched_inputs: see `forward`.
             results: detections of each image, best first; the best 20 are drawn.
         """
-        from d2lite.utils.visualizer import Visualizer  # looks upstairs; see the style guide
-
-        image = convert_image_to_rgb(batched_inputs[0]["image"].permute(1, 2, 0), self.input_format)
-        detections = detector_postprocess(results[0], *image.shape[:2])
-        best = detections.pred_boxes.tensor[:MAX_DRAWN_BOXES].cpu().numpy()
-        truth = batched_inputs[0]["instances"].gt_boxes
-        top = Visualizer(image, None).overlay_instances(boxes=truth)
-        bottom = Visualizer(image, None).overlay_instances(boxes=best)
-        both = np.concatenate((top.get_image(), bottom.get_image()), axis=0)
+        height, width = batched_inputs[0]["image"].shape[1:]
+        boxes = detector_postprocess(results[0], height, width).pred_boxes
         name = f"Top: GT bounding boxes; Bottom: {MAX_DRAWN_BOXES} Highest Scoring Results"
-        log_image(name, both.transpose(2, 0, 1))
-
-    def _is_time_to_draw(self) -> bool:
-        if self.vis_period <= 0 or not has_event_storage():
-            return False
-        return get_event_storage().iter % self.vis_period == 0
+        self._draw_with_truth(batched_inputs[0], boxes, name, axis=0)
 
     def _transpose_dense_predictions(
         self, predictions: Sequence[list[Tensor]], dims_per_anchor: Sequence[int]
@@ -229,22 +180,3 @@ class DenseDetector(nn.Module):
                 for level in levels
             ]
         )
-
-    def _detect(
-        self,
-        anchors: list[Boxes],
-        scores: list[Tensor],
-        deltas: list[Tensor],
-        image_size: tuple[int, int],
-    ) -> Instances:
-        """Decode, then NMS within each class, then the best; settings are the detector's own."""
-        candidates = self._decode_multi_level_predictions(
-            anchors, scores, deltas, self.test_score_thresh, self.test_topk_candidates, image_size
-        )
-        keep = batched_nms(
-            candidates.pred_boxes.tensor,
-            candidates.scores,
-            candidates.pred_classes,
-            self.test_nms_thresh,
-        )
-        return candidates[keep[: self.max_detections_per_image]]

@@ -14,13 +14,11 @@ from d2lite.modeling.backbone import Backbone
 from d2lite.modeling.box_regression import (
     Box2BoxTransformLinear,
     BoxCoder,
-    _dense_box_regression_loss,
+    dense_box_regression_loss,
 )
-from d2lite.modeling.focal_loss import focal_loss_of_labels
-from d2lite.modeling.meta_arch.dense_detector import DenseDetector
-from d2lite.modeling.meta_arch.retinanet import RetinaNetHead, _conv3x3
-from d2lite.structures import Boxes, ImageList, Instances, pairwise_point_box_distance
-from d2lite.utils.events import log_scalar
+from d2lite.modeling.meta_arch.focal_detector import FocalDetector
+from d2lite.modeling.meta_arch.retinanet import RetinaNetHead, conv3x3
+from d2lite.structures import Boxes, Instances, pairwise_point_box_distance
 
 __all__ = ["FCOS"]
 
@@ -29,12 +27,14 @@ __all__ = ["FCOS"]
 _REACH_IN_STRIDES = (4, 8)
 
 
-class FCOS(DenseDetector):
+class FCOS(FocalDetector):
     """One point per cell, which predicts the class and the distances to the four edges.
 
     A point is kept as an anchor: a square around it with a side of one stride. So it works with
     everything that works with anchors.
     """
+
+    other_dims = (1,)  # centerness
 
     def __init__(
         self,
@@ -91,38 +91,6 @@ class FCOS(DenseDetector):
         self.max_detections_per_image = max_detections_per_image
         self.loss_normalizer = torch.tensor(300.0)
 
-    def forward_training(
-        self,
-        images: ImageList,
-        features: list[Tensor],
-        predictions: Sequence[list[Tensor]],
-        gt_instances: list[Instances],
-    ) -> dict[str, Tensor]:
-        """See `DenseDetector.forward_training`; the losses are those of `losses`."""
-        logits, deltas, centerness = self._transpose_dense_predictions(
-            predictions, [self.num_classes, 4, 1]
-        )
-        anchors = self.anchor_generator(features)
-        gt_labels, gt_boxes = self.label_anchors(anchors, gt_instances)
-        return self.losses(anchors, logits, gt_labels, deltas, gt_boxes, centerness)
-
-    @torch.no_grad()
-    def label_anchors(
-        self, anchors: list[Boxes], gt_instances: list[Instances]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Give every point of every image a class and a ground-truth box.
-
-        Args:
-            anchors: of each level.
-            gt_instances: of each image, with `gt_boxes` and `gt_classes`.
-
-        Returns:
-            For each image (R,) int64 classes, K is background; and (R, 4) boxes, zeros for an
-            image without objects. R points of all levels.
-        """
-        labelled = [self._label_one_image(anchors, x) for x in gt_instances]
-        return [labels for labels, _ in labelled], [boxes for _, boxes in labelled]
-
     def losses(
         self,
         anchors: list[Boxes],
@@ -146,15 +114,8 @@ class FCOS(DenseDetector):
         Returns:
             "loss_fcos_cls", "loss_fcos_loc" and "loss_fcos_ctr".
         """
-        labels = torch.stack(gt_labels)  # (N, R)
-        positive = (labels >= 0) & (labels != self.num_classes)
-        num_positive = positive.sum()
-        log_scalar("num_pos_anchors", num_positive / len(gt_labels))
-        normalizer = self._update_loss_normalizer(num_positive)
-        loss_cls = focal_loss_of_labels(
-            pred_logits, labels, self.focal_loss_alpha, self.focal_loss_gamma
-        )
-        loss_loc = _dense_box_regression_loss(
+        loss_cls, positive, normalizer = self._class_loss(pred_logits, gt_labels)
+        loss_loc = dense_box_regression_loss(
             anchors, self.box2box_transform, pred_anchor_deltas, gt_boxes, positive, "giou"
         )
         loss_ctr = F.binary_cross_entropy_with_logits(
@@ -181,34 +142,6 @@ class FCOS(DenseDetector):
         near, far = torch.minimum(before, after), torch.maximum(before, after)
         return (near / far).prod(dim=2).sqrt()
 
-    def forward_inference(
-        self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]
-    ) -> list[Instances]:
-        """See `DenseDetector.forward_inference`."""
-        logits, deltas, centerness = self._transpose_dense_predictions(
-            predictions, [self.num_classes, 4, 1]
-        )
-        anchors = self.anchor_generator(features)
-        scores = [
-            (x.sigmoid() * y.sigmoid()).sqrt() for x, y in zip(logits, centerness, strict=True)
-        ]
-        return [
-            self.inference_single_image(
-                anchors, [x[i] for x in scores], [x[i] for x in deltas], image_size
-            )
-            for i, image_size in enumerate(images.image_sizes)
-        ]
-
-    def inference_single_image(
-        self,
-        anchors: list[Boxes],
-        box_cls: list[Tensor],
-        box_delta: list[Tensor],
-        image_size: tuple[int, int],
-    ) -> Instances:
-        """Detections of one image, best first; see `RetinaNet.inference_single_image`."""
-        return self._detect(anchors, box_cls, box_delta, image_size)
-
     def _label_one_image(self, anchors: list[Boxes], gt: Instances) -> tuple[Tensor, Tensor]:
         if len(gt) == 0:
             nothing = Boxes.cat(anchors).tensor.new_zeros(sum(map(len, anchors)), 4)
@@ -216,6 +149,10 @@ class FCOS(DenseDetector):
         quality, gt_index = self._match_anchors(gt.gt_boxes, anchors).max(dim=0)
         labels = gt.gt_classes[gt_index].masked_fill(quality <= 0, self.num_classes)
         return labels, gt.gt_boxes.tensor[gt_index]
+
+    def _scores(self, pred_logits: list[Tensor], pred_centerness: list[Tensor]) -> list[Tensor]:
+        levels = zip(pred_logits, pred_centerness, strict=True)
+        return [(x.sigmoid() * y.sigmoid()).sqrt() for x, y in levels]
 
     def _match_anchors(self, gt_boxes: Boxes, anchors: list[Boxes]) -> Tensor:
         """(M, R) how well each object fits each point: 0 not at all, else the smaller the better.
@@ -253,14 +190,10 @@ class FCOSHead(RetinaNetHead):
     def __init__(self, *, input_shape: list[ShapeSpec], conv_dims: Sequence[int], **kwargs: Any):
         """kwargs: `num_classes`, and maybe `norm` and `prior_prob`, see `RetinaNetHead`."""
         super().__init__(input_shape=input_shape, conv_dims=conv_dims, num_anchors=1, **kwargs)
-        self.ctrness = _conv3x3(conv_dims[-1], 1)
+        self.ctrness = conv3x3(conv_dims[-1], 1)
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """L levels of (N, C, Hi, Wi) -> L each of (N, K, Hi, Wi), (N, 4, ...) and (N, 1, ...)."""
-        assert len(features) == self._num_features, (
-            f"the head was built for {self._num_features} levels, found {len(features)}"
-        )
-        logits = [self.cls_score(self.cls_subnet(x)) for x in features]
-        box_features = [self.bbox_subnet(x) for x in features]
+        logits, box_features = self._towers(features)
         bbox_reg = [self.bbox_pred(x) for x in box_features]
         return logits, bbox_reg, [self.ctrness(x) for x in box_features]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from d2lite.config import CfgNode, configurable
 from d2lite.modeling.meta_arch.build import META_ARCH_REGISTRY
-from d2lite.modeling.meta_arch.inputs import output_sizes, required_field
+from d2lite.modeling.meta_arch.inputs import output_sizes
 from d2lite.modeling.meta_arch.rcnn import GeneralizedRCNN
 from d2lite.modeling.meta_arch.semantic_seg import batch_targets, build_sem_seg_head
 from d2lite.modeling.postprocessing import detector_postprocess, sem_seg_postprocess
@@ -87,7 +87,7 @@ class PanopticFPN(GeneralizedRCNN):
             batched_inputs, self.device, self.backbone, self.sem_seg_head.ignore_value
         )
         _, sem_seg_losses = self.sem_seg_head(features, targets)
-        gt_instances = [x.to(self.device) for x in required_field(batched_inputs, "instances")]
+        gt_instances = self._on_device(batched_inputs, "instances")
         proposals, proposal_losses = self._propose(batched_inputs, images, features, gt_instances)
         _, detector_losses = self.roi_heads(images, features, proposals, gt_instances)
         return {**sem_seg_losses, **proposal_losses, **detector_losses}

@@ -3,34 +3,22 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from d2lite.config import CfgNode, configurable
-from d2lite.data.detection_utils import convert_image_to_rgb
 from d2lite.modeling.backbone import Backbone, build_backbone
 from d2lite.modeling.meta_arch.build import META_ARCH_REGISTRY
-from d2lite.modeling.meta_arch.inputs import (
-    batch_images,
-    check_pixel_statistics,
-    output_sizes,
-    per_channel,
-    required_field,
-)
-from d2lite.modeling.postprocessing import detector_postprocess
+from d2lite.modeling.meta_arch.image_model import ImageModel
 from d2lite.modeling.proposal_generator import build_proposal_generator
 from d2lite.modeling.roi_heads import build_roi_heads
 from d2lite.structures import ImageList, Instances
-from d2lite.utils.events import get_event_storage, has_event_storage, log_image
 
 __all__ = ["GeneralizedRCNN", "ProposalNetwork"]
 
-MAX_DRAWN_BOXES = 20
-
 
 @META_ARCH_REGISTRY.register()
-class GeneralizedRCNN(nn.Module):
+class GeneralizedRCNN(ImageModel):
     """A backbone, a proposal generator, and heads that look at every proposed region."""
 
     # Config keys with a count of classes, and the metadata that each counts.
@@ -59,17 +47,13 @@ class GeneralizedRCNN(nn.Module):
         Raises:
             ValueError: for `vis_period` without `input_format`, or unequal pixel statistics.
         """
-        super().__init__()
-        check_pixel_statistics(pixel_mean, pixel_std)
+        super().__init__(backbone, pixel_mean, pixel_std)
         if vis_period > 0 and input_format is None:
             raise ValueError("vis_period draws images, so it needs input_format, such as 'BGR'")
-        self.backbone = backbone
         self.proposal_generator = proposal_generator
         self.roi_heads = roi_heads
         self.input_format = input_format
         self.vis_period = vis_period
-        self.register_buffer("pixel_mean", per_channel(pixel_mean), persistent=False)
-        self.register_buffer("pixel_std", per_channel(pixel_std), persistent=False)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -84,11 +68,6 @@ class GeneralizedRCNN(nn.Module):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
         """Losses in training, detections otherwise.
@@ -105,7 +84,7 @@ class GeneralizedRCNN(nn.Module):
         if not self.training:
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
-        gt_instances = [x.to(self.device) for x in required_field(batched_inputs, "instances")]
+        gt_instances = self._on_device(batched_inputs, "instances")
         features = self.backbone(images.tensor)
         proposals, proposal_losses = self._propose(batched_inputs, images, features, gt_instances)
         _, detector_losses = self.roi_heads(images, features, proposals, gt_instances)
@@ -143,16 +122,6 @@ class GeneralizedRCNN(nn.Module):
             return results
         return self._postprocess(results, batched_inputs, images.image_sizes)
 
-    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        """Normalise the images and pad them into a batch that the backbone can take."""
-        return batch_images(
-            required_field(batched_inputs, "image"),
-            self.pixel_mean,
-            self.pixel_std,
-            self.backbone.size_divisibility,
-            self.backbone.padding_constraints,
-        )
-
     @torch.no_grad()
     def visualize_training(
         self, batched_inputs: list[dict[str, Any]], proposals: list[Instances]
@@ -163,20 +132,8 @@ class GeneralizedRCNN(nn.Module):
             batched_inputs: see `forward`.
             proposals: of each image, best first; the best 20 are drawn.
         """
-        from d2lite.utils.visualizer import Visualizer  # looks upstairs; see the style guide
-
-        image = convert_image_to_rgb(batched_inputs[0]["image"].permute(1, 2, 0), self.input_format)
-        gt_boxes = batched_inputs[0]["instances"].gt_boxes
-        best = proposals[0].proposal_boxes.tensor[:MAX_DRAWN_BOXES].cpu().numpy()
-        left = Visualizer(image, None).overlay_instances(boxes=gt_boxes)
-        right = Visualizer(image, None).overlay_instances(boxes=best)
-        both = np.concatenate((left.get_image(), right.get_image()), axis=1)
-        log_image("Left: GT bounding boxes;  Right: Predicted proposals", both.transpose(2, 0, 1))
-
-    def _is_time_to_draw(self) -> bool:
-        if self.vis_period <= 0 or not has_event_storage():
-            return False
-        return get_event_storage().iter % self.vis_period == 0
+        name = "Left: GT bounding boxes;  Right: Predicted proposals"
+        self._draw_with_truth(batched_inputs[0], proposals[0].proposal_boxes, name, axis=1)
 
     def _propose(
         self,
@@ -188,24 +145,11 @@ class GeneralizedRCNN(nn.Module):
         """Proposals and their losses, or the proposals that the inputs bring."""
         if self.proposal_generator is not None:
             return self.proposal_generator(images, features, gt_instances)
-        return [x.to(self.device) for x in required_field(batched_inputs, "proposals")], {}
-
-    @staticmethod
-    def _postprocess(
-        instances: list[Instances],
-        batched_inputs: list[dict[str, Any]],
-        image_sizes: list[tuple[int, int]],
-    ) -> list[dict[str, Instances]]:
-        """Scale the results of each image to the size that its input wants."""
-        sizes = output_sizes(batched_inputs, image_sizes)
-        return [
-            {"instances": detector_postprocess(x, *size)}
-            for x, size in zip(instances, sizes, strict=True)
-        ]
+        return self._on_device(batched_inputs, "proposals"), {}
 
 
 @META_ARCH_REGISTRY.register()
-class ProposalNetwork(nn.Module):
+class ProposalNetwork(ImageModel):
     """A backbone and a proposal generator, whose proposals are the result."""
 
     @configurable
@@ -218,12 +162,8 @@ class ProposalNetwork(nn.Module):
         pixel_std: Sequence[float],
     ):
         """pixel_mean, pixel_std: one value for each channel, as images come."""
-        super().__init__()
-        check_pixel_statistics(pixel_mean, pixel_std)
-        self.backbone = backbone
+        super().__init__(backbone, pixel_mean, pixel_std)
         self.proposal_generator = proposal_generator
-        self.register_buffer("pixel_mean", per_channel(pixel_mean), persistent=False)
-        self.register_buffer("pixel_std", per_channel(pixel_std), persistent=False)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -236,11 +176,6 @@ class ProposalNetwork(nn.Module):
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return self.pixel_mean.device
-
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
         """Losses in training, proposals otherwise.
 
@@ -250,22 +185,12 @@ class ProposalNetwork(nn.Module):
             In training the losses by name. Otherwise for each image {"proposals": Instances},
             with `proposal_boxes` and `objectness_logits`, in the size that the input wants.
         """
-        images = batch_images(
-            required_field(batched_inputs, "image"),
-            self.pixel_mean,
-            self.pixel_std,
-            self.backbone.size_divisibility,
-            self.backbone.padding_constraints,
-        )
+        images = self.preprocess_image(batched_inputs)
         gt_instances = None
         if self.training:
-            gt_instances = [x.to(self.device) for x in required_field(batched_inputs, "instances")]
+            gt_instances = self._on_device(batched_inputs, "instances")
         features = self.backbone(images.tensor)
         proposals, losses = self.proposal_generator(images, features, gt_instances)
         if self.training:
             return losses
-        sizes = output_sizes(batched_inputs, images.image_sizes)
-        return [
-            {"proposals": detector_postprocess(x, *size)}
-            for x, size in zip(proposals, sizes, strict=True)
-        ]
+        return self._postprocess(proposals, batched_inputs, images.image_sizes, "proposals")

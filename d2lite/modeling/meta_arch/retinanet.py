@@ -14,13 +14,11 @@ from d2lite.modeling.anchor_generator import build_anchor_generator
 from d2lite.modeling.backbone import Backbone, build_backbone
 from d2lite.modeling.backbone.backbone import select_features
 from d2lite.modeling.box_losses import box_loss
-from d2lite.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
-from d2lite.modeling.focal_loss import focal_loss_of_labels
+from d2lite.modeling.box_regression import Box2BoxTransform, dense_box_regression_loss
 from d2lite.modeling.matcher import Matcher
 from d2lite.modeling.meta_arch.build import META_ARCH_REGISTRY
-from d2lite.modeling.meta_arch.dense_detector import DenseDetector
-from d2lite.structures import Boxes, ImageList, Instances, pairwise_iou
-from d2lite.utils.events import log_scalar
+from d2lite.modeling.meta_arch.focal_detector import FocalDetector
+from d2lite.structures import Boxes, Instances, pairwise_iou
 
 __all__ = ["RetinaNet"]
 
@@ -28,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @META_ARCH_REGISTRY.register()
-class RetinaNet(DenseDetector):
+class RetinaNet(FocalDetector):
     """Anchors at every cell, classified with the focal loss."""
 
     # Config keys with a count of classes, and the metadata that each counts.
@@ -130,37 +128,6 @@ class RetinaNet(DenseDetector):
             "input_format": cfg.INPUT.FORMAT,
         }
 
-    def forward_training(
-        self,
-        images: ImageList,
-        features: list[Tensor],
-        predictions: Sequence[list[Tensor]],
-        gt_instances: list[Instances],
-    ) -> dict[str, Tensor]:
-        """See `DenseDetector.forward_training`; gives "loss_cls" and "loss_box_reg"."""
-        logits, deltas = self._transpose_dense_predictions(predictions, [self.num_classes, 4])
-        anchors = self.anchor_generator(features)
-        gt_labels, gt_boxes = self.label_anchors(anchors, gt_instances)
-        return self.losses(anchors, logits, gt_labels, deltas, gt_boxes)
-
-    @torch.no_grad()
-    def label_anchors(
-        self, anchors: list[Boxes], gt_instances: list[Instances]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Give every anchor of every image a class and a ground-truth box.
-
-        Args:
-            anchors: of each level.
-            gt_instances: of each image, with `gt_boxes` and `gt_classes`.
-
-        Returns:
-            For each image (R,) int64 classes: K is background, -1 ignored; and (R, 4) boxes,
-            zeros for an image without objects. R anchors of all levels.
-        """
-        all_anchors = Boxes.cat(anchors)
-        labelled = [self._label_one_image(all_anchors, x) for x in gt_instances]
-        return [labels for labels, _ in labelled], [boxes for _, boxes in labelled]
-
     def losses(
         self,
         anchors: list[Boxes],
@@ -179,15 +146,8 @@ class RetinaNet(DenseDetector):
             gt_labels, gt_boxes: of each image, see `label_anchors`.
             pred_anchor_deltas: of each level (N, Ri, 4).
         """
-        labels = torch.stack(gt_labels)  # (N, R)
-        positive = (labels >= 0) & (labels != self.num_classes)
-        num_positive = positive.sum()
-        log_scalar("num_pos_anchors", num_positive / len(gt_labels))
-        normalizer = self._update_loss_normalizer(num_positive)
-        loss_cls = focal_loss_of_labels(
-            pred_logits, labels, self.focal_loss_alpha, self.focal_loss_gamma
-        )
-        loss_box_reg = _dense_box_regression_loss(
+        loss_cls, positive, normalizer = self._class_loss(pred_logits, gt_labels)
+        loss_box_reg = dense_box_regression_loss(
             anchors,
             self.box2box_transform,
             pred_anchor_deltas,
@@ -198,45 +158,18 @@ class RetinaNet(DenseDetector):
         )
         return {"loss_cls": loss_cls / normalizer, "loss_box_reg": loss_box_reg / normalizer}
 
-    def forward_inference(
-        self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]
-    ) -> list[Instances]:
-        """See `DenseDetector.forward_inference`."""
-        logits, deltas = self._transpose_dense_predictions(predictions, [self.num_classes, 4])
-        anchors = self.anchor_generator(features)
-        scores = [x.sigmoid() for x in logits]
-        return [
-            self.inference_single_image(
-                anchors, [x[i] for x in scores], [x[i] for x in deltas], image_size
-            )
-            for i, image_size in enumerate(images.image_sizes)
-        ]
-
-    def inference_single_image(
-        self,
-        anchors: list[Boxes],
-        box_cls: list[Tensor],
-        box_delta: list[Tensor],
-        image_size: tuple[int, int],
-    ) -> Instances:
-        """Detections of one image, best first.
-
-        Args:
-            anchors: of each level.
-            box_cls: of each level (Ri, K) scores, not logits.
-            box_delta: of each level (Ri, 4).
-            image_size: (height, width).
-        """
-        return self._detect(anchors, box_cls, box_delta, image_size)
-
-    def _label_one_image(self, anchors: Boxes, gt: Instances) -> tuple[Tensor, Tensor]:
-        gt_index, match_labels = self.anchor_matcher(pairwise_iou(gt.gt_boxes, anchors))
+    def _label_one_image(self, anchors: list[Boxes], gt: Instances) -> tuple[Tensor, Tensor]:
+        all_anchors = Boxes.cat(anchors)
+        gt_index, match_labels = self.anchor_matcher(pairwise_iou(gt.gt_boxes, all_anchors))
         if len(gt) == 0:
-            return torch.full_like(gt_index, self.num_classes), torch.zeros_like(anchors.tensor)
+            return torch.full_like(gt_index, self.num_classes), torch.zeros_like(all_anchors.tensor)
         labels = gt.gt_classes[gt_index]
         labels.masked_fill_(match_labels == 0, self.num_classes)
         labels.masked_fill_(match_labels == -1, -1)
         return labels, gt.gt_boxes.tensor[gt_index]
+
+    def _scores(self, pred_logits: list[Tensor]) -> list[Tensor]:
+        return [x.sigmoid() for x in pred_logits]
 
 
 class RetinaNetHead(nn.Module):
@@ -271,8 +204,8 @@ class RetinaNetHead(nn.Module):
         channels = [input_shape[0].channels, *conv_dims]
         self.cls_subnet = _tower(channels, make_norm)
         self.bbox_subnet = _tower(channels, make_norm)
-        self.cls_score = _conv3x3(channels[-1], num_anchors * num_classes)
-        self.bbox_pred = _conv3x3(channels[-1], num_anchors * 4)
+        self.cls_score = conv3x3(channels[-1], num_anchors * num_classes)
+        self.bbox_pred = conv3x3(channels[-1], num_anchors * 4)
         nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
 
     @classmethod
@@ -296,26 +229,31 @@ class RetinaNetHead(nn.Module):
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """L levels of (N, C, Hi, Wi) -> L of (N, A * K, Hi, Wi) and L of (N, A * 4, Hi, Wi)."""
+        logits, box_features = self._towers(features)
+        return logits, [self.bbox_pred(x) for x in box_features]
+
+    def _towers(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Of each level the class logits, and what the box is predicted from."""
         assert len(features) == self._num_features, (
             f"the head was built for {self._num_features} levels, found {len(features)}"
         )
         # Tower by tower: normalization by level counts its calls.
         logits = [self.cls_score(self.cls_subnet(x)) for x in features]
-        bbox_reg = [self.bbox_pred(self.bbox_subnet(x)) for x in features]
-        return logits, bbox_reg
+        return logits, [self.bbox_subnet(x) for x in features]
 
 
 def _tower(channels: Sequence[int], make_norm: Callable[[int], nn.Module | None]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for in_channels, out_channels in itertools.pairwise(channels):
         norm = make_norm(out_channels)
-        layers.append(_conv3x3(in_channels, out_channels))
+        layers.append(conv3x3(in_channels, out_channels))
         layers.extend([norm] if norm is not None else [])
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
 
 
-def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
+def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """The convolution of which heads consist, with small random weights (sec. 4.1)."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
     nn.init.normal_(conv.weight, std=0.01)
     nn.init.zeros_(conv.bias)

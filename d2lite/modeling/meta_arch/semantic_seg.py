@@ -14,13 +14,8 @@ from d2lite.layers import Conv2d, ShapeSpec, get_norm
 from d2lite.modeling.backbone import Backbone, build_backbone
 from d2lite.modeling.backbone.backbone import select_features
 from d2lite.modeling.meta_arch.build import META_ARCH_REGISTRY
-from d2lite.modeling.meta_arch.inputs import (
-    batch_images,
-    check_pixel_statistics,
-    output_sizes,
-    per_channel,
-    required_field,
-)
+from d2lite.modeling.meta_arch.image_model import ImageModel
+from d2lite.modeling.meta_arch.inputs import output_sizes, required_field
 from d2lite.modeling.postprocessing import sem_seg_postprocess
 from d2lite.structures import ImageList
 from d2lite.utils.registry import Registry
@@ -58,7 +53,7 @@ def batch_targets(
 
 
 @META_ARCH_REGISTRY.register()
-class SemanticSegmentor(nn.Module):
+class SemanticSegmentor(ImageModel):
     """A backbone and a head that gives every pixel a class."""
 
     # Config keys with a count of classes, and the metadata that each counts.
@@ -74,12 +69,8 @@ class SemanticSegmentor(nn.Module):
         pixel_std: Sequence[float],
     ):
         """pixel_mean, pixel_std: one value for each channel, as images come."""
-        super().__init__()
-        check_pixel_statistics(pixel_mean, pixel_std)
-        self.backbone = backbone
+        super().__init__(backbone, pixel_mean, pixel_std)
         self.sem_seg_head = sem_seg_head
-        self.register_buffer("pixel_mean", per_channel(pixel_mean), persistent=False)
-        self.register_buffer("pixel_std", per_channel(pixel_std), persistent=False)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -92,11 +83,6 @@ class SemanticSegmentor(nn.Module):
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return self.pixel_mean.device
-
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
         """Losses in training, class scores otherwise.
 
@@ -108,13 +94,7 @@ class SemanticSegmentor(nn.Module):
             In training the losses by name. Otherwise for each image {"sem_seg": (K, H, W)
             scores}, in the size that the input wants.
         """
-        images = batch_images(
-            required_field(batched_inputs, "image"),
-            self.pixel_mean,
-            self.pixel_std,
-            self.backbone.size_divisibility,
-            self.backbone.padding_constraints,
-        )
+        images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         targets = None
         if self.training:
