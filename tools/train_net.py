@@ -63,7 +63,8 @@ def setup(args: Namespace) -> CfgNode:
         check_evaluation_settings(cfg, args.resume)
     else:
         check_training_settings(cfg)
-    check_class_counts(cfg)
+    # The trainer compares all counts with the data itself; an evaluation has no trainer.
+    check_class_counts(cfg, only_open=not args.eval_only)
     cfg.freeze()
     default_setup(cfg, args)
     return cfg
