@@ -40,6 +40,7 @@ from .augmentation_impl import (
     ResizeScale,
     ResizeShortestEdge,
 )
+from .color_change import change_colors
 from .transform import (
     ColorTransform,
     ExtentTransform,
@@ -87,4 +88,5 @@ __all__ = [
     "VFlipTransform",
     "apply_augmentations",
     "apply_transform_gens",
+    "change_colors",
 ]

@@ -1,8 +1,8 @@
 """SSD's augmentations (sec. 2.2 and 3.6): INPUT.AUGMENTATION ssd_augmentation."""
 
 from collections.abc import Sequence
+from functools import partial
 
-import cv2
 import numpy as np
 from fvcore.transforms.transform import CropTransform, Transform
 
@@ -28,37 +28,19 @@ class PhotometricDistortion(T.Augmentation):
 
     def get_transform(self, image: np.ndarray) -> Transform:
         """A change of colours for this (H, W, 3) uint8 image; its channel order does not matter."""
-        brightness = self._draw(-32.0, 32.0, neutral=0.0)
-        contrast = self._draw(0.5, 1.5, neutral=1.0)
-        saturation = self._draw(0.5, 1.5, neutral=1.0)
-        hue = self._draw(-18.0, 18.0, neutral=0.0)
-        contrast_first = np.random.rand() < 0.5
-
-        def change(image: np.ndarray) -> np.ndarray:
-            pixels = image.astype(np.float32) + brightness
-            if contrast_first:
-                pixels *= contrast
-            pixels = _change_hsv(pixels.clip(0, 255), saturation, hue)
-            if not contrast_first:
-                pixels *= contrast
-            return pixels.round().clip(0, 255).astype(np.uint8)
-
-        return T.ColorTransform(change)
+        changes = {
+            "brightness": self._draw(-32.0, 32.0, neutral=0.0),
+            "contrast": self._draw(0.5, 1.5, neutral=1.0),
+            "saturation": self._draw(0.5, 1.5, neutral=1.0),
+            "hue": self._draw(-18.0, 18.0, neutral=0.0),
+            "contrast_last": np.random.rand() >= 0.5,
+        }
+        return T.ColorTransform(partial(T.change_colors, **changes))
 
     def _draw(self, low: float, high: float, neutral: float) -> float:
         # Both numbers are drawn in any case, so that one change does not shift the others'.
         due, value = np.random.rand() < self.prob, np.random.uniform(low, high)
         return value if due else neutral
-
-
-def _change_hsv(pixels: np.ndarray, saturation: float, hue: float) -> np.ndarray:
-    """Multiply the saturation of (H, W, 3) float32 pixels, and turn the hue by degrees."""
-    if saturation == 1.0 and hue == 0.0:
-        return pixels
-    hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)  # hue in degrees, saturation in [0, 1]
-    hsv[..., 0] = (hsv[..., 0] + hue) % 360
-    hsv[..., 1] = (hsv[..., 1] * saturation).clip(0, 1)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
 class ExpandCanvas(T.Augmentation):

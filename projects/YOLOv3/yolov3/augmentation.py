@@ -1,6 +1,7 @@
 """Darknet's augmentations: INPUT.AUGMENTATION yolov3_augmentation."""
 
-import cv2
+from functools import partial
+
 import numpy as np
 from fvcore.transforms.transform import (
     CropTransform,
@@ -99,18 +100,12 @@ class HSVJitter(T.Augmentation):
 
     def get_transform(self, image: np.ndarray) -> Transform:
         """A change of colours for this (H, W, 3) uint8 image; its channel order does not matter."""
-        turn = 360 * np.random.uniform(-self.hue, self.hue)
-        saturation, exposure = _draw_factor(self.saturation), _draw_factor(self.exposure)
-
-        def change(image: np.ndarray) -> np.ndarray:
-            # Hue in degrees, saturation in [0, 1], brightness in [0, 255].
-            hsv = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2HSV)
-            hsv[..., 0] = (hsv[..., 0] + turn) % 360
-            hsv[..., 1] = (hsv[..., 1] * saturation).clip(0, 1)
-            hsv[..., 2] = (hsv[..., 2] * exposure).clip(0, 255)
-            return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).round().astype(np.uint8)
-
-        return T.ColorTransform(change)
+        changes = {
+            "hue": 360 * np.random.uniform(-self.hue, self.hue),
+            "saturation": _draw_factor(self.saturation),
+            "value": _draw_factor(self.exposure),
+        }
+        return T.ColorTransform(partial(T.change_colors, **changes))
 
 
 def _draw_factor(largest: float) -> float:
