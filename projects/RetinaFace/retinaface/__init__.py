@@ -4,7 +4,7 @@ from .config import add_retinaface_config
 from .context_pyramid import ContextPyramid, SSHContext, build_context_pyramid_backbone
 from .evaluation import LandmarkEvaluator, match_by_score, normalized_error
 from .head import RetinaFaceHead
-from .losses import hard_negatives, mined_class_loss
+from .losses import mined_class_loss
 from .mobilenet import MobileNetV1, build_mobilenet_v1_backbone
 from .model import RetinaFace
 from .points import decode_points, encode_points
@@ -25,7 +25,6 @@ __all__ = [
     "build_mobilenet_v1_backbone",
     "decode_points",
     "encode_points",
-    "hard_negatives",
     "load_widerface",
     "match_by_score",
     "mined_class_loss",

@@ -74,7 +74,7 @@ class RetinaFace(DenseDetector):
             num_classes: K, without the background.
             num_landmarks: L; 0 for boxes alone.
             landmark_reg_weight: see `encode_points`.
-            negative_ratio: see `hard_negatives`.
+            negative_ratio: see `mined_class_loss`.
             box_loss_weight, landmark_loss_weight: beside the class loss.
             test_score_thresh: detections with lower scores are dropped.
             test_topk_candidates: candidates of an image that are decoded.

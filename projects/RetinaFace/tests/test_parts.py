@@ -12,7 +12,6 @@ from d2lite.projects.retinaface import (
     SSHContext,
     decode_points,
     encode_points,
-    hard_negatives,
     mined_class_loss,
 )
 
@@ -35,22 +34,6 @@ def test_no_landmarks_encode_to_none():
     assert encode_points(torch.zeros(0, 5, 2), torch.zeros(0, 4), 10.0).shape == (0, 5, 2)
 
 
-def test_hardest_background_is_chosen_in_each_image():
-    labels = torch.tensor([[1, 0, 0, 0, -1], [0, 0, 0, 0, 0]])
-    loss = torch.tensor([[9.0, 0.1, 0.3, 0.2, 8.0], [0.5, 0.1, 0.4, 0.3, 0.2]])
-    chosen = hard_negatives(loss, labels, ratio=2.0)
-    # One face: the two worst of its image. No face: as with one.
-    assert chosen.tolist() == [
-        [False, False, True, True, False],
-        [True, False, True, False, False],
-    ]
-
-
-def test_all_background_is_chosen_where_there_is_too_little():
-    labels = torch.tensor([[1, 2, 0, -1]])
-    assert hard_negatives(torch.rand(1, 4), labels, 7.0).tolist() == [[False, False, True, False]]
-
-
 def test_class_loss_worked_by_hand():
     # Fair logits of two classes cost log 2 each: the face, and two of three background anchors.
     labels = torch.tensor([[1, 0, 0, 0, -1]])
@@ -60,6 +43,13 @@ def test_class_loss_worked_by_hand():
     loss.backward()
     assert (logits.grad.abs().sum(dim=2) > 0).sum() == 3
     assert logits.grad[0, 4].tolist() == [0.0, 0.0]
+
+
+def test_image_without_faces_trains_as_much_background_as_one_with_a_single_face():
+    labels = torch.zeros(2, 4, dtype=torch.int64)
+    labels[0, 0] = 1
+    loss = mined_class_loss(torch.zeros(2, 4, 2), labels, ratio=2.0)
+    assert loss.item() == pytest.approx((3 + 2) * math.log(2))
 
 
 @pytest.mark.parametrize("size", [(64, 96), (50, 75)])

@@ -4,7 +4,7 @@ from .augmentation import ssd_augmentation
 from .config import add_ssd_config
 from .default_boxes import DefaultBoxGenerator
 from .head import SSDHead, SSDLiteHead
-from .losses import hard_negatives, match_default_boxes, multibox_loss
+from .losses import match_default_boxes, multibox_loss
 from .model import SSD
 from .ssd_backbones import SSDVGG, SSDMobileNet
 from .vgg import VGG16, VGGBoxHead
@@ -23,7 +23,6 @@ __all__ = [
     "convert_mobilenet",
     "convert_ssd",
     "convert_vgg16",
-    "hard_negatives",
     "match_default_boxes",
     "multibox_loss",
     "ssd_augmentation",

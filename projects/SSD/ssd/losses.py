@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["hard_negatives", "match_default_boxes", "multibox_loss"]
+from d2lite.modeling.hard_negatives import hard_negatives
+
+__all__ = ["match_default_boxes", "multibox_loss"]
 
 BACKGROUND = -1
 
@@ -31,23 +33,6 @@ def match_default_boxes(iou: Tensor, threshold: float) -> Tensor:
     return torch.where(claim >= 0, claimant, matches)
 
 
-def hard_negatives(loss: Tensor, foreground: Tensor, ratio: float) -> Tensor:
-    """Choose the background boxes of each image with the highest loss.
-
-    Args:
-        loss: (N, R) classification losses.
-        foreground: (N, R) bool.
-        ratio: background boxes chosen for each foreground box of an image.
-    Returns:
-        (N, R) bool.
-    """
-    wanted = (ratio * foreground.sum(dim=1, keepdim=True)).clamp(max=loss.shape[1])  # (N, 1)
-    order = loss.detach().masked_fill(foreground, -torch.inf).argsort(dim=1, descending=True)
-    chosen_by_rank = torch.arange(loss.shape[1], device=loss.device) < wanted  # (N, R)
-    chosen = torch.zeros_like(foreground).scatter_(1, order, chosen_by_rank)
-    return chosen & ~foreground
-
-
 def multibox_loss(
     logits: Tensor,
     deltas: Tensor,
@@ -66,12 +51,13 @@ def multibox_loss(
         deltas: (N, R, 4).
         gt_labels: (N, R) int64; 0 is background, 1 to K are classes.
         gt_deltas: (P, 4), of the P foreground boxes in order.
-        negative_ratio: see `hard_negatives`.
+        negative_ratio: background boxes trained for each foreground box of an image.
         beta: below this difference the smooth L1 loss is quadratic.
     """
     foreground = gt_labels > 0
+    num_negatives = negative_ratio * foreground.sum(dim=1)
     cross_entropy = F.cross_entropy(logits.transpose(1, 2), gt_labels, reduction="none")  # (N, R)
-    trained = foreground | hard_negatives(cross_entropy, foreground, negative_ratio)
+    trained = foreground | hard_negatives(cross_entropy, ~foreground, num_negatives)
     box_loss = F.smooth_l1_loss(deltas[foreground], gt_deltas, reduction="sum", beta=beta)
     normalizer = foreground.sum().clamp(min=1)
     return {

@@ -26,7 +26,6 @@ from d2lite.projects.ssd import (
     VGGBoxHead,
     convert_mobilenet,
     convert_vgg16,
-    hard_negatives,
     match_default_boxes,
     multibox_loss,
 )
@@ -69,18 +68,6 @@ def test_favourite_beats_a_better_overlap_of_the_box():
 
 def test_image_without_objects_is_all_background():
     assert match_default_boxes(torch.zeros(0, 3), 0.5).tolist() == [-1, -1, -1]
-
-
-def test_hard_negatives_by_hand():
-    loss = torch.tensor([[9.0, 1, 5, 3, 4, 2], [1, 2, 3, 4, 5, 6]])
-    foreground = torch.tensor([[True, False, False, False, False, False], [False] * 6])
-    chosen = hard_negatives(loss, foreground, 3.0)
-    assert chosen.tolist() == [[False, False, True, True, True, False], [False] * 6]
-
-
-def test_hard_negatives_never_take_foreground():
-    foreground = torch.tensor([[True, True, True, False]])
-    assert hard_negatives(torch.ones(1, 4), foreground, 3.0).tolist() == [[False] * 3 + [True]]
 
 
 def test_loss_by_hand():

@@ -1,0 +1,21 @@
+"""Choose the background that a model gets most wrong (SSD, sec. 2.2)."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["hard_negatives"]
+
+
+def hard_negatives(loss: Tensor, negative: Tensor, num_wanted: Tensor) -> Tensor:
+    """Choose the background examples of each image that have the highest loss.
+
+    Args:
+        loss: (N, R) classification loss of every anchor or box.
+        negative: (N, R) bool: the background to choose from.
+        num_wanted: (N,) how many of each image; fewer are chosen where there are not enough.
+    Returns:
+        (N, R) bool.
+    """
+    hardest_first = loss.detach().masked_fill(~negative, -torch.inf).argsort(dim=1, descending=True)
+    rank = hardest_first.argsort(dim=1)
+    return negative & (rank < num_wanted[:, None])
