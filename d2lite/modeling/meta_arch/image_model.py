@@ -92,7 +92,7 @@ class ImageModel(nn.Module):
             name: of the picture in the event storage.
             axis: 0 puts the ground truth on top, 1 to the left.
         """
-        from d2lite.utils.visualizer import Visualizer  # looks upstairs; see the style guide
+        from d2lite.utils.visualizer import Visualizer  # it imports data and structures in turn
 
         image = convert_image_to_rgb(batched_input["image"].permute(1, 2, 0), self.input_format)
         best = boxes.tensor[:MAX_DRAWN_BOXES].cpu().numpy()
