@@ -1,20 +1,26 @@
 """Read checkpoint files without trusting them.
 
 PyTorch files are loaded with `weights_only=True`, other pickles by an unpickler that knows arrays
-and plain containers only. The format is told by a file's content; its name does not matter.
+and plain containers only. The format is told by a file's content; its name matters for formats
+that projects add to `READERS` alone.
 """
 
 import collections
 import pickle
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["CheckpointFileError", "read_checkpoint_file"]
+__all__ = ["READERS", "CheckpointFileError", "read_checkpoint_file"]
+
+# Formats of other programs, by the ending of a file's name. The reader gets the name, and returns a
+# dict with the weights under "model": names to tensors or arrays. It raises CheckpointFileError.
+READERS: dict[str, Callable[[str], dict[str, Any]]] = {}
 
 ZIP_MAGIC = b"PK\x03\x04"
 # What torch.save wrote before version 1.6: the pickle of a fixed number comes first.
@@ -31,13 +37,17 @@ def read_checkpoint_file(path: str | Path) -> Any:
     """Load what a checkpoint file holds, on the CPU: tensors, arrays, numbers and containers.
 
     Args:
-        path: a `.pth` of `torch.save`, or a pickle such as detectron2's and Caffe2's `.pkl`.
+        path: a `.pth` of `torch.save`, a pickle such as detectron2's and Caffe2's `.pkl`, or what
+            one of `READERS` reads.
 
     Raises:
         CheckpointFileError: the file is damaged, is no checkpoint, or holds other objects than
             those, which could run code; the message names the file and the object.
     """
     path = Path(path)
+    for ending, reader in READERS.items():
+        if path.name.endswith(ending):
+            return reader(str(path))
     with path.open("rb") as file:
         head = file.read(64)
     if head.startswith(ZIP_MAGIC):

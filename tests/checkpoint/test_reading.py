@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from d2lite.checkpoint.reading import CheckpointFileError, read_checkpoint_file
+from d2lite.checkpoint import DetectionCheckpointer
+from d2lite.checkpoint.reading import READERS, CheckpointFileError, read_checkpoint_file
 
 
 class Evil:
@@ -157,3 +158,18 @@ def test_one_changed_bit_in_a_tensor_is_noticed(tmp_path):
     path.write_bytes(content)
     with pytest.raises(CheckpointFileError, match="checksum"):
         read_checkpoint_file(path)
+
+
+def test_a_registered_reader_reads_the_files_of_its_ending(tmp_path, monkeypatch):
+    def read(filename):
+        values = np.fromfile(filename, dtype=np.float32)
+        return {"model": {"weight": values[:2].reshape(1, 2), "bias": values[2:]}}
+
+    monkeypatch.setitem(READERS, ".raw.f4", read)
+    np.array([1, 2, 3], dtype=np.float32).tofile(tmp_path / "a.raw.f4")
+    model = torch.nn.Linear(2, 1)
+    DetectionCheckpointer(model).load(str(tmp_path / "a.raw.f4"))
+    assert model.weight.tolist() == [[1, 2]] and model.bias.tolist() == [3]
+    (tmp_path / "a.raw.f4").rename(tmp_path / "a.f4")
+    with pytest.raises(CheckpointFileError, match=r"a\.f4 is not a checkpoint"):
+        DetectionCheckpointer(model).load(str(tmp_path / "a.f4"))

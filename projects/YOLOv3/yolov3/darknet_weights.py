@@ -7,8 +7,9 @@ mean and running variance, then the weights (out, in, height, width); of one wit
 the weights.
 """
 
+import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,17 @@ from torch import Tensor, nn
 from d2lite.checkpoint.reading import CheckpointFileError
 from d2lite.layers import Conv2d
 
-__all__ = ["DarknetFile", "read_darknet_file", "read_darknet_weights"]
+__all__ = [
+    "DarknetFile",
+    "accept_darknet_files",
+    "read_darknet_checkpoint",
+    "read_darknet_file",
+]
+
+logger = logging.getLogger(__name__)
+
+# The one entry of a checkpoint that was read from such a file is called this and the file's name.
+ENTRY = "Darknet file "
 
 # Darknet's own test; larger numbers mark transposed matrices of layers that YOLOv3 lacks.
 VERSION_WITH_LONG_COUNT = 2
@@ -58,38 +69,49 @@ def read_darknet_file(path: str | Path) -> DarknetFile:
     )
 
 
-def read_darknet_weights(path: str | Path, model: nn.Module) -> dict[str, Tensor]:
-    """Read a file for a YOLOv3, or for its backbone alone.
+def read_darknet_checkpoint(filename: str) -> dict[str, Any]:
+    """Read a file as a checkpoint. Only a model knows what its numbers are, so they come as one
+    entry, which is divided when a model loads it; see `accept_darknet_files`.
 
-    Args:
-        path: such as yolov3.weights or darknet53.conv.74.
-        model: says the order, names and shapes; it is left alone.
-    Returns:
-        entries of the model's state dict.
     Raises:
-        CheckpointFileError: the file has another number of parameters than model and backbone;
-            says the sizes.
-        ValueError: the model has norms that Darknet does not know.
+        CheckpointFileError: as `read_darknet_file`.
     """
-    file = read_darknet_file(path)
+    return {"model": {ENTRY + filename: read_darknet_file(filename).numbers}}
+
+
+def accept_darknet_files(model: nn.Module) -> None:
+    """Let `model.load_state_dict` take what `read_darknet_checkpoint` gives, whoever calls it.
+
+    The file may hold the whole model, or its backbone alone. Then loading raises
+    CheckpointFileError where it has another number of parameters than both, and ValueError where
+    the model has norms that Darknet does not know.
+    """
+    model.register_load_state_dict_pre_hook(_divide)
+
+
+def _divide(model: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    for name in [x for x in state_dict if x.startswith(prefix + ENTRY)]:
+        filename = name.removeprefix(prefix + ENTRY)
+        weights = _by_name(state_dict.pop(name), model, filename)
+        state_dict.update((prefix + key, value) for key, value in weights.items())
+        logger.info("%s holds %d entries of the model", filename, len(weights))
+
+
+def _by_name(numbers: Tensor, model: nn.Module, filename: str) -> dict[str, Tensor]:
+    """Entries of the model's state dict from the (V,) numbers of a file."""
     layout = _layout(model)
     whole = sum(value.numel() for _, value in layout)
     backbone = [entry for entry in layout if entry[0].startswith("backbone.")]
     backbone_alone = sum(value.numel() for _, value in backbone)
-    found = len(file.numbers)
-    if found not in (whole, backbone_alone):
+    if len(numbers) not in (whole, backbone_alone):
         raise CheckpointFileError(
-            f"{path} has {found} numbers behind its header ({4 * found + file.header_bytes} bytes "
-            f"in all); the model has {whole} ({4 * whole + file.header_bytes} bytes), its backbone "
-            f"{backbone_alone} ({4 * backbone_alone + file.header_bytes} bytes). Use a whole file, "
-            "and the MODEL.YOLOV3.NUM_CLASSES and MODEL.DARKNET that it was made with"
+            f"{filename} has {len(numbers)} numbers of 4 bytes behind its header; the model has "
+            f"{whole}, its backbone {backbone_alone}. Use a whole file, and the "
+            "MODEL.YOLOV3.NUM_CLASSES and MODEL.DARKNET that it was made with"
         )
-    chosen = layout if found == whole else backbone
-    parts = file.numbers.split([value.numel() for _, value in chosen])
-    return {
-        name: part.view(value.shape).clone()
-        for (name, value), part in zip(chosen, parts, strict=True)
-    }
+    chosen = layout if len(numbers) == whole else backbone
+    parts = numbers.split([value.numel() for _, value in chosen])
+    return {name: part.view_as(value) for (name, value), part in zip(chosen, parts, strict=True)}
 
 
 def _layout(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -18,6 +18,7 @@ from d2lite.structures import Boxes, ImageList, Instances, pairwise_iou
 from d2lite.utils.events import get_event_storage, has_event_storage, log_scalar
 
 from .boxes import Grid, assign_objects, decode, encode, make_grid
+from .darknet_weights import accept_darknet_files
 from .head import YOLOv3Head
 from .letterbox import fit_letterbox, letterbox
 from .losses import ignored_predictions, yolov3_losses
@@ -97,6 +98,7 @@ class YOLOv3(DenseDetector):
         self.max_detections_per_image = max_detections_per_image
         self.vis_period = vis_period
         self.input_format = input_format
+        accept_darknet_files(self)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
