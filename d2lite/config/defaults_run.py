@@ -68,6 +68,8 @@ def _add_optimizer(solver: _CfgNode, node: type[_CfgNode]) -> None:
     solver.WEIGHT_DECAY_BIAS = None
     # Factor of the learning rate for biases; Detectron1 had 2.0.
     solver.BIAS_LR_FACTOR = 1.0
+    # New in d2lite: factor of the learning rate for the backbone, besides the others.
+    solver.BACKBONE_LR_FACTOR = 1.0
 
     # Limit the gradients.
     solver.CLIP_GRADIENTS = node()

@@ -62,7 +62,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     """The optimizer that `cfg.SOLVER` describes, over the trainable parameters of `model`.
 
     Raises:
-        ValueError: for an unknown SOLVER.OPTIMIZER or SOLVER.CLIP_GRADIENTS.CLIP_TYPE.
+        ValueError: for an unknown SOLVER.OPTIMIZER or SOLVER.CLIP_GRADIENTS.CLIP_TYPE, or a
+            SOLVER.BACKBONE_LR_FACTOR for a model without a backbone.
     """
     solver = cfg.SOLVER
     builder = _named("SOLVER.OPTIMIZER", solver.OPTIMIZER, OPTIMIZERS)
@@ -72,12 +73,28 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
         model,
         base_lr=solver.BASE_LR,
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
-        bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+        lr_factor_func=_lr_factor(solver, model),
     )
     if not params:
         raise ValueError("The model has no trainable parameter; see MODEL.BACKBONE.FREEZE_AT")
     return maybe_add_gradient_clipping(cfg, builder(solver, params, _can_fuse(solver, params)))
+
+
+def _lr_factor(solver: CfgNode, model: nn.Module) -> Callable[[str], float]:
+    """The factor that the config gives to the rate of a parameter, by its full name."""
+    if solver.BACKBONE_LR_FACTOR != 1.0 and not hasattr(model, "backbone"):
+        raise ValueError(
+            f"SOLVER.BACKBONE_LR_FACTOR is {solver.BACKBONE_LR_FACTOR}, but a "
+            f"{type(model).__name__} has no `backbone`; set it to 1.0"
+        )
+
+    def factor(name: str) -> float:
+        # Not by `bias_lr_factor`, which would be the whole factor of the backbone's biases.
+        of_bias = solver.BIAS_LR_FACTOR if name.rpartition(".")[2] == "bias" else 1.0
+        return of_bias * (solver.BACKBONE_LR_FACTOR if name.startswith("backbone.") else 1.0)
+
+    return factor
 
 
 def _can_fuse(solver: CfgNode, params: list[dict]) -> bool | None:

@@ -133,6 +133,26 @@ def test_clip_types_are_those_of_the_config():
         build_optimizer(cfg, nn.Linear(1, 1))
 
 
+def test_backbone_has_a_factor_of_its_own():
+    model = nn.ModuleDict({"backbone": nn.Conv2d(1, 1, 1), "head": nn.Linear(1, 1)})
+    model["backbone_neck"] = nn.Linear(1, 1)  # is none
+    cfg = config(BASE_LR=0.5, BACKBONE_LR_FACTOR=0.25, BIAS_LR_FACTOR=2.0)
+    groups = named_groups(model, build_optimizer(cfg, model).param_groups)
+    assert {name: group["lr"] for group in groups for name in group["params"]} == {
+        "backbone.weight": 0.125,
+        "backbone.bias": 0.25,
+        "head.weight": 0.5,
+        "head.bias": 1.0,
+        "backbone_neck.weight": 0.5,
+        "backbone_neck.bias": 1.0,
+    }
+
+
+def test_factor_for_the_backbone_of_a_model_without_one_names_its_key():
+    with pytest.raises(ValueError, match=r"SOLVER\.BACKBONE_LR_FACTOR is 0\.1.*Linear"):
+        build_optimizer(config(BACKBONE_LR_FACTOR=0.1), nn.Linear(1, 1))
+
+
 def test_adamw_takes_betas_and_group_rules():
     cfg = config(OPTIMIZER="AdamW", BETAS=(0.8, 0.95), BASE_LR=0.01, WEIGHT_DECAY=0.1)
     optimizer = build_optimizer(cfg, nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)))
