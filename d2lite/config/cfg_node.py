@@ -108,10 +108,14 @@ class CfgNode(_CfgNode):
         Raises:
             UnknownKeyError: a key is not in this config (an AssertionError).
             ConfigTypeError: a value has another type than the default (a ValueError).
+            AssertionError: the words are no pairs, or one is an option of a program (`--resume`).
         """
+        for word in cfg_list:
+            assert not str(word).startswith("--"), (
+                f"{word} stands among the overrides; options come before the first KEY VALUE"
+            )
         assert len(cfg_list) % 2 == 0, (
-            "the overrides must be pairs of KEY VALUE, but "
-            f"{self._key_without_value(cfg_list)} has no value; write one behind it"
+            f"the overrides must be pairs of KEY VALUE, but {self._missing_value(cfg_list)}"
         )
         pairs = list(zip(cfg_list[0::2], cfg_list[1::2], strict=True))
         for full_key, value in pairs:
@@ -119,11 +123,19 @@ class CfgNode(_CfgNode):
             self._check_override(full_key, value)
         super().merge_from_list(cfg_list)
 
-    def _key_without_value(self, cfg_list: list[Any]) -> str:
-        """The first word, of an odd number, that is followed by another key or by nothing."""
+    def _missing_value(self, cfg_list: list[Any]) -> str:
+        """What is wrong with an odd number of words, and what to write.
+
+        The key without a value is the first one that another key follows, or nothing.
+        """
         keys = set(_flat_keys(self))
+        for word in map(str, cfg_list):
+            key, equals, value = word.partition("=")
+            if equals and key in keys:
+                return f"{word} is one word; write {key} {value}"
         pairs = zip(cfg_list[0::2], [*cfg_list[1::2], None], strict=True)
-        return next(str(key) for key, value in pairs if value is None or str(value) in keys)
+        key = next(str(key) for key, value in pairs if value is None or str(value) in keys)
+        return f"{key} has no value; write one behind it"
 
     def _check_override(self, full_key: str, value: Any) -> None:
         if full_key in self.__dict__[self.DEPRECATED_KEYS] or self.key_is_renamed(full_key):

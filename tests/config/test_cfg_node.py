@@ -189,6 +189,14 @@ def test_overrides_must_be_pairs(cfg):
         cfg.merge_from_list(["SEED", "1", "MODEL.MASK_ON"])
     with pytest.raises(AssertionError, match=r" SEED has no value"):
         cfg.merge_from_list(["SEED", "MODEL.MASK_ON", "True"])
+    with pytest.raises(AssertionError, match=r" SEED=1 is one word; write SEED 1$"):
+        cfg.merge_from_list(["MODEL.MASK_ON", "True", "SEED=1"])
+
+
+@pytest.mark.parametrize("words", [["SEED", "1", "--resume"], ["SEED", "1", "--num-gpus", "2"]])
+def test_options_behind_the_overrides_are_told(cfg, words):
+    with pytest.raises(AssertionError, match=rf"^{words[2]} stands among the overrides; options"):
+        cfg.merge_from_list(words)
 
 
 def test_base_key_is_for_files_only(cfg):
