@@ -322,9 +322,18 @@ def create_keypoint_hflip_indices(dataset_names: str | Sequence[str]) -> list[in
 
     Args:
         dataset_names: data sets with `keypoint_names` and `keypoint_flip_map`, the same in all.
+    Raises:
+        ValueError: a data set names no keypoints.
     """
     if isinstance(dataset_names, str):
         dataset_names = [dataset_names]
+    for name in dataset_names:
+        if MetadataCatalog.get(name).get("keypoint_names") is None:
+            raise ValueError(
+                f"data set {name!r} names no keypoints, so it can train none; use one whose "
+                "metadata has keypoint_names and keypoint_flip_map (a COCO file has 'keypoints' "
+                "in its category), or set MODEL.KEYPOINT_ON False"
+            )
     check_metadata_consistency("keypoint_names", dataset_names)
     check_metadata_consistency("keypoint_flip_map", dataset_names)
     metadata = MetadataCatalog.get(dataset_names[0])

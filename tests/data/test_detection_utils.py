@@ -57,6 +57,12 @@ def test_golden_flip_indices():
     assert detection_utils.create_keypoint_hflip_indices([name, name]) == want
 
 
+def test_a_data_set_without_keypoints_is_told():
+    with pytest.raises(ValueError, match=r"'no_points' names no keypoints.*KEYPOINT_ON False"):
+        detection_utils.create_keypoint_hflip_indices("no_points")
+    MetadataCatalog.remove("no_points")
+
+
 def _anno(**more) -> dict:
     return {"bbox": [1.0, 2.0, 3.0, 4.0], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0, **more}
 

@@ -42,8 +42,11 @@ def read_json(json_file: str) -> Any:
 
 def _read_text(json_file: str) -> str:
     if not PathManager.isfile(json_file):
+        if PathManager.isdir(json_file):
+            raise FileNotFoundError(f"{json_file}: a folder; name the annotation file in it")
         raise FileNotFoundError(f"{json_file}: there is no such annotation file")
-    with open(PathManager.get_local_path(json_file), encoding="utf-8") as f:
+    # Some editors on Windows put a byte order mark first; "-sig" skips one.
+    with open(PathManager.get_local_path(json_file), encoding="utf-8-sig") as f:
         try:
             return f.read()
         except UnicodeDecodeError as e:

@@ -83,8 +83,11 @@ def read_voc_split(dirname: str, split: str) -> list[str]:
             f"Splits there: {', '.join(found) or 'none'}"
         )
     with PathManager.open(list_file) as f:
-        # Lists per class have a second column, whether the image has an object of it.
-        image_ids = [line.split()[0] for line in f if line.strip()]
+        image_ids = [line.strip() for line in f if line.strip()]  # a name may have spaces
+    # Lists per class have a second column, whether the image has an object of it.
+    columns = [line.rsplit(maxsplit=1) for line in image_ids]
+    if all(len(column) == 2 and column[1] in ("-1", "0", "1") for column in columns):
+        image_ids = [name for name, _ in columns]
     if not image_ids or len(set(image_ids)) < len(image_ids):
         problem = "has an image twice" if image_ids else "is empty"
         raise ValueError(f"{list_file}: the list {problem}")

@@ -206,6 +206,17 @@ def test_bad_files_are_one_clear_line(write, own_names, kind):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.json: there is no such annotation file"):
         load_coco_json(str(tmp_path / "none.json"), str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="a folder; name the annotation file in it"):
+        load_coco_json(str(tmp_path), str(tmp_path))
+
+
+def test_a_byte_order_mark_is_skipped(write):
+    json_file, images = write(example())
+    with open(json_file, encoding="utf-8") as f:
+        text = f.read()
+    with open(json_file, "w", encoding="utf-8-sig") as f:
+        f.write(text)
+    assert len(load_coco_json(json_file, images)) == len(example()["images"])
 
 
 def test_a_missing_image_folder_is_named(write):

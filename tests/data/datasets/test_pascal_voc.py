@@ -76,6 +76,11 @@ def test_lists_per_class_have_a_second_column(voc):
     assert read_voc_split(voc, "cat_train") == ["b", "a"]
 
 
+def test_names_may_have_spaces(voc):
+    Path(voc, "ImageSets/Main/other.txt").write_text("a cat 1 \n\nthe dog\n")
+    assert read_voc_split(voc, "other") == ["a cat 1", "the dog"]
+
+
 def test_images_may_have_another_extension(voc):
     Path(voc, "JPEGImages/a.jpg").rename(Path(voc, "JPEGImages/a.PNG"))
     records = load_voc_instances(voc, "train", ["cat", "dog"])
