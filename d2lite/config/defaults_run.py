@@ -104,6 +104,8 @@ def _add_test(test: _CfgNode, node: type[_CfgNode]) -> None:
     # New in d2lite: metric such as "bbox/AP" whose best checkpoint is kept as model_best.pth; "":
     # none.
     test.BEST_METRIC = ""
+    # New in d2lite: evaluations without a better BEST_METRIC after which training stops; 0: never.
+    test.PATIENCE = 0
 
     # Test-time augmentation: detect at several sizes, mirrored too, and merge.
     test.AUG = node()

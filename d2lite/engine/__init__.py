@@ -11,6 +11,7 @@ from .defaults import (
     default_setup,
     default_writers,
 )
+from .early_stop import EarlyStop
 from .ema import ModelEMA
 from .hooks import (
     BestCheckpointer,
@@ -36,6 +37,7 @@ __all__ = [
     "CallbackHook",
     "DefaultPredictor",
     "DefaultTrainer",
+    "EarlyStop",
     "EvalHook",
     "HookBase",
     "IterationTimer",

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import torch
 from PIL import ImageMode
@@ -24,6 +25,7 @@ _MINIMA_IN_TRAINING: dict[str, float] = {
     "SOLVER.BACKBONE_LR_FACTOR": 0,
     "SOLVER.WARMUP_ITERS": 0,
     "SOLVER.CHECKPOINT_KEEP": 0,
+    "TEST.PATIENCE": 0,
 }
 _MINIMA: dict[str, float] = {
     "DATALOADER.NUM_WORKERS": 0,
@@ -95,6 +97,12 @@ def check_training_settings(cfg: CfgNode) -> None:
             f"TEST.BEST_METRIC is {cfg.TEST.BEST_METRIC!r}, but DATASETS.TEST is empty, so it is "
             "never evaluated; name a data set there, or set TEST.BEST_METRIC ''"
         )
+    if cfg.TEST.PATIENCE and not (cfg.TEST.BEST_METRIC and cfg.TEST.EVAL_PERIOD > 0):
+        raise ValueError(
+            f"TEST.PATIENCE is {cfg.TEST.PATIENCE}, which counts evaluations, but TEST.BEST_METRIC "
+            f"is {cfg.TEST.BEST_METRIC!r} and TEST.EVAL_PERIOD {cfg.TEST.EVAL_PERIOD}; set them "
+            "to a figure such as bbox/AP and to iterations, or set TEST.PATIENCE 0"
+        )
 
 
 def _check_minima(cfg: CfgNode, minima: dict[str, float]) -> None:
@@ -147,22 +155,31 @@ def _check_image_format(name: str) -> None:
 
 
 def check_test_classes(cfg: CfgNode) -> None:
-    """Warn about test sets whose classes are not those of the training set.
+    """Compare the classes that are learned with those of the test sets.
 
-    To be called when the data sets have been read, so that their classes are known.
+    To be called when the data sets have been read, so that their classes are known. Other classes
+    are a warning: a test set may have names of its own for them.
+
+    Raises:
+        ValueError: a test set has the same classes in another order, so that every figure would
+            compare one class with another.
     """
     trained = _classes(cfg.DATASETS.TRAIN[0]) if cfg.DATASETS.TRAIN else []
     for name in cfg.DATASETS.TEST:
         tested = _classes(name)
-        if trained and tested and trained != tested:
-            logger.warning(
-                "The classes of DATASETS.TEST %s (%s) are not those of DATASETS.TRAIN %s (%s): "
-                "class k of one is compared with class k of the other",
-                name,
-                ", ".join(tested[:6]),
-                cfg.DATASETS.TRAIN[0],
-                ", ".join(trained[:6]),
+        if not trained or not tested or trained == tested:
+            continue
+        difference = (
+            f"The classes of DATASETS.TEST {name} ({', '.join(tested[:6])}) are not those of "
+            f"DATASETS.TRAIN {cfg.DATASETS.TRAIN[0]} ({', '.join(trained[:6])})"
+        )
+        if sorted(trained) == sorted(tested):
+            raise ValueError(
+                f"{difference}: they are in another order, and class k of one is compared with "
+                "class k of the other; give both one order, which a data set URI does with "
+                f"'classes={','.join(quote(word) for word in trained)}'"
             )
+        logger.warning("%s: class k of one is compared with class k of the other", difference)
 
 
 def _classes(name: str) -> list[str]:

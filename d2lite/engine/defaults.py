@@ -35,6 +35,7 @@ from d2lite.utils.logger import setup_logger
 from . import hooks
 from .checks import check_test_classes, check_training_settings
 from .classes import check_class_counts
+from .early_stop import EarlyStop
 from .ema import ModelEMA
 from .interrupt import InterruptLater
 from .predictor import DefaultPredictor
@@ -154,16 +155,8 @@ class DefaultTrainer(TrainerBase):
                 )
             )
         built.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._test_and_keep_results))
+        built += self._build_best()
         if comm.is_main_process():
-            if cfg.TEST.BEST_METRIC:
-                built.append(
-                    hooks.BestCheckpointer(
-                        cfg.TEST.EVAL_PERIOD,
-                        self.checkpointer,
-                        cfg.TEST.BEST_METRIC,
-                        also_save=ema.save if ema else None,
-                    )
-                )
             if sys.stderr.isatty():
                 built.append(hooks.PeriodicWriter([ProgressBarWriter(self.max_iter)], period=1))
             # Last, so that what all others have put is written.
@@ -173,6 +166,21 @@ class DefaultTrainer(TrainerBase):
     def _build_ema(self) -> ModelEMA | None:
         ema = self.cfg.MODEL_EMA
         return ModelEMA(self.model, ema.DECAY, self.cfg.OUTPUT_DIR) if ema.ENABLED else None
+
+    def _build_best(self) -> list[HookBase | None]:
+        """What follows from the best evaluation; on all ranks the same, but for what writes."""
+        test, ema = self.cfg.TEST, self._ema
+        best = None
+        if test.BEST_METRIC and comm.is_main_process():
+            best = hooks.BestCheckpointer(
+                test.EVAL_PERIOD,
+                self.checkpointer,
+                test.BEST_METRIC,
+                also_save=ema.save if ema else None,
+            )
+        if not test.PATIENCE:
+            return [best]
+        return [best, EarlyStop(test.EVAL_PERIOD, test.PATIENCE, test.BEST_METRIC, best)]
 
     def _build_precise_bn(self) -> hooks.PreciseBN:
         cfg = self.cfg.clone()
@@ -195,7 +203,7 @@ class DefaultTrainer(TrainerBase):
         return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
 
     def train(self) -> Mapping | None:
-        """Train to SOLVER.MAX_ITER.
+        """Train to SOLVER.MAX_ITER, or until a hook calls `stop`.
 
         Returns:
             The results of the last evaluation, if there was one, on the main process.

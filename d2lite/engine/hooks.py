@@ -186,6 +186,11 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
     def after_step(self) -> None:
         self.step(self.trainer.iter)
 
+    def after_train(self) -> None:
+        # Which iteration was the last one of a stopped training is known only now.
+        if self.trainer.stopped and self.trainer.iter >= self.trainer.max_iter:
+            self.save(f"{self.file_prefix}_final", iteration=self.trainer.iter - 1)
+
 
 class BestCheckpointer(HookBase):
     """Keep the weights with the best value of an evaluated metric.
@@ -231,8 +236,9 @@ class BestCheckpointer(HookBase):
         if self.trainer.start_iter > 0 and PathManager.isfile(self._record):
             with PathManager.open(self._record) as file:
                 record = json.load(file)
-            # A record from after the checkpoint will be made again.
-            if record["iteration"] < self.trainer.start_iter:
+            # A record from after the checkpoint will be made again. The evaluation after a
+            # training counts as one of the iteration that would have followed.
+            if record["iteration"] <= self.trainer.start_iter:
                 self.best_metric, self.best_iter = record["metric"], record["iteration"]
 
     def after_step(self) -> None:
@@ -351,6 +357,7 @@ class EvalHook(HookBase):
         self._period = eval_period
         self._func = eval_function
         self._eval_after_train = eval_after_train
+        self._latest_iter: int | None = None
 
     def after_step(self) -> None:
         # The last iteration is evaluated in after_train.
@@ -361,12 +368,14 @@ class EvalHook(HookBase):
             self._evaluate()
 
     def after_train(self) -> None:
-        # Not after a failed training.
-        if self._eval_after_train and self.trainer.iter >= self.trainer.max_iter:
+        # Not after a failed training, nor again where it was stopped at an evaluation.
+        finished = self.trainer.iter >= self.trainer.max_iter
+        if self._eval_after_train and finished and self._latest_iter != self.trainer.iter - 1:
             self._evaluate()
         del self._func  # it often holds the trainer: a circle
 
     def _evaluate(self) -> None:
+        self._latest_iter = self.trainer.iter
         results = self._func()
         if results:
             assert isinstance(results, Mapping), f"evaluation must return a dict, not {results!r}"

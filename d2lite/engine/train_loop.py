@@ -68,7 +68,9 @@ class TrainerBase:
 
     Attributes:
         iter: the current iteration, from 0. After a completed training it equals `max_iter`.
-        start_iter, max_iter: the iterations to run are start_iter <= iter < max_iter.
+        start_iter, max_iter: the iterations to run are start_iter <= iter < max_iter. `stop`
+            makes `max_iter` what was reached.
+        stopped: whether `stop` was called.
         storage: the EventStorage that is open during training.
     """
 
@@ -79,6 +81,7 @@ class TrainerBase:
         self.max_iter: int
         self.storage: EventStorage
         self._storage_state: dict | None = None
+        self.stopped = False
 
     def register_hooks(self, hooks: Iterable[HookBase | None]) -> None:
         """Add hooks behind those already registered; None entries are skipped."""
@@ -95,18 +98,21 @@ class TrainerBase:
         logger.info("Training from iteration %d to %d", start_iter, max_iter)
         self.iter = self.start_iter = start_iter
         self.max_iter = max_iter
+        self.stopped = False
         with EventStorage(start_iter) as self.storage:
             if self._storage_state is not None:
                 self.storage.load_state_dict(self._storage_state)
                 self._storage_state = None
             try:
                 self.before_train()
-                for self.iter in range(start_iter, max_iter):
+                while self.iter < max_iter and not self.stopped:
                     self.before_step()
                     self.run_step()
                     self.after_step()
-                # after_train tells a finished training from a failed one by this.
-                self.iter = max(start_iter, max_iter)
+                    self.iter += 1
+                # after_train tells a finished training from a failed one by iter >= max_iter.
+                if self.stopped:
+                    self.max_iter = self.iter
             except Exception:
                 logger.error("Training failed in iteration %d", self.iter)
                 # The terminal gets it from whoever handles the error.
@@ -114,6 +120,11 @@ class TrainerBase:
                 raise
             finally:
                 self.after_train()
+
+    def stop(self) -> None:
+        """End the training behind the current iteration as if it were the last; called in
+        `before_train`, without any. All ranks have to call it in the same iteration."""
+        self.stopped = True
 
     def before_train(self) -> None:
         """Call the hooks of that name."""
@@ -148,7 +159,9 @@ class TrainerBase:
 
     def state_dict(self) -> dict:
         """The iteration, the hooks' states and the figures in the storage."""
-        state: dict = {"iteration": self.iter}
+        # The last iteration that was completed; in after_train `iter` is the one behind it.
+        finished = hasattr(self, "storage") and self.iter >= self.max_iter
+        state: dict = {"iteration": self.iter - finished}
         hooks = {name: hook.state_dict() for name, hook in _named(self._hooks)}
         if hooks := {name: kept for name, kept in hooks.items() if kept}:
             state["hooks"] = hooks

@@ -135,6 +135,8 @@ def test_every_hook_that_a_config_can_ask_for_has_its_place(tmp_path):
             TEST__PRECISE_BN__ENABLED=True,
             TEST__PRECISE_BN__NUM_ITER=1,
             TEST__BEST_METRIC="bbox/AP",
+            TEST__EVAL_PERIOD=4,
+            TEST__PATIENCE=2,
             DATASETS__TEST=("shapes_val",),
         )
     )
@@ -143,7 +145,8 @@ def test_every_hook_that_a_config_can_ask_for_has_its_place(tmp_path):
         ("PreciseBN", "PeriodicCheckpointer"),
         ("PeriodicCheckpointer", "EvalHook"),
         ("EvalHook", "BestCheckpointer"),
-        ("BestCheckpointer", "PeriodicWriter"),
+        ("BestCheckpointer", "EarlyStop"),
+        ("EarlyStop", "PeriodicWriter"),
     ]:
         assert order.index(earlier) < order.index(later)
 

@@ -96,6 +96,56 @@ def test_a_finished_run_that_is_resumed_does_no_step():
     assert hook.calls == ["before_train", "after_train 5"]
 
 
+class Stopper(HookBase):
+    """Stops the training in an iteration, or before the first one."""
+
+    def __init__(self, iteration=None):
+        self.iteration = iteration
+
+    def before_train(self):
+        if self.iteration is None:
+            self.trainer.stop()
+
+    def after_step(self):
+        if self.trainer.iter == self.iteration:
+            self.trainer.stop()
+
+
+def test_a_stopped_training_ends_as_a_finished_one():
+    trainer, hook = make_trainer(data=Stream()), Recorder()
+    trainer.register_hooks([Stopper(3), hook])
+    trainer.train(2, 9)
+    assert hook.calls[-2:] == ["after_step 3", "after_train 4"]
+    assert trainer.max_iter == 4 and trainer.data_loader.position == 2
+    trainer._hooks[0].iteration = 9
+    trainer.train(4, 6)  # stopping is over with that training
+    assert hook.calls[-2:] == ["after_step 5", "after_train 6"]
+
+
+def test_a_training_stopped_before_its_first_step_does_none():
+    trainer, hook = make_trainer(), Recorder()
+    trainer.register_hooks([Stopper(), hook])
+    trainer.train(2, 9)
+    assert hook.calls == ["before_train", "after_train 2"]
+
+
+@pytest.mark.parametrize("stop_in", [2, 99])
+def test_state_tells_the_last_completed_iteration_also_after_training(stop_in):
+    seen = []
+
+    class Saver(HookBase):
+        def after_step(self):
+            seen.append(self.trainer.state_dict()["iteration"])
+
+        after_train = after_step
+
+    trainer = make_trainer()
+    trainer.register_hooks([Stopper(stop_in), Saver()])
+    trainer.train(0, 4)
+    last = min(stop_in, 3)
+    assert seen == [*range(last + 1), last]
+
+
 @pytest.mark.parametrize("zero_grad_before_forward", [False, True])
 def test_step_worked_by_hand(zero_grad_before_forward):
     # d/dw [(w - 1)^2 + |w|] at w = 2 is 2 + 1; w becomes 2 - 0.1 * 3. The second step:

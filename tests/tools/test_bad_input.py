@@ -240,6 +240,11 @@ BAD_SETTINGS = {
         {"TEST__BEST_METRIC": "bbox/AP"},
         r"TEST\.BEST_METRIC is 'bbox/AP', but DATASETS\.TEST is empty, so it is never evaluated",
     ),
+    "patience without a metric": (
+        {"TEST__PATIENCE": 2, "TEST__EVAL_PERIOD": 5},
+        r"TEST\.PATIENCE is 2, .* but TEST\.BEST_METRIC is '' and TEST\.EVAL_PERIOD 5; set them",
+    ),
+    "patience below 0": ({"TEST__PATIENCE": -1}, r"TEST\.PATIENCE is -1; it has to be 0 or more"),
     "project": (
         {"PROJECTS": ["no_such_project"]},
         r"PROJECTS names 'no_such_project', which is neither under \S*projects nor importable\.",
@@ -476,6 +481,19 @@ def test_other_classes_in_the_test_set_are_a_warning(main, good, tmp_path):
     outcome = main(**train_on(good), **test_on(write_coco(tmp_path / "val", data)))
     assert outcome.code == 0
     assert re.search(r"classes of DATASETS\.TEST \S+ \(cow, dog\) are not those of", outcome.out)
+
+
+def test_the_same_classes_in_another_order_are_an_error(main, good, tmp_path):
+    data = coco_data()
+    first, second = data["categories"][:2]
+    first["name"], second["name"] = second["name"], first["name"]
+    swapped = test_on(write_coco(tmp_path / "val", data))
+    outcome = main(**train_on(good), **swapped)
+    assert outcome.code == 1 and not outcome.started
+    found = re.search(r"in another order, .* 'classes=(\S+)'", outcome.error)
+    assert found, outcome.error
+    uri = f"{swapped['DATASETS__TEST'][0]}&classes={found.group(1)}"
+    assert main(**train_on(good), **test_on(uri)).code == 0
 
 
 # Images that do not decode ------------------------------------------------------------------------

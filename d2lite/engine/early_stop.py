@@ -1,0 +1,83 @@
+"""The end of a training that does not get better."""
+
+import logging
+
+from d2lite.utils import comm
+
+from .hooks import BestCheckpointer, is_due
+from .train_loop import HookBase
+
+__all__ = ["EarlyStop"]
+
+logger = logging.getLogger(__name__)
+
+
+class EarlyStop(HookBase):
+    """Stop the training when so many evaluations in a row were not better than the best before.
+
+    It belongs behind BestCheckpointer, whose record tells which one was the best. A checkpoint
+    cannot: where one and an evaluation fall on the same iteration, it is saved first.
+    """
+
+    def __init__(
+        self, eval_period: int, patience: int, val_metric: str, best: BestCheckpointer | None
+    ) -> None:
+        """
+        Args:
+            eval_period: iterations between evaluations, as EvalHook has it.
+            patience: how many evaluations without a better one end the training.
+            val_metric: name of the figure in the storage, such as "bbox/AP50".
+            best: what knows the best evaluation; needed on the main process, which decides for all.
+        """
+        self._period = eval_period
+        self._patience = patience
+        self._val_metric = val_metric
+        self._best = best
+        self._first_iter: int | None = None
+        self._stopped = False
+
+    def before_train(self) -> None:
+        if self._first_iter is None:
+            self._first_iter = self.trainer.start_iter
+        # A run that had stopped is resumed: it goes on if it is to have more patience now.
+        resumed, self._stopped = self._stopped, False
+        if resumed:
+            self._stop_if_due(self.trainer.start_iter - 1)
+
+    def after_step(self) -> None:
+        # The last iteration is evaluated in after_train.
+        if (
+            is_due(self.trainer.iter, self._period)
+            and self.trainer.iter + 1 < self.trainer.max_iter
+        ):
+            self._stop_if_due(self.trainer.iter)
+
+    def _stop_if_due(self, iteration: int) -> None:
+        # Only the main process has results; a rank that went on alone would wait for ever.
+        waited = comm.all_gather(self._evaluations_since_best(iteration))[0]
+        if waited >= self._patience:
+            logger.info(
+                "No better %s in %d evaluations (TEST.PATIENCE): iteration %d is the last",
+                self._val_metric,
+                waited,
+                iteration,
+            )
+            self._stopped = True
+            self.trainer.stop()
+
+    def _evaluations_since_best(self, iteration: int) -> int:
+        if self._best is None:
+            return 0
+        if self._best.best_iter is not None:
+            return (iteration - self._best.best_iter) // self._period
+        # A name that no evaluation knows, of which BestCheckpointer warns, is no reason to stop.
+        if self._val_metric not in self.trainer.storage.latest():
+            return 0
+        return (iteration + 1 - self._first_iter) // self._period
+
+    def state_dict(self) -> dict:
+        return {"first_iter": self._first_iter, "stopped": self._stopped}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self._first_iter = state_dict["first_iter"]
+        self._stopped = state_dict["stopped"]
