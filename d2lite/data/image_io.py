@@ -58,7 +58,8 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
         file_name: path or URL of a file, or `SCHEME://...` of a registered image scheme.
         format: "RGB", "BGR", "L", "YUV-BT.601", or another mode of Pillow; None keeps the file's.
     Returns:
-        (H, W, C) uint8 in [0, 255]; (H, W, 1) for "L"; float32 for YUV.
+        (H, W, C) uint8 in [0, 255]; (H, W, 1) for "L"; float32 for YUV. Of grey images of 16 bits
+        the colour formats have the upper 8.
     Raises:
         FileNotFoundError: there is no such file.
         ImageReadError: it does not decode.
@@ -133,6 +134,8 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
     """The pixels of a Pillow image in a format; see `read_image`."""
     if format is not None:
         mode = "RGB" if format in ("BGR", YUV_FORMAT) else format
+        if mode == "RGB":
+            image = _to_8_bits(image)
         if image.mode != mode:
             image = image.convert(mode)
     pixels = np.asarray(image)
@@ -143,6 +146,19 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
     if format == YUV_FORMAT:
         return ((pixels / 255.0) @ _RGB_TO_YUV.T).astype(np.float32)
     return pixels
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """A grey image of 16 bits with the upper 8 of them, any other as it is.
+
+    Pillow's own conversion cuts values off at 255, which leaves a white picture. That is kept for
+    "L", the format of label maps, whose values are small numbers whatever the file's depth.
+    """
+    pixels = np.asarray(image) if image.mode.startswith("I") else None
+    # Pillow calls a PNG of 16 bits "I;16" or, in older versions, "I", as it does 32 bits.
+    if pixels is None or (image.mode == "I" and not 255 < pixels.max() < 2**16):
+        return image
+    return Image.fromarray((pixels >> 8).astype(np.uint8))
 
 
 def convert_image_to_rgb(image: np.ndarray | torch.Tensor, format: str) -> np.ndarray:

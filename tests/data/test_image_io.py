@@ -13,7 +13,7 @@ from d2lite.data.detection_utils import (
     convert_image_to_rgb,
     read_image,
 )
-from d2lite.data.image_io import read_image_size
+from d2lite.data.image_io import convert_PIL_to_numpy, read_image_size
 from d2lite.data.image_schemes import register_image_scheme
 from tests.golden import load_case
 
@@ -134,3 +134,19 @@ def test_sizes_are_compared_or_filled_in():
     assert found == {"height": 4, "width": 6}
     with pytest.raises(SizeMismatchError, match=r"a.jpg: the image is 4 x 6 .* 6 x 4"):
         check_image_size({"file_name": "a.jpg", "height": 6, "width": 4}, image)
+
+
+@pytest.mark.parametrize("format", ["RGB", "BGR"])
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_grey_images_of_16_bits_keep_their_shades(format, dtype):
+    shades = np.array([[0, 255, 256], [30000, 51400, 65535]])
+    got = convert_PIL_to_numpy(Image.fromarray(shades.astype(dtype)), format)
+    assert got.dtype == np.uint8
+    assert got[..., 0].tolist() == [[0, 0, 1], [117, 200, 255]]
+    assert (got == got[..., :1]).all()
+
+
+def test_label_maps_of_16_bits_keep_their_numbers(tmp_path):
+    labels = np.array([[0, 7, 255]], dtype=np.uint16)
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    assert read_image(str(tmp_path / "labels.png"), "L")[..., 0].tolist() == [[0, 7, 255]]
