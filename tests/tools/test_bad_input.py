@@ -487,13 +487,12 @@ def test_the_same_classes_in_another_order_are_an_error(main, good, tmp_path):
     data = coco_data()
     first, second = data["categories"][:2]
     first["name"], second["name"] = second["name"], first["name"]
-    swapped = test_on(write_coco(tmp_path / "val", data))
-    outcome = main(**train_on(good), **swapped)
+    uri = write_coco(tmp_path / "val", data)
+    outcome = main(**train_on(good), **test_on(uri))
     assert outcome.code == 1 and not outcome.started
     found = re.search(r"in another order, .* 'classes=(\S+)'", outcome.error)
     assert found, outcome.error
-    uri = f"{swapped['DATASETS__TEST'][0]}&classes={found.group(1)}"
-    assert main(**train_on(good), **test_on(uri)).code == 0
+    assert main(**train_on(good), **test_on(f"{uri}&classes={found.group(1)}")).code == 0
 
 
 # Images that do not decode ------------------------------------------------------------------------
