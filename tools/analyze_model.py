@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from fvcore.nn import flop_count_table
 from torch import nn
 
 from d2lite.checkpoint import DetectionCheckpointer
@@ -108,7 +107,10 @@ def random_input(cfg: Any) -> dict:
 
 
 def print_flops(cfg: Any, model: nn.Module, args: argparse.Namespace) -> None:
-    """A table for the last image; mean and spread over all."""
+    """A table for the first image; mean and spread over all."""
+    # Here, since d2lite has to come first: it silences what fvcore's own import warns about.
+    from fvcore.nn import flop_count_table
+
     totals = []
     for batch in inputs_of(cfg, args.num_inputs):
         with torch.no_grad():

@@ -11,6 +11,8 @@ training, after augmentation.
 
 import argparse
 import itertools
+import os
+import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -90,6 +92,12 @@ def draw_sample(visualizer: Visualizer, sample: dict) -> None:
         visualizer.draw_sem_seg(sample["sem_seg"], area_threshold=0, alpha=0.5)
 
 
+def check_display() -> None:
+    """ValueError where no window can open; there, the viewers would each say so at length."""
+    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        raise ValueError("--show needs a display, and here is none; leave it out")
+
+
 def shown(pictures: Pictures) -> Pictures:
     """The same pictures, each opened in the system's viewer as it passes."""
     for file_name, picture in pictures:
@@ -102,6 +110,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     setup_logger()
     with report_user_errors():
+        if args.show:
+            check_display()
         cfg = setup(args)
         pictures = annotations(cfg) if args.source == "annotation" else training_samples(cfg)
         endless = args.source == "dataloader" and args.num == 0

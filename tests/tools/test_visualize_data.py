@@ -57,3 +57,12 @@ def test_mistakes_are_one_clear_line(tool, tmp_path, capsys, args, message):
     with pytest.raises(SystemExit):
         tool.main(["--output-dir", str(tmp_path), *args])
     assert message in capsys.readouterr().err
+
+
+def test_showing_without_a_display_is_one_clear_line(tool, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tool.sys, "platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(SystemExit):
+        tool.main(["--dataset", "shapes_val", "--show", "--output-dir", str(tmp_path)])
+    assert "--show needs a display" in capsys.readouterr().err
