@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,7 +49,10 @@ def create_ddp_model(
         return model
     if next(model.parameters()).is_cuda:
         kwargs.setdefault("device_ids", [comm.get_local_rank()])
-    ddp = DistributedDataParallel(model, **kwargs)
+    with warnings.catch_warnings():
+        # Newer versions of torch have another word for it, which older ones do not know.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        ddp = DistributedDataParallel(model, **kwargs)
     if fp16_compression:
         ddp.register_comm_hook(state=None, hook=ddp_comm_hooks.fp16_compress_hook)
     return ddp

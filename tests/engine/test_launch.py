@@ -1,9 +1,11 @@
 import sys
+import warnings
 
 import pytest
 import torch.distributed as dist
+from torch import nn
 
-from d2lite.engine import launch
+from d2lite.engine import create_ddp_model, launch
 from d2lite.utils import comm
 
 
@@ -43,6 +45,18 @@ def test_workers_that_have_said_why_end_the_program_quietly():
 def test_error_in_a_worker_reaches_the_caller():
     with pytest.raises(Exception, match="no such data set"):
         launch(fail, 2)
+
+
+def wrap(folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = create_ddp_model(nn.BatchNorm1d(2), broadcast_buffers=False)
+    (folder / f"rank{comm.get_rank()}").write_text(f"{model.broadcast_buffers}")
+
+
+def test_models_are_wrapped_without_a_warning(tmp_path):
+    launch(wrap, 2, args=(tmp_path,))
+    assert [(tmp_path / f"rank{i}").read_text() for i in range(2)] == ["False", "False"]
 
 
 @pytest.mark.parametrize(
