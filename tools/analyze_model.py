@@ -20,7 +20,7 @@ from torch import nn
 from d2lite.checkpoint import DetectionCheckpointer
 from d2lite.config import CfgNode, LazyConfig, instantiate
 from d2lite.data import build_detection_test_loader
-from d2lite.engine import config_from_args
+from d2lite.engine import check_class_counts, config_from_args
 from d2lite.modeling import build_model
 from d2lite.utils.analysis import (
     FlopCountAnalysis,
@@ -71,6 +71,7 @@ def setup(args: argparse.Namespace) -> Any:
 def make_model(cfg: Any, load: bool) -> nn.Module:
     """The model in eval mode; with `load`, with its weights."""
     if isinstance(cfg, CfgNode):
+        check_class_counts(cfg, only_open=True)
         model, weights = build_model(cfg), cfg.MODEL.WEIGHTS
     else:
         model, weights = instantiate(cfg.model), cfg.train.init_checkpoint

@@ -74,7 +74,10 @@ def kmeans_by_iou(sizes: Tensor, k: int, seed: int = 0) -> Tensor:
     """
     different = len(sizes.unique(dim=0))
     if different < k:
-        raise ValueError(f"{k} anchors are wanted, but there are only {different} sizes of boxes")
+        raise ValueError(
+            f"{k} anchors are wanted, but there are only {different} sizes of boxes; give a data "
+            "set with more, or ask for less (--num, --levels)"
+        )
     generator = torch.Generator().manual_seed(seed)
     found = [_lloyd(sizes, _spread_start(sizes, k, generator)) for _ in range(RESTARTS)]
     best = max(found, key=lambda anchors: mean_iou(sizes, anchors))

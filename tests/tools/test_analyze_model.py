@@ -84,3 +84,9 @@ def test_mistakes_are_one_clear_line(tool, capsys, args, message):
     with pytest.raises(SystemExit):
         tool.main(args)
     assert message in capsys.readouterr().err
+
+
+def test_open_class_counts_are_those_of_the_data(tool, capsys):
+    config = TOOL.parents[1] / "configs" / "quick_start.yaml"
+    tool.main(["--tasks", "structure", "--config-file", str(config), "MODEL.DEVICE", "cpu"])
+    assert "(cls_score): Linear(in_features=256, out_features=7" in capsys.readouterr().out

@@ -1,5 +1,7 @@
 """Whole models by name."""
 
+from operator import attrgetter
+
 import torch
 from torch import nn
 
@@ -19,6 +21,14 @@ def build_model(cfg: CfgNode) -> nn.Module:
 
     Raises:
         KeyError: for a name that is not registered.
+        ValueError: a class count is still -1.
     """
-    model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
+    architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    for key in getattr(architecture, "class_count_keys", {}):
+        if attrgetter(key)(cfg) == -1:
+            raise ValueError(
+                f"{key} is -1, as many as the data set has, which is not known here; call "
+                "d2lite.engine.check_class_counts(cfg) before build_model(cfg), or set the key"
+            )
+    model = architecture(cfg)
     return model.to(torch.device(cfg.MODEL.DEVICE))
