@@ -51,12 +51,12 @@ class DefaultPredictor:
         if self.input_format not in ("RGB", "BGR"):
             raise ValueError(f"INPUT.FORMAT is {self.input_format!r}; use 'RGB' or 'BGR'")
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: what callers get is theirs to change in place
     def __call__(self, original_image: np.ndarray) -> dict:
         """Detect on one image.
 
         Args:
-            original_image: (H, W, 3) in BGR order, as cv2.imread gives it.
+            original_image: (H, W, 3) in BGR order, 0 to 255, as cv2.imread gives it.
 
         Returns:
             What the model returns for it, such as {"instances": Instances} in the image's own
@@ -65,7 +65,8 @@ class DefaultPredictor:
         Raises:
             ValueError: not an image of three channels.
         """
-        if not isinstance(original_image, np.ndarray) or original_image.ndim != 3:
+        shape = original_image.shape if isinstance(original_image, np.ndarray) else ()
+        if len(shape) != 3 or shape[2] != 3:
             found = getattr(original_image, "shape", type(original_image).__name__)
             raise ValueError(
                 f"expected an image (H, W, 3) in BGR order, got {found}; cv2.imread returns None "
@@ -77,5 +78,7 @@ class DefaultPredictor:
         aug_input = T.AugInput(original_image)
         self.aug(aug_input)
         image = torch.as_tensor(np.ascontiguousarray(aug_input.image.transpose(2, 0, 1)))
+        if image.dtype != torch.uint8:
+            image = image.float()  # models do arithmetic in it, numpy's default is double
         image = image.to(self.cfg.MODEL.DEVICE)
         return self.model([{"image": image, "height": height, "width": width}])[0]

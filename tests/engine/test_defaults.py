@@ -118,8 +118,15 @@ def test_predictor_detects_in_the_images_own_pixels(finished, tmp_path):
     assert instances.image_size == (90, 200)
     assert len(instances) > 0
     assert len(predictor.metadata.thing_classes) == predictor.cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    before = instances.pred_boxes.tensor.clone()
+    instances.pred_boxes.scale(0.5, 0.5)  # in place, as callers do
+    assert torch.equal(instances.pred_boxes.tensor, before / 2)
+    doubles = predictor(np.zeros((90, 200, 3)))["instances"]
+    torch.testing.assert_close(doubles.pred_boxes.tensor, before)
     with pytest.raises(ValueError, match="imread returns None"):
         predictor(None)
+    with pytest.raises(ValueError, match=r"\(H, W, 3\) in BGR order, got \(90, 200, 4\)"):
+        predictor(np.zeros((90, 200, 4), dtype=np.uint8))
 
 
 def test_hooks_stand_in_detectron2s_order(tmp_path):
