@@ -37,6 +37,7 @@ from d2lite.solver import LRMultiplier
 from d2lite.utils import comm
 from d2lite.utils.cli import report_user_errors
 from d2lite.utils.env import seed_all_rng
+from d2lite.utils.logger import FILE_ONLY
 
 logger = logging.getLogger("d2lite.lazyconfig_train_net")
 
@@ -127,7 +128,7 @@ def main(args: Namespace) -> Mapping | None:
         cfg = LazyConfig.apply_overrides(LazyConfig.load(args.config_file), args.opts)
         default_setup(cfg, args)
         model = instantiate(cfg.model).to(cfg.train.device)
-        logger.info("Model:\n%s", model)
+        logger.info("Model:\n%s", model, extra=FILE_ONLY)
         if args.eval_only:
             checkpointer = DetectionCheckpointer(model, cfg.train.output_dir)
             checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)

@@ -34,6 +34,7 @@ from d2lite.solver import build_lr_scheduler, build_optimizer
 from d2lite.utils import comm
 from d2lite.utils.cli import report_user_errors
 from d2lite.utils.events import EventStorage
+from d2lite.utils.logger import FILE_ONLY
 
 logger = logging.getLogger("d2lite.plain_train_net")
 
@@ -120,7 +121,7 @@ def main(args: Namespace) -> dict:
     with report_user_errors():
         cfg = setup(args)
         model = build_model(cfg)
-        logger.info("Model:\n%s", model)
+        logger.info("Model:\n%s", model, extra=FILE_ONLY)
         if args.eval_only:
             checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
             checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)

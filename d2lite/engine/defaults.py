@@ -30,7 +30,7 @@ from d2lite.solver import build_lr_scheduler, build_optimizer
 from d2lite.utils import comm
 from d2lite.utils.env import seed_all_rng
 from d2lite.utils.events import EventWriter, ProgressBarWriter
-from d2lite.utils.logger import setup_logger
+from d2lite.utils.logger import FILE_ONLY, setup_logger
 
 from . import hooks
 from .checks import check_test_classes, check_training_settings
@@ -272,9 +272,9 @@ class DefaultTrainer(TrainerBase):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """The model of the config, in the log as text."""
+        """The model of the config, as text in log.txt: on a terminal it would hide the rest."""
         model = build_model(cfg)
-        logging.getLogger(__name__).info("Model:\n%s", model)
+        logging.getLogger(__name__).info("Model:\n%s", model, extra=FILE_ONLY)
         return model
 
     @classmethod
