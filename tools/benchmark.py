@@ -68,19 +68,29 @@ def median_seconds(function: Callable[[], object], rounds: int, warmup: int = 2)
 
 
 def medians_in_turn(
-    functions: dict[str, Callable[[], object]], rounds: int, warmup: int = 2
+    functions: dict[str, Callable[[], object]], rounds: int, warmup: int = 2, block: int = 1
 ) -> dict[str, float]:
-    """Median times of several functions called in turn, so that a drifting machine is fair."""
+    """Median times of several functions called in turn, so that a drifting machine is fair.
+
+    Args:
+        warmup: rounds that are not counted.
+        block: calls of one function before it is the next one's turn.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(warmup + rounds):
         for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            times = [_seconds_of(function) for _ in range(block)]
             if number >= warmup:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name] += times
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _seconds_of(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def peak_megabytes(function: Callable[..., object], *args: object) -> float:
@@ -279,7 +289,8 @@ def benchmark_pillow(rounds: int) -> dict[str, float]:
         resize = T.ResizeShortestEdge([800, 800], 1333)
         mapper = DatasetMapper(is_train=False, augmentations=[resize], image_format="BGR")
         works = {"d2lite": lambda: mapper(sample), "pillow": lambda: _map_with_pillow(path)}
-        seconds = medians_in_turn(works, rounds)
+        # A loader maps one image after the other, with warm caches.
+        seconds = medians_in_turn(works, rounds, block=20)
     figures = {f"mapping, milliseconds, {name}": 1000 * value for name, value in seconds.items()}
     return {**figures, "mapping, ratio": seconds["d2lite"] / seconds["pillow"]}
 
