@@ -18,6 +18,12 @@ EXTRAS = {
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 EXTRAS["test"] = [*EXTRAS["all"], "pytest>=7", "pytest-xdist>=3", "ruff"]
 
+# Projects stand in folders of their own and are installed under one name.
+PROJECTS = {
+    f"d2lite.projects.{init.parent.name}": init.parent.relative_to(HERE).as_posix()
+    for init in sorted(HERE.glob("projects/*/*/__init__.py"))
+}
+
 setup(
     name="d2lite",
     version=VERSION,
@@ -26,9 +32,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=["d2lite", "d2lite.*"]) + ["d2lite.model_zoo.configs"],
+    packages=[
+        *find_packages(include=["d2lite", "d2lite.*"]),
+        "d2lite.model_zoo.configs",
+        *PROJECTS,
+    ],
     # The configs stand at the top of the repository and are installed inside the package.
-    package_dir={"d2lite.model_zoo.configs": "configs"},
+    package_dir={"d2lite.model_zoo.configs": "configs", **PROJECTS},
     package_data={
         "d2lite.model_zoo.configs": ["**/*.yaml", "**/*.py", "*.yaml"],
         "d2lite.compat": ["path/detectron2/*.py"],

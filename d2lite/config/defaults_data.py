@@ -18,6 +18,9 @@ def _add_input(inputs: _CfgNode, node: type[_CfgNode]) -> None:
     # Which function of AUGMENTATION_REGISTRY lists the augmentations, for training and testing;
     # projects add theirs. This one does what the next keys say.
     inputs.AUGMENTATION = "resize_and_flip"
+    # What of DATASET_MAPPER_REGISTRY turns a dataset dict into the model's input; projects add
+    # theirs. New in d2lite.
+    inputs.DATASET_MAPPER = "DatasetMapper"
     # Length in pixels that the short side of a training image is resized to: one of these
     # ("choice"), or any between two ("range").
     inputs.MIN_SIZE_TRAIN = (800,)

@@ -25,7 +25,7 @@ from .dataset_dicts import (
     load_proposals_into_dataset,
     print_instances_class_histogram,
 )
-from .dataset_mapper import DatasetMapper
+from .dataset_mapper import build_dataset_mapper
 from .loader import IterableTrainingLoader, TrainingLoader
 from .missing_files import check_files_exist
 from .samplers import (
@@ -191,15 +191,15 @@ def _train_loader_from_config(
                 cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None
             ),
         )
-        if mapper is None:
-            _check_for_default_mapper(cfg, dataset)
+        if mapper is None and isinstance(dataset, list):
+            _check_before_mapping(cfg, dataset)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
         sampler = _training_sampler(cfg, dataset, seed)
     return {
         "dataset": dataset,
         "sampler": sampler,
-        "mapper": DatasetMapper(cfg, True) if mapper is None else mapper,
+        "mapper": build_dataset_mapper(cfg, True) if mapper is None else mapper,
         "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
         "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
@@ -209,16 +209,15 @@ def _train_loader_from_config(
     }
 
 
-def _check_for_default_mapper(cfg: Any, dataset: Any) -> None:
+def _check_before_mapping(cfg: Any, dataset: list[dict]) -> None:
     """Whether the files that the mapper opens exist, and the masks that the model learns from.
 
-    Only for our own mapper: others may take "file_name" for something else, or make masks.
+    Only for a mapper that the config names: a program's own may take "file_name" for something
+    else. And masks only for our default: others may make them, or do without.
     """
-    if not isinstance(dataset, list):
-        return
     names = list(cfg.DATASETS.TRAIN)
     check_files_exist(dataset, names, tolerant=cfg.DATALOADER.ON_BAD_SAMPLE == "skip")
-    if cfg.MODEL.MASK_ON:
+    if cfg.MODEL.MASK_ON and cfg.INPUT.DATASET_MAPPER == "DatasetMapper":
         _check_masks(dataset, names, cfg.INPUT.MASK_FORMAT)
 
 
@@ -340,7 +339,7 @@ def _test_loader_from_config(
     is_iterable = isinstance(dataset, torchdata.IterableDataset)
     return {
         "dataset": dataset,
-        "mapper": DatasetMapper(cfg, False) if mapper is None else mapper,
+        "mapper": build_dataset_mapper(cfg, False) if mapper is None else mapper,
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
         "sampler": None if is_iterable else InferenceSampler(len(dataset)),
     }

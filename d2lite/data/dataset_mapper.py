@@ -1,6 +1,7 @@
 """The default way from a dataset dict to what a model takes."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -10,15 +11,33 @@ from fvcore.transforms.transform import TransformList
 
 from d2lite.config import configurable
 from d2lite.structures import BoxMode
+from d2lite.utils.registry import Registry
 
 from . import detection_utils as utils
 from . import transforms as T
 
-__all__ = ["DatasetMapper"]
+__all__ = ["DATASET_MAPPER_REGISTRY", "DatasetMapper", "build_dataset_mapper"]
 
 logger = logging.getLogger(__name__)
 
+DATASET_MAPPER_REGISTRY = Registry("DATASET_MAPPER", config_key="INPUT.DATASET_MAPPER")
+DATASET_MAPPER_REGISTRY.__doc__ = """Callables (cfg, is_train) -> mapper.
 
+A mapper takes a dataset dict, which it must not change, and returns what the model takes.
+INPUT.DATASET_MAPPER names it; loaders that are given no mapper use it.
+"""
+
+
+def build_dataset_mapper(cfg: Any, is_train: bool) -> Callable[[dict], dict | None]:
+    """Build the mapper that INPUT.DATASET_MAPPER names.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    return DATASET_MAPPER_REGISTRY.get(cfg.INPUT.DATASET_MAPPER)(cfg, is_train)
+
+
+@DATASET_MAPPER_REGISTRY.register()
 class DatasetMapper:
     """Read the image of a dataset dict, augment it, and make tensors and Instances.
 

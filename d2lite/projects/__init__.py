@@ -21,17 +21,15 @@ from d2lite.utils.registry import did_you_mean
 
 __all__ = ["add_projects", "available_projects", "import_project"]
 
-_FOLDER = Path(__file__).resolve().parents[2] / "projects"
+_INSTALLED = Path(__file__).resolve().parent
+_FOLDER = _INSTALLED.parents[1] / "projects"
 
 
 def available_projects() -> dict[str, Path]:
-    """Package folders by package name, of the projects beside this checkout."""
-    found = {}
-    for init in sorted(_FOLDER.glob("*/*/__init__.py")):
-        package = init.parent
-        if package.name not in ("tests", "configs"):
-            found[package.name] = package
-    return found
+    """Package folders by package name: the installed ones, and those of this checkout."""
+    inits = [*_INSTALLED.glob("*/__init__.py"), *_FOLDER.glob("*/*/__init__.py")]
+    packages = sorted(init.parent for init in inits)
+    return {x.name: x for x in packages if x.name not in ("tests", "configs")}
 
 
 def import_project(name: str) -> ModuleType:

@@ -21,6 +21,7 @@ NEW_KEYS = {
     "DATALOADER.ON_BAD_SAMPLE": "raise",
     "DATALOADER.RANDOM_SUBSET_RATIO": 1.0,
     "INPUT.AUGMENTATION": "resize_and_flip",
+    "INPUT.DATASET_MAPPER": "DatasetMapper",
     "MODEL_EMA.DECAY": 0.999,
     "MODEL_EMA.ENABLED": False,
     "MODEL.TIMM.NAME": "resnet50",

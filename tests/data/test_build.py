@@ -23,6 +23,7 @@ from d2lite.data.build import (
     filter_images_with_few_keypoints,
     filter_images_with_only_crowd_annotations,
 )
+from d2lite.data.dataset_mapper import DATASET_MAPPER_REGISTRY
 from d2lite.data.samplers import (
     RandomSubsetTrainingSampler,
     RepeatFactorTrainingSampler,
@@ -235,6 +236,41 @@ def test_train_loader_from_config(cfg):
     assert loader.state_dict()["seed"] == 3
     replaced = build_detection_train_loader(cfg, mapper=lambda one: one["image_id"])
     assert all(isinstance(one, int) for one in next(iter(replaced)))
+
+
+def test_config_names_the_mapper_of_both_loaders(cfg, few_shapes):
+    """A mapper of another name need not take masks from the annotations."""
+
+    @DATASET_MAPPER_REGISTRY.register()
+    def only_the_name(cfg, is_train):
+        return lambda record: (record["file_name"], is_train)
+
+    try:
+        cfg.INPUT.DATASET_MAPPER = "only_the_name"
+        assert all(is_train for _, is_train in next(iter(build_detection_train_loader(cfg))))
+        tested = list(build_detection_test_loader(cfg, "test_b_shapes"))
+    finally:
+        DATASET_MAPPER_REGISTRY._obj_map.pop("only_the_name")
+    assert tested == [[(record["file_name"], False)] for record in few_shapes]
+    with pytest.raises(KeyError, match=r"INPUT\.DATASET_MAPPER: No object named 'only_the_name'"):
+        build_detection_train_loader(cfg)
+
+
+def test_masks_are_asked_for_by_the_default_mapper_only(cfg, register):
+    image = {**DatasetCatalog.get("shapes_val")[0]}
+    image["annotations"] = [
+        {k: v for k, v in anno.items() if k != "segmentation"} for anno in image["annotations"]
+    ]
+    cfg.DATASETS.TRAIN = (register("test_b_without_masks", [image]),)
+    cfg.MODEL.MASK_ON = True
+    with pytest.raises(ValueError, match=r"MASK_ON is True, but .* have no 'segmentation'"):
+        build_detection_train_loader(cfg)
+    DATASET_MAPPER_REGISTRY._do_register("maskless", lambda cfg, is_train: lambda record: record)
+    try:
+        cfg.INPUT.DATASET_MAPPER = "maskless"
+        build_detection_train_loader(cfg)
+    finally:
+        DATASET_MAPPER_REGISTRY._obj_map.pop("maskless")
 
 
 def test_config_without_seed_draws_one(cfg):
