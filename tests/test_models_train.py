@@ -63,7 +63,7 @@ TINY = {
     "TEST.PRECISE_BN.ENABLED": True,
     "TEST.PRECISE_BN.NUM_ITER": 1,
     "SOLVER.IMS_PER_BATCH": NUM_IMAGES,
-    "SOLVER.OPTIMIZER": "AdamW",  # needs no warm-up
+    "SOLVER.OPTIMIZER_NAME": "AdamW",  # needs no warm-up
     "SOLVER.BASE_LR": 0.002,
     "SOLVER.WARMUP_ITERS": 0,
     "SOLVER.STEPS": (),

@@ -8,12 +8,21 @@ from fvcore.common.config import BASE_KEY
 from fvcore.common.config import CfgNode as _CfgNode
 from yacs.config import _check_and_coerce_cfg_value_type
 
-from d2lite.config.compat import CURRENT_VERSION, downgrade_config, guess_version, upgrade_config
+from d2lite.config.compat import (
+    CURRENT_VERSION,
+    downgrade_config,
+    get_key,
+    guess_version,
+    has_key,
+    rename_key,
+    upgrade_config,
+)
 from d2lite.config.device import best_device
 from d2lite.config.errors import ConfigTypeError, UnknownKeyError
 from d2lite.config.yaml_files import load_with_bases
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.registry import did_you_mean
+from d2lite.utils.renamed import RENAMED_KEYS
 
 __all__ = ["CfgNode"]
 
@@ -27,7 +36,8 @@ class CfgNode(_CfgNode):
 
     - errors of one line, with the file, the full key and the nearest valid key;
     - files of older config versions, which are upgraded on the way;
-    - yaml is data only: tags that would run code are refused;
+    - keys of d2lite's own that got another name, under which configs may still have them;
+    - yaml is data and arithmetic (`expressions.py`): tags that would run code are refused;
     - "auto" as a DEVICE turns into the best device of this machine at once.
     """
 
@@ -59,7 +69,7 @@ class CfgNode(_CfgNode):
             allow_unsafe: without effect: yaml that runs code is always refused.
         Raises:
             ConfigFileError: the file or a base of it does not exist (a FileNotFoundError).
-            ConfigYamlError: it is not plain yaml (a ValueError).
+            ConfigYamlError: it is not yaml of plain values and arithmetic (a ValueError).
             UnknownKeyError: a key is not in this config (a KeyError).
             ConfigTypeError: a value has another type than the default (a ValueError).
         """
@@ -97,6 +107,7 @@ class CfgNode(_CfgNode):
 
     def _checked_merge(self, other: "CfgNode", source: str) -> None:
         assert BASE_KEY not in other, f"{BASE_KEY} can only be used in files"
+        other = _with_new_names(other, self, source)
         _check_mergeable(other, self, self, (), source)
         super().merge_from_other_cfg(other)
 
@@ -117,11 +128,12 @@ class CfgNode(_CfgNode):
         assert len(cfg_list) % 2 == 0, (
             f"the overrides must be pairs of KEY VALUE, but {self._missing_value(cfg_list)}"
         )
-        pairs = list(zip(cfg_list[0::2], cfg_list[1::2], strict=True))
-        for full_key, value in pairs:
+        keys = [_new_name(str(key), self, "the overrides") for key in cfg_list[0::2]]
+        values = cfg_list[1::2]
+        for full_key, value in zip(keys, values, strict=True):
             assert full_key != BASE_KEY, f"{BASE_KEY} can only be used in files"
             self._check_override(full_key, value)
-        super().merge_from_list(cfg_list)
+        super().merge_from_list([word for pair in zip(keys, values, strict=True) for word in pair])
 
     def _missing_value(self, cfg_list: list[Any]) -> str:
         """What is wrong with an odd number of words, and what to write.
@@ -163,6 +175,29 @@ def _with_inner_tuples(value: Any, default: Any) -> Any:
     if not all(isinstance(x, tuple) for x in default):
         return value
     return tuple(tuple(x) if isinstance(x, list) else x for x in value)
+
+
+def _with_new_names(other: CfgNode, root: CfgNode, source: str) -> CfgNode:
+    """`other` with those of its keys renamed that `root` has under a new name only."""
+    for old in RENAMED_KEYS:
+        new = _new_name(old, root, source) if has_key(other, old) else old
+        if new != old:
+            other = rename_key(other.clone(), old, new)
+    return other
+
+
+def _new_name(full_key: str, root: CfgNode, source: str) -> str:
+    """What a key is called today, unless `root` has or would take one of the old name."""
+    for old, new in RENAMED_KEYS.items():
+        if full_key != old and not full_key.startswith(f"{old}."):
+            continue
+        group = old.rpartition(".")[0]
+        if has_key(root, old) or not has_key(root, new) or get_key(root, group).is_new_allowed():
+            continue
+        where = f"{source}: " if source else ""
+        logger.warning("%s%s is now called %s", where, old, new)
+        return new + full_key.removeprefix(old)
+    return full_key
 
 
 def _check_mergeable(

@@ -51,11 +51,12 @@ def guess_version(cfg: CfgNode, filename: str) -> int:
     """The version of a file's content: its VERSION, else 1 if it has a key of that version only."""
     if "VERSION" in cfg:
         return cfg.VERSION
-    old = any(_has(cfg, key) for key in ("MODEL.WEIGHT", "TEST.AUG_ON"))
+    old = any(has_key(cfg, key) for key in ("MODEL.WEIGHT", "TEST.AUG_ON"))
     return 1 if old else CURRENT_VERSION
 
 
-def _has(cfg: CfgNode, full_key: str) -> bool:
+def has_key(cfg: CfgNode, full_key: str) -> bool:
+    """Whether a config has a key such as "MODEL.WEIGHTS"."""
     node: Any = cfg
     for part in full_key.split("."):
         if not isinstance(node, CfgNode) or part not in node:
@@ -64,7 +65,8 @@ def _has(cfg: CfgNode, full_key: str) -> bool:
     return True
 
 
-def _get(cfg: CfgNode, full_key: str) -> Any:
+def get_key(cfg: CfgNode, full_key: str) -> Any:
+    """The value, or group of keys, of a key that exists."""
     for part in full_key.split("."):
         cfg = cfg[part]
     return cfg
@@ -82,16 +84,18 @@ def _put(cfg: CfgNode, full_key: str, value: Any) -> None:
 def _pop(cfg: CfgNode, full_key: str) -> Any:
     """Remove a key, and the groups that are empty then, and return its value."""
     group, _, last = full_key.rpartition(".")
-    node = _get(cfg, group) if group else cfg
+    node = get_key(cfg, group) if group else cfg
     value = node.pop(last)
     if group and not node:
         _pop(cfg, group)
     return value
 
 
-def _rename(cfg: CfgNode, old: str, new: str) -> None:
-    if _has(cfg, old):
+def rename_key(cfg: CfgNode, old: str, new: str) -> CfgNode:
+    """Move a key or a group of keys, if there is one of the old name; returns the same config."""
+    if has_key(cfg, old):
         _put(cfg, new, _pop(cfg, old))
+    return cfg
 
 
 class _RenameConverter:
@@ -103,13 +107,13 @@ class _RenameConverter:
     def upgrade(cls, cfg: CfgNode) -> None:
         """Move the values of `cfg` from the old keys to the new ones."""
         for old, new in cls.RENAME:
-            _rename(cfg, old, new)
+            rename_key(cfg, old, new)
 
     @classmethod
     def downgrade(cls, cfg: CfgNode) -> None:
         """Move the values of `cfg` back from the new keys to the old ones."""
         for old, new in reversed(cls.RENAME):
-            _rename(cfg, new, old)
+            rename_key(cfg, new, old)
 
 
 class ConverterV1(_RenameConverter):
@@ -163,10 +167,10 @@ class ConverterV2(_RenameConverter):
         source = "RETINANET" if meta_architecture == "RetinaNet" else "RPN"
         for key in cls._ANCHOR_KEYS:
             new = f"MODEL.ANCHOR_GENERATOR.{key.removeprefix('ANCHOR_')}"
-            _rename(cfg, f"MODEL.{source}.{key}", new)
+            rename_key(cfg, f"MODEL.{source}.{key}", new)
         for group in ("RPN", "RETINANET"):
             for key in (*cls._ANCHOR_KEYS, *cls._RETINANET_ONLY):
-                if _has(cfg, f"MODEL.{group}.{key}"):
+                if has_key(cfg, f"MODEL.{group}.{key}"):
                     _pop(cfg, f"MODEL.{group}.{key}")
 
     @classmethod

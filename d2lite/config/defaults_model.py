@@ -87,21 +87,21 @@ def _add_backbones(model: _CfgNode, node: type[_CfgNode]) -> None:
 
 
 def _add_timm(model: _CfgNode, node: type[_CfgNode]) -> None:
-    # New in d2lite: any network of timm, by the names build_timm_backbone, build_timm_fpn_backbone
-    # and build_retinanet_timm_fpn_backbone in BACKBONE.NAME. Its feature of stride 4 is called
-    # res2, of stride 8 res3, and so on. BACKBONE.FREEZE_AT freezes all up to the feature of that
-    # number. RESNETS has no effect on it.
-    model.TIMM = node()
+    # New in d2lite: any network of timm, by the names build_timm_model_backbone,
+    # build_timm_model_fpn_backbone and build_retinanet_timm_model_fpn_backbone in BACKBONE.NAME.
+    # Its feature of stride 4 is called res2, of stride 8 res3, and so on. BACKBONE.FREEZE_AT
+    # freezes all up to the feature of that number. RESNETS has no effect on it.
+    model.TIMM_MODEL = node()
     # Name of the timm model, such as "convnext_tiny" or "mobilenetv3_small_100".
-    model.TIMM.NAME = "resnet50"
+    model.TIMM_MODEL.NAME = "resnet50"
     # Start from timm's pretrained weights, which it downloads. They expect RGB pixels: set
     # INPUT.FORMAT, PIXEL_MEAN and PIXEL_STD.
-    model.TIMM.PRETRAINED = False
+    model.TIMM_MODEL.PRETRAINED = False
     # Indices of timm's feature maps to return, finest first. Empty: one of each stride.
-    model.TIMM.OUT_INDICES = []
+    model.TIMM_MODEL.OUT_INDICES = []
     # Its batch norms: "" leaves them, FrozenBN freezes them all, SyncBN computes the statistics
     # over all GPUs.
-    model.TIMM.NORM = ""
+    model.TIMM_MODEL.NORM = ""
 
 
 def _add_proposals(model: _CfgNode, node: type[_CfgNode]) -> None:

@@ -55,7 +55,7 @@ def _add_schedule(solver: _CfgNode) -> None:
 
 def _add_optimizer(solver: _CfgNode, node: type[_CfgNode]) -> None:
     # New in d2lite: "SGD" or "AdamW".
-    solver.OPTIMIZER = "SGD"
+    solver.OPTIMIZER_NAME = "SGD"
     # Of SGD.
     solver.MOMENTUM = 0.9
     solver.NESTEROV = False

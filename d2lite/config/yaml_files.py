@@ -1,7 +1,6 @@
-"""Reading yaml config files: plain data only, with the files that `_BASE_` names merged in."""
+"""Reading yaml config files: data and arithmetic only, with the files of `_BASE_` merged in."""
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,13 @@ from typing import Any
 import yaml
 
 from d2lite.config.errors import ConfigFileError, ConfigYamlError
+from d2lite.config.expressions import ExpressionError, evaluate
 from d2lite.utils.registry import did_you_mean
 
 __all__ = ["load_with_bases"]
 
 _BASE_KEY = "_BASE_"
-# What the base config of detectron2's RetinaNet computes by a tag.
-_RETINANET_SIZES = "RetinaNet's anchor sizes are, written plainly, " + str(
-    [[x, x * 2 ** (1.0 / 3), x * 2 ** (2.0 / 3)] for x in (32, 64, 128, 256, 512)]
-)
-
-_PYTHON_TAG = re.compile(r"^tag:yaml\.org,2002:python/|^!!?python/|^!")
+_PYTHON_TAG = "tag:yaml.org,2002:python/"
 
 
 def load_with_bases(
@@ -58,7 +53,8 @@ def _load_one(filename: str, open_file: Callable, loading: tuple[str, ...]) -> d
     except UnicodeDecodeError:
         raise ConfigYamlError(f"{filename} is no text file; give a yaml file") from None
     except yaml.constructor.ConstructorError as error:
-        raise ConfigYamlError(_unsafe_message(filename, error)) from None
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigYamlError(f"{filename}{line}: {error.problem}") from None
     except yaml.YAMLError as error:
         raise ConfigYamlError(
             f"{filename} is not valid yaml: {' '.join(str(error).split())}"
@@ -73,29 +69,62 @@ def _load_one(filename: str, open_file: Callable, loading: tuple[str, ...]) -> d
 
 
 class _DataLoader(yaml.SafeLoader):
-    """yaml's safe loader; only its errors are told apart by their tag."""
+    """yaml's safe loader, with Python's plain types and arithmetic in place of `eval`."""
+
+
+def _construct_tuple(loader: _DataLoader, node: yaml.Node) -> tuple:
+    return tuple(loader.construct_sequence(node, deep=True))
+
+
+def _construct_eval(loader: _DataLoader, node: yaml.Node) -> Any:
+    """The value of an expression, as in `SIZES: !!python/object/apply:eval ["[2**5, 2**6]"]`."""
+    arguments: Any = None
+    if isinstance(node, yaml.SequenceNode):
+        arguments = loader.construct_sequence(node)
+    elif isinstance(node, yaml.MappingNode):
+        arguments = loader.construct_mapping(node, deep=True).get("args")
+    if not isinstance(arguments, list) or len(arguments) != 1 or not isinstance(arguments[0], str):
+        raise _error_at(node, f"the yaml tag {_short(node.tag)} needs one expression: ['2 ** 5']")
+    try:
+        return evaluate(arguments[0])
+    except ExpressionError as error:
+        shown = arguments[0] if len(arguments[0]) <= 100 else f"{arguments[0][:100]}..."
+        message = f"cannot evaluate {shown!r}, {error}; use arithmetic over plain values"
+        raise _error_at(node, message) from None
 
 
 def _refuse_tag(loader: _DataLoader, node: yaml.Node) -> Any:
-    raise yaml.constructor.ConstructorError(None, None, node.tag, node.start_mark)
+    reason = "would run code, which a config must not" if _PYTHON_TAG in node.tag else "is unknown"
+    raise _error_at(node, f"the yaml tag {_short(node.tag)} {reason}; write plain values")
 
 
-_DataLoader.add_constructor(None, _refuse_tag)
+def _error_at(node: yaml.Node, message: str) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, message, node.start_mark)
 
 
-def _unsafe_message(filename: str, error: yaml.constructor.ConstructorError) -> str:
-    mark = error.problem_mark
-    line = f" line {mark.line + 1}" if mark else ""
-    tag = error.problem or ""
-    if not _PYTHON_TAG.search(tag):
-        return f"{filename}{line}: {tag}"
-    short = tag.replace("tag:yaml.org,2002:", "!!")
-    message = f"{filename}{line}: the yaml tag {short} would run code, which a config must not"
-    if "python/object/apply:eval" in tag:
-        return f"{message}; write the computed value itself. {_RETINANET_SIZES}"
-    if "python/tuple" in tag:
-        return message + "; write a plain list, which becomes a tuple where the default is one"
-    return message + "; write plain values"
+def _short(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!")
+
+
+_CONSTRUCTORS = {
+    None: _refuse_tag,
+    f"{_PYTHON_TAG}none": yaml.SafeLoader.construct_yaml_null,
+    f"{_PYTHON_TAG}bool": yaml.SafeLoader.construct_yaml_bool,
+    f"{_PYTHON_TAG}int": yaml.SafeLoader.construct_yaml_int,
+    f"{_PYTHON_TAG}long": yaml.SafeLoader.construct_yaml_int,
+    f"{_PYTHON_TAG}float": yaml.SafeLoader.construct_yaml_float,
+    f"{_PYTHON_TAG}str": yaml.SafeLoader.construct_yaml_str,
+    f"{_PYTHON_TAG}unicode": yaml.SafeLoader.construct_yaml_str,
+    f"{_PYTHON_TAG}list": yaml.SafeLoader.construct_yaml_seq,
+    f"{_PYTHON_TAG}dict": yaml.SafeLoader.construct_yaml_map,
+    f"{_PYTHON_TAG}tuple": _construct_tuple,
+    # Where Python 2 and 3 have the function.
+    f"{_PYTHON_TAG}object/apply:eval": _construct_eval,
+    f"{_PYTHON_TAG}object/apply:builtins.eval": _construct_eval,
+    f"{_PYTHON_TAG}object/apply:__builtin__.eval": _construct_eval,
+}
+for _tag, _constructor in _CONSTRUCTORS.items():
+    _DataLoader.add_constructor(_tag, _constructor)
 
 
 def _missing_message(filename: str, loading: tuple[str, ...]) -> str:

@@ -62,11 +62,19 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     """The optimizer that `cfg.SOLVER` describes, over the trainable parameters of `model`.
 
     Raises:
-        ValueError: for an unknown SOLVER.OPTIMIZER or SOLVER.CLIP_GRADIENTS.CLIP_TYPE, or a
+        ValueError: for an unknown SOLVER.OPTIMIZER_NAME or SOLVER.CLIP_GRADIENTS.CLIP_TYPE, or a
             SOLVER.BACKBONE_LR_FACTOR for a model without a backbone.
     """
     solver = cfg.SOLVER
-    builder = _named("SOLVER.OPTIMIZER", solver.OPTIMIZER, OPTIMIZERS)
+    builder = _named("SOLVER.OPTIMIZER_NAME", solver.OPTIMIZER_NAME, OPTIMIZERS)
+    other_name = solver.get("OPTIMIZER", solver.OPTIMIZER_NAME)
+    if str(other_name).lower() != solver.OPTIMIZER_NAME.lower():
+        logger.warning(
+            "SOLVER.OPTIMIZER is %r, but that is a key of the program's own: build_optimizer makes "
+            "%s, as SOLVER.OPTIMIZER_NAME says",
+            other_name,
+            solver.OPTIMIZER_NAME,
+        )
     # The weight decay is left to the optimizer's default: given here, it would merge groups that
     # detectron2 keeps apart, and the optimizer states of its checkpoints would not fit.
     params = get_default_optimizer_params(

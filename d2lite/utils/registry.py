@@ -2,12 +2,17 @@
 
 import difflib
 import importlib
+import logging
 from collections.abc import Iterable
 from typing import Any
 
 from fvcore.common.registry import Registry as _Registry
 
+from d2lite.utils.renamed import RENAMED_OBJECTS
+
 __all__ = ["Registry", "UnknownNameError", "convert_target_to_string", "did_you_mean", "locate"]
+
+logger = logging.getLogger(__name__)
 
 
 class UnknownNameError(KeyError):
@@ -41,9 +46,13 @@ class Registry(_Registry):
         """The object registered as `name`; raises UnknownNameError (a KeyError) with near names."""
         if name in self:
             return self._obj_map[name]
+        where = f"{self._config_key}: " if self._config_key else ""
+        renamed = RENAMED_OBJECTS.get(name)
+        if renamed in self:
+            logger.warning("%s%s is now called %s", where, name, renamed)
+            return self._obj_map[renamed]
         known = sorted(self._obj_map)
         hint = did_you_mean(name, known) or f" It has: {', '.join(known) or 'nothing yet'}."
-        where = f"{self._config_key}: " if self._config_key else ""
         raise UnknownNameError(
             f"{where}No object named {name!r} in the {self._name} registry.{hint}"
         )

@@ -239,8 +239,14 @@ def test_group_over_a_value_of_the_base_is_refused(cfg, write):
     [
         ("SEED: 1\nX: !!python/object/apply:os.system ['touch hacked']\n", r"line 2.*run code"),
         ("X: !!python/name:os.system\n", r"line 1.*!!python/name:os.system would run code"),
-        ("X: !!python/tuple [1, 2]\n", r"line 1.*write a plain list"),
-        ("X: !own 3\n", r"line 1"),
+        (
+            "X: !!python/object/apply:eval [open('a')]\n",
+            r"line 1: cannot eval.*'open' is not allow",
+        ),
+        ("A: 0\nX: !!python/object/apply:eval ['1/0']\n", r"line 2: .*ZeroDivisionError"),
+        ("X: !!python/object/apply:eval [1, 2]\n", r"line 1.*needs one expression"),
+        ("X: !!python/object/new:eval ['1']\n", r"line 1.*object/new:eval would run code"),
+        ("X: !own 3\n", r"line 1: the yaml tag !own is unknown"),
         ("X: [1, 2\n", r"not valid yaml.*line"),
         ("just text\n", r"holds a str"),
     ],
@@ -251,13 +257,31 @@ def test_file_of_anything_but_plain_yaml_is_refused(cfg, write, text, message, t
     assert not (tmp_path / "hacked").exists()
 
 
-def test_anchor_sizes_of_detectron2s_retinanet_are_told_plainly(cfg, write):
+def test_anchor_sizes_of_detectron2s_retinanet_are_computed(cfg, write):
     expression = "[[x, x * 2**(1.0/3), x * 2**(2.0/3) ] for x in [32, 64, 128, 256, 512 ]]"
-    path = write(
-        f'MODEL:\n  ANCHOR_GENERATOR:\n    SIZES: !!python/object/apply:eval ["{expression}"]\n'
+    cfg.merge_from_file(
+        write(
+            "MODEL:\n  ANCHOR_GENERATOR:\n"
+            f'    SIZES: !!python/object/apply:eval ["{expression}"]\n'
+            "INPUT:\n"
+            '  MIN_SIZE_TRAIN: !!python/object/apply:eval ["[int(x * 51.2) for x in (5, 6, 7)]"]\n'
+            "  MIN_SIZE_TEST: !!python/object/apply:builtins.eval {args: ['2 ** 5']}\n"
+        )
     )
-    with pytest.raises(ValueError, match=r"line 3.*written plainly") as error:
-        cfg.merge_from_file(path)
-    # what the message gives can be pasted
-    pasted = yaml.safe_load(str(error.value).split("written plainly, ")[1])
-    assert pasted == eval(expression)
+    sizes = eval(expression)
+    assert sizes == cfg.MODEL.ANCHOR_GENERATOR.SIZES
+    assert cfg.INPUT.MIN_SIZE_TRAIN == (256, 307, 358)
+    assert cfg.INPUT.MIN_SIZE_TEST == 32
+    # the dump has the values themselves
+    assert yaml.safe_load(cfg.dump())["MODEL"]["ANCHOR_GENERATOR"]["SIZES"] == sizes
+
+
+def test_plain_types_of_python_can_be_tagged(cfg, write):
+    cfg.merge_from_file(
+        write(
+            "DATASETS: {TRAIN: !!python/tuple [a, b]}\nOUTPUT_DIR: !!python/unicode 'x'\n"
+            "SOLVER: {STEPS: !!python/list [1, 2], MAX_ITER: !!python/long 3}\n"
+        )
+    )
+    assert (cfg.DATASETS.TRAIN, cfg.OUTPUT_DIR) == (("a", "b"), "x")
+    assert (cfg.SOLVER.STEPS, cfg.SOLVER.MAX_ITER) == ((1, 2), 3)

@@ -154,7 +154,7 @@ def test_factor_for_the_backbone_of_a_model_without_one_names_its_key():
 
 
 def test_adamw_takes_betas_and_group_rules():
-    cfg = config(OPTIMIZER="AdamW", BETAS=(0.8, 0.95), BASE_LR=0.01, WEIGHT_DECAY=0.1)
+    cfg = config(OPTIMIZER_NAME="AdamW", BETAS=(0.8, 0.95), BASE_LR=0.01, WEIGHT_DECAY=0.1)
     optimizer = build_optimizer(cfg, nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)))
     assert isinstance(optimizer, torch.optim.AdamW)
     assert [g["weight_decay"] for g in optimizer.param_groups] == [0.1, 0.0]
@@ -162,7 +162,7 @@ def test_adamw_takes_betas_and_group_rules():
 
 
 def test_first_adamw_step_by_hand():
-    cfg = config(OPTIMIZER="AdamW", BASE_LR=0.1, WEIGHT_DECAY=0.5)
+    cfg = config(OPTIMIZER_NAME="AdamW", BASE_LR=0.1, WEIGHT_DECAY=0.5)
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 2.0)
     optimizer = build_optimizer(cfg, model)
@@ -175,8 +175,8 @@ def test_first_adamw_step_by_hand():
 @pytest.mark.parametrize(
     "keys, message",
     [
-        ({"OPTIMIZER": "Adamw"}, "OPTIMIZER is 'Adamw'.*Did you mean 'AdamW'"),
-        ({"OPTIMIZER": "Lion"}, r"use one of \['AdamW', 'SGD'\]"),
+        ({"OPTIMIZER_NAME": "Adamw"}, "OPTIMIZER_NAME is 'Adamw'.*Did you mean 'AdamW'"),
+        ({"OPTIMIZER_NAME": "Lion"}, r"use one of \['AdamW', 'SGD'\]"),
     ],
 )
 def test_unknown_optimizer_is_named(keys, message):

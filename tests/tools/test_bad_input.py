@@ -186,8 +186,8 @@ BAD_SETTINGS = {
         r"MODEL\.ANCHOR_GENERATOR\.SIZES has 2 lists for 4 feature maps",
     ),
     "optimizer": (
-        {"SOLVER__OPTIMIZER": "SDG"},
-        r"SOLVER\.OPTIMIZER is 'SDG'; use one of \['AdamW', 'SGD'\]\. Did you mean 'SGD'",
+        {"SOLVER__OPTIMIZER_NAME": "SDG"},
+        r"SOLVER\.OPTIMIZER_NAME is 'SDG'; use one of \['AdamW', 'SGD'\]\. Did you mean 'SGD'",
     ),
     "schedule": (
         {"SOLVER__LR_SCHEDULER_NAME": "WarmupCosine"},

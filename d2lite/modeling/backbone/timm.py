@@ -18,9 +18,9 @@ from d2lite.utils.registry import did_you_mean
 
 __all__ = [
     "TimmBackbone",
-    "build_retinanet_timm_fpn_backbone",
-    "build_timm_backbone",
-    "build_timm_fpn_backbone",
+    "build_retinanet_timm_model_fpn_backbone",
+    "build_timm_model_backbone",
+    "build_timm_model_fpn_backbone",
 ]
 
 logger = logging.getLogger(__name__)
@@ -111,9 +111,9 @@ class TimmBackbone(Backbone):
 
 
 @BACKBONE_REGISTRY.register()
-def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
-    """The timm network that MODEL.TIMM describes; logs when pixels do not suit its weights."""
-    settings = cfg.MODEL.TIMM
+def build_timm_model_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
+    """The timm network of MODEL.TIMM_MODEL; warns when pixels do not suit its weights."""
+    settings = cfg.MODEL.TIMM_MODEL
     backbone = TimmBackbone(
         settings.NAME,
         pretrained=settings.PRETRAINED,
@@ -128,15 +128,15 @@ def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
 
 
 @BACKBONE_REGISTRY.register()
-def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+def build_timm_model_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """A timm network with FPN levels for MODEL.FPN.IN_FEATURES and a pooled one above P5."""
-    return _with_fpn(cfg, build_timm_backbone(cfg, input_shape), LastLevelMaxPool())
+    return _with_fpn(cfg, build_timm_model_backbone(cfg, input_shape), LastLevelMaxPool())
 
 
 @BACKBONE_REGISTRY.register()
-def build_retinanet_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+def build_retinanet_timm_model_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """A timm network with FPN levels and convolved P6 and P7 from res5, as RetinaNet uses it."""
-    bottom_up = build_timm_backbone(cfg, input_shape)
+    bottom_up = build_timm_model_backbone(cfg, input_shape)
     (res5,) = select_features(bottom_up.output_shape(), ["res5"], "RetinaNet's P6")
     return _with_fpn(cfg, bottom_up, LastLevelP6P7(res5.channels, cfg.MODEL.FPN.OUT_CHANNELS))
 
@@ -169,7 +169,7 @@ def _check_name(timm: ModuleType, name: str) -> None:
     if ":" not in name and not timm.is_model(architecture):
         hint = did_you_mean(architecture, timm.list_models())
         raise ValueError(
-            f"MODEL.TIMM.NAME is {name!r}, which timm {timm.__version__} does not have.{hint}"
+            f"MODEL.TIMM_MODEL.NAME is {name!r}, which timm {timm.__version__} does not have.{hint}"
         )
 
 
@@ -187,7 +187,7 @@ def _create(
                 raise
         except (AssertionError, IndexError, NotImplementedError, RuntimeError) as error:
             raise ValueError(
-                f"timm cannot build {name!r} as a backbone with MODEL.TIMM.OUT_INDICES "
+                f"timm cannot build {name!r} as a backbone with MODEL.TIMM_MODEL.OUT_INDICES "
                 f"{list(out_indices)}: {error}"
             ) from error
     raise AssertionError("the last way passes no further argument, so it returns or raises")
@@ -198,7 +198,7 @@ def _level(name: str, stride: int) -> int:
     if stride != 2**level:
         raise ValueError(
             f"timm's {name} has a feature of stride {stride}; a backbone needs powers of 2, so "
-            "choose other MODEL.TIMM.OUT_INDICES or another MODEL.TIMM.NAME"
+            "choose other MODEL.TIMM_MODEL.OUT_INDICES or another MODEL.TIMM_MODEL.NAME"
         )
     return level
 
@@ -249,7 +249,7 @@ def _warn_of_other_pixels(cfg: CfgNode, net: nn.Module) -> None:
         logger.warning(
             "The pretrained weights of %s expect INPUT.FORMAT RGB, MODEL.PIXEL_MEAN %s and "
             "MODEL.PIXEL_STD %s; the config has %s, %s and %s",
-            cfg.MODEL.TIMM.NAME,
+            cfg.MODEL.TIMM_MODEL.NAME,
             [round(x, 3) for x in mean.tolist()],
             [round(x, 3) for x in std.tolist()],
             cfg.INPUT.FORMAT,

@@ -138,12 +138,12 @@ def timm_config(name: str, **settings) -> CfgNode:
     cfg.MODEL.BACKBONE.NAME = name
     cfg.MODEL.BACKBONE.FREEZE_AT = 0
     for key, value in settings.items():
-        cfg.MODEL.TIMM[key] = value
+        cfg.MODEL.TIMM_MODEL[key] = value
     return cfg
 
 
 def test_config_alone_builds_a_backbone():
-    cfg = timm_config("build_timm_backbone", NAME="resnet10t", OUT_INDICES=[2, 3])
+    cfg = timm_config("build_timm_model_backbone", NAME="resnet10t", OUT_INDICES=[2, 3])
     net = build_backbone(cfg)
     assert net.output_shape() == {
         "res3": ShapeSpec(channels=128, stride=8),
@@ -156,8 +156,8 @@ def small(config: str, name: str) -> CfgNode:
     cfg = get_cfg()
     cfg.merge_from_file(str(CONFIGS / config))
     cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.TIMM.NAME = name
-    cfg.MODEL.TIMM.PRETRAINED = False
+    cfg.MODEL.TIMM_MODEL.NAME = name
+    cfg.MODEL.TIMM_MODEL.PRETRAINED = False
     cfg.MODEL.FPN.OUT_CHANNELS = 8
     cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 16
     cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN = cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 20
@@ -192,7 +192,7 @@ def test_detectors_train_and_detect(config: str, name: str, levels: list[str]):
 @pytest.mark.parametrize("config", sorted(path.name for path in CONFIGS.glob("*.yaml")))
 def test_configs_suit_their_weights(config: str, caplog, monkeypatch):
     cfg = small(config, "resnet10t")
-    cfg.MODEL.TIMM.PRETRAINED = True
+    cfg.MODEL.TIMM_MODEL.PRETRAINED = True
     create, asked = timm.create_model, []
 
     def without_download(name, pretrained, **kwargs):
@@ -211,8 +211,8 @@ def test_configs_suit_their_weights(config: str, caplog, monkeypatch):
 @pytest.mark.parametrize(
     "name, kwargs, message",
     [
-        ("resnet10tt", {}, r"MODEL.TIMM.NAME is 'resnet10tt'.*resnet10t"),
-        ("resnet10t", {"out_indices": (7,)}, r"MODEL.TIMM.OUT_INDICES \[7\]"),
+        ("resnet10tt", {}, r"MODEL.TIMM_MODEL.NAME is 'resnet10tt'.*resnet10t"),
+        ("resnet10t", {"out_indices": (7,)}, r"MODEL.TIMM_MODEL.OUT_INDICES \[7\]"),
         ("resnet10t", {"norm": "BN"}, "'BN'.*FrozenBN"),
         ("vit_tiny_patch16_224", {"out_indices": (3, 5)}, r"\[16, 16\].*one of each"),
         ("hrnet_w18_small", {"freeze_at": 2}, "FREEZE_AT 0"),
@@ -226,14 +226,16 @@ def test_what_does_not_fit_is_told_in_a_line(name: str, kwargs: dict, message: s
 
 
 def test_fpn_lists_the_features_there_are():
-    cfg = timm_config("build_timm_fpn_backbone", NAME="resnet10t")
+    cfg = timm_config("build_timm_model_fpn_backbone", NAME="resnet10t")
     cfg.MODEL.FPN.IN_FEATURES = ["layer2"]
     with pytest.raises(ValueError, match=r"MODEL.FPN.IN_FEATURES.*'layer2'.*res3"):
         build_backbone(cfg)
 
 
 def test_retinanet_needs_res5():
-    cfg = timm_config("build_retinanet_timm_fpn_backbone", NAME="resnet10t", OUT_INDICES=[2, 3])
+    cfg = timm_config(
+        "build_retinanet_timm_model_fpn_backbone", NAME="resnet10t", OUT_INDICES=[2, 3]
+    )
     with pytest.raises(ValueError, match="res5"):
         build_backbone(cfg)
 
