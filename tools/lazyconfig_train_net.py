@@ -16,10 +16,10 @@ from argparse import Namespace
 from collections.abc import Mapping
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from d2lite.checkpoint import DetectionCheckpointer
+from d2lite.checkpoint import DetectionCheckpointer, require_loaded
 from d2lite.config import LazyConfig, instantiate
 from d2lite.engine import (
     AMPTrainer,
@@ -33,10 +33,12 @@ from d2lite.engine import (
     launch,
 )
 from d2lite.evaluation import inference_on_dataset, print_csv_format
+from d2lite.modeling.meta_arch.origin import ModelOrigin
 from d2lite.solver import LRMultiplier
 from d2lite.utils import comm
 from d2lite.utils.cli import report_user_errors
 from d2lite.utils.env import seed_all_rng
+from d2lite.utils.events import has_event_storage
 from d2lite.utils.logger import FILE_ONLY
 
 logger = logging.getLogger("d2lite.lazyconfig_train_net")
@@ -68,10 +70,18 @@ class SeedSteps(HookBase):
         self._seed = state["seed"]
 
 
+def train_datasets(cfg: DictConfig) -> list[str]:
+    """Names of the training sets, where the config has them at the usual place."""
+    names = OmegaConf.select(cfg, "dataloader.train.dataset.names", default=[])
+    return [names] if isinstance(names, str) else list(names)
+
+
 def evaluate(cfg: DictConfig, model: nn.Module) -> Mapping | None:
     """The figures on the test data, where the config has an evaluator."""
     if "evaluator" not in cfg.dataloader:
         return None
+    if not has_event_storage():  # in a training they may not have learned anything yet
+        require_loaded(model)
     results = inference_on_dataset(
         model, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
     )
@@ -129,6 +139,8 @@ def main(args: Namespace) -> Mapping | None:
         default_setup(cfg, args)
         model = instantiate(cfg.model).to(cfg.train.device)
         logger.info("Model:\n%s", model, extra=FILE_ONLY)
+        # Its checkpoints contain the config and the class names.
+        model.built_from = ModelOrigin(cfg, train_datasets(cfg))
         if args.eval_only:
             checkpointer = DetectionCheckpointer(model, cfg.train.output_dir)
             checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)

@@ -14,10 +14,11 @@ from argparse import Namespace
 
 import torch
 
-from d2lite.checkpoint import DetectionCheckpointer, PeriodicCheckpointer
+from d2lite.checkpoint import DetectionCheckpointer, PeriodicCheckpointer, require_loaded
 from d2lite.config import CfgNode
 from d2lite.data import build_detection_test_loader, build_detection_train_loader
 from d2lite.engine import (
+    about_weights,
     check_class_counts,
     check_evaluation_settings,
     check_training_settings,
@@ -27,6 +28,7 @@ from d2lite.engine import (
     default_setup,
     default_writers,
     launch,
+    weights_to_load,
 )
 from d2lite.evaluation import evaluator_for, inference_on_dataset, print_csv_format
 from d2lite.modeling import build_model
@@ -41,6 +43,7 @@ logger = logging.getLogger("d2lite.plain_train_net")
 
 def evaluate(cfg: CfgNode, model: torch.nn.Module) -> dict:
     """The figures of every data set in DATASETS.TEST."""
+    require_loaded(model)
     results = {}
     for name in cfg.DATASETS.TEST:
         loader = build_detection_test_loader(cfg, name)
@@ -108,9 +111,11 @@ def setup(args: Namespace) -> CfgNode:
     cfg = config_from_args(args)
     if args.eval_only:
         check_evaluation_settings(cfg, args.resume)
+        about = about_weights(weights_to_load(cfg, args.resume))
+        check_class_counts(cfg, about=about)
     else:
         check_training_settings(cfg)
-    check_class_counts(cfg)
+        check_class_counts(cfg)
     cfg.freeze()
     default_setup(cfg, args)
     return cfg

@@ -3,8 +3,7 @@
 
     python tools/train_net.py --config-file configs/quick_start.yaml
     python tools/train_net.py --config-file configs/quick_start.yaml --resume
-    python tools/train_net.py --config-file configs/quick_start.yaml --eval-only \\
-        MODEL.WEIGHTS output/model_final.pth
+    python tools/train_net.py --eval-only MODEL.WEIGHTS output/quick_start/model_final.pth
 
 Copy it and change it where a config is not enough; `plain_train_net.py` is the same job
 without the trainer.
@@ -20,6 +19,7 @@ from d2lite.config import CfgNode
 from d2lite.engine import (
     DefaultTrainer,
     HookBase,
+    about_weights,
     check_class_counts,
     check_evaluation_settings,
     check_training_settings,
@@ -28,6 +28,7 @@ from d2lite.engine import (
     default_setup,
     hooks,
     launch,
+    weights_to_load,
 )
 from d2lite.evaluation import verify_results
 from d2lite.modeling import GeneralizedRCNNWithTTA
@@ -61,10 +62,12 @@ def setup(args: Namespace) -> CfgNode:
     cfg = config_from_args(args)
     if args.eval_only:
         check_evaluation_settings(cfg, args.resume)
+        about = about_weights(weights_to_load(cfg, args.resume))
+        check_class_counts(cfg, about=about)
     else:
         check_training_settings(cfg)
-    # The trainer compares all counts with the data itself; an evaluation has no trainer.
-    check_class_counts(cfg, only_open=not args.eval_only)
+        # The trainer compares all counts with the data itself.
+        check_class_counts(cfg, only_open=True)
     cfg.freeze()
     default_setup(cfg, args)
     return cfg

@@ -1,9 +1,15 @@
 """Reading, converting and writing checkpoints."""
 
 from d2lite.checkpoint import catalog  # registers catalog://
-from d2lite.checkpoint.checkpointer import Checkpointer, PeriodicCheckpointer
+from d2lite.checkpoint.checkpointer import (
+    Checkpointer,
+    PeriodicCheckpointer,
+    find_checkpoint,
+    model_entries,
+    require_loaded,
+)
 from d2lite.checkpoint.detection_checkpoint import DetectionCheckpointer
-from d2lite.checkpoint.reading import READERS
+from d2lite.checkpoint.reading import READERS, read_about
 from d2lite.checkpoint.writing import save_checkpoint_file
 
 __all__ = [
@@ -12,5 +18,9 @@ __all__ = [
     "DetectionCheckpointer",
     "PeriodicCheckpointer",
     "catalog",
+    "find_checkpoint",
+    "model_entries",
+    "read_about",
+    "require_loaded",
     "save_checkpoint_file",
 ]

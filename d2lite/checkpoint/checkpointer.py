@@ -17,7 +17,13 @@ from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.registry import did_you_mean
 
-__all__ = ["Checkpointer", "PeriodicCheckpointer"]
+__all__ = [
+    "Checkpointer",
+    "PeriodicCheckpointer",
+    "find_checkpoint",
+    "model_entries",
+    "require_loaded",
+]
 
 _NUMBERED = re.compile(r"^(?P<prefix>.*)_(?P<iteration>\d{7,})\.pth$")
 
@@ -79,7 +85,7 @@ class Checkpointer:
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        data = {"model": self.model.state_dict()}
+        data = model_entries(self.model)
         data.update((key, item.state_dict()) for key, item in self.checkpointables.items())
         data.update(kwargs)
         basename = f"{name}.pth"
@@ -190,7 +196,7 @@ class Checkpointer:
     def _find(self, path: str) -> str:
         """The local file of a path or URL, the same one on all ranks."""
         try:
-            local, problem = self._local_file(path), ""
+            local, problem = find_checkpoint(path, self.path_manager), ""
         except OSError as error:
             local, problem = "", str(error)
         size = os.path.getsize(local) if local else -1
@@ -206,18 +212,6 @@ class Checkpointer:
                     "ranks have to see the same file, for instance in a shared folder"
                 )
         return local
-
-    def _local_file(self, path: str) -> str:
-        local = path if os.path.isfile(path) else self.path_manager.get_local_path(path)
-        if os.path.isfile(local):
-            return local
-        folder, name = os.path.split(local)
-        if os.path.isdir(local):
-            raise FileNotFoundError(f"{path} is a folder; give one of its checkpoint files")
-        if not os.path.isdir(folder or "."):
-            raise FileNotFoundError(f"Checkpoint {path} not found: there is no folder {folder}")
-        hint = did_you_mean(name, os.listdir(folder or "."))
-        raise FileNotFoundError(f"Checkpoint {path} not found.{hint}")
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         """Read a local file. Subclasses can add formats.
@@ -257,6 +251,7 @@ class Checkpointer:
             state._metadata = metadata  # versions, by which modules read older states
         result = self.model.load_state_dict(state, strict=False)
         wrong = {name for name, _, _ in incorrect_shapes}
+        self.model.not_loaded = _NotLoaded(self.model, incorrect_shapes)
         missing = [name for name in result.missing_keys if name not in wrong]
         return IncompatibleKeys(
             _not_shared(self.model, missing), list(result.unexpected_keys), incorrect_shapes
@@ -341,6 +336,70 @@ def _unwrap(model: nn.Module) -> nn.Module:
             model = model._orig_mod
         else:
             return model
+
+
+def find_checkpoint(path: str, path_manager: Any = PathManager) -> str:
+    """The local file of a path or URL, downloaded where it has to be.
+
+    Raises:
+        FileNotFoundError: there is none; the message has near names.
+    """
+    local = path if os.path.isfile(path) else path_manager.get_local_path(path)
+    if os.path.isfile(local):
+        return local
+    folder, name = os.path.split(local)
+    if os.path.isdir(local):
+        raise FileNotFoundError(f"{path} is a folder; give one of its checkpoint files")
+    if not os.path.isdir(folder or "."):
+        raise FileNotFoundError(f"Checkpoint {path} not found: there is no folder {folder}")
+    hint = did_you_mean(name, os.listdir(folder or "."))
+    raise FileNotFoundError(f"Checkpoint {path} not found.{hint}")
+
+
+class _NotLoaded:
+    """Entries of a model that a checkpoint has in other shapes, so that they kept their values."""
+
+    def __init__(self, model: nn.Module, incorrect_shapes: list[tuple]) -> None:
+        own_state = model.state_dict(keep_vars=True)
+        self.shapes = {name: shapes for name, *shapes in incorrect_shapes}
+        self.versions = {name: own_state[name]._version for name in self.shapes}
+
+
+def require_loaded(model: nn.Module) -> None:
+    """Raise if the last checkpoint did not fit a model that has not been trained since.
+
+    Its figures would be those of a random layer.
+
+    Raises:
+        ValueError: names the entries, and their shapes in the checkpoint and in the model.
+    """
+    model = _unwrap(model)
+    kept = getattr(model, "not_loaded", None)
+    if kept is None or not kept.shapes:
+        return
+    own_state = model.state_dict(keep_vars=True)
+    # Every step of an optimizer writes in place, which counts the version up.
+    random = [
+        f"{name} {theirs} in the checkpoint, {own} in the model"
+        for name, (theirs, own) in kept.shapes.items()
+        if own_state[name]._version == kept.versions[name]
+    ]
+    if random:
+        shown = "; ".join(random[:4]) + ("; ..." if len(random) > 4 else "")
+        raise ValueError(
+            f"The weights do not fit the model: {shown}. These parts would be evaluated with "
+            "random weights. Give the config and the class count that the weights were trained "
+            "with (a checkpoint of d2lite has its own: leave the config file out)"
+        )
+
+
+def model_entries(model: nn.Module) -> dict[str, Any]:
+    """The entries of a checkpoint that a model alone gives: its state and, where it knows what it
+    was built from, "about": config, class names and version."""
+    entries: dict[str, Any] = {"model": model.state_dict()}
+    if hasattr(model, "built_from"):
+        entries["about"] = model.built_from.about()
+    return entries
 
 
 def _iteration_of(path: str) -> int | None:

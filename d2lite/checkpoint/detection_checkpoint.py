@@ -53,7 +53,7 @@ class DetectionCheckpointer(Checkpointer):
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As for Checkpointer. `?matching_heuristics=True` behind the path matches endings."""
-        path, self._match_by_ending = _split_matching(path or "")
+        path, self._match_by_ending = split_matching(path or "")
         return super().load(path, *args, **kwargs)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class DetectionCheckpointer(Checkpointer):
         )
 
 
-def _split_matching(path: str) -> tuple[str, bool]:
+def split_matching(path: str) -> tuple[str, bool]:
     """A path or URL without its `matching_heuristics`, and whether that was there and true."""
     if "matching_heuristics" not in path or os.path.exists(path):
         return path, False

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["READERS", "CheckpointFileError", "read_checkpoint_file"]
+__all__ = ["READERS", "CheckpointFileError", "read_about", "read_checkpoint_file"]
 
 # Formats of other programs, by the ending of a file's name. The reader gets the name, and returns a
 # dict with the weights under "model": names to tensors or arrays. It raises CheckpointFileError.
@@ -64,6 +64,32 @@ def read_checkpoint_file(path: str | Path) -> Any:
     )
 
 
+def read_about(path: str | Path) -> dict[str, Any]:
+    """Read only what a checkpoint says of itself, without its tensors.
+
+    Args:
+        path: a local file.
+
+    Returns:
+        "version", "config_kind", "config" and "metadata", as `Checkpointer.save` writes them for
+        a model of `build_model`; {} for the checkpoints of other programs.
+
+    Raises:
+        CheckpointFileError: the file is damaged or unsafe.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        if path.name.endswith(tuple(READERS)) or file.read(4) != ZIP_MAGIC:
+            return {}
+    data = _load_torch(path, mmap=True)
+    about = data.get("about") if isinstance(data, dict) else None
+    if not isinstance(about, dict):
+        return {}
+    if not all(isinstance(about.get(key), dict) for key in ("config", "metadata")):
+        raise _damaged(path, "its entry 'about' has no 'config' and 'metadata'")
+    return about
+
+
 def _verify_zip(path: Path) -> None:
     """Compare every record with its checksum, which torch.load does not do."""
     try:
@@ -75,10 +101,10 @@ def _verify_zip(path: Path) -> None:
         raise _damaged(path, f"the checksum of {damaged} differs")
 
 
-def _load_torch(path: Path) -> Any:
+def _load_torch(path: Path, mmap: bool = False) -> Any:
     try:
         with torch.serialization.safe_globals(_plain_array_globals()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused:

@@ -13,6 +13,7 @@ from .defaults import (
 )
 from .early_stop import EarlyStop
 from .ema import ModelEMA
+from .from_checkpoint import about_weights, config_from_checkpoint, weights_to_load
 from .hooks import (
     BestCheckpointer,
     CallbackHook,
@@ -51,14 +52,17 @@ __all__ = [
     "TorchMemoryStats",
     "TorchProfiler",
     "TrainerBase",
+    "about_weights",
     "check_class_counts",
     "check_evaluation_settings",
     "check_training_settings",
     "config_from_args",
+    "config_from_checkpoint",
     "create_ddp_model",
     "default_argument_parser",
     "default_setup",
     "default_writers",
     "hooks",
     "launch",
+    "weights_to_load",
 ]

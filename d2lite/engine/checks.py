@@ -1,7 +1,6 @@
 """Compare settings with what they can be, before anything is built from them."""
 
 import logging
-import os
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +10,8 @@ from PIL import ImageMode
 
 from d2lite.config import CfgNode
 from d2lite.data import MetadataCatalog
-from d2lite.utils.file_io import PathManager
+
+from .from_checkpoint import weights_to_load
 
 __all__ = ["check_evaluation_settings", "check_test_classes", "check_training_settings"]
 
@@ -51,15 +51,11 @@ def check_evaluation_settings(cfg: CfgNode, resume: bool = False) -> None:
             "DATASETS.TEST is empty, so there is nothing to evaluate on; set it to data sets such "
             "as \"('shapes_val',)\""
         )
-    if not cfg.MODEL.WEIGHTS and not (resume and PathManager.isfile(_last_checkpoint(cfg))):
+    if not weights_to_load(cfg, resume):
         logger.warning(
             "MODEL.WEIGHTS is empty: a model with random weights is evaluated. Give a checkpoint "
             "by MODEL.WEIGHTS PATH"
         )
-
-
-def _last_checkpoint(cfg: CfgNode) -> str:
-    return os.path.join(cfg.OUTPUT_DIR, "last_checkpoint")
 
 
 def _check_shared(cfg: CfgNode) -> None:

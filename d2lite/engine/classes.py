@@ -1,7 +1,8 @@
 """Compare a config's class counts with its data sets before anything is built."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from d2lite.config import CfgNode
 from d2lite.data import DatasetCatalog, MetadataCatalog
@@ -13,7 +14,11 @@ logger = logging.getLogger(__name__)
 
 
 def check_class_counts(
-    cfg: CfgNode, dataset_names: Sequence[str] | None = None, *, only_open: bool = False
+    cfg: CfgNode,
+    dataset_names: Sequence[str] | None = None,
+    *,
+    only_open: bool = False,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Set class counts of -1 to what the data has, and compare the others with it.
 
@@ -25,15 +30,28 @@ def check_class_counts(
         cfg: changed in place where a count is -1, frozen or not.
         dataset_names: names or URIs; by default those of DATASETS.TRAIN, else of DATASETS.TEST.
         only_open: only set the counts of -1. Data sets need not exist where there is none.
+        about: what the checkpoint that is evaluated says of itself (`about_weights`). The counts
+            are compared with its own instead of the data's, where it has them.
 
     Raises:
-        ValueError: a model has fewer classes than the data, or a count is -1 and no data set
-            says how many there are.
+        ValueError: a model has fewer classes than the data or another number than its checkpoint,
+            or a count is -1 and no data set says how many there are.
     """
     names = dataset_names or cfg.DATASETS.TRAIN or cfg.DATASETS.TEST
     for key, kind in _class_keys(cfg):
         node, name = _locate(cfg, key)
         wanted = getattr(node, name)
+        trained = _trained_count(cfg, key, about or {})
+        if trained is not None:
+            if wanted not in (-1, trained):
+                its_classes = (about or {}).get("metadata", {}).get(kind, ())
+                raise ValueError(
+                    f"{key} is {wanted}, but the checkpoint {cfg.MODEL.WEIGHTS} was trained with "
+                    f"{trained}{f' ({_shorten(its_classes)})' if its_classes else ''}; set {key} "
+                    f"to {trained}, or leave it out"
+                )
+            _set(cfg, node, name, trained)
+            continue
         if only_open and wanted != -1:
             continue
         dataset, classes = _classes(names, kind)
@@ -61,6 +79,17 @@ def check_class_counts(
                 dataset,
                 _shorten(classes),
             )
+
+
+def _trained_count(cfg: CfgNode, key: str, about: Mapping[str, Any]) -> int | None:
+    """The count in the config of a checkpoint; None where it has none, or is of another model."""
+    value: Any = about.get("config", {})
+    architecture = value.get("MODEL", {}).get("META_ARCHITECTURE")
+    if architecture != cfg.MODEL.META_ARCHITECTURE:
+        return None
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _without_classes(names: Sequence[str], kind: str) -> str:

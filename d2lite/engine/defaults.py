@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from d2lite.checkpoint import DetectionCheckpointer
+from d2lite.checkpoint import DetectionCheckpointer, require_loaded
 from d2lite.config import CfgNode
 from d2lite.data import build_detection_test_loader, build_detection_train_loader
 from d2lite.evaluation import (
@@ -29,7 +29,7 @@ from d2lite.modeling import build_model
 from d2lite.solver import build_lr_scheduler, build_optimizer
 from d2lite.utils import comm
 from d2lite.utils.env import seed_all_rng
-from d2lite.utils.events import EventWriter, ProgressBarWriter
+from d2lite.utils.events import EventWriter, ProgressBarWriter, has_event_storage
 from d2lite.utils.logger import FILE_ONLY, setup_logger
 
 from . import hooks
@@ -318,6 +318,8 @@ class DefaultTrainer(TrainerBase):
         Returns:
             The figures of the data set if there is one, otherwise a dict by data set.
         """
+        if not has_event_storage():  # in a training they may not have learned anything yet
+            require_loaded(model)
         names = cfg.DATASETS.TEST
         if isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]

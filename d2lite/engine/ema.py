@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from d2lite.checkpoint import save_checkpoint_file
+from d2lite.checkpoint import model_entries, save_checkpoint_file
 from d2lite.utils import comm
 
 from .train_loop import HookBase
@@ -62,7 +62,7 @@ class ModelEMA(HookBase):
         """Write PREFIX_ema.pth, to be used as MODEL.WEIGHTS."""
         if comm.is_main_process():
             path = os.path.join(self._output_dir, f"{prefix}_ema.pth")
-            save_checkpoint_file({"model": self.model.state_dict()}, path)
+            save_checkpoint_file(model_entries(self.model), path)
             logger.info("The averaged weights are in %s", path)
 
     def state_dict(self) -> dict:

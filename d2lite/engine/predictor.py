@@ -1,18 +1,19 @@
 """Detect on one image with a trained model."""
 
 import logging
+import os
 
 import numpy as np
 import torch
 
-from d2lite.checkpoint import DetectionCheckpointer
+from d2lite.checkpoint import DetectionCheckpointer, require_loaded
 from d2lite.config import CfgNode
-from d2lite.data import MetadataCatalog
 from d2lite.data import transforms as T
 from d2lite.data.detection_utils import build_augmentation
 from d2lite.modeling import build_model
 
 from .classes import check_class_counts
+from .from_checkpoint import about_weights, config_from_checkpoint, model_metadata
 
 __all__ = ["DefaultPredictor"]
 
@@ -21,6 +22,10 @@ logger = logging.getLogger(__name__)
 
 class DefaultPredictor:
     """The model of a config on its device, called with one image at a time.
+
+    A checkpoint of d2lite contains its config and class names, so the checkpoint alone will do::
+
+        predictor = DefaultPredictor("output/model_final.pth")
 
     It loads `MODEL.WEIGHTS`, converts to `INPUT.FORMAT`, and resizes as the test loader does
     (`INPUT.AUGMENTATION`). For many images, a data loader with batches is faster.
@@ -33,17 +38,31 @@ class DefaultPredictor:
     Attributes:
         cfg: a copy of the config.
         model: in evaluation mode.
-        metadata: of the first data set in `DATASETS.TEST`.
+        metadata: names and colors of the classes: what the checkpoint contains, else the metadata
+            of the first dataset in `DATASETS.TEST`.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
+    def __init__(self, cfg: CfgNode | str | os.PathLike) -> None:
+        """
+        Args:
+            cfg: a config, or the path or URL of a checkpoint that contains one.
+
+        Raises:
+            ValueError: the weights were trained with another number of classes, or differ from
+                the model in shapes; or the checkpoint contains no config.
+        """
+        if isinstance(cfg, (str, os.PathLike)):
+            cfg = config_from_checkpoint(cfg)
         self.cfg = cfg.clone()  # projects change theirs afterwards
-        check_class_counts(self.cfg, only_open=True)
+        about = about_weights(self.cfg.MODEL.WEIGHTS)
+        check_class_counts(self.cfg, only_open=True, about=about)
         self.model = build_model(self.cfg)
         self.model.eval()
-        if self.cfg.DATASETS.TEST:
-            self.metadata = MetadataCatalog.get(self.cfg.DATASETS.TEST[0])
+        self.metadata = model_metadata(self.cfg, about)
+        # To be saved along, should the weights be.
+        self.model.built_from.metadata = about.get("metadata")
         DetectionCheckpointer(self.model).load(self.cfg.MODEL.WEIGHTS)
+        require_loaded(self.model)
         augs = build_augmentation(self.cfg, is_train=False)
         # A single one is kept as it is: callers use its get_transform.
         self.aug = augs[0] if len(augs) == 1 else T.AugmentationList(augs)

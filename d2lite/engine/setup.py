@@ -27,6 +27,8 @@ from d2lite.utils.events import (
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.logger import setup_logger
 
+from .from_checkpoint import about_weights, config_from_checkpoint, weights_to_load
+
 __all__ = [
     "config_from_args",
     "create_ddp_model",
@@ -73,7 +75,7 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
   own data, no Python:   {program} --config-file cfg.yaml \\
                              DATASETS.TRAIN "('coco:train.json?images=train',)"
   go on after a stop:    {program} --config-file cfg.yaml --resume
-  evaluate:              {program} --config-file cfg.yaml --eval-only MODEL.WEIGHTS model.pth
+  evaluate:              {program} --eval-only MODEL.WEIGHTS model_final.pth
   eight GPUs:            {program} --config-file cfg.yaml --num-gpus 8
   under torchrun:        torchrun --nproc-per-node 8 {program} --config-file cfg.yaml
   two machines:          {program} --config-file cfg.yaml --num-gpus 8 --num-machines 2 \\
@@ -109,16 +111,32 @@ def config_from_args(args: argparse.Namespace) -> CfgNode:
     """The config of a program: defaults, then the settings of its projects, then the config file,
     then the overrides on the command line.
 
+    Without a config file, and not for training, MODEL.WEIGHTS among the overrides brings the
+    config that the checkpoint contains.
+
     Args:
-        args: has `config_file` and `opts`, as of `default_argument_parser`.
+        args: has `config_file` and `opts`, as of `default_argument_parser`, and where the program
+            trains also `eval_only` and `resume`.
     """
     setup_logger(distributed_rank=comm.get_rank())  # for warnings; its file comes later
+    if not args.config_file and getattr(args, "eval_only", True):
+        weights = _weights_to_evaluate(args)
+        if weights and about_weights(weights):
+            return config_from_checkpoint(weights, args.opts)
     cfg = get_cfg()
     add_projects(cfg, args.config_file, args.opts)
     if args.config_file:
         cfg.merge_from_file(args.config_file)
     cfg.merge_from_list(args.opts)
     return cfg
+
+
+def _weights_to_evaluate(args: argparse.Namespace) -> str:
+    """MODEL.WEIGHTS of the overrides, or the last checkpoint of their OUTPUT_DIR to resume from."""
+    given = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = given.get("OUTPUT_DIR", ""), given.get("MODEL.WEIGHTS", "")
+    return weights_to_load(cfg, getattr(args, "resume", False) and bool(cfg.OUTPUT_DIR))
 
 
 def default_setup(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:

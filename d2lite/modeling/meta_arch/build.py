@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from d2lite.config import CfgNode
+from d2lite.modeling.meta_arch.origin import ModelOrigin
 from d2lite.utils.registry import Registry
 
 META_ARCH_REGISTRY = Registry("META_ARCH", config_key="MODEL.META_ARCHITECTURE")
@@ -19,6 +20,8 @@ The module is called with a list of dicts, one for each image ("image", "instanc
 def build_model(cfg: CfgNode) -> nn.Module:
     """Build the model that MODEL.META_ARCHITECTURE names, on MODEL.DEVICE, with fresh weights.
 
+    Its checkpoints contain this config and the class names of DATASETS.TRAIN (`ModelOrigin`).
+
     Raises:
         KeyError: for a name that is not registered.
         ValueError: a class count is still -1.
@@ -31,4 +34,5 @@ def build_model(cfg: CfgNode) -> nn.Module:
                 "d2lite.engine.check_class_counts(cfg) before build_model(cfg), or set the key"
             )
     model = architecture(cfg)
+    model.built_from = ModelOrigin(cfg, cfg.get("DATASETS", {}).get("TRAIN", ()))
     return model.to(torch.device(cfg.MODEL.DEVICE))

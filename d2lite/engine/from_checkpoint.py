@@ -1,0 +1,112 @@
+"""What a checkpoint says of its model: the config to build it with, and its classes."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from d2lite.checkpoint import Checkpointer, find_checkpoint, read_about
+from d2lite.checkpoint.detection_checkpoint import split_matching
+from d2lite.config import CfgNode, get_cfg
+from d2lite.data import DatasetCatalog, MetadataCatalog
+from d2lite.data.catalog import Metadata, is_dataset_uri
+from d2lite.projects import add_projects, available_projects
+from d2lite.utils.registry import did_you_mean
+
+__all__ = ["about_weights", "config_from_checkpoint", "model_metadata", "weights_to_load"]
+
+
+def about_weights(weights: str) -> dict[str, Any]:
+    """What a checkpoint says of itself (`read_about`); {} where `weights` is "".
+
+    Args:
+        weights: path or URL, as MODEL.WEIGHTS has it.
+
+    Raises:
+        FileNotFoundError, CheckpointFileError: there is no such file, or it is damaged.
+    """
+    return read_about(find_checkpoint(split_matching(weights)[0])) if weights else {}
+
+
+def weights_to_load(cfg: CfgNode, resume: bool) -> str:
+    """The checkpoint that `resume_or_load` takes: with `resume` the last one of OUTPUT_DIR where
+    there is one, else MODEL.WEIGHTS."""
+    last = Checkpointer(nn.Module(), cfg.OUTPUT_DIR).get_checkpoint_file() if resume else ""
+    return last or cfg.MODEL.WEIGHTS
+
+
+def config_from_checkpoint(weights: str | os.PathLike, opts: Sequence[str] = ()) -> CfgNode:
+    """The config that a checkpoint of d2lite was trained with, to detect or to evaluate.
+
+    Paths and devices of the machine that trained it are left out: MODEL.WEIGHTS is the checkpoint,
+    MODEL.DEVICE the best device of this machine, and OUTPUT_DIR the default.
+
+    Args:
+        weights: path or URL of the checkpoint.
+        opts: overrides KEY VALUE.
+
+    Raises:
+        ValueError: the checkpoint contains no config, or one of a lazy config; ImportError: it
+            needs a package that is not one of the projects and has not been imported.
+    """
+    weights = os.fspath(weights)
+    about = about_weights(weights)
+    if about.get("config_kind") != "yacs":
+        found = "the lazy config" if about else "no config"
+        raise ValueError(
+            f"{weights} contains {found} of its model, so the config has to be given: "
+            "--config-file FILE"
+        )
+    cfg = get_cfg()
+    if "PROJECTS" in opts:
+        add_projects(cfg, "", opts)
+    elif projects := [str(name) for name in about["config"].get("PROJECTS", ())]:
+        _require_known(projects, weights)
+        add_projects(cfg, "", ["PROJECTS", ",".join(projects)])
+    # Code that has registered the model may have added keys which are not known here.
+    cfg.set_new_allowed(True)
+    cfg.merge_from_other_cfg(CfgNode(about["config"]))
+    cfg.set_new_allowed(False)
+    here = get_cfg()
+    cfg.MODEL.DEVICE, cfg.OUTPUT_DIR = here.MODEL.DEVICE, here.OUTPUT_DIR
+    cfg.MODEL.WEIGHTS = weights
+    cfg.merge_from_list(list(opts))
+    return cfg
+
+
+def _require_known(projects: Sequence[str], weights: str) -> None:
+    """A file of weights must not choose what is imported; the folder projects/ is ours."""
+    known = available_projects()
+    for name in projects:
+        if name not in known:
+            raise ImportError(
+                f"{weights} was trained with PROJECTS {name!r}, which is not under projects/."
+                f"{did_you_mean(name, known)} Name it yourself: PROJECTS \"['{name}']\""
+            )
+
+
+def model_metadata(cfg: CfgNode, about: Mapping[str, Any]) -> Metadata:
+    """The metadata of a model's classes: what its checkpoint says, else its datasets' in a config.
+
+    Where a dataset of the config is not on this machine, its name gets the checkpoint's metadata
+    in the MetadataCatalog too, which is where programs look for them.
+
+    Args:
+        cfg: of which DATASETS is read.
+        about: what `about_weights` returned.
+    """
+    kept = about.get("metadata") or {}
+    names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
+    name = names[0] if names else "the checkpoint"
+    if not kept:
+        return MetadataCatalog.get(name)
+    for absent in names:
+        if absent in DatasetCatalog or is_dataset_uri(absent):
+            continue
+        if len(MetadataCatalog.get(absent).as_dict()) == 1:  # its name alone
+            MetadataCatalog.get(absent).set(**kept)
+    known = MetadataCatalog.data.get(name)
+    if known is not None and all(known.get(key) == value for key, value in kept.items()):
+        return known
+    return Metadata(name=name).set(**kept)

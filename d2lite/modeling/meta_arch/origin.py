@@ -1,0 +1,88 @@
+"""What a model was made from, so that its checkpoints can say what they are."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+import d2lite
+from d2lite.config import CfgNode
+from d2lite.config.lazy_text import as_plain_values
+from d2lite.data.catalog import MetadataCatalog
+
+__all__ = ["KEPT_METADATA", "ModelOrigin"]
+
+# What it takes to read and draw the predictions of a model.
+KEPT_METADATA = (
+    "thing_classes",
+    "thing_colors",
+    "stuff_classes",
+    "stuff_colors",
+    "keypoint_names",
+    "keypoint_flip_map",
+    "keypoint_connection_rules",
+    "thing_dataset_id_to_contiguous_id",
+    "stuff_dataset_id_to_contiguous_id",
+    "ignore_label",
+)
+_PLAIN = (type(None), bool, int, float, str, bytes)
+
+
+class ModelOrigin:
+    """The config and the class names of a model.
+
+    `build_model` gives one to each model as `built_from`, and a Checkpointer saves its `about()`
+    with the weights, from which `DefaultPredictor("model_final.pth")` makes the model again.
+
+    Attributes:
+        config: the settings as nested dicts of plain values.
+        datasets: names of the training sets. Their metadata are read when a checkpoint is saved,
+            since some are known only once the annotations were read.
+        metadata: given in place of theirs, for a model whose weights come with metadata.
+    """
+
+    def __init__(self, cfg: CfgNode | DictConfig, datasets: Sequence[str] = ()) -> None:
+        """
+        Args:
+            cfg: of either kind; later changes of it are not seen.
+            datasets: names of the training sets.
+        """
+        self.config = plain(cfg) if isinstance(cfg, CfgNode) else as_plain_values(cfg)
+        self.kind = "yacs" if isinstance(cfg, CfgNode) else "lazy"
+        self.datasets = tuple(datasets)
+        self.metadata: dict[str, Any] | None = None
+
+    def about(self) -> dict[str, Any]:
+        """The entry of a checkpoint: tensors aside, all that it takes to detect with the weights.
+
+        Returns:
+            "version" of d2lite, "config" and its "config_kind" ("yacs" or "lazy"), and "metadata":
+            those of KEPT_METADATA that the first training set with class or keypoint names has.
+        """
+        return {
+            "version": d2lite.__version__,
+            "config_kind": self.kind,
+            "config": self.config,
+            "metadata": self._names() if self.metadata is None else self.metadata,
+        }
+
+    def _names(self) -> dict[str, Any]:
+        for dataset in self.datasets:
+            known = MetadataCatalog.data.get(dataset)  # without resolving a URI only for this
+            if known is None:
+                continue
+            kept = {key: plain(known.get(key)) for key in KEPT_METADATA if known.get(key)}
+            if kept:
+                return kept
+        return {}
+
+
+def plain(value: Any) -> Any:
+    """A copy of numbers, texts and containers of them; other objects become their text."""
+    if isinstance(value, Mapping):
+        return {key if type(key) in _PLAIN else str(key): plain(x) for key, x in value.items()}
+    if isinstance(value, (list, tuple)):
+        return (list if isinstance(value, list) else tuple)(map(plain, value))
+    if type(value) in _PLAIN:
+        return value
+    return value.tolist() if hasattr(value, "tolist") else str(value)
