@@ -104,8 +104,7 @@ class ModulatedDeformConv(nn.Module):
             torch.empty(out_channels, in_channels // groups, *self.kernel_size)
         )
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        bound = 1.0 / math.sqrt(in_channels * math.prod(self.kernel_size))
-        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
         """Convolve at moved and weighted points.

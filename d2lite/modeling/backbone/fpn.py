@@ -58,8 +58,6 @@ class FPN(Backbone):
         if fuse_type not in ("sum", "avg"):
             raise ValueError(f'FPN fuse type is {fuse_type!r}; use "sum" or "avg"')
         self.in_features = tuple(in_features)
-        self.bottom_up = bottom_up
-        self.top_block = top_block
         self._fuse_type = fuse_type
         self._square_pad = square_pad
         self._size_divisibility = strides[-1]
@@ -71,10 +69,16 @@ class FPN(Backbone):
             level = int(math.log2(shape.stride))
             lateral = _conv(shape.channels, out_channels, 1, norm)
             output = _conv(out_channels, out_channels, 3, norm)
+            # After both are made: the order in which a seed gives detectron2's weights.
+            weight_init.c2_xavier_fill(lateral)
+            weight_init.c2_xavier_fill(output)
             self.add_module(f"fpn_lateral{level}", lateral)
             self.add_module(f"fpn_output{level}", output)
             self.lateral_convs.insert(0, lateral)
             self.output_convs.insert(0, output)
+        # Registered last: optimizers in checkpoints count the parameters in detectron2's order.
+        self.top_block = top_block
+        self.bottom_up = bottom_up
         self._name_levels(strides, out_channels)
         if top_block is not None:
             sources = [*bottom_up.output_shape(), *self._out_features[: len(strides)]]
@@ -186,7 +190,7 @@ def _configured_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module) -> 
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int, norm: str) -> Conv2d:
-    conv = Conv2d(
+    return Conv2d(
         in_channels,
         out_channels,
         kernel_size=kernel_size,
@@ -194,8 +198,6 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, norm: str) -> C
         bias=not norm,
         norm=get_norm(norm, out_channels),
     )
-    weight_init.c2_xavier_fill(conv)
-    return conv
 
 
 def _check_pyramid(in_features: Sequence[str], strides: Sequence[int]) -> None:

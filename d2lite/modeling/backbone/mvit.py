@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from d2lite.modeling.backbone.backbone import Backbone
 from d2lite.modeling.backbone.transformer import (
     Mlp,
-    abs_pos_parameter,
     attend_with_rel_pos,
     drop_path_layer,
     drop_path_rates,
-    init_layer,
+    init_weights,
     maybe_checkpoint,
 )
 from d2lite.modeling.backbone.utils import (
@@ -248,7 +247,7 @@ class MViT(Backbone):
         self.pos_embed = None
         if use_abs_pos:
             h, w = (pretrain_img_size // stride for stride in patch_stride)
-            self.pos_embed = abs_pos_parameter(h * w + int(pretrain_use_cls_token), embed_dim)
+            self.pos_embed = nn.Parameter(torch.zeros(1, h * w + pretrain_use_cls_token, embed_dim))
         rates = drop_path_rates(drop_path_rate, depth)
         self.blocks = nn.ModuleList()
         for i in range(depth):
@@ -273,7 +272,7 @@ class MViT(Backbone):
         self._name_outputs(out_features, last_block_indexes, embed_dim, patch_stride[0])
         for name in self._out_features:
             self.add_module(f"{name}_norm", norm_layer(self._out_feature_channels[name]))
-        self.apply(init_layer)
+        init_weights(self)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, in_chans, H, W) -> "scale2", ...: (N, Ci, H / stride_i, W / stride_i)."""

@@ -208,11 +208,10 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
         out_channels=settings.STEM_OUT_CHANNELS,
         norm=settings.NORM,
     )
-    # Stages after the last wanted one are not built at all: ImageNet weights have them, but
-    # allocating and initialising them takes time.
-    last = max(1 if name == "stem" else int(name[3:]) for name in settings.OUT_FEATURES)
+    # ResNet drops the stages after the last wanted one. They are built all the same, since they
+    # draw random numbers: what is built next then starts with detectron2's weights.
     in_channels, stages = settings.STEM_OUT_CHANNELS, []
-    for index in range(last - 1):
+    for index in range(4):
         stages.append(_make_configured_stage(settings, index, in_channels))
         in_channels = settings.RES2_OUT_CHANNELS * 2**index
     return ResNet(

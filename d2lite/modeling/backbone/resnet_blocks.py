@@ -17,6 +17,7 @@ class BasicStem(CNNBlockBase):
         """norm: any name or callable that `layers.get_norm` takes."""
         super().__init__(in_channels, out_channels, stride=4)
         self.conv1 = _conv(in_channels, out_channels, 7, norm, stride=2, padding=3)
+        _init_convs(self.conv1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H / 4, W / 4)."""
@@ -32,6 +33,7 @@ class BasicBlock(CNNBlockBase):
         self.shortcut = _shortcut(in_channels, out_channels, stride, norm)
         self.conv1 = _conv(in_channels, out_channels, 3, norm, stride=stride, padding=1)
         self.conv2 = _conv(out_channels, out_channels, 3, norm, padding=1)
+        _init_convs(self.conv1, self.conv2, self.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
@@ -78,6 +80,7 @@ class BottleneckBlock(CNNBlockBase):
             groups=num_groups,
         )
         self.conv3 = _conv(bottleneck_channels, out_channels, 1, norm)
+        _init_convs(self.conv1, self.conv2, self.conv3, self.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
@@ -131,6 +134,7 @@ class DeformBottleneckBlock(CNNBlockBase):
             **geometry,
         )
         self.conv3 = _conv(bottleneck_channels, out_channels, 1, norm)
+        _init_convs(self.conv1, self.conv2, self.conv3, self.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
@@ -149,7 +153,7 @@ class DeformBottleneckBlock(CNNBlockBase):
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int, norm: str, **kwargs) -> Conv2d:
-    conv = Conv2d(
+    return Conv2d(
         in_channels,
         out_channels,
         kernel_size=kernel_size,
@@ -157,8 +161,17 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, norm: str, **kw
         norm=get_norm(norm, out_channels),
         **kwargs,
     )
-    weight_init.c2_msra_fill(conv)
-    return conv
+
+
+def _init_convs(*convs: nn.Module | None) -> None:
+    """Start the convolutions of a block by He's rule (He et al. 2015).
+
+    Once all of them exist and the shortcut last: the order in which a seed gives detectron2's
+    weights.
+    """
+    for conv in convs:
+        if conv is not None:
+            weight_init.c2_msra_fill(conv)
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int, norm: str) -> Conv2d | None:

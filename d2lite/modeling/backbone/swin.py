@@ -66,13 +66,15 @@ class WindowAttention(nn.Module):
         self.scale = qk_scale or (dim // num_heads) ** -0.5
         h, w = window_size
         table = torch.zeros((2 * h - 1) * (2 * w - 1), num_heads)
-        self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
+        self.relative_position_bias_table = nn.Parameter(table)
         # In the state dict, as released weights have it.
         self.register_buffer("relative_position_index", _relative_position_index(h, w))
         self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
         self.attn_drop = attn_drop
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
+        # After the layers: the order in which a seed gives detectron2's weights.
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend within each window.

@@ -12,11 +12,11 @@ from d2lite.modeling.backbone.utils import decomposed_rel_pos
 
 __all__ = [
     "Mlp",
-    "abs_pos_parameter",
     "attend_with_rel_pos",
     "drop_path_layer",
     "drop_path_rates",
     "init_layer",
+    "init_weights",
     "maybe_checkpoint",
 ]
 
@@ -70,11 +70,6 @@ def attend_with_rel_pos(
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
-def abs_pos_parameter(positions: int, channels: int) -> nn.Parameter:
-    """Absolute position embeddings, (1, positions, channels), for `get_abs_pos`."""
-    return nn.Parameter(nn.init.trunc_normal_(torch.zeros(1, positions, channels), std=0.02))
-
-
 def drop_path_layer(rate: float) -> nn.Module:
     """Drop the residual branch of a share `rate` of the samples in training, in [0, 1)."""
     return StochasticDepth(rate, mode="row") if rate > 0 else nn.Identity()
@@ -82,7 +77,9 @@ def drop_path_layer(rate: float) -> nn.Module:
 
 def drop_path_rates(last: float, depth: int) -> list[float]:
     """Rates for `drop_path_layer` that grow linearly from 0 at the first block to `last`."""
-    return [last * i / max(depth - 1, 1) for i in range(depth)]
+    # In float32, as torch.linspace rounds: the survivors are divided by 1 - rate. On the CPU, since
+    # a model may be built on the meta device.
+    return torch.linspace(0, last, depth, device="cpu").tolist()
 
 
 def init_layer(module: nn.Module) -> None:
@@ -94,6 +91,16 @@ def init_layer(module: nn.Module) -> None:
     elif isinstance(module, nn.LayerNorm):
         nn.init.ones_(module.weight)
         nn.init.zeros_(module.bias)
+
+
+def init_weights(backbone: nn.Module) -> None:
+    """Start a whole backbone: `pos_embed`, if it has any, then every layer by `init_layer`.
+
+    To be called once all layers exist: the order in which a seed gives detectron2's weights.
+    """
+    if backbone.pos_embed is not None:
+        nn.init.trunc_normal_(backbone.pos_embed, std=0.02)
+    backbone.apply(init_layer)
 
 
 def maybe_checkpoint(block: nn.Module, wanted: bool, *args) -> Tensor:

@@ -12,11 +12,10 @@ from d2lite.layers import CNNBlockBase, Conv2d, get_norm
 from d2lite.modeling.backbone.backbone import Backbone, select_features
 from d2lite.modeling.backbone.transformer import (
     Mlp,
-    abs_pos_parameter,
     attend_with_rel_pos,
     drop_path_layer,
     drop_path_rates,
-    init_layer,
+    init_weights,
     maybe_checkpoint,
 )
 from d2lite.modeling.backbone.utils import (
@@ -213,7 +212,7 @@ class ViT(Backbone):
         self.pos_embed = None
         if use_abs_pos:
             positions = (pretrain_img_size // patch_size) ** 2 + int(pretrain_use_cls_token)
-            self.pos_embed = abs_pos_parameter(positions, embed_dim)
+            self.pos_embed = nn.Parameter(torch.zeros(1, positions, embed_dim))
         rates = drop_path_rates(drop_path_rate, depth)
         self.blocks = nn.ModuleList(
             Block(
@@ -235,7 +234,7 @@ class ViT(Backbone):
         self._out_features = [out_feature]
         self._out_feature_channels = {out_feature: embed_dim}
         self._out_feature_strides = {out_feature: patch_size}
-        self.apply(init_layer)
+        init_weights(self)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, in_chans, H, W) -> the one feature, (N, embed_dim, H / patch, W / patch)."""

@@ -17,7 +17,7 @@ from d2lite.modeling.box_regression import (
     dense_box_regression_loss,
 )
 from d2lite.modeling.meta_arch.focal_detector import FocalDetector
-from d2lite.modeling.meta_arch.retinanet import RetinaNetHead, conv3x3
+from d2lite.modeling.meta_arch.retinanet import RetinaNetHead, init_convs
 from d2lite.structures import Boxes, Instances, pairwise_point_box_distance
 
 __all__ = ["FCOS"]
@@ -190,7 +190,8 @@ class FCOSHead(RetinaNetHead):
     def __init__(self, *, input_shape: list[ShapeSpec], conv_dims: Sequence[int], **kwargs: Any):
         """kwargs: `num_classes`, and maybe `norm` and `prior_prob`, see `RetinaNetHead`."""
         super().__init__(input_shape=input_shape, conv_dims=conv_dims, num_anchors=1, **kwargs)
-        self.ctrness = conv3x3(conv_dims[-1], 1)
+        self.ctrness = nn.Conv2d(conv_dims[-1], 1, kernel_size=3, padding=1)
+        init_convs(self.ctrness)
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """L levels of (N, C, Hi, Wi) -> L each of (N, K, Hi, Wi), (N, 4, ...) and (N, 1, ...)."""

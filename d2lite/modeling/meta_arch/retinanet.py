@@ -201,11 +201,21 @@ class RetinaNetHead(nn.Module):
         super().__init__()
         self._num_features = len(input_shape)
         make_norm = _norm_by_level(norm, self._num_features)
-        channels = [input_shape[0].channels, *conv_dims]
-        self.cls_subnet = _tower(channels, make_norm)
-        self.bbox_subnet = _tower(channels, make_norm)
-        self.cls_score = conv3x3(channels[-1], num_anchors * num_classes)
-        self.bbox_pred = conv3x3(channels[-1], num_anchors * 4)
+        widths = [input_shape[0].channels, *conv_dims]
+        towers: tuple[list[nn.Module], list[nn.Module]] = ([], [])
+        # The towers grow side by side, and weights are filled once all layers exist: the order in
+        # which a seed gives detectron2's weights.
+        for in_channels, out_channels in itertools.pairwise(widths):
+            for tower in towers:
+                tower.append(nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1))
+                norm_layer = make_norm(out_channels)
+                tower.extend([norm_layer] if norm_layer is not None else [])
+                tower.append(nn.ReLU(inplace=True))
+        self.cls_subnet, self.bbox_subnet = (nn.Sequential(*tower) for tower in towers)
+        self.cls_score = nn.Conv2d(widths[-1], num_anchors * num_classes, kernel_size=3, padding=1)
+        self.bbox_pred = nn.Conv2d(widths[-1], num_anchors * 4, kernel_size=3, padding=1)
+        for part in (self.cls_subnet, self.bbox_subnet, self.cls_score, self.bbox_pred):
+            init_convs(part)
         nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
 
     @classmethod
@@ -242,22 +252,12 @@ class RetinaNetHead(nn.Module):
         return logits, [self.bbox_subnet(x) for x in features]
 
 
-def _tower(channels: Sequence[int], make_norm: Callable[[int], nn.Module | None]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for in_channels, out_channels in itertools.pairwise(channels):
-        norm = make_norm(out_channels)
-        layers.append(conv3x3(in_channels, out_channels))
-        layers.extend([norm] if norm is not None else [])
-        layers.append(nn.ReLU(inplace=True))
-    return nn.Sequential(*layers)
-
-
-def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """The convolution of which heads consist, with small random weights (sec. 4.1)."""
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
-    nn.init.normal_(conv.weight, std=0.01)
-    nn.init.zeros_(conv.bias)
-    return conv
+def init_convs(part: nn.Module) -> None:
+    """Give all convolutions of a head small random weights (sec. 4.1) and no bias."""
+    for layer in part.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
 
 
 def _norm_by_level(

@@ -61,6 +61,11 @@ class FastRCNNConvFCHead(nn.Sequential):
             self._add_conv(f"conv{k}", width, conv_norm) for k, width in enumerate(conv_dims, 1)
         ]
         self.fcs = [self._add_fc(k, width) for k, width in enumerate(fc_dims, 1)]
+        # Once all layers exist: the order in which a seed gives detectron2's weights.
+        for conv in self.conv_norm_relus:
+            weight_init.c2_msra_fill(conv)
+        for fc in self.fcs:
+            weight_init.c2_xavier_fill(fc)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
@@ -98,7 +103,6 @@ class FastRCNNConvFCHead(nn.Sequential):
             norm=get_norm(norm, width),
             activation=nn.ReLU(inplace=True),
         )
-        weight_init.c2_msra_fill(conv)
         self.add_module(name, conv)
         self._output_size = (width, height, pooled_width)
         return conv
@@ -107,7 +111,6 @@ class FastRCNNConvFCHead(nn.Sequential):
         if k == 1:
             self.add_module("flatten", nn.Flatten())
         fc = nn.Linear(math.prod(self._output_size), width)
-        weight_init.c2_xavier_fill(fc)
         self.add_module(f"fc{k}", fc)
         self.add_module(f"fc_relu{k}", nn.ReLU(inplace=True))
         self._output_size = (width,)

@@ -76,13 +76,13 @@ class CascadeROIHeads(StandardROIHeads):
         _check_config(cfg)
         pooler, shape = build_pooler(cfg, input_shape, cfg.MODEL.ROI_BOX_HEAD)
         stages = cfg.MODEL.ROI_BOX_CASCADE_HEAD
-        heads = [build_box_head(cfg, shape) for _ in stages.IOUS]
-        predictors = [
-            FastRCNNOutputLayers(
-                cfg, head.output_shape, box2box_transform=Box2BoxTransform(weights=weights)
+        heads, predictors = [], []
+        for weights in stages.BBOX_REG_WEIGHTS:  # stage by stage, so random numbers come in order
+            heads.append(build_box_head(cfg, shape))
+            transform = Box2BoxTransform(weights=weights)
+            predictors.append(
+                FastRCNNOutputLayers(cfg, heads[-1].output_shape, box2box_transform=transform)
             )
-            for head, weights in zip(heads, stages.BBOX_REG_WEIGHTS, strict=True)
-        ]
         return {
             "box_in_features": cfg.MODEL.ROI_HEADS.IN_FEATURES,
             "box_pooler": pooler,
