@@ -41,7 +41,7 @@ setup(
     package_dir={"d2lite.model_zoo.configs": "configs", **PROJECTS},
     package_data={
         "d2lite.model_zoo.configs": ["**/*.yaml", "**/*.py", "*.yaml"],
-        "d2lite.compat": ["path/detectron2/*.py"],
+        "d2lite.compat": ["path/detectron2/*.py", "path/*.dist-info/METADATA"],
     },
     install_requires=[
         "torch>=2.6",  # weights_only=True of earlier releases can be circumvented

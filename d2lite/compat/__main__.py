@@ -1,36 +1,97 @@
 """python -m d2lite.compat SCRIPT ARGS... runs a program of detectron2's unchanged."""
 
+import importlib.util
 import os
 import runpy
 import sys
 from pathlib import Path
 
-from .detectron2 import install
+import d2lite
+
+from . import ALIAS_FOLDER
+from .environment import AliasError, add_alias, remove_alias, site_packages
 
 USAGE = """usage: python -m d2lite.compat SCRIPT ARGS...
-       python -m d2lite.compat -m MODULE ARGS..."""
+       python -m d2lite.compat -m MODULE ARGS...
+       python -m d2lite.compat --install [--target FOLDER]
+       python -m d2lite.compat --uninstall [--target FOLDER]
+
+The first two run one program, in which `import detectron2` finds d2lite. --install makes every
+program of this Python environment find it, --uninstall ends that. FOLDER: where to put the
+package, instead of the environment's site-packages."""
 
 
 def main(arguments: list[str]) -> None:
-    """Run a script or module as the main program, with `detectron2` meaning d2lite."""
-    as_module = arguments[:1] == ["-m"]
-    program = arguments[as_module:]
-    if not program or program[0] in ("-h", "--help"):
-        sys.exit(USAGE)
+    """Run a script or module as the main program, with `detectron2` meaning d2lite; or make that
+    so for the environment."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, file=sys.stdout if arguments else sys.stderr)
+        sys.exit(0 if arguments else 2)
+    if arguments[0] in ("--install", "--uninstall"):
+        _change_environment(*arguments)
+    elif arguments[0] == "-m":
+        _run_module(arguments[1:])
+    elif arguments[0].startswith("-"):
+        sys.exit(f"unknown option {arguments[0]}\n{USAGE}")
+    else:
+        _run_script(arguments)
+
+
+def _change_environment(action: str, *options: str) -> None:
+    target = None
+    if options:
+        if len(options) != 2 or options[0] != "--target":
+            sys.exit(f"{action}: expected --target FOLDER, got {' '.join(options)}\n{USAGE}")
+        target = Path(options[1]).absolute()
+    try:
+        if action == "--uninstall":
+            removed = remove_alias(target)
+            where = target or site_packages()
+            print(f"Removed the alias from {where}" if removed else f"No alias is in {where}")
+            return
+        package = add_alias(target)
+    except AliasError as error:
+        sys.exit(str(error))
+    print(f"{package}: `import detectron2` finds d2lite {d2lite.__version__} now")
+    if str(package.parent) not in sys.path:
+        print(f"Python looks there only if {package.parent} is on PYTHONPATH")
+
+
+def _make_alias() -> None:
+    """Make the alias in this process and in its children."""
+    from .detectron2 import install
+
     install()
     # Spawned processes take over sys.path, programs that are started take over PYTHONPATH.
-    doorway = str(Path(__file__).parent / "path")
-    sys.path.append(doorway)
     inherited = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([doorway, *([inherited] if inherited else [])])
+    paths = [str(ALIAS_FOLDER), *([inherited] if inherited else [])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+
+
+def _run_module(program: list[str]) -> None:
+    if not program:
+        sys.exit(f"-m needs the name of a module\n{USAGE}")
+    _make_alias()
     sys.argv = program
-    if as_module:
+    if sys.path[0] != os.getcwd():
         sys.path.insert(0, os.getcwd())
-        runpy.run_module(program[0], run_name="__main__", alter_sys=True)
-        return
+    try:
+        found = importlib.util.find_spec(program[0])
+    except ModuleNotFoundError as error:  # of a package above it, or of one that it imports
+        if not f"{program[0]}.".startswith(f"{error.name}."):
+            raise
+        found = None
+    if found is None:
+        sys.exit(f"No module named {program[0]}\n{USAGE}")
+    runpy.run_module(program[0], run_name="__main__", alter_sys=True)
+
+
+def _run_script(program: list[str]) -> None:
     script = Path(program[0])
     if not script.is_file():
         sys.exit(f"{script} is not a file\n{USAGE}")
+    _make_alias()
+    sys.argv = program
     # Python does the same for a script that it is given.
     sys.path[0] = str(script.resolve().parent)
     runpy.run_path(str(script), run_name="__main__")

@@ -4,20 +4,25 @@ import importlib
 import importlib.util
 import logging
 import sys
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+from importlib.abc import InspectLoader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import CodeType, ModuleType
 
-__all__ = ["install"]
+from d2lite.compat import ALIAS_FOLDER
+
+__all__ = ["install", "is_alias"]
 
 OLD, NEW = "detectron2", "d2lite"
 
 
-class _AliasLoader(Loader):
+class _AliasLoader(InspectLoader):
     """Hands out the module that exists under the new name."""
 
+    def __init__(self, found: ModuleSpec):
+        self._found = found
+
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        self._module = importlib.import_module(NEW + spec.name[len(OLD) :])
+        self._module = importlib.import_module(self._found.name)
         self._own_spec = self._module.__spec__
         return self._module
 
@@ -26,12 +31,24 @@ class _AliasLoader(Loader):
         # alias's spec, under which its relative imports would go wrong.
         module.__spec__ = self._own_spec
 
+    # `python -m detectron2.utils.collect_env` asks for these.
+    def get_code(self, fullname: str) -> CodeType | None:
+        return self._found.loader.get_code(self._found.name)
+
+    def get_source(self, fullname: str) -> str | None:
+        return self._found.loader.get_source(self._found.name)
+
+    def is_package(self, fullname: str) -> bool:
+        return self._found.submodule_search_locations is not None
+
 
 class _AliasFinder(MetaPathFinder):
     """Answers for `detectron2` and everything below it."""
 
     def find_spec(self, fullname, path=None, target=None) -> ModuleSpec | None:
-        if fullname != OLD and not fullname.startswith(OLD + "."):
+        if fullname == OLD:
+            return PathFinder.find_spec(OLD, [str(ALIAS_FOLDER)])
+        if not fullname.startswith(OLD + "."):
             return None
         try:
             found = importlib.util.find_spec(NEW + fullname[len(OLD) :])
@@ -40,21 +57,31 @@ class _AliasFinder(MetaPathFinder):
         if found is None:
             return None
         is_package = found.submodule_search_locations is not None
-        return ModuleSpec(fullname, _AliasLoader(), is_package=is_package)
+        return ModuleSpec(fullname, _AliasLoader(found), origin=found.origin, is_package=is_package)
 
 
 def install() -> None:
-    """Make the alias, once. A detectron2 that is installed too is hidden by it."""
+    """Make the alias in this process, once. A detectron2 that is installed too is hidden by it.
+
+    Raises:
+        ImportError: detectron2 itself is imported already.
+    """
     if any(isinstance(finder, _AliasFinder) for finder in sys.meta_path):
         return
     loaded = sys.modules.get(OLD)
-    if loaded is not None and loaded is not sys.modules.get(NEW) and not _is_doorway(loaded):
+    if loaded is not None and not is_alias(loaded):
         raise ImportError(
             "detectron2 itself is imported already; import d2lite.compat.detectron2 before it"
         )
     sys.meta_path.insert(0, _AliasFinder())
-    sys.modules[OLD] = importlib.import_module(NEW)
+    # importlib.metadata looks there for the version. At the end, so that nothing is hidden.
+    sys.path.append(str(ALIAS_FOLDER))
     _alias_logger()
+
+
+def is_alias(module: ModuleType) -> bool:
+    """Whether a module called detectron2 is the alias, wherever it was loaded from."""
+    return getattr(module, "ALIAS_OF", None) == NEW
 
 
 def _alias_logger() -> None:
@@ -65,10 +92,6 @@ def _alias_logger() -> None:
     for name, logger in loggers.items():  # those that exist already
         if name.startswith(OLD + ".") and getattr(logger, "parent", None) is logging.root:
             logger.parent = ours
-
-
-def _is_doorway(module: ModuleType) -> bool:
-    return getattr(module, "DOORWAY", False)
 
 
 install()

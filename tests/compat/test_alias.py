@@ -3,6 +3,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 
 def run(*arguments, cwd):
     return subprocess.run(
@@ -19,7 +21,9 @@ def test_every_module_is_the_same_object(tmp_path):
         import detectron2.utils.comm as comm
         import d2lite.structures, d2lite.utils.comm
         from detectron2 import structures
-        assert detectron2 is d2lite
+        assert detectron2.structures is d2lite.structures
+        assert detectron2.__version__ == "0.6"
+        assert detectron2.__file__ == d2lite.__file__ and detectron2.__path__ == d2lite.__path__
         assert Boxes is Deep is d2lite.structures.Boxes
         assert comm is d2lite.utils.comm
         assert structures is d2lite.structures
@@ -50,6 +54,42 @@ def test_program_runs_unchanged_with_its_arguments_and_its_spawned_processes(tmp
     (tmp_path / "neighbour.py").write_text("VALUE = 7\n")
     done = run("-m", "d2lite.compat", "program.py", "hello", cwd=tmp_path)
     assert done.stdout == "hello 3 7\n", done.stderr
+
+
+def test_module_runs_unchanged_with_its_spawned_processes(tmp_path):
+    program = """
+        import importlib.metadata, multiprocessing, sys
+        from detectron2.utils.registry import Registry
+        from .neighbor import VALUE
+
+        def work(queue):
+            queue.put((VALUE, Registry.__module__, importlib.metadata.version("detectron2")))
+
+        def main():
+            context = multiprocessing.get_context("spawn")
+            queue = context.Queue()
+            child = context.Process(target=work, args=(queue,))
+            child.start()
+            print(sys.argv[1:], *queue.get(timeout=60))
+            child.join()
+
+        if __name__ == "__main__":
+            main()
+    """
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__main__.py").write_text("from .train import main\nmain()\n")
+    (tmp_path / "pack" / "train.py").write_text(textwrap.dedent(program))
+    (tmp_path / "pack" / "neighbor.py").write_text("VALUE = 7\n")
+    for module in ("pack", "pack.train"):
+        done = run("-m", "d2lite.compat", "-m", module, "hello", cwd=tmp_path)
+        assert done.stdout == "['hello'] 7 d2lite.utils.registry 0.6\n", done.stderr
+
+
+@pytest.mark.parametrize("module", ["gone", "gone.deep", "json.gone"])
+def test_missing_module_is_named(tmp_path, module):
+    done = run("-m", "d2lite.compat", "-m", module, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"No module named {module}\n")
 
 
 def test_logger_of_the_old_name_is_ours(tmp_path):
