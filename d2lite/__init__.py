@@ -11,3 +11,6 @@ __version__ = "0.1.0"
 warnings.filterwarnings(
     "ignore", message=r".*`torch\.jit\.script` is deprecated", category=FutureWarning
 )
+
+# Last, since it looks at every module that is imported after it.
+from d2lite.compat import names as _names  # noqa: E402, F401

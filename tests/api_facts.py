@@ -36,10 +36,18 @@ def find_module(name: str) -> Any:
     """The module of d2lite at a path such as "data.build", or MISSING."""
     try:
         return importlib.import_module(f"{NEW}.{name}")
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         if error.name and error.name.startswith(NEW):
             return MISSING
         raise
+
+
+def find_name(module: Any, name: str) -> Any:
+    """A name of a module, or MISSING, where d2lite does not have it or says what to use instead."""
+    try:
+        return getattr(module, name, MISSING)
+    except ImportError:
+        return MISSING
 
 
 def name_differences() -> Iterator[str]:
@@ -61,7 +69,7 @@ def entry_differences(where: str, module: Any, name: str, entry: dict) -> Iterat
         if find_module(path) is MISSING:
             yield f"{where}: missing"
         return
-    found = getattr(module, name, MISSING)
+    found = find_name(module, name)
     if found is MISSING:
         yield f"{where}: missing"
     elif entry["kind"] == "function":

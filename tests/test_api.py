@@ -13,7 +13,6 @@ from tests import api_facts
 
 TORCHSCRIPT = "TorchScript, replaced by torch.export and ONNX (DESIGN.md)"
 CAFFE2 = "Caffe2 is no more; replaced by torch.export and ONNX (DESIGN.md)"
-DEPRECATED = "marked as deprecated in the reference"
 
 # Each difference that is meant, with its reason.
 EXCEPTIONS = {
@@ -32,10 +31,6 @@ EXCEPTIONS = {
     "utils.testing.unregister_custom_op_onnx_export: missing": (
         "takes back what register_custom_op_onnx_export did"
     ),
-    # deprecated
-    "export.add_export_config: missing": f"{DEPRECATED}: it did nothing",
-    "engine.AutogradProfiler: missing": f"{DEPRECATED}: TorchProfiler took its place",
-    "engine.hooks.AutogradProfiler: missing": f"{DEPRECATED}: TorchProfiler took its place",
     # the rest
     "modeling.Backbone.forward(x): is asked for here only": (
         "abstract in both, so nobody can call it; the methods that override it take the images"

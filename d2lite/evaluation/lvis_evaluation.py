@@ -120,17 +120,9 @@ class LVISEvaluator(DatasetEvaluator):
         if not results:
             self._logger.warning("No predictions from the model!")
             return dict.fromkeys(METRICS, float("nan"))
-        # LVISResults takes areas from the boxes where there are any; for masks, those of the masks.
-        drop = "bbox" if task == "segm" else None
-        kept = [{k: v for k, v in result.items() if k != drop} for result in results]
-        limit = DEFAULT_MAX_DETS if self._max_dets_per_image is None else self._max_dets_per_image
-        lvis = _import_lvis()
-        found = lvis.LVISResults(self._lvis_api, kept, max_dets=limit)
-        lvis_eval = lvis.LVISEval(self._lvis_api, found, task)
-        with removed_numpy_names(lvis.eval):  # lvis 0.5.3 uses np.float
-            lvis_eval.run()
-        figures = lvis_eval.get_results()
-        metrics = {metric: float(figures[metric] * 100) for metric in METRICS}
+        metrics = evaluate_predictions_on_lvis(
+            self._lvis_api, results, task, self._max_dets_per_image
+        )
         table = metrics_table(metrics, {}, task)
         self._logger.info(f"Evaluation results for {task}: \n{table}")
         return metrics
@@ -145,6 +137,29 @@ class LVISEvaluator(DatasetEvaluator):
         )
         self._logger.info("Proposal metrics: \n" + metrics_table(recalls, {}, "box_proposals"))
         self._results["box_proposals"] = recalls
+
+
+def evaluate_predictions_on_lvis(
+    lvis_gt: Any, lvis_results: list[dict], iou_type: str, max_dets_per_image: int | None = None
+) -> dict[str, float]:
+    """Return LVIS's metrics of one task in percent.
+
+    Args:
+        lvis_gt: an `lvis.LVIS`.
+        lvis_results: at least one result, in COCO's format.
+        iou_type: "bbox" or "segm".
+        max_dets_per_image: detections that count in an image; default 300.
+    """
+    # LVISResults takes areas from the boxes where there are any; for masks, those of the masks.
+    drop = "bbox" if iou_type == "segm" else None
+    kept = [{k: v for k, v in result.items() if k != drop} for result in lvis_results]
+    limit = DEFAULT_MAX_DETS if max_dets_per_image is None else max_dets_per_image
+    lvis = _import_lvis()
+    lvis_eval = lvis.LVISEval(lvis_gt, lvis.LVISResults(lvis_gt, kept, max_dets=limit), iou_type)
+    with removed_numpy_names(lvis.eval):  # lvis 0.5.3 uses np.float
+        lvis_eval.run()
+    values = lvis_eval.get_results()
+    return {metric: float(values[metric] * 100) for metric in METRICS}
 
 
 def _import_lvis():

@@ -227,17 +227,28 @@ def reduce_param_groups(params: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Merge parameter groups of equal settings: the fewer, the faster is an optimizer's step.
 
     A parameter in several groups gets the settings of all, the later ones winning. The order is
-    that of the first parameters of each set of settings.
+    that of the first parameters of each set of settings. Groups may have "param_names" too.
     """
-    settings_of: dict[nn.Parameter, dict[str, Any]] = defaultdict(dict)
+    merged: dict[tuple, dict[str, Any]] = {}
+    for group in _expand_param_groups(params):
+        lists = {key: group[key] for key in ("params", "param_names") if key in group}
+        settings = {key: value for key, value in group.items() if key not in lists}
+        same = merged.setdefault(tuple(sorted(settings.items())), {"params": [], **settings})
+        for key, values in lists.items():
+            same.setdefault(key, []).extend(values)
+    return list(merged.values())
+
+
+def _expand_param_groups(params: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one group for each parameter, with the settings of all groups that it is in."""
+    groups: dict[nn.Parameter, dict[str, Any]] = defaultdict(dict)
     for group in params:
-        settings = {key: value for key, value in group.items() if key != "params"}
-        for param in group["params"]:
-            settings_of[param].update(settings)
-    merged: dict[tuple, list[nn.Parameter]] = defaultdict(list)
-    for param, settings in settings_of.items():
-        merged[tuple(sorted(settings.items()))].append(param)
-    return [{"params": params, **dict(settings)} for settings, params in merged.items()]
+        settings = {k: v for k, v in group.items() if k not in ("params", "param_names")}
+        names = group.get("param_names", [None] * len(group["params"]))
+        for param, name in zip(group["params"], names, strict=True):
+            named = {} if name is None else {"param_names": [name]}
+            groups[param].update(params=[param], **named, **settings)
+    return list(groups.values())
 
 
 def maybe_add_gradient_clipping(

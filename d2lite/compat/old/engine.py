@@ -1,0 +1,75 @@
+"""Deprecated parts of detectron2's engine and export."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from d2lite.config import CfgNode
+from d2lite.engine.hooks import TorchProfiler
+
+
+class AutogradProfiler(TorchProfiler):
+    """Profile the iterations that a predicate chooses; `hooks.TorchProfiler` took its place.
+
+    Each profiled iteration N leaves `profiler_iterN-trace.json` for a trace viewer.
+    """
+
+    def __init__(
+        self,
+        enable_predicate: Callable[[Any], bool],
+        output_dir: str,
+        *,
+        use_cuda: bool = True,
+    ):
+        """
+        Args:
+            enable_predicate: called with the trainer before each step; True profiles the step.
+            output_dir: gets the traces.
+            use_cuda: measure the kernels of a GPU too, where there is one.
+        """
+        warnings.warn(
+            "AutogradProfiler is deprecated; use TorchProfiler", DeprecationWarning, stacklevel=2
+        )
+        super().__init__(enable_predicate, output_dir, save_tensorboard=False)
+        self._use_cuda = use_cuda
+
+    def before_step(self) -> None:
+        """Start the profiler when the predicate says so."""
+        if self._enable_predicate(self.trainer):
+            on_gpu = self._use_cuda and torch.cuda.is_available()
+            self._profiler = torch.autograd.profiler.profile(use_device="cuda" if on_gpu else None)
+            self._profiler.__enter__()
+
+
+def add_export_config(cfg: CfgNode) -> CfgNode:
+    """Return `cfg` as it is: exporting needs no settings any more."""
+    warnings.warn("add_export_config has no effect any more", DeprecationWarning, stacklevel=2)
+    return cfg
+
+
+def _highlight(code: str, filename: str) -> str:
+    """Color code for the terminal where pygments is installed; otherwise return it as it is."""
+    try:
+        import pygments
+        from pygments.formatters import Terminal256Formatter
+        from pygments.lexers import Python3Lexer, YamlLexer
+    except ImportError:
+        return code
+    lexer = Python3Lexer() if filename.endswith(".py") else YamlLexer()
+    return pygments.highlight(code, lexer, Terminal256Formatter(style="monokai"))
+
+
+def _try_get_key(cfg: Any, *keys: str, default: Any = None) -> Any:
+    """Return the first of some dotted keys that a config of either kind has, or the default."""
+    for key in keys:
+        value: Any = cfg
+        try:
+            for part in key.split("."):
+                value = value[part]
+        except (KeyError, TypeError):
+            continue
+        if value is not None:
+            return value
+    return default

@@ -1,0 +1,121 @@
+"""Functions below detectron2's layers, which took the place of missing operators of torch."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torchvision.ops import deform_conv2d
+
+from d2lite.layers.mask_ops import paste_masks_in_image
+from d2lite.structures import Boxes
+
+
+class _NewEmptyTensorOp(Function):
+    """An empty tensor of a shape, through which gradients flow; torch's layers do it themselves."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, new_shape: tuple[int, ...]) -> Tensor:
+        """Return an empty tensor of `new_shape`, of the kind of `x`."""
+        ctx.shape = x.shape
+        return x.new_empty(new_shape)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        """Return an empty tensor of the shape of `x`."""
+        return _NewEmptyTensorOp.apply(grad, ctx.shape), None
+
+
+def deform_conv(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    deformable_groups: int = 1,
+    im2col_step: int = 64,
+) -> Tensor:
+    """Convolve at moved points; `DeformConv` is the layer.
+
+    Args:
+        groups, deformable_groups: must fit the shapes of `weight` and `offset`, which decide.
+        im2col_step: not used: torchvision's operator chooses its own.
+    """
+    return deform_conv2d(input, offset, weight, stride=stride, padding=padding, dilation=dilation)
+
+
+def modulated_deform_conv(
+    input: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    deformable_groups: int = 1,
+) -> Tensor:
+    """Convolve at moved and weighted points; `ModulatedDeformConv` is the layer.
+
+    Args:
+        groups, deformable_groups: must fit the shapes of `weight` and `offset`, which decide.
+    """
+    return deform_conv2d(
+        input, offset, weight, bias, stride=stride, padding=padding, dilation=dilation, mask=mask
+    )
+
+
+class _DeformConv:
+    """`_DeformConv.apply` is `deform_conv`."""
+
+    apply = staticmethod(deform_conv)
+
+
+class _ModulatedDeformConv:
+    """`_ModulatedDeformConv.apply` is `modulated_deform_conv`."""
+
+    apply = staticmethod(modulated_deform_conv)
+
+
+def _do_paste_mask(
+    masks: Tensor, boxes: Tensor, img_h: int, img_w: int, skip_empty: bool = True
+) -> tuple[Tensor, tuple]:
+    """Resize soft masks to their boxes by bilinear sampling, without a threshold.
+
+    Args:
+        masks: (N, 1, H, W) values in [0, 1].
+        boxes: (N, 4) XYXY.
+        skip_empty: only sample the part of the image that the boxes cover.
+    Returns:
+        (N, h, w) values; and the slices of rows and columns of the image that they are, or () for
+        the whole image.
+    """
+    x0, y0, x1, y1 = boxes[:, :, None].unbind(dim=1)  # (N, 1) each
+    rows, columns = slice(0, int(img_h)), slice(0, int(img_w))
+    if skip_empty:
+        first = (boxes[:, :2].floor().amin(dim=0) - 1).clamp(min=0).int().tolist()
+        last = (boxes[:, 2:].ceil().amax(dim=0) + 1).int().tolist()
+        rows = slice(first[1], min(last[1], int(img_h)))
+        columns = slice(first[0], min(last[0], int(img_w)))
+    y = torch.arange(rows.start, rows.stop, device=masks.device, dtype=torch.float32) + 0.5
+    x = torch.arange(columns.start, columns.stop, device=masks.device, dtype=torch.float32) + 0.5
+    y = (y - y0) / (y1 - y0) * 2 - 1  # (N, h): -1 and 1 are the sides of the box
+    x = (x - x0) / (x1 - x0) * 2 - 1  # (N, w)
+    grid = torch.stack(
+        [x[:, None, :].expand(-1, y.shape[1], -1), y[:, :, None].expand(-1, -1, x.shape[1])], dim=3
+    )
+    values = F.grid_sample(masks.to(torch.float32), grid.to(torch.float32), align_corners=False)
+    return values[:, 0], (rows, columns) if skip_empty else ()
+
+
+def _paste_masks_tensor_shape(
+    masks: Tensor,
+    boxes: Boxes | Tensor,
+    image_shape: tuple[Tensor, Tensor],
+    threshold: float = 0.5,
+) -> Tensor:
+    """Paste masks into an image whose sides are tensors; see `paste_masks_in_image`."""
+    height, width = (int(side) for side in image_shape)
+    return paste_masks_in_image(masks, boxes, (height, width), threshold)

@@ -1,0 +1,174 @@
+"""Private helpers of detectron2's models, and one class of its older versions."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from d2lite.layers import cat
+from d2lite.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
+from d2lite.modeling.roi_heads.fast_rcnn import _log_classification_stats, fast_rcnn_inference
+from d2lite.structures import Boxes, Instances
+
+
+def _assert_strides_are_log2_contiguous(strides: Sequence[int]) -> None:
+    """Raise AssertionError unless every stride is twice the one before."""
+    for before, stride in pairwise(strides):
+        assert stride == 2 * before, f"Strides {stride} {before} are not log2 contiguous"
+
+
+def _fmt_box_list(box_tensor: Tensor, batch_index: int) -> Tensor:
+    """(R, B) boxes -> (R, 1 + B), each preceded by the index of its image."""
+    return torch.cat([torch.full_like(box_tensor[:, :1], batch_index), box_tensor], dim=1)
+
+
+def _is_tracing() -> bool:
+    """Return whether torch.jit.trace is running."""
+    return torch.jit.is_tracing()
+
+
+def _create_grid_offsets(
+    size: Sequence[int], stride: int, offset: float, target_device_tensor: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return x and y of every cell of an (H, W) grid, row by row: two (H*W,) tensors in pixels.
+
+    Args:
+        offset: of the first cell, in strides.
+        target_device_tensor: on the wanted device.
+    """
+    height, width = size
+    y, x = (
+        (torch.arange(cells, dtype=torch.float32, device=target_device_tensor.device) + offset)
+        * stride
+        for cells in (height, width)
+    )
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    return x.reshape(-1), y.reshape(-1)
+
+
+def _broadcast_params(params: Sequence, num_features: int, name: str) -> Sequence:
+    """Return one list of parameters for each level: those given, or the only one repeated.
+
+    Args:
+        params: a list of lists, or one list for all levels.
+        name: of the parameter, for the message.
+    """
+    assert isinstance(params, list | tuple), f"{name} has to be a list, not {params}"
+    assert len(params), f"{name} is empty"
+    if not isinstance(params[0], list | tuple):
+        return [params] * num_features
+    if len(params) == 1:
+        return list(params) * num_features
+    assert len(params) == num_features, (
+        f"{name} has {len(params)} elements, but there are {num_features} input features"
+    )
+    return params
+
+
+class FastRCNNOutputs:
+    """Losses and detections of a Fast R-CNN head, as they were before detectron2 0.5.
+
+    `FastRCNNOutputLayers` has `losses` and `inference` of its own, and calls nothing of this class.
+    """
+
+    def __init__(
+        self,
+        box2box_transform: Box2BoxTransform,
+        pred_class_logits: Tensor,
+        pred_proposal_deltas: Tensor,
+        proposals: list[Instances],
+        smooth_l1_beta: float = 0.0,
+        box_reg_loss_type: str = "smooth_l1",
+    ):
+        """
+        Args:
+            pred_class_logits: (R, K + 1).
+            pred_proposal_deltas: (R, K * B) or (R, B).
+            proposals: of each image, with `proposal_boxes` and in training `gt_boxes` and
+                `gt_classes`.
+        """
+        self.box2box_transform = box2box_transform
+        self.num_preds_per_image = [len(p) for p in proposals]
+        self.pred_class_logits = pred_class_logits
+        self.pred_proposal_deltas = pred_proposal_deltas
+        self.smooth_l1_beta = smooth_l1_beta
+        self.box_reg_loss_type = box_reg_loss_type
+        self.image_shapes = [p.image_size for p in proposals]
+        if proposals:
+            kind: Any = type(proposals[0].proposal_boxes)
+            self.proposals = kind.cat([p.proposal_boxes for p in proposals])
+            if proposals[0].has("gt_boxes"):
+                self.gt_boxes = kind.cat([p.gt_boxes for p in proposals])
+            if proposals[0].has("gt_classes"):
+                self.gt_classes = cat([p.gt_classes for p in proposals])
+        else:
+            self.proposals = Boxes(pred_proposal_deltas.new_zeros(0, 4))
+        self._no_instances = len(self.proposals) == 0
+
+    def softmax_cross_entropy_loss(self) -> Tensor:
+        """Return the classification loss, and log how many proposals are classified rightly."""
+        if self._no_instances:
+            return 0.0 * self.pred_class_logits.sum()
+        self._log_accuracy()
+        return F.cross_entropy(self.pred_class_logits, self.gt_classes, reduction="mean")
+
+    def _log_accuracy(self) -> None:
+        _log_classification_stats(self.pred_class_logits, self.gt_classes)
+
+    def box_reg_loss(self) -> Tensor:
+        """Return the box loss of the foreground, divided by the number of all proposals."""
+        if self._no_instances:
+            return 0.0 * self.pred_proposal_deltas.sum()
+        box_dim = self.proposals.tensor.shape[1]
+        num_classes = self.pred_class_logits.shape[1] - 1
+        foreground = ((self.gt_classes >= 0) & (self.gt_classes < num_classes)).nonzero()[:, 0]
+        deltas = self.pred_proposal_deltas
+        if deltas.shape[1] == box_dim:
+            deltas = deltas[foreground]
+        else:
+            by_class = deltas.view(-1, num_classes, box_dim)
+            deltas = by_class[foreground, self.gt_classes[foreground]]
+        loss = _dense_box_regression_loss(
+            [self.proposals.tensor[foreground]],
+            self.box2box_transform,
+            [deltas[None]],
+            [self.gt_boxes.tensor[foreground]],
+            ...,
+            self.box_reg_loss_type,
+            self.smooth_l1_beta,
+        )
+        return loss / self.gt_classes.numel()
+
+    def losses(self) -> dict[str, Tensor]:
+        """Return "loss_cls" and "loss_box_reg"."""
+        return {
+            "loss_cls": self.softmax_cross_entropy_loss(),
+            "loss_box_reg": self.box_reg_loss(),
+        }
+
+    def predict_boxes(self) -> tuple[Tensor, ...]:
+        """Return (Ri, K * B) or (Ri, B) decoded boxes of each image."""
+        boxes = self.box2box_transform.apply_deltas(
+            self.pred_proposal_deltas, self.proposals.tensor
+        )
+        return boxes.split(self.num_preds_per_image)
+
+    def predict_probs(self) -> tuple[Tensor, ...]:
+        """Return (Ri, K + 1) probabilities of each image."""
+        return F.softmax(self.pred_class_logits, dim=-1).split(self.num_preds_per_image)
+
+    def inference(
+        self, score_thresh: float, nms_thresh: float, topk_per_image: int
+    ) -> tuple[list[Instances], list[Tensor]]:
+        """Return the detections of each image, see `fast_rcnn_inference`."""
+        return fast_rcnn_inference(
+            list(self.predict_boxes()),
+            list(self.predict_probs()),
+            self.image_shapes,
+            score_thresh,
+            nms_thresh,
+            topk_per_image,
+        )
