@@ -9,9 +9,18 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from d2lite.checkpoint.reading import CheckpointFileError, read_checkpoint_file
 from d2lite.checkpoint.report import IncompatibleKeys, loading_report
+from d2lite.checkpoint.resuming import (
+    compare_runs,
+    log_kept_schedule,
+    optimizer_layout,
+    require_same_model,
+    require_same_optimizer,
+)
 from d2lite.checkpoint.writing import atomic_write, save_checkpoint_file
 from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
@@ -34,6 +43,8 @@ class Checkpointer:
     Files are written beside their final name and renamed, and the file `last_checkpoint` names
     the newest one only after that: a process that dies at any moment loses no older checkpoint.
     """
+
+    _resuming = False
 
     def __init__(
         self,
@@ -87,6 +98,13 @@ class Checkpointer:
             return
         data = model_entries(self.model)
         data.update((key, item.state_dict()) for key, item in self.checkpointables.items())
+        optimizers = {
+            key: optimizer_layout(item, self.model)
+            for key, item in self.checkpointables.items()
+            if isinstance(item, Optimizer)
+        }
+        if optimizers:
+            data["optimizer_layouts"] = optimizers
         data.update(kwargs)
         basename = f"{name}.pth"
         path = os.path.join(self.save_dir, basename)
@@ -110,6 +128,8 @@ class Checkpointer:
         Raises:
             FileNotFoundError: there is no such file, on this rank or another one.
             CheckpointFileError: the file is damaged, unsafe, or no checkpoint.
+            ResumeError: an optimizer is to be loaded, and the file has the state of another one,
+                or of other parameters.
         """
         if not path:
             self.logger.info("No checkpoint is given: the model keeps its initial weights")
@@ -118,11 +138,21 @@ class Checkpointer:
         checkpoint = self._load_file(self._find(path))
         incompatible = self._load_model(checkpoint)
         if incompatible is not None:
+            if self._resuming:
+                require_same_model(incompatible, self.model)
+                if hasattr(self.model, "built_from"):
+                    compare_runs(checkpoint.get("about", {}), self.model.built_from.about())
             self._log_incompatible_keys(incompatible)
+        layouts = checkpoint.pop("optimizer_layouts", {})
         for key in self.checkpointables if checkpointables is None else checkpointables:
             if key in checkpoint:
                 self.logger.info("Loading %s from %s ...", key, path)
-                self.checkpointables[key].load_state_dict(checkpoint.pop(key))
+                item, state = self.checkpointables[key], checkpoint.pop(key)
+                if isinstance(item, Optimizer):
+                    require_same_optimizer(state, item, self.model, layouts.get(key))
+                elif isinstance(item, LRScheduler):
+                    log_kept_schedule(state, item.state_dict())
+                item.load_state_dict(state)
         return checkpoint
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
@@ -137,6 +167,10 @@ class Checkpointer:
 
         Returns:
             as `load`.
+
+        Raises:
+            ResumeError: the last checkpoint is of another model, optimizer or set of trained
+                parameters, so that the run cannot go on from it.
         """
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[])
@@ -144,10 +178,13 @@ class Checkpointer:
         files = self._resumable_files()
         for file in files:
             try:
+                self._resuming = True
                 return self.load(file)
             except (CheckpointFileError, FileNotFoundError) as error:
                 self.logger.error("Cannot resume: %s. Trying the checkpoint before it", error)
                 problems.append(str(error))
+            finally:
+                self._resuming = False
         raise CheckpointFileError(
             f"None of the checkpoints in {self.save_dir} can be resumed from "
             f"({', '.join(map(os.path.basename, files))}); the newest: {problems[0]}. "

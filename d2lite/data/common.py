@@ -4,8 +4,10 @@ import contextlib
 import copy
 import itertools
 import logging
+import os
 import pickle
 import random
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -27,6 +29,10 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+
+# What models learn from an annotation.
+_TRUTH = ("category_id", "bbox", "segmentation", "keypoints", "iscrowd")
 
 
 def aspect_group(width: int, height: int) -> int:
@@ -77,6 +83,10 @@ class MapDataset(data.Dataset):
     def __len__(self) -> int:
         """Length of the data set underneath."""
         return len(self._dataset)
+
+    def fingerprint(self) -> int | None:
+        """That of a list underneath (`DatasetFromList.fingerprint`); None for other datasets."""
+        return self._dataset.fingerprint() if isinstance(self._dataset, DatasetFromList) else None
 
     def __getitem__(self, idx: int) -> Any:
         """The mapped item `idx`, or of another one, if it maps to None.
@@ -157,6 +167,23 @@ class DatasetFromList(data.Dataset):
     def __len__(self) -> int:
         """Number of items."""
         return len(self._lst)
+
+    def fingerprint(self) -> int | None:
+        """A number that another image, box or category of the dataset dicts changes.
+
+        Folders do not count: the same data may lie elsewhere. None where items are not dicts.
+        """
+        found = 0
+        for i in range(len(self._lst)):
+            item = self._lst[i]
+            if not isinstance(item, dict):
+                return None
+            name = os.path.basename(str(item.get("file_name")))
+            found = zlib.crc32(f"{name} {item.get('image_id')}".encode(), found)
+            for annotation in item.get("annotations") or ():
+                facts = [annotation.get(key) for key in _TRUTH]
+                found = zlib.crc32(pickle.dumps(facts, protocol=4), found)
+        return found
 
     def __getitem__(self, idx: int) -> Any:
         """Item `idx`, as a new object if it is serialized or to be copied."""

@@ -1,5 +1,6 @@
 """Training loaders that know their position: they can be stopped anywhere and go on exactly."""
 
+import functools
 import itertools
 import logging
 import traceback
@@ -11,6 +12,7 @@ import torch.utils.data as torchdata
 
 from d2lite.utils import comm
 
+from .common import MapDataset
 from .stream import MappedSamples, Sample, SampleRef, TrainingStream
 
 __all__ = ["IterableTrainingLoader", "TrainingLoader"]
@@ -151,9 +153,14 @@ class TrainingLoader:
             "sampler": self._sampler_seeds(),
             "num_skipped": self.num_skipped,
             "dataset_size": len(self.dataset),
+            "dataset_fingerprint": self._fingerprint,
             "total_batch_size": self._total_batch_size,
             "world_size": comm.get_world_size(),
         }
+
+    @functools.cached_property
+    def _fingerprint(self) -> int | None:
+        return self.dataset.fingerprint() if isinstance(self.dataset, MapDataset) else None
 
     def _sampler_seeds(self) -> dict[str, int]:
         sampler = self._stream.sampler
@@ -171,6 +178,12 @@ class TrainingLoader:
         self._samples_before = state_dict["samples_before"]
         if self._sampler_seeds().keys() == state_dict["sampler"].keys() != set():
             self._stream.sampler.use_seeds(state_dict["sampler"])
+        saved_print, own_print = state_dict.get("dataset_fingerprint"), self._fingerprint
+        if None not in (saved_print, own_print) and saved_print != own_print:
+            logger.warning(
+                "The training data have changed since the checkpoint was saved: other images, "
+                "boxes or categories. The run goes on with them, and ends otherwise than before"
+            )
         changed = _differences(state_dict, self.state_dict())
         if not changed:
             return

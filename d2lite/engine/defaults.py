@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from d2lite.checkpoint import DetectionCheckpointer, require_loaded
+from d2lite.checkpoint.resuming import log_kept_setting
 from d2lite.config import CfgNode
 from d2lite.data import build_detection_test_loader, build_detection_train_loader
 from d2lite.evaluation import (
@@ -267,7 +268,10 @@ class DefaultTrainer(TrainerBase):
     def load_state_dict(self, state_dict: dict) -> None:
         """Take over what `state_dict` gave; also detectron2's, which has no seed."""
         super().load_state_dict(state_dict)
-        self.seed = state_dict.get("seed", self.seed)
+        seed = state_dict.get("seed", self.seed)
+        if self.cfg.SEED >= 0 and seed != self.cfg.SEED:
+            log_kept_setting("the SEED", seed, self.cfg.SEED)
+        self.seed = seed
         self._trainer.load_state_dict(state_dict["_trainer"])
 
     @classmethod

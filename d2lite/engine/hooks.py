@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler as TorchLRScheduler
 
 from d2lite.checkpoint import Checkpointer
 from d2lite.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
+from d2lite.checkpoint.resuming import log_kept_schedule
 from d2lite.evaluation.testing import flatten_results_dict
 from d2lite.solver import LRMultiplier
 from d2lite.utils import comm
@@ -338,6 +339,7 @@ class LRScheduler(HookBase):
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Continue the schedule where it was."""
+        log_kept_schedule(state_dict, self.scheduler.state_dict())
         self.scheduler.load_state_dict(state_dict)
 
 

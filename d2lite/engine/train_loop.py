@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from d2lite.checkpoint.resuming import optimizer_layout, require_same_optimizer
 from d2lite.utils import comm
 from d2lite.utils.events import EventStorage, get_event_storage
 from d2lite.utils.logger import FILE_ONLY
@@ -317,6 +318,7 @@ class SimpleTrainer(TrainerBase):
         what modules keep beside their weights (their `training_state()`)."""
         state = super().state_dict()
         state["optimizer"] = self.optimizer.state_dict()
+        state["optimizer_layout"] = optimizer_layout(self.optimizer, self._bare_model())
         if modules := {name: m.training_state() for name, m in self._stateful_modules()}:
             state["modules"] = modules
         if hasattr(self.data_loader, "state_dict"):
@@ -324,9 +326,15 @@ class SimpleTrainer(TrainerBase):
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take over what `state_dict` gave."""
+        """Take over what `state_dict` gave.
+
+        Raises:
+            ResumeError: the optimizer's state is of another optimizer, or other parameters.
+        """
+        saved, layout = state_dict["optimizer"], state_dict.get("optimizer_layout")
+        require_same_optimizer(saved, self.optimizer, self._bare_model(), layout)
         super().load_state_dict(state_dict)
-        self.optimizer.load_state_dict(state_dict["optimizer"])
+        self.optimizer.load_state_dict(saved)
         for name, module in self._stateful_modules():
             if name in state_dict.get("modules", {}):
                 module.load_training_state(state_dict["modules"][name])
@@ -336,10 +344,13 @@ class SimpleTrainer(TrainerBase):
 
     def _stateful_modules(self) -> Iterator[tuple[str, nn.Module]]:
         """Modules with a state that is no part of detectron2's state dicts, by name."""
-        model = getattr(self.model, "module", self.model)  # not the name that DDP adds
-        for name, module in model.named_modules():
+        for name, module in self._bare_model().named_modules():
             if hasattr(module, "training_state"):
                 yield name, module
+
+    def _bare_model(self) -> nn.Module:
+        """The model without DDP, which adds to the names."""
+        return getattr(self.model, "module", self.model)
 
 
 def _write_metrics(

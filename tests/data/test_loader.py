@@ -293,3 +293,23 @@ def test_iterable_data_sets_with_collate_and_last_batch():
     assert list(loader) == [4, 4, 3]
     with pytest.raises(ValueError, match="own order"):
         build_batch_data_loader(_Numbers(), TrainingSampler(3), 4)
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"bbox": [1, 2, 3, 5]}, True),
+        ({"category_id": 2}, True),
+        ({"segmentation": [[0, 0, 4, 0, 4, 5]]}, True),
+        ({"file_name": "moved/a.png"}, False),
+        ({}, False),
+    ],
+)
+def test_changed_annotations_are_noticed_when_a_run_is_resumed(changes, told, caplog):
+    def loader(file_name="a.png", **changes):
+        annotation = {"category_id": 1, "bbox": [1, 2, 3, 4], "segmentation": [[0, 0, 4, 0, 4, 4]]}
+        record = {"file_name": file_name, "annotations": [{**annotation, **changes}]}
+        return _loader(dicts=[record, *DICTS])
+
+    loader(**changes).load_state_dict(loader().state_dict())
+    assert ("training data have changed since" in caplog.text) == told

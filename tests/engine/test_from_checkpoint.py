@@ -11,6 +11,7 @@ import torch
 
 import d2lite
 from d2lite.checkpoint import DetectionCheckpointer, read_about, require_loaded
+from d2lite.checkpoint.resuming import ResumeError
 from d2lite.config import get_cfg
 from d2lite.data import DatasetCatalog, MetadataCatalog
 from d2lite.engine import (
@@ -180,3 +181,22 @@ def test_one_command_names_and_draws_what_it_finds(orchard, tmp_path, capsys):
     out = capsys.readouterr().out
     assert cv2.imread(str(tmp_path / "found/photo_detections.jpg")).shape == (64, 80, 3)
     assert re.search(r"\n  (apple|pear|quince)  0\.\d+  box [\d. ]+\n", out)
+
+
+def test_a_resumed_run_says_what_it_takes_from_the_checkpoint(tmp_path, caplog):
+    def start(resume, **changes):
+        trainer = DefaultTrainer(tiny_cfg(tmp_path, SOLVER__STEPS=(), **changes))
+        trainer.resume_or_load(resume=resume)
+        trainer.train()
+
+    start(False, SOLVER__MAX_ITER=1)
+    caplog.set_level("INFO")
+    start(True, SOLVER__MAX_ITER=2, SOLVER__BASE_LR=0.5, SEED=8)
+    told = caplog.text
+    assert "the optimizer's initial_lr of the checkpoint, 0.002, and not with 0.5," in told
+    assert "the SEED of the checkpoint, 3, and not with 8," in told
+    assert "SOLVER.BASE_LR is 0.5, was 0.002; SOLVER.MAX_ITER is 2, was 1" in told
+    with pytest.raises(ResumeError, match=r"cls_score.weight is \(7, 32\) in the checkpoint and"):
+        start(True, MODEL__ROI_HEADS__NUM_CLASSES=9)
+    with pytest.raises(ResumeError, match=r"stem.conv1.weight was trained, and is not any more"):
+        start(True, MODEL__BACKBONE__FREEZE_AT=1)

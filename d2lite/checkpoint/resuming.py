@@ -1,0 +1,302 @@
+"""Compare a checkpoint with the run that is to go on from it, before anything is overwritten.
+
+An optimizer takes any state with as many parameters as it has. A fused one then writes beyond the
+ends of buffers of another shape, and others train one parameter with the momentum of another.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from d2lite.checkpoint.report import IncompatibleKeys
+
+__all__ = [
+    "ResumeError",
+    "compare_runs",
+    "log_kept_schedule",
+    "log_kept_setting",
+    "optimizer_layout",
+    "require_same_model",
+    "require_same_optimizer",
+]
+
+logger = logging.getLogger(__name__)
+
+WAY_OUT = (
+    "Resume with the settings of the run that saved it (they are in its config.yaml), or start a "
+    "new run from these weights: without --resume, MODEL.WEIGHTS set to this file, and another "
+    "OUTPUT_DIR"
+)
+# State that has one number for each of the parameter's, by torch.optim's names.
+_ELEMENTWISE = frozenset(
+    [
+        "momentum_buffer",
+        "exp_avg",
+        "exp_avg_sq",
+        "max_exp_avg_sq",
+        "exp_inf",
+        "square_avg",
+        "acc_delta",
+        "grad_avg",
+        "sum",
+        "prev",
+        "ax",
+    ]
+)
+# Settings that only some optimizers have, by which a state without a name is told apart.
+_TELLTALE = frozenset(["betas", "momentum", "alpha", "rho", "lambd", "lr_decay", "etas"])
+# What a schedule counts; the rest of its state are settings. The initial rates are told with the
+# optimizer's.
+_PROGRESS = frozenset(
+    [
+        "last_epoch",
+        "base_lrs",
+        "verbose",
+        "T_cur",
+        "T_i",
+        "best",
+        "num_bad_epochs",
+        "cooldown_counter",
+        "mode_worse",
+    ]
+)
+_OF_THE_MACHINE = {"MODEL.WEIGHTS", "MODEL.DEVICE", "OUTPUT_DIR", "DATALOADER.NUM_WORKERS"}
+_SHOWN = 4
+
+
+class ResumeError(ValueError):
+    """A checkpoint is sound, but is not one of the run that is to go on from it."""
+
+
+def require_same_model(found: IncompatibleKeys, model: nn.Module) -> None:
+    """Raise if parameters of the model were not in the checkpoint, or in another shape.
+
+    Args:
+        found: how the checkpoint's entries differ from the model's.
+
+    Raises:
+        ResumeError: names the entries, and both shapes.
+    """
+    problems = [
+        f"{name} is {tuple(shape)} in the checkpoint and {tuple(own_shape)} in the model"
+        for name, shape, own_shape in found.incorrect_shapes
+    ]
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    problems += [
+        f"{name} is not in the checkpoint" for name in found.missing_keys if name in parameters
+    ]
+    if problems:
+        unexpected = [f"{name} is not in the model" for name in found.unexpected_keys]
+        raise ResumeError(
+            f"The checkpoint is of another model: {_shorten(problems + unexpected)}. {WAY_OUT}"
+        )
+
+
+def optimizer_layout(optimizer: Optimizer, model: nn.Module) -> dict[str, Any]:
+    """Which parameters the numbers in an optimizer's state stand for.
+
+    Returns:
+        "class": the class of torch.optim that it is or extends; "" for others.
+        "names": of the parameters, in a list for each group; None for those not in the model.
+    """
+    names = {id(param): name for name, param in model.named_parameters()}
+    groups = [[names.get(id(p)) for p in group["params"]] for group in optimizer.param_groups]
+    return {"class": _torch_class(optimizer), "names": groups}
+
+
+def _torch_class(optimizer: Optimizer) -> str:
+    for kind in type(optimizer).__mro__:
+        if kind.__module__.startswith("torch.optim") and kind is not Optimizer:
+            return kind.__name__
+    return ""
+
+
+def require_same_optimizer(
+    state: Mapping[str, Any],
+    optimizer: Optimizer,
+    model: nn.Module,
+    layout: Mapping[str, Any] | None = None,
+) -> None:
+    """Raise if an optimizer cannot go on from a saved state; log the settings it will take over.
+
+    Args:
+        state: its `state_dict` in the checkpoint.
+        model: the model, for the names of parameters.
+        layout: what `optimizer_layout` said when it was saved; None in checkpoints of detectron2,
+            whose parameters are compared by their shapes alone.
+
+    Raises:
+        ResumeError: it is the state of another optimizer, or of other parameters.
+    """
+    own = optimizer_layout(optimizer, model)
+    groups = state["param_groups"]
+    problems = [*_other_kind(groups, optimizer, layout or {}, own["class"])]
+    if not problems:
+        problems = [*_other_parameters(groups, optimizer, layout or {}, own["names"])]
+    if not problems:
+        problems = [*_other_shapes(state, optimizer, own["names"])]
+    if problems:
+        raise ResumeError(
+            f"The optimizer's state in the checkpoint is of another run: {_shorten(problems)}. "
+            f"{WAY_OUT}"
+        )
+    _log_kept_settings(groups, optimizer)
+
+
+def _other_kind(
+    groups: Sequence[Mapping], optimizer: Optimizer, layout: Mapping[str, Any], own_class: str
+) -> Iterator[str]:
+    saved_class = layout.get("class", "")
+    if saved_class and own_class and saved_class != own_class:
+        yield f"it was {saved_class}, and is {own_class} now"
+        return
+    saved, own = set(groups[0]) & _TELLTALE, set(optimizer.param_groups[0]) & _TELLTALE
+    if saved != own:
+        yield (
+            f"it has the settings {sorted(saved)}, and {type(optimizer).__name__} those of "
+            f"{sorted(own)}"
+        )
+
+
+def _other_parameters(
+    groups: Sequence[Mapping],
+    optimizer: Optimizer,
+    layout: Mapping[str, Any],
+    own_names: list[list[str | None]],
+) -> Iterator[str]:
+    saved_names = layout.get("names")
+    if saved_names is not None:
+        before = {name for group in saved_names for name in group if name}
+        now = {name for group in own_names for name in group if name}
+        yield from (f"{name} was trained, and is not any more" for name in sorted(before - now))
+        yield from (f"{name} was not trained, and is now" for name in sorted(now - before))
+        if before != now:
+            return
+    sizes = [len(group["params"]) for group in groups]
+    own_sizes = [len(group["params"]) for group in optimizer.param_groups]
+    if sizes != own_sizes:
+        yield (
+            f"it has groups of {', '.join(map(str, sizes))} parameters, and "
+            f"{', '.join(map(str, own_sizes))} now"
+        )
+    elif saved_names is not None and saved_names != own_names:
+        pairs = zip(chain(*saved_names), chain(*own_names), strict=True)
+        yield from (f"{old} was where {new} is now" for old, new in pairs if old != new)
+
+
+def _other_shapes(
+    state: Mapping[str, Any], optimizer: Optimizer, own_names: list[list[str | None]]
+) -> Iterator[str]:
+    """Buffers that differ from their parameter in shape."""
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    for number, param, name in zip(numbers, params, chain(*own_names), strict=True):
+        for key, value in state["state"].get(number, {}).items():
+            elementwise = key in _ELEMENTWISE and isinstance(value, torch.Tensor)
+            # "sum" and the like are a scalar in some optimizers.
+            if elementwise and value.dim() and value.shape != param.shape:
+                yield (
+                    f"{key} of {name or f'parameter {number}'} is {tuple(value.shape)} in the "
+                    f"checkpoint, and the parameter {tuple(param.shape)}"
+                )
+                break
+
+
+def _log_kept_settings(groups: Sequence[Mapping], optimizer: Optimizer) -> None:
+    """A loaded state brings its settings along; say which of them the run has otherwise."""
+    for key in optimizer.param_groups[0]:
+        # The present rate follows from the initial one where there is a schedule.
+        scheduled = key == "lr" and "initial_lr" in optimizer.param_groups[0]
+        if key in ("params", "foreach", "fused", "capturable", "differentiable") or scheduled:
+            continue
+        saved = [group.get(key) for group in groups]
+        own = [group.get(key) for group in optimizer.param_groups]
+        if None not in saved and list(map(_plain, saved)) != list(map(_plain, own)):
+            log_kept_setting(f"the optimizer's {key}", _common(saved), _common(own))
+
+
+def log_kept_schedule(state: Mapping[str, Any], own_state: Mapping[str, Any]) -> None:
+    """Log the settings of a learning rate schedule that a checkpoint brings along.
+
+    Args:
+        state: the schedule's state in the checkpoint.
+        own_state: its state before that is loaded.
+    """
+    for key in sorted(set(state) & set(own_state) - _PROGRESS):
+        if not key.startswith("_") and _plain(state[key]) != _plain(own_state[key]):
+            log_kept_setting(f"the schedule's {key}", state[key], own_state[key])
+
+
+def log_kept_setting(what: str, saved: Any, own: Any) -> None:
+    """Log that a resumed run takes a setting from its checkpoint, with both values."""
+    logger.warning(
+        "The resumed run goes on with %s of the checkpoint, %s, and not with %s, which the "
+        "settings say now",
+        what,
+        saved,
+        own,
+    )
+
+
+def compare_runs(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Compare what a checkpoint says of itself with the run that goes on from it.
+
+    Args:
+        saved, own: "config" and "metadata" as `read_about` returns them; may be empty.
+
+    Raises:
+        ResumeError: the run has the same classes in another order.
+    """
+    for key in ("thing_classes", "stuff_classes", "keypoint_names"):
+        before = list(saved.get("metadata", {}).get(key) or ())
+        now = list(own.get("metadata", {}).get(key) or ())
+        if not before or not now or before == now:
+            continue
+        told = f"{key} are {_names(now)}, and were {_names(before)} when the checkpoint was saved"
+        if sorted(before) == sorted(now):
+            raise ResumeError(f"{told}: the same in another order. {WAY_OUT}")
+        logger.warning("%s: what the model learned of each goes to the one in its place", told)
+    changed = [
+        f"{key} is {now.get(key)!r}, was {before.get(key)!r}"
+        for before, now in [(_flat(saved.get("config", {})), _flat(own.get("config", {})))]
+        for key in sorted({*before, *now} - _OF_THE_MACHINE)
+        if before and now and _plain(before.get(key)) != _plain(now.get(key))
+    ]
+    if changed:
+        logger.info("Settings that differ from those of the checkpoint: %s", "; ".join(changed))
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    """Tuples and tensors as what they compare equal to after a round trip through a file."""
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    return [_plain(x) for x in value] if isinstance(value, (list, tuple)) else value
+
+
+def _common(values: list) -> Any:
+    """One value where all groups have the same."""
+    return values[0] if all(_plain(v) == _plain(values[0]) for v in values) else values
+
+
+def _shorten(problems: list[str]) -> str:
+    more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    return "; ".join(problems[:_SHOWN]) + more
