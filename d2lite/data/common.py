@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import itertools
 import logging
 import os
@@ -77,6 +78,11 @@ class MapDataset(data.Dataset):
         self._map_func = PicklableWrapper(map_func)
         self._rng = random.Random(42)
 
+    @functools.cached_property
+    def _fallback_candidates(self) -> set[int]:
+        """Indices of the items that have not mapped to None."""
+        return set(range(len(self)))
+
     def __getnewargs__(self) -> tuple:
         return self._dataset, self._map_func
 
@@ -97,12 +103,14 @@ class MapDataset(data.Dataset):
         item = self._map_func(self._dataset[int(idx)])
         if item is not None:
             return item
-        others = [other for other in range(len(self)) if other != idx]
+        self._fallback_candidates.discard(int(idx))
+        others = list(self._fallback_candidates)
         self._rng.shuffle(others)
         for other in others:
             item = self._map_func(self._dataset[other])
             if item is not None:
                 return item
+            self._fallback_candidates.discard(other)
         raise RuntimeError(f"the mapper returned None for all {len(self)} items of the data set")
 
 

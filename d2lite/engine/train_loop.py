@@ -227,7 +227,7 @@ class SimpleTrainer(TrainerBase):
         self.zero_grad_before_forward = zero_grad_before_forward
         self.async_write_metrics = async_write_metrics
         self._data_loader_iter_obj: Iterator | None = None
-        self._writing = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+        self.concurrent_executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
 
     def run_step(self) -> None:
         """Forward, backward, update."""
@@ -241,7 +241,7 @@ class SimpleTrainer(TrainerBase):
             self.optimizer.zero_grad()
         self.backward(sum(loss_dict.values()))
         self.after_backward()
-        self._report(loss_dict, data_time)
+        self._write_metrics(loss_dict, data_time)
         self.optimizer_step()
 
     def next_batch(self) -> tuple[Any, float]:
@@ -284,18 +284,26 @@ class SimpleTrainer(TrainerBase):
         self._data_loader_iter_obj = None
         self.data_loader = data_loader_builder()
 
-    def _report(self, loss_dict: Mapping[str, Tensor], data_time: float, prefix: str = "") -> None:
-        if (self.iter + 1) % self.gather_metric_period != 0:
+    def _write_metrics(
+        self,
+        loss_dict: Mapping[str, Tensor],
+        data_time: float,
+        prefix: str = "",
+        iter: int | None = None,
+    ) -> None:
+        """Write the metrics of an iteration, by default the current one, if they are due."""
+        iter = self.iter if iter is None else iter
+        if (iter + 1) % self.gather_metric_period != 0:
             return
         if self.async_write_metrics:
             # The storage is found by thread, so it travels along.
             storage = get_event_storage()
-            job = self._writing.submit(
-                _write_metrics, loss_dict, data_time, self.iter, prefix, storage
+            job = self.concurrent_executor.submit(
+                _put_metrics, loss_dict, data_time, iter, prefix, storage
             )
             job.add_done_callback(_log_failure)
         else:
-            self.write_metrics(loss_dict, data_time, self.iter, prefix)
+            self.write_metrics(loss_dict, data_time, iter, prefix)
 
     @staticmethod
     def write_metrics(
@@ -306,11 +314,11 @@ class SimpleTrainer(TrainerBase):
         Raises:
             FloatingPointError: the losses are not finite.
         """
-        _write_metrics(loss_dict, data_time, cur_iter, prefix, get_event_storage())
+        _put_metrics(loss_dict, data_time, cur_iter, prefix, get_event_storage())
 
     def after_train(self) -> None:
         """Finish writing, then the hooks."""
-        self._writing.shutdown(wait=True)
+        self.concurrent_executor.shutdown(wait=True)
         super().after_train()
 
     def state_dict(self) -> dict:
@@ -353,7 +361,7 @@ class SimpleTrainer(TrainerBase):
         return getattr(self.model, "module", self.model)
 
 
-def _write_metrics(
+def _put_metrics(
     loss_dict: Mapping[str, Tensor],
     data_time: float,
     cur_iter: int,

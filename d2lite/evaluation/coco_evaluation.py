@@ -141,12 +141,18 @@ class COCOEvaluator(DatasetEvaluator):
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
             return
-        tasks = self._tasks or _tasks_from_predictions(results)
+        tasks = self._tasks or self._tasks_from_predictions(results)
         for task in sorted(tasks):
             coco_eval = self._evaluate_task(results, task, img_ids) if results else None
             self._results[task] = self._derive_coco_results(
                 coco_eval, task, class_names=self._metadata.get("thing_classes")
             )
+
+    def _tasks_from_predictions(self, predictions: list[dict]) -> set[str]:
+        """Return the tasks that the results of all images allow."""
+        kinds = {"segmentation": "segm", "keypoints": "keypoints"}
+        keys = set().union(*predictions)
+        return {"bbox", *(task for key, task in kinds.items() if key in keys)}
 
     def _to_dataset_categories(self, results: list[dict]) -> None:
         """Replace class indices by the category ids of the data set."""
@@ -397,14 +403,4 @@ def _known_tasks(tasks) -> tuple[str, ...] | None:
     unknown = sorted(set(tasks) - set(METRICS))
     if unknown:
         raise ValueError(f"COCOEvaluator has no task {unknown[0]!r}; it has {sorted(METRICS)}")
-    return tasks
-
-
-def _tasks_from_predictions(results: list[dict]) -> set[str]:
-    tasks = {"bbox"}
-    for result in results:
-        if "segmentation" in result:
-            tasks.add("segm")
-        if "keypoints" in result:
-            tasks.add("keypoints")
     return tasks

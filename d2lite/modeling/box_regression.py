@@ -1,6 +1,7 @@
 """Boxes as deltas from other boxes and back, and the box loss of dense predictions."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -138,7 +139,7 @@ def dense_box_regression_loss(
     box2box_transform: BoxCoder,
     pred_anchor_deltas: list[Tensor],
     gt_boxes: list[Tensor],
-    fg_mask: Tensor,
+    fg_mask: Any,
     box_reg_loss_type: str = "smooth_l1",
     smooth_l1_beta: float = 0.0,
 ) -> Tensor:
@@ -148,7 +149,7 @@ def dense_box_regression_loss(
         anchors: L levels of (HWA, D) anchors, R in all, the same for every image.
         pred_anchor_deltas: L levels of (N, HWA, D) deltas.
         gt_boxes: N times (R, D): the box each anchor is to reach.
-        fg_mask: (N, R) bool: which anchors count.
+        fg_mask: (N, R) bool: which anchors count; or another index of N x R, such as `...`.
         box_reg_loss_type, smooth_l1_beta: see `box_loss`.
 
     Returns:
@@ -156,6 +157,10 @@ def dense_box_regression_loss(
     """
     loss = box_loss(box_reg_loss_type, smooth_l1_beta)
     all_anchors = cat([a.tensor if isinstance(a, Boxes) else a for a in anchors])  # (R, D)
+    if not isinstance(fg_mask, Tensor):
+        indexed = all_anchors.new_zeros(len(gt_boxes), len(all_anchors), dtype=torch.bool)
+        indexed[fg_mask] = True
+        fg_mask = indexed
     # Few anchors are foreground: pick them before any arithmetic.
     image, anchor = fg_mask.nonzero(as_tuple=True)
     targets = torch.stack(gt_boxes)[image, anchor]

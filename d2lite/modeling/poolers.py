@@ -6,10 +6,10 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_pool
+from torchvision.ops import RoIPool, roi_pool
 
-from d2lite.layers.roi_align import multilevel_roi_align
-from d2lite.layers.roi_align_rotated import multilevel_roi_align_rotated
+from d2lite.layers.roi_align import ROIAlign, multilevel_roi_align
+from d2lite.layers.roi_align_rotated import ROIAlignRotated, multilevel_roi_align_rotated
 from d2lite.structures import Boxes, RotatedBoxes
 
 __all__ = ["ROIPooler"]
@@ -53,16 +53,11 @@ class ROIPooler(nn.Module):
             raise ValueError(f"POOLER_TYPE is {pooler_type!r}; use one of {sorted(POOLERS)}")
         self.scales = list(scales)
         self.min_level, self.max_level = _level_range(self.scales)
-        self.sampling_ratio = sampling_ratio
-        self.pooler_type = pooler_type
         self.canonical_box_size = canonical_box_size
         self.canonical_level = canonical_level
-        self._pool = POOLERS[pooler_type]
-
-    def extra_repr(self) -> str:
-        return (
-            f"output_size={self.output_size}, scales={self.scales}, "
-            f"sampling_ratio={self.sampling_ratio}, pooler_type={self.pooler_type!r}"
+        make = POOLERS[pooler_type]
+        self.level_poolers = nn.ModuleList(
+            make(self.output_size, scale, sampling_ratio) for scale in self.scales
         )
 
     def forward(self, x: list[Tensor], box_lists: list[Boxes | RotatedBoxes]) -> Tensor:
@@ -91,7 +86,20 @@ class ROIPooler(nn.Module):
                 self.canonical_box_size,
                 self.canonical_level,
             )
-        return self._pool(x, rois, levels, self.scales, self.output_size, self.sampling_ratio)
+        return self._pool(x, rois, levels)
+
+    def _pool(self, x: list[Tensor], rois: Tensor, levels: Tensor) -> Tensor:
+        """Pool each of R ROIs from its level."""
+        first = self.level_poolers[0]
+        if type(first) in _ALL_LEVELS and all(_is_alike(p, first) for p in self.level_poolers):
+            scales = [pooler.spatial_scale for pooler in self.level_poolers]
+            return _ALL_LEVELS[type(first)](first, x, rois, levels, scales)
+        # A subclass has poolers of its own, or listens to ours.
+        pooled = x[0].new_zeros(len(rois), x[0].shape[1], *self.output_size)
+        for level, (feature, pooler) in enumerate(zip(x, self.level_poolers, strict=True)):
+            members = (levels == level).nonzero()[:, 0]
+            pooled = pooled.index_put((members,), pooler(feature, rois[members]))
+        return pooled
 
 
 def assign_boxes_to_levels(
@@ -135,12 +143,8 @@ def multilevel_roi_pool(
     levels: Tensor,
     scales: list[float],
     output_size: tuple[int, int],
-    sampling_ratio: int,
 ) -> Tensor:
-    """Max pooling of each ROI's bins (Fast R-CNN); arguments of `multilevel_roi_align`.
-
-    ROIPool looks at every cell: `sampling_ratio` is only there for the common signature.
-    """
+    """Max pooling of each ROI's bins (Fast R-CNN); arguments of `multilevel_roi_align`."""
     pooled = features[0].new_zeros(len(rois), features[0].shape[1], *output_size)
     for level, (feature, scale) in enumerate(zip(features, scales, strict=True)):
         members = (levels == level).nonzero()[:, 0]
@@ -161,9 +165,43 @@ def _level_range(scales: list[float]) -> tuple[int, int]:
     return first, first + len(levels) - 1
 
 
-POOLERS: dict[str, Callable[..., Tensor]] = {
-    "ROIAlign": partial(multilevel_roi_align, aligned=False),
-    "ROIAlignV2": partial(multilevel_roi_align, aligned=True),
-    "ROIAlignRotated": multilevel_roi_align_rotated,
-    "ROIPool": multilevel_roi_pool,
+def _is_alike(pooler: nn.Module, first: nn.Module) -> bool:
+    """Whether one call can do the work of both: they differ in scale only, and have no hooks."""
+    return (
+        type(pooler) is type(first)
+        and pooler.output_size == first.output_size
+        and getattr(pooler, "sampling_ratio", None) == getattr(first, "sampling_ratio", None)
+        and getattr(pooler, "aligned", None) == getattr(first, "aligned", None)
+        and not pooler._forward_hooks
+        and not pooler._forward_pre_hooks
+    )
+
+
+def _align(first: ROIAlign, x, rois, levels, scales) -> Tensor:
+    size, ratio = first.output_size, first.sampling_ratio
+    return multilevel_roi_align(x, rois, levels, scales, size, ratio, first.aligned)
+
+
+def _align_rotated(first: ROIAlignRotated, x, rois, levels, scales) -> Tensor:
+    size, ratio = first.output_size, first.sampling_ratio
+    return multilevel_roi_align_rotated(x, rois, levels, scales, size, ratio)
+
+
+def _max_pool(first: RoIPool, x, rois, levels, scales) -> Tensor:
+    return multilevel_roi_pool(x, rois, levels, scales, first.output_size)
+
+
+# Class of the poolers of single levels -> the function that pools from all levels at once.
+_ALL_LEVELS: dict[type, Callable[..., Tensor]] = {
+    ROIAlign: _align,
+    ROIAlignRotated: _align_rotated,
+    RoIPool: _max_pool,
+}
+
+# Name -> constructor of the pooler of one level: (output_size, spatial_scale, sampling_ratio).
+POOLERS: dict[str, Callable[..., nn.Module]] = {
+    "ROIAlign": partial(ROIAlign, aligned=False),
+    "ROIAlignV2": partial(ROIAlign, aligned=True),
+    "ROIAlignRotated": ROIAlignRotated,
+    "ROIPool": lambda output_size, spatial_scale, _: RoIPool(output_size, spatial_scale),
 }

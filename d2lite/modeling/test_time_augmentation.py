@@ -141,96 +141,129 @@ class GeneralizedRCNNWithTTA(nn.Module):
         height, width = dataset_dict["image"].shape[1:]
         return {"height": height, "width": width, **dataset_dict}
 
-    def _inference_one_image(self, dataset_dict: dict[str, Any]) -> dict[str, Instances]:
-        size = (dataset_dict["height"], dataset_dict["width"])
-        versions = self.tta_mapper(dataset_dict)
-        transforms = [version.pop("transforms") for version in versions]
-        with self._without_masks():
-            found = self._batch_inference(versions)
-        merged = self._merge_detections(found, transforms, size)
+    def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Instances]:
+        size = (input["height"], input["width"])
+        versions, transforms = self._get_augmented_inputs(input)
+        # Masks of boxes that may not survive the merge need not be computed.
+        with self._turn_off_roi_heads(["mask_on", "keypoint_on"]):
+            boxes, scores, classes = self._get_augmented_boxes(versions, transforms)
+        merged = self._merge_detections(boxes, scores, classes, size)
         if self.cfg.MODEL.MASK_ON:
-            known = [
-                _moved(merged, transform, version["image"].shape[1:])
-                for version, transform in zip(versions, transforms, strict=True)
-            ]
+            known = self._rescale_detected_boxes(versions, merged, transforms)
             outputs = self._batch_inference(versions, known)
-            merged.pred_masks = _mean_masks(outputs, transforms)
+            merged.pred_masks = self._reduce_pred_masks(outputs, transforms)
             merged = detector_postprocess(merged, *size)
         return {"instances": merged}
 
+    def _get_augmented_inputs(
+        self, input: dict[str, Any]
+    ) -> tuple[list[dict[str, Any]], list[T.TransformList]]:
+        """Make the versions of an image, and the transforms from the original to each."""
+        versions = self.tta_mapper(input)
+        return versions, [version.pop("transforms") for version in versions]
+
     @contextmanager
-    def _without_masks(self) -> Iterator[None]:
-        """Masks of boxes that may not survive the merge need not be computed."""
+    def _turn_off_roi_heads(self, attrs: Sequence[str]) -> Iterator[None]:
+        """Set attributes of the region heads, those that they have, to False in a `with` block."""
         heads = self.model.roi_heads
-        before = getattr(heads, "mask_on", False)
-        heads.mask_on = False
+        before = {name: getattr(heads, name) for name in attrs if hasattr(heads, name)}
+        for name in before:
+            setattr(heads, name, False)
         try:
             yield
         finally:
-            heads.mask_on = before
+            for name, value in before.items():
+                setattr(heads, name, value)
 
     def _batch_inference(
-        self, inputs: list[dict[str, Any]], known: list[Instances] | None = None
+        self,
+        batched_inputs: list[dict[str, Any]],
+        detected_instances: list[Instances] | None = None,
     ) -> list[Instances]:
+        """Detect in all versions, `batch_size` at a time; see `GeneralizedRCNN.inference`."""
         outputs: list[Instances] = []
-        for start in range(0, len(inputs), self.batch_size):
+        for start in range(0, len(batched_inputs), self.batch_size):
             rows = slice(start, start + self.batch_size)
-            outputs += self.model.inference(
-                inputs[rows], None if known is None else known[rows], do_postprocess=False
-            )
+            known = None if detected_instances is None else detected_instances[rows]
+            outputs += self.model.inference(batched_inputs[rows], known, do_postprocess=False)
         return outputs
+
+    def _get_augmented_boxes(
+        self, augmented_inputs: list[dict[str, Any]], tfms: list[T.TransformList]
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Detect in every version.
+
+        Returns:
+            (R, 4) boxes in the original image, R scores and R classes.
+        """
+        found = self._batch_inference(augmented_inputs)
+        boxes = [
+            _transformed(x.pred_boxes.tensor, tfm.inverse())
+            for x, tfm in zip(found, tfms, strict=True)
+        ]
+        scores = [score for x in found for score in x.scores]
+        classes = [label for x in found for label in x.pred_classes]
+        return torch.cat(boxes), scores, classes
 
     def _merge_detections(
         self,
-        found: list[Instances],
-        transforms: list[T.TransformList],
-        size: tuple[int, int],
+        all_boxes: Tensor,
+        all_scores: Sequence[Tensor] | Tensor,
+        all_classes: Sequence[Tensor] | Tensor,
+        shape_hw: tuple[int, int],
     ) -> Instances:
-        """NMS over the detections of all versions, in the original image of `size`."""
-        boxes = torch.cat(
-            [
-                _transformed(x.pred_boxes.tensor, transform.inverse())
-                for x, transform in zip(found, transforms, strict=True)
-            ]
-        )
-        scores = torch.cat([x.scores for x in found])
-        classes = torch.cat([x.pred_classes for x in found])
+        """NMS over the detections of all versions, in the original image of `shape_hw`."""
         heads = self.cfg.MODEL.ROI_HEADS
-        scores_by_class = scores.new_zeros(len(boxes), heads.NUM_CLASSES + 1)
-        scores_by_class[torch.arange(len(boxes), device=boxes.device), classes] = scores
+        scores_by_class = all_boxes.new_zeros(len(all_boxes), heads.NUM_CLASSES + 1)
+        if len(all_boxes):
+            rows = torch.arange(len(all_boxes), device=all_boxes.device)
+            classes, scores = (_stacked(x).to(rows.device) for x in (all_classes, all_scores))
+            scores_by_class[rows, classes] = scores.to(scores_by_class.dtype)
         merged, _ = fast_rcnn_inference_single_image(
-            boxes,
+            all_boxes,
             scores_by_class,
-            size,
+            shape_hw,
             _MERGE_SCORE_THRESH,
             heads.NMS_THRESH_TEST,
             self.cfg.TEST.DETECTIONS_PER_IMAGE,
         )
         return merged
 
+    def _rescale_detected_boxes(
+        self,
+        augmented_inputs: list[dict[str, Any]],
+        merged_instances: Instances,
+        tfms: list[T.TransformList],
+    ) -> list[Instances]:
+        """Return the merged objects as they are in each version."""
+        return [
+            Instances(
+                tuple(version["image"].shape[1:3]),
+                pred_boxes=Boxes(_transformed(merged_instances.pred_boxes.tensor, tfm)),
+                pred_classes=merged_instances.pred_classes,
+                scores=merged_instances.scores,
+            )
+            for version, tfm in zip(augmented_inputs, tfms, strict=True)
+        ]
+
+    def _reduce_pred_masks(self, outputs: list[Instances], tfms: list[T.TransformList]) -> Tensor:
+        """(R, 1, M, M) masks, averaged over the versions; those of mirrored ones turned back."""
+        masks = [
+            output.pred_masks.flip(dims=[3]) if _is_mirrored(tfm) else output.pred_masks
+            for output, tfm in zip(outputs, tfms, strict=True)
+        ]
+        return torch.stack(masks).mean(dim=0)
+
+
+def _stacked(values: Sequence[Tensor | float] | Tensor) -> Tensor:
+    return (
+        values if isinstance(values, Tensor) else torch.stack([torch.as_tensor(v) for v in values])
+    )
+
 
 def _transformed(boxes: Tensor, transform: T.Transform) -> Tensor:
     moved = transform.apply_box(boxes.cpu().numpy())
     return torch.from_numpy(moved).to(boxes)
-
-
-def _moved(instances: Instances, transform: T.Transform, size: Sequence[int]) -> Instances:
-    """The same objects in a version of the image, of `size` (height, width)."""
-    return Instances(
-        tuple(size),
-        pred_boxes=Boxes(_transformed(instances.pred_boxes.tensor, transform)),
-        pred_classes=instances.pred_classes,
-        scores=instances.scores,
-    )
-
-
-def _mean_masks(outputs: list[Instances], transforms: list[T.TransformList]) -> Tensor:
-    """(N, 1, M, M) masks, averaged over the versions; those of mirrored ones turned back."""
-    masks = [
-        output.pred_masks.flip(dims=[3]) if _is_mirrored(transform) else output.pred_masks
-        for output, transform in zip(outputs, transforms, strict=True)
-    ]
-    return torch.stack(masks).mean(dim=0)
 
 
 def _is_mirrored(transforms: T.TransformList) -> bool:

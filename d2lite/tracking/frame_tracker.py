@@ -1,14 +1,16 @@
 """What all trackers here share: they match two frames, and differ only in how."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from d2lite.config import configurable
 from d2lite.structures import Instances
 from d2lite.tracking.base_tracker import BaseTracker
 
-Matches = tuple[list[int], list[int]]
+Matches = tuple[Sequence[int], Sequence[int]]
 
 _SETTINGS = (
     "video_height",
@@ -78,40 +80,72 @@ class FrameTracker(BaseTracker):
 
     def update(self, instances: Instances) -> Instances:
         """See `BaseTracker.update`; a first frame numbers its objects from 0."""
+        instances = self._initialize_extra_fields(instances)
         previous = self._prev_instances
-        matches: Matches = ([], [])
-        if previous is not None and len(previous) and len(instances):
-            matches = self.match(instances, previous)
-        tracked = self._numbered(instances, previous, matches)
         if previous is not None:
-            tracked = self._with_missing(tracked, previous, matches[1])
-        self._prev_instances = _snapshot(tracked)
-        return tracked
+            matches: Matches = ([], [])
+            if len(previous) and len(instances):
+                matches = self.match(instances, previous)
+            matched_idx, matched_prev_idx = (np.asarray(x, dtype=np.int64) for x in matches)
+            instances = self._process_matched_idx(instances, matched_idx, matched_prev_idx)
+            instances = self._process_unmatched_idx(instances, matched_idx)
+            instances = self._process_unmatched_prev_idx(instances, matched_prev_idx)
+        self._prev_instances = _snapshot(instances)
+        return instances
 
     def match(self, instances: Instances, previous: Instances) -> Matches:
         """Indices of matched detections, and of the objects of the frame before they belong to."""
         raise NotImplementedError(f"{type(self).__name__} must define match(instances, previous)")
 
-    def _numbered(
-        self, instances: Instances, previous: Instances | None, matches: Matches
-    ) -> Instances:
-        """The detections with the numbers of their matches, or else new ones."""
-        numbers: list[int | None] = [None] * len(instances)
-        periods = [1] * len(instances)
-        for index, prev_index in zip(*matches, strict=True):
-            numbers[index] = previous.ID[prev_index]
-            periods[index] = previous.ID_period[prev_index] + 1
-        for index, number in enumerate(numbers):
-            if number is None:
-                numbers[index] = self._id_count
-                self._id_count += 1
-        instances.ID = numbers
-        instances.ID_period = periods
-        instances.lost_frame_count = [0] * len(instances)
+    def _initialize_extra_fields(self, instances: Instances) -> Instances:
+        """Add the lists `ID`, `ID_period` and `lost_frame_count`; a first frame fills them."""
+        for name in ("ID", "ID_period", "lost_frame_count"):
+            if not instances.has(name):
+                instances.set(name, [None] * len(instances))
+        if self._prev_instances is None:
+            instances.ID = [self._id_count + index for index in range(len(instances))]
+            instances.ID_period = [1] * len(instances)
+            instances.lost_frame_count = [0] * len(instances)
+            self._id_count += len(instances)
         return instances
 
-    def _with_missing(self, tracked: Instances, previous: Instances, seen: list[int]) -> Instances:
-        """`tracked` and behind it the objects of the frame before that are missed but kept."""
+    def _process_matched_idx(
+        self, instances: Instances, matched_idx: np.ndarray, matched_prev_idx: np.ndarray
+    ) -> Instances:
+        """Give matched detections the numbers of their objects.
+
+        Args:
+            matched_idx: (P,) indices of detections.
+            matched_prev_idx: (P,) indices of objects of the frame before.
+        """
+        previous = self._prev_instances
+        for index, prev_index in zip(matched_idx, matched_prev_idx, strict=True):
+            instances.ID[index] = previous.ID[prev_index]
+            instances.ID_period[index] = previous.ID_period[prev_index] + 1
+            instances.lost_frame_count[index] = 0
+        return instances
+
+    def _process_unmatched_idx(self, instances: Instances, matched_idx: np.ndarray) -> Instances:
+        """Give all detections but the matched ones new numbers."""
+        matched = {int(index) for index in matched_idx}
+        for index in range(len(instances)):
+            if index not in matched:
+                instances.ID[index] = self._id_count
+                instances.ID_period[index] = 1
+                instances.lost_frame_count[index] = 0
+                self._id_count += 1
+        return instances
+
+    def _process_unmatched_prev_idx(
+        self, instances: Instances, matched_prev_idx: np.ndarray
+    ) -> Instances:
+        """Append the objects of the frame before that are missed but kept.
+
+        Args:
+            matched_prev_idx: indices of the objects that this frame has.
+        """
+        previous = self._prev_instances
+        matched = {int(index) for index in matched_prev_idx}
         boxes = previous.pred_boxes.tensor
         frame = boxes.new_tensor([self._video_width, self._video_height])
         large = ((boxes[:, 2:] - boxes[:, :2]) / frame >= self._min_box_rel_dim).all(dim=1)
@@ -123,13 +157,13 @@ class FrameTracker(BaseTracker):
             if is_large
             and missed < self._max_lost_frame_count
             and period > self._min_instance_period
-            and index not in seen
-        ][: max(self._max_num_instances - len(tracked), 0)]
+            and index not in matched
+        ][: max(self._max_num_instances - len(instances), 0)]
         if not kept:
-            return tracked
+            return instances
         missing = previous[torch.tensor(kept, device=boxes.device)]
         missing.lost_frame_count = [count + 1 for count in missing.lost_frame_count]
-        return Instances.cat([tracked, missing])
+        return Instances.cat([instances, missing])
 
 
 def _snapshot(instances: Instances) -> Instances:

@@ -16,7 +16,7 @@ class BaseHungarianTracker(FrameTracker):
         index, prev_index = _linear_sum_assignment(cost)
         # The assignment is complete: it pairs leftovers at any price. Those are no matches.
         allowed = cost[index, prev_index] < LARGE_COST_VALUE
-        return index[allowed].tolist(), prev_index[allowed].tolist()
+        return index[allowed], prev_index[allowed]
 
     def build_cost_matrix(self, instances: Instances, prev_instances: Instances) -> np.ndarray:
         """(N, M) costs of matching N detections to M objects of the frame before."""

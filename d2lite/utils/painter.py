@@ -172,7 +172,8 @@ class Painter:
         if not mask.any():
             return self.output
         generic = GenericMask(mask, self.output.height, self.output.width)
-        self._draw_mask(generic, color, edge_color or change_brightness(color, -0.3), alpha)
+        edge = edge_color or self._change_color_brightness(color, -0.3)
+        self._draw_mask(generic, color, edge, alpha)
         if text is not None:
             self._draw_text_in_mask(mask, text, color)
         return self.output
@@ -204,10 +205,16 @@ class Painter:
         points = np.asarray(segment, dtype=float).reshape(-1, 2)
         color = to_rgb(color)
         self.output.fill_polygons([points], color, alpha)
-        edge = change_brightness(color, -0.3) if edge_color is None and alpha <= 0.8 else edge_color
+        edge = edge_color
+        if edge_color is None and alpha <= 0.8:
+            edge = self._change_color_brightness(color, -0.3)
         if edge is not None:
             self.output.line(points, edge, max(self._line_width / 2, 1), closed=True)
         return self.output
+
+    def _change_color_brightness(self, color: Color, brightness_factor: float) -> RGB:
+        """Return a lighter or darker shade of a color, see `change_brightness`."""
+        return change_brightness(to_rgb(color), brightness_factor)
 
     def _jitter(self, color: Color) -> RGB:
         """A color near by; always another one, but the same from run to run."""
@@ -228,9 +235,16 @@ class Painter:
             depth = cv2.distanceTransform(cv2.copyMakeBorder(inside, 1, 1, 1, 1, 0), cv2.DIST_L2, 3)
             y, x = np.unravel_index(np.argmax(depth), depth.shape)
             center = np.array([x, y]) * self.output.scale
-            self._place_label(text, [center], change_brightness(to_rgb(color), -0.4))
+            self._place_label(text, [center], self._change_color_brightness(color, -0.4))
+
+    def _is_overridden(self, name: str) -> bool:
+        return getattr(getattr(self, name), "__func__", None) is not getattr(Painter, name)
 
     def _draw_mask(self, mask: GenericMask, color: RGB, edge: Color, alpha: float) -> None:
+        if self._is_overridden("draw_polygon"):
+            for polygon in mask.polygons:
+                self.draw_polygon(polygon.reshape(-1, 2), color, edge_color=edge, alpha=alpha)
+            return
         self.output.fill_mask(mask.mask, color, alpha)
         for polygon in mask.polygons:
             points = polygon.reshape(-1, 2)
@@ -239,8 +253,8 @@ class Painter:
     def _draw_label(self, text: str, frame: np.ndarray, color: RGB) -> None:
         """Label the object in an XYXY frame where the label hides least."""
         size = self.output.label_size(text, self._label_font_size(frame))
-        x, y = self._labels.place(size, frame * self.output.scale)
-        self.output.label(text, (x, y), self._label_font_size(frame), color, alpha=0.85)
+        corner = self._labels.place(size, frame * self.output.scale)
+        self._write_label(text, corner, self._label_font_size(frame), color, alpha=0.85)
 
     def _label_font_size(self, frame: np.ndarray) -> float:
         """Smaller for labels of small objects, so that they do not bury these."""
@@ -253,7 +267,19 @@ class Painter:
         size = np.array(self.output.label_size(text, self._default_font_size))
         for center in centers:
             corner = self._labels.claim(tuple(center - size / 2), tuple(size))
-            self.output.label(text, corner, self._default_font_size, color, alpha=0.75)
+            self._write_label(text, corner, self._default_font_size, color, alpha=0.75)
+
+    def _write_label(
+        self, text: str, corner: Sequence[float], font_size: float, color: RGB, alpha: float
+    ) -> None:
+        """Write a label whose upper left corner in the drawing is given."""
+        if self._is_overridden("draw_text"):
+            position = tuple(v / self.output.scale for v in corner)
+            self.draw_text(
+                text, position, color=color, horizontal_alignment="left", font_size=font_size
+            )
+        else:
+            self.output.label(text, corner, font_size, color, alpha=alpha)
 
     def _connect(self, start, end, color: Color) -> None:
         self.draw_line([start[0], end[0]], [start[1], end[1]], color)

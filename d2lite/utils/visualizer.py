@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .canvas import VisImage
-from .colors import RGB, Color, change_brightness, distinct_color, to_rgb
+from .colors import RGB, Color, distinct_color, to_rgb
 from .file_io import PathManager
 from .generic_mask import GenericMask
 from .painter import Painter, on_cpu
@@ -250,7 +250,9 @@ class Visualizer(Painter):
         order = _largest_first(frames)
         for i in order:
             if masks is not None:
-                self._draw_mask(masks[i], colors[i], change_brightness(colors[i], -0.3), alpha)
+                self._draw_mask(
+                    masks[i], colors[i], self._change_color_brightness(colors[i], -0.3), alpha
+                )
             if boxes is not None:
                 self.draw_box(boxes[i], alpha=_BOX_ALPHA, edge_color=colors[i])
         for i in order if keypoints is not None else ():

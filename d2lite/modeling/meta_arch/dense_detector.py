@@ -31,16 +31,17 @@ class DenseDetector(ImageModel):
 
     def __init__(
         self,
-        backbone: Backbone,
-        head: nn.Module,
+        backbone: Backbone | None = None,
+        head: nn.Module | None = None,
         head_in_features: Sequence[str] | None = None,
         *,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
+        pixel_mean: Sequence[float] = (),
+        pixel_std: Sequence[float] = (),
     ):
         """Compose the model.
 
         Args:
+            backbone: None for a model that sets its parts itself; the rest is not looked at then.
             head: takes L levels of (N, C, Hi, Wi) features, and gives a list of L predictions
                 of each kind.
             head_in_features: names of the features; by default all, by ascending stride.
@@ -49,7 +50,11 @@ class DenseDetector(ImageModel):
         Raises:
             ValueError: the backbone lacks a feature, or the pixel statistics differ in length.
         """
-        super().__init__(backbone, pixel_mean, pixel_std)
+        super().__init__()
+        if backbone is None:
+            return
+        self.backbone = backbone
+        self.set_pixel_statistics(pixel_mean, pixel_std)
         shapes = backbone.output_shape()
         if head_in_features is None:
             head_in_features = sorted(shapes, key=lambda name: shapes[name].stride)
@@ -123,14 +128,26 @@ class DenseDetector(ImageModel):
         """Take over what `training_state` gave."""
         self.loss_normalizer = state["loss_normalizer"]
 
-    def _update_loss_normalizer(self, num_positive: Tensor, momentum: float = 0.9) -> Tensor:
-        """Move the normalizer towards the number of positive anchors of this batch.
+    def _update_loss_normalizer(self, num_positive: Tensor) -> Tensor:
+        """Move the normalizer towards the number of positive anchors of this batch."""
+        number = num_positive.float().clamp(min=1)
+        return self._ema_update("loss_normalizer", number, self.loss_normalizer)
+
+    def _ema_update(
+        self, name: str, value: Tensor | float, initial_value: Tensor | float, momentum: float = 0.9
+    ) -> Tensor:
+        """Move the attribute `name` towards a value, as an exponential moving average.
 
         It is a tensor so that no step waits for the GPU, and no buffer since detectron2 has none.
+
+        Args:
+            initial_value: of an attribute that is not there yet.
+            momentum: how much of the old value stays.
         """
-        number = num_positive.float().clamp(min=1)
-        self.loss_normalizer = number.lerp(self.loss_normalizer.to(number.device), momentum)
-        return self.loss_normalizer
+        value = torch.as_tensor(value, dtype=torch.float32)
+        old = torch.as_tensor(getattr(self, name, initial_value), device=value.device)
+        setattr(self, name, value.lerp(old.to(value.dtype), momentum))
+        return getattr(self, name)
 
     def _decode_per_level_predictions(
         self,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from d2lite.data.detection_utils import convert_image_to_rgb
 from d2lite.modeling.backbone import Backbone
@@ -33,15 +33,17 @@ class ImageModel(nn.Module):
     vis_period: int = 0
     input_format: str | None = None
 
-    def __init__(self, backbone: Backbone, pixel_mean: Sequence[float], pixel_std: Sequence[float]):
-        """pixel_mean, pixel_std: one value for each channel, as images come.
+    backbone: Backbone
+
+    # No constructor: models that skip the one of their base (`super(Base, self).__init__()`) get
+    # nn.Module's, and set their parts themselves.
+    def set_pixel_statistics(self, pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
+        """Register what `preprocess_image` normalizes with: one value for each channel.
 
         Raises:
             ValueError: the pixel statistics differ in length.
         """
-        super().__init__()
         check_pixel_statistics(pixel_mean, pixel_std)
-        self.backbone = backbone
         self.register_buffer("pixel_mean", per_channel(pixel_mean), persistent=False)
         self.register_buffer("pixel_std", per_channel(pixel_std), persistent=False)
 
@@ -53,7 +55,7 @@ class ImageModel(nn.Module):
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Normalise the images and pad them into a batch that the backbone can take."""
         return batch_images(
-            required_field(batched_inputs, "image"),
+            [self._move_to_current_device(x) for x in required_field(batched_inputs, "image")],
             self.pixel_mean,
             self.pixel_std,
             self.backbone.size_divisibility,
@@ -63,6 +65,9 @@ class ImageModel(nn.Module):
     def _on_device(self, batched_inputs: list[dict[str, Any]], name: str) -> list[Any]:
         """Entry `name` of every input, where the model computes."""
         return [x.to(self.device) for x in required_field(batched_inputs, name)]
+
+    def _move_to_current_device(self, x: Tensor) -> Tensor:
+        return x.to(self.pixel_mean.device, non_blocking=True)
 
     @staticmethod
     def _postprocess(

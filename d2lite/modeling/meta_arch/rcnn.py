@@ -47,7 +47,9 @@ class GeneralizedRCNN(ImageModel):
         Raises:
             ValueError: for `vis_period` without `input_format`, or unequal pixel statistics.
         """
-        super().__init__(backbone, pixel_mean, pixel_std)
+        super().__init__()
+        self.backbone = backbone
+        self.set_pixel_statistics(pixel_mean, pixel_std)
         if vis_period > 0 and input_format is None:
             raise ValueError("vis_period draws images, so it needs input_format, such as 'BGR'")
         self.proposal_generator = proposal_generator
@@ -120,7 +122,8 @@ class GeneralizedRCNN(ImageModel):
             results = self.roi_heads.forward_with_given_boxes(features, known)
         if not do_postprocess:
             return results
-        return self._postprocess(results, batched_inputs, images.image_sizes)
+        # As in detectron2, not the method of a subclass, whose parameters may be others.
+        return GeneralizedRCNN._postprocess(results, batched_inputs, images.image_sizes)
 
     @torch.no_grad()
     def visualize_training(
@@ -162,7 +165,9 @@ class ProposalNetwork(ImageModel):
         pixel_std: Sequence[float],
     ):
         """pixel_mean, pixel_std: one value for each channel, as images come."""
-        super().__init__(backbone, pixel_mean, pixel_std)
+        super().__init__()
+        self.backbone = backbone
+        self.set_pixel_statistics(pixel_mean, pixel_std)
         self.proposal_generator = proposal_generator
 
     @classmethod

@@ -69,7 +69,9 @@ class SemanticSegmentor(ImageModel):
         pixel_std: Sequence[float],
     ):
         """pixel_mean, pixel_std: one value for each channel, as images come."""
-        super().__init__(backbone, pixel_mean, pixel_std)
+        super().__init__()
+        self.backbone = backbone
+        self.set_pixel_statistics(pixel_mean, pixel_std)
         self.sem_seg_head = sem_seg_head
 
     @classmethod

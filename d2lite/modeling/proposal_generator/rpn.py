@@ -15,6 +15,7 @@ from d2lite.modeling.box_regression import Box2BoxTransform
 from d2lite.modeling.matcher import Matcher
 from d2lite.modeling.proposal_generator.build import PROPOSAL_GENERATOR_REGISTRY
 from d2lite.modeling.proposal_generator.proposal_utils import (
+    find_top_rpn_proposals,
     gather_rows,
     nms_candidates,
     top_candidates,
@@ -164,7 +165,9 @@ class RPN(nn.Module):
         if isinstance(loss_weight, int | float):
             loss_weight = {"loss_rpn_cls": loss_weight, "loss_rpn_loc": loss_weight}
         self.loss_weight = loss_weight
-        self.box_loss = box_loss(box_reg_loss_type, smooth_l1_beta)
+        box_loss(box_reg_loss_type)  # fails now if there is none of that name
+        self.box_reg_loss_type = box_reg_loss_type
+        self.smooth_l1_beta = smooth_l1_beta
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict:
@@ -271,7 +274,8 @@ class RPN(nn.Module):
         )
         image_index, anchor_index = positive.nonzero(as_tuple=True)
         all_anchors = cat([x.tensor for x in anchors])  # (R, box_dim)
-        loss_loc = self.box_loss(
+        # Looked up now: subclasses set the type and beta after this class's constructor.
+        loss_loc = box_loss(self.box_reg_loss_type, self.smooth_l1_beta)(
             self.box2box_transform,
             all_anchors[anchor_index],
             cat(pred_anchor_deltas, dim=1)[image_index, anchor_index],
@@ -299,8 +303,20 @@ class RPN(nn.Module):
             pred_anchor_deltas: of each level (N, Ri, box_dim).
             image_sizes: (H, W) of the N images.
         """
+        settings = {
+            "nms_thresh": self.nms_thresh,
+            "post_nms_topk": self.post_nms_topk[self.training],
+            "min_box_size": self.min_box_size,
+            "training": self.training,
+        }
+        pre_nms_topk = self.pre_nms_topk[self.training]
+        if type(self)._decode_proposals is not RPN._decode_proposals:
+            boxes = self._decode_proposals(anchors, pred_anchor_deltas)
+            return find_top_rpn_proposals(
+                boxes, pred_objectness_logits, image_sizes, pre_nms_topk=pre_nms_topk, **settings
+            )
         # Only candidates are decoded: a few thousand of some hundred thousand anchors.
-        top = top_candidates(pred_objectness_logits, self.pre_nms_topk[self.training])
+        top = top_candidates(pred_objectness_logits, pre_nms_topk)
         boxes = [
             self._decode(gather_rows(deltas, rows), level_anchors.tensor[rows])
             for deltas, level_anchors, rows in zip(
@@ -312,11 +328,20 @@ class RPN(nn.Module):
             top.logits,
             top.levels,
             image_sizes,
-            nms_thresh=self.nms_thresh,
-            post_nms_topk=self.post_nms_topk[self.training],
-            min_box_size=self.min_box_size,
-            training=self.training,
+            **settings,
         )
+
+    def _decode_proposals(
+        self, anchors: list[Boxes], pred_anchor_deltas: list[Tensor]
+    ) -> list[Tensor]:
+        """Of each level (N, Ri, box_dim): the boxes of all anchors, for subclasses.
+
+        `predict_proposals` calls it only where a subclass overrides it.
+        """
+        return [
+            self._decode(deltas, level_anchors.tensor.expand_as(deltas))
+            for deltas, level_anchors in zip(pred_anchor_deltas, anchors, strict=True)
+        ]
 
     def _label_one_image(self, anchors: Boxes, gt: Instances) -> tuple[Tensor, Tensor]:
         gt_boxes = gt.gt_boxes

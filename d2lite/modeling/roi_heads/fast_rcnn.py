@@ -129,7 +129,8 @@ class FastRCNNOutputLayers(nn.Module):
         self.num_classes = num_classes
         self.box2box_transform = box2box_transform
         self.smooth_l1_beta = smooth_l1_beta
-        self.box_loss = box_loss(box_reg_loss_type, smooth_l1_beta)
+        box_loss(box_reg_loss_type)  # fails now if there is none of that name
+        self.box_reg_loss_type = box_reg_loss_type
         self.test_score_thresh = test_score_thresh
         self.test_nms_thresh = test_nms_thresh
         self.test_topk_per_image = test_topk_per_image
@@ -276,7 +277,8 @@ class FastRCNNOutputLayers(nn.Module):
         else:
             by_class = pred_deltas.view(-1, self.num_classes, box_dim)
             deltas = by_class[foreground, gt_classes[foreground]]
-        loss = self.box_loss(
+        # Looked up now: subclasses set the type and beta after this class's constructor.
+        loss = box_loss(self.box_reg_loss_type, self.smooth_l1_beta)(
             self.box2box_transform, proposal_boxes[foreground], deltas, gt_boxes[foreground]
         )
         return loss / max(gt_classes.numel(), 1.0)
