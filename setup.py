@@ -46,6 +46,7 @@ setup(
     install_requires=[
         "torch>=2.6",  # weights_only=True of earlier releases can be circumvented
         "torchvision>=0.21",
+        "cloudpickle",
         "fvcore>=0.1.5",
         "iopath>=0.1.9",
         "pycocotools>=2.0.6",

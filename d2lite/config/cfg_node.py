@@ -18,7 +18,7 @@ from d2lite.config.compat import (
     upgrade_config,
 )
 from d2lite.config.device import best_device
-from d2lite.config.errors import ConfigTypeError, UnknownKeyError
+from d2lite.config.errors import ConfigTypeError, ConfigVersionError, UnknownKeyError
 from d2lite.config.yaml_files import load_with_bases
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.registry import did_you_mean
@@ -72,12 +72,13 @@ class CfgNode(_CfgNode):
             ConfigYamlError: it is not yaml of plain values and arithmetic (a ValueError).
             UnknownKeyError: a key is not in this config (a KeyError).
             ConfigTypeError: a value has another type than the default (a ValueError).
+            ConfigVersionError: the file is of a newer version (a ValueError).
         """
         loaded = type(self)(self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe))
         current = self.get("VERSION", CURRENT_VERSION)
         version = guess_version(loaded, cfg_filename)
         if version > current:
-            raise ConfigTypeError(
+            raise ConfigVersionError(
                 f"{cfg_filename}: VERSION is {version}, newer than {current}, which this release "
                 "reads; update d2lite"
             )

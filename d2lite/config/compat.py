@@ -4,6 +4,8 @@ from typing import Any, ClassVar
 
 from fvcore.common.config import CfgNode
 
+from d2lite.config.errors import ConfigVersionError
+
 __all__ = ["downgrade_config", "upgrade_config"]
 
 CURRENT_VERSION = 2
@@ -13,12 +15,12 @@ def upgrade_config(cfg: CfgNode, to_version: int | None = None) -> CfgNode:
     """A copy of `cfg` under the key names of a newer version (the latest by default).
 
     Raises:
-        ValueError: `cfg` is of a newer version than that.
+        ConfigVersionError: `cfg` is of a newer version than that.
     """
     cfg = cfg.clone()
     target = CURRENT_VERSION if to_version is None else to_version
     if target < cfg.VERSION:
-        raise ValueError(
+        raise ConfigVersionError(
             f"the config is of version {cfg.VERSION}, above {target}: downgrade_config"
         )
     for version in range(cfg.VERSION, target):
@@ -34,11 +36,11 @@ def downgrade_config(cfg: CfgNode, to_version: int) -> CfgNode:
     the right type, not of any meaning.
 
     Raises:
-        ValueError: `cfg` is of an older version than that.
+        ConfigVersionError: `cfg` is of an older version than that.
     """
     cfg = cfg.clone()
     if to_version > cfg.VERSION:
-        raise ValueError(
+        raise ConfigVersionError(
             f"the config is of version {cfg.VERSION}, below {to_version}: upgrade_config"
         )
     for version in range(cfg.VERSION, to_version, -1):

@@ -8,6 +8,8 @@ from typing import Any
 from fvcore.common.config import CfgNode as _CfgNode
 from omegaconf import DictConfig
 
+from d2lite.utils.errors import ArgumentError
+
 __all__ = ["configurable"]
 
 
@@ -38,28 +40,34 @@ def configurable(
         return _configurable_init(init_func)
     if from_config is None:
         return configurable  # written as @configurable()
+    if not callable(from_config):
+        raise ArgumentError(f"from_config must be a function, not {from_config!r}")
     return functools.partial(_configurable_function, from_config=from_config)
 
 
 def _configurable_init(init_func: Callable) -> Callable:
     if not inspect.isfunction(init_func) or init_func.__name__ != "__init__":
-        raise TypeError(
+        raise ArgumentError(
             "@configurable without arguments decorates __init__ only; for a function write "
             "@configurable(from_config=...)"
         )
 
     @functools.wraps(init_func)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
-        if not _called_with_cfg(*args, **kwargs):
-            init_func(self, *args, **kwargs)
-            return
+        name = type(self).__name__
+        # Also of a call without a config: the mistake shows at the first use of the class.
         from_config = getattr(type(self), "from_config", None)
-        if not inspect.ismethod(from_config):
-            raise TypeError(
-                f"{type(self).__name__} was given a config, so it needs a classmethod "
+        if from_config is None:
+            raise AttributeError(
+                f"the __init__ of {name} is @configurable, so {name} needs a classmethod "
                 "from_config(cls, cfg, ...)"
             )
-        init_func(self, **_explicit_arguments(from_config, args, kwargs))
+        if not inspect.ismethod(from_config):
+            raise TypeError(f"{name}.from_config must be a classmethod: add @classmethod")
+        if _called_with_cfg(*args, **kwargs):
+            init_func(self, **_explicit_arguments(from_config, args, kwargs))
+        else:
+            init_func(self, *args, **kwargs)
 
     return wrapped
 

@@ -1,6 +1,12 @@
 """What can be wrong with a config. Each error prints as one line that tells what to change."""
 
-__all__ = ["ConfigFileError", "ConfigTypeError", "ConfigYamlError", "UnknownKeyError"]
+__all__ = [
+    "ConfigFileError",
+    "ConfigTypeError",
+    "ConfigVersionError",
+    "ConfigYamlError",
+    "UnknownKeyError",
+]
 
 
 class UnknownKeyError(KeyError, AssertionError):
@@ -18,9 +24,16 @@ class ConfigTypeError(ValueError):
     """A value whose type differs from that of the default."""
 
 
+class ConfigVersionError(ValueError, AssertionError):
+    """A config of another version than the function takes."""
+
+
 class ConfigYamlError(ValueError):
     """A file that is no yaml, or holds yaml tags that would run code."""
 
 
-class ConfigFileError(FileNotFoundError):
-    """A config file, or the `_BASE_` of one, that does not exist."""
+class ConfigFileError(FileNotFoundError, AssertionError):
+    """A config file, or the `_BASE_` of one, that does not exist.
+
+    Programs written for detectron2 expect an AssertionError of `merge_from_file`.
+    """

@@ -9,6 +9,7 @@ from typing import Any
 import omegaconf
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import convert_target_to_string, locate
 
 __all__ = ["dump_dataclass", "instantiate"]
@@ -39,14 +40,17 @@ def instantiate(cfg: Any) -> Any:
     """Build what a config describes, from the inside out.
 
     Args:
-        cfg: a dict-like with `_target_` (a callable, or the dotted path of one) and its arguments,
-            a list or tuple of such, or anything else, which is returned as it is.
-            `_recursive_: False` leaves the arguments as configs.
+        cfg: a dict-like with `_target_` (a callable, the dotted path of one, or a config of such)
+            and its arguments, a list or tuple of such, or anything else, which is returned as it
+            is. `_recursive_: False` leaves the arguments as configs.
     Raises:
-        TypeError: `_target_` is not callable, or does not take the arguments; the message names it.
+        TypeError: `_target_` is not callable (also an AssertionError), or does not take the
+            arguments; the message names it.
     """
     if isinstance(cfg, SEQUENCE_CONFIGS):
         items = [instantiate(x) for x in cfg]
+        if any(dataclasses.is_dataclass(x) for x in items):
+            return items  # a config would take them for schemas
         # Plain numbers and strings stay a config, which is what a constructor stores in detectron2.
         return type(cfg)(items, flags={"allow_objects": True})
     if type(cfg) in (list, tuple):
@@ -65,14 +69,14 @@ def _holds_dataclass(cfg: DictConfig) -> bool:
 def _call(cfg: abc.Mapping) -> Any:
     # A copy, since a config can be used again. items() also resolves the interpolations.
     arguments = dict(cfg.items())
-    target = arguments.pop("_target_")
+    target = instantiate(arguments.pop("_target_"))
     if arguments.pop("_recursive_", True):
         arguments = {key: instantiate(value) for key, value in arguments.items()}
     name = target if isinstance(target, str) else None
     if name is not None:
         target = locate(name)
     if not callable(target):
-        raise TypeError(f"_target_ {name or target!r} is not a class or function")
+        raise ArgumentError(f"_target_ {name or target!r} is not a class or function")
     name = name or _convert_target_to_string_or_repr(target)
     try:
         return target(**arguments)

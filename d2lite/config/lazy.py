@@ -10,9 +10,11 @@ instantiate(cfg.model)                # now it is
 import copy
 import dataclasses
 import inspect
+import logging
 import os
 from typing import Any
 
+import cloudpickle
 import yaml
 from omegaconf import DictConfig, ListConfig
 
@@ -24,6 +26,8 @@ from d2lite.utils.file_io import PathManager
 from d2lite.utils.registry import convert_target_to_string, did_you_mean
 
 __all__ = ["LazyCall", "LazyConfig"]
+
+logger = logging.getLogger(__name__)
 
 
 class LazyCall:
@@ -92,13 +96,16 @@ class LazyConfig:
     def save(cfg: Any, filename: str) -> None:
         """Write a config as yaml of plain values, which `load` reads back.
 
-        Classes and functions are written by their dotted paths. A value that has none (a lambda)
-        is written as text, with a warning: a config loaded from this file lacks it.
+        Classes and functions are written by their dotted paths. Values that have none (a lambda)
+        are written as text, with a warning: a config loaded from this file lacks them. The whole
+        config is then also saved by cloudpickle, if that can, as `filename`.pkl.
         """
-        plain = as_plain_values(copy.copy(cfg))
+        plain, as_text = as_plain_values(copy.copy(cfg))
         text = yaml.safe_dump(plain, default_flow_style=None, allow_unicode=True, width=100)
         with PathManager.open(filename, "w") as file:
             file.write(text)
+        if as_text:
+            _save_pickled(cfg, filename, as_text)
 
     @staticmethod
     def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
@@ -123,6 +130,22 @@ class LazyConfig:
             prefix: put before each name.
         """
         return as_python(cfg, prefix)
+
+
+def _save_pickled(cfg: Any, filename: str, as_text: list[str]) -> None:
+    keys = ", ".join(as_text)
+    message = f"{filename}: yaml cannot hold the values of {keys}, which are saved as text only. "
+    try:
+        pickled = cloudpickle.dumps(cfg)
+    except Exception as error:  # whatever the objects in the config raise
+        logger.warning(f"{message}Nor can the config be pickled: {error}")
+        return
+    with PathManager.open(f"{filename}.pkl", "wb") as file:
+        file.write(pickled)
+    logger.warning(
+        f"{message}The config is saved by cloudpickle as {filename}.pkl too. Give the values a "
+        "name at the top of a module to have them loaded back from yaml."
+    )
 
 
 def _public_configs(content: Any) -> DictConfig:

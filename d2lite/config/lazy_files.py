@@ -59,8 +59,9 @@ def _import_from_config(
         return builtins.__import__(name, globals, locals, fromlist, level)
     filename = _relative_file(globals["__file__"], name, level)
     if filename.endswith("__init__.py") and not os.path.isfile(filename):
-        return _modules_of_folder(os.path.dirname(filename), fromlist)  # from .folder import a
-    module = _run(filename)
+        folder = os.path.dirname(filename)  # from .folder import a
+        return _modules_of_folder(folder, fromlist, globals["__file__"])
+    module = _run_imported(filename, globals["__file__"])
     for imported in fromlist or ():
         if imported == "*" or not hasattr(module, imported):
             continue  # the import statement itself reports what is missing
@@ -68,11 +69,18 @@ def _import_from_config(
     return module
 
 
-def _modules_of_folder(folder: str, names: tuple[str, ...]) -> ModuleType:
+def _modules_of_folder(folder: str, names: tuple[str, ...], importer: str) -> ModuleType:
     package = ModuleType(_PACKAGE)
     for name in names:
-        setattr(package, name, _run(os.path.join(folder, f"{name}.py")))
+        filename = os.path.join(folder, f"{name}.py")
+        setattr(package, name, _run_imported(filename, importer))
     return package
+
+
+def _run_imported(filename: str, importer: str) -> ModuleType:
+    if not PathManager.isfile(filename):
+        raise ImportError(f"{importer}: there is no config file {filename} to import from")
+    return _run(filename)
 
 
 def _relative_file(importer: str, name: str, level: int) -> str:

@@ -2,61 +2,63 @@
 
 import dataclasses
 import functools
-import logging
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, SCMode
 
 from d2lite.config.instantiate import dump_dataclass
 from d2lite.utils.registry import convert_target_to_string, locate
 
 __all__ = ["as_plain_values", "as_python"]
 
-logger = logging.getLogger(__name__)
-
+_LINE_LENGTH = 88
 _PLAIN = (str, int, float, bool, type(None))
 
 
-def as_plain_values(cfg: Any) -> Any:
+def as_plain_values(cfg: Any) -> tuple[Any, list[str]]:
     """A config as dicts, lists, numbers and strings, from which `instantiate` builds the same.
 
     Interpolations stay as they are. Classes and functions become calls of `locate`, partial
     functions calls of `partial_of`.
+
+    Returns:
+        the plain config, and the keys of values that it has as text only.
     """
     if OmegaConf.is_config(cfg):
-        cfg = OmegaConf.to_container(cfg, resolve=False)
-    return _plain(cfg, "")
+        # Dataclasses come out as themselves, so that their types are kept.
+        cfg = OmegaConf.to_container(cfg, resolve=False, structured_config_mode=SCMode.INSTANTIATE)
+    as_text: list[str] = []
+    return _plain(cfg, "", as_text), as_text
 
 
-def _plain(value: Any, path: str) -> Any:
+def _plain(value: Any, path: str, as_text: list[str]) -> Any:
     if type(value) in _PLAIN:
         return value
     if isinstance(value, dict):
-        return {str(key): _plain_entry(key, x, f"{path}.{key}") for key, x in value.items()}
+        return {
+            str(key): _plain_entry(key, x, f"{path}.{key}", as_text) for key, x in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [_plain(x, f"{path}.{i}") for i, x in enumerate(value)]
+        return [_plain(x, f"{path}.{i}", as_text) for i, x in enumerate(value)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _plain(dump_dataclass(value), path)
+        return _plain(dump_dataclass(value), path, as_text)
     if isinstance(value, functools.partial) and not value.args:
-        function = _plain(value.func, path)
+        function = _plain(value.func, path, as_text)
         target = "d2lite.config.instantiate.partial_of"
-        return {"_target_": target, "function": function, **_plain(value.keywords, path)}
+        return {"_target_": target, "function": function, **_plain(value.keywords, path, as_text)}
     name = _dotted_path(value)
     if name is not None:
         return {"_target_": "d2lite.utils.registry.locate", "name": name}
-    logger.warning(
-        "Config key %s holds %r, which yaml cannot; it is saved as text only. Give it a name at "
-        "the top of a module to have it loaded back.",
-        path.lstrip("."),
-        value,
-    )
+    as_text.append(path.lstrip("."))
     return repr(value)
 
 
-def _plain_entry(key: Any, value: Any, path: str) -> Any:
+def _plain_entry(key: Any, value: Any, path: str, as_text: list[str]) -> Any:
     if key == "_target_" and callable(value):
-        return _dotted_path(value) or repr(value)
-    return _plain(value, path)
+        name = _dotted_path(value)
+        if name is not None:
+            return name
+    return _plain(value, path, as_text)
 
 
 def _dotted_path(value: Any) -> str | None:
@@ -72,7 +74,10 @@ def _dotted_path(value: Any) -> str | None:
 
 
 def as_python(cfg: Any, prefix: str = "cfg.") -> str:
-    """A config as Python-like lines: calls are written as calls, groups as one line a setting."""
+    """A config as Python-like lines: calls are written as calls, groups as one line a setting.
+
+    Keys are sorted, and a line that is too long is broken within its brackets, one entry a line.
+    """
     if OmegaConf.is_config(cfg):
         cfg = OmegaConf.to_container(cfg, resolve=True)
     lines = _lines(cfg, prefix.rstrip(".").split(".") if prefix else [])
@@ -80,23 +85,41 @@ def as_python(cfg: Any, prefix: str = "cfg.") -> str:
 
 
 def _lines(value: Any, path: list[str]) -> list[str]:
-    if not isinstance(value, dict) or "_target_" in value or not (path or value):
-        return [f"{'.'.join(path)} = {_expression(value)}"]
-    if not all(isinstance(key, str) and key.isidentifier() for key in value):
-        return [f"{'.'.join(path)} = {_expression(value)}"]
-    return [line for key, x in value.items() for line in _lines(x, [*path, key])]
+    is_group = isinstance(value, dict) and "_target_" not in value and (path or value)
+    if not is_group or not all(isinstance(key, str) and key.isidentifier() for key in value):
+        return [_expression(value, f"{'.'.join(path)} = ")]
+    return [line for key, x in sorted(value.items()) for line in _lines(x, [*path, key])]
 
 
-def _expression(value: Any) -> str:
+def _expression(value: Any, start: str = "", indent: str = "", end: str = "") -> str:
+    """A value after `start`, and `end`: on one line if it fits, else with an entry on each."""
     if isinstance(value, DictConfig | ListConfig):
         value = OmegaConf.to_container(value, resolve=True)
     if isinstance(value, dict) and "_target_" in value:
         target = value["_target_"]
         name = target if isinstance(target, str) else convert_target_to_string(target)
-        arguments = (f"{k}={_expression(x)}" for k, x in value.items() if k != "_target_")
-        return f"{name}({', '.join(arguments)})"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{k!r}: {_expression(x)}" for k, x in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_expression(x) for x in value) + "]"
-    return _dotted_path(value) or repr(value)
+        entries = [(f"{key}=", x) for key, x in sorted(value.items()) if key != "_target_"]
+        opening, closing = f"{name}(", ")"
+    elif isinstance(value, dict):
+        entries = [(f"{_quoted(key)}: ", x) for key, x in sorted(value.items(), key=str)]
+        opening, closing = "{", "}"
+    elif isinstance(value, list | tuple):
+        entries = [("", x) for x in value]
+        opening, closing = "[", "]"
+    else:
+        return f"{indent}{start}{_dotted_path(value) or _quoted(value)}{end}"
+    # An entry that does not fit on a line itself has line breaks, and then so has this one.
+    inner = ", ".join(_expression(x, start=key, indent="").strip() for key, x in entries)
+    line = f"{indent}{start}{opening}{inner}{closing}{end}"
+    if (len(line) <= _LINE_LENGTH and "\n" not in line) or not entries:
+        return line
+    broken = [_expression(x, key, f"{indent}    ", ",") for key, x in entries]
+    return "\n".join([f"{indent}{start}{opening}", *broken, f"{indent}{closing}{end}"])
+
+
+def _quoted(value: Any) -> str:
+    """The repr, with double quotes around a string where that needs no escapes."""
+    text = repr(value)
+    if isinstance(value, str) and text[0] == "'" and '"' not in text:
+        return f'"{text[1:-1]}"'
+    return text

@@ -16,6 +16,7 @@ from d2lite.config import configurable
 from d2lite.utils import comm
 from d2lite.utils.env import seed_all_rng
 from d2lite.utils.registry import did_you_mean
+from d2lite.utils.serialize import PicklableWrapper
 
 from .common import AspectRatioGroupedDataset, DatasetFromList, MapDataset
 from .dataset_dicts import (
@@ -34,7 +35,7 @@ from .samplers import (
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
-from .stream import AspectGroups, TrainingStream
+from .stream import AspectGroups, TrainingStream, num_batches
 
 __all__ = [
     "build_batch_data_loader",
@@ -99,6 +100,7 @@ def build_batch_data_loader(
         "worker_init_fn": worker_init_reset_seed,
         **kwargs,
     }
+    options["worker_init_fn"] = PicklableWrapper(options["worker_init_fn"])
     if num_workers > 0:
         options.update(prefetch_factor=prefetch_factor, persistent_workers=persistent_workers)
     if isinstance(dataset, torchdata.IterableDataset):
@@ -163,7 +165,12 @@ def _iterable_loader(
             batches = _chunks(iter(items), batch_size, drop_last)
         return map(collate_fn, batches) if collate_fn is not None else batches
 
-    return IterableTrainingLoader(samples, make_batches)
+    def count_batches(num_samples: int) -> int:
+        return num_batches(num_samples, batch_size, drop_last)
+
+    return IterableTrainingLoader(
+        samples, make_batches, None if aspect_ratio_grouping else count_batches
+    )
 
 
 def _chunks(items: Iterator, size: int, drop_last: bool) -> Iterator[list]:
@@ -382,7 +389,7 @@ def build_detection_test_loader(
         sampler=sampler,
         drop_last=False,
         num_workers=num_workers,
-        collate_fn=trivial_batch_collator if collate_fn is None else collate_fn,
+        collate_fn=PicklableWrapper(collate_fn or trivial_batch_collator),
         worker_init_fn=worker_init_reset_seed,
         # An evaluation in the middle of a training draws nothing from the process's generator.
         generator=torch.Generator().manual_seed(0),

@@ -11,6 +11,7 @@ import torch
 import torch.utils.data as torchdata
 
 from d2lite.utils import comm
+from d2lite.utils.serialize import PicklableWrapper
 
 from .common import MapDataset
 from .stream import MappedSamples, Sample, SampleRef, TrainingStream
@@ -32,7 +33,7 @@ class _Collate:
     """Collates the values of samples and passes on what went wrong."""
 
     def __init__(self, collate_fn: Callable[[list], Any]):
-        self._collate_fn = collate_fn
+        self._collate_fn = PicklableWrapper(collate_fn)
 
     def __call__(self, samples: list[Sample]) -> _Delivery:
         for sample in samples:
@@ -123,6 +124,13 @@ class TrainingLoader:
     def _remaining(self) -> Iterator[list[SampleRef]]:
         batches = self._stream.batches(self.seed, self._samples_before)
         return itertools.islice(batches, self._batches, None)
+
+    def __len__(self) -> int:
+        """Batches of one pass through the sampler; a TypeError where that has no length."""
+        return len(self._stream)
+
+    def __bool__(self) -> bool:
+        return True  # of a loader without a length, too
 
     def __iter__(self) -> Iterator[Any]:
         """Batches from the position on; after the end of a finite sampler, from its beginning."""
@@ -222,16 +230,32 @@ class IterableTrainingLoader:
     It has a position too, but getting there means to load everything that lies before.
     """
 
-    def __init__(self, loader: torchdata.DataLoader, make_batches: Callable[[Any], Iterator]):
+    def __init__(
+        self,
+        loader: torchdata.DataLoader,
+        make_batches: Callable[[Any], Iterator],
+        count_batches: Callable[[int], int] | None = None,
+    ):
         """
         Args:
             loader: gives single samples.
             make_batches: takes them and gives batches.
+            count_batches: from a number of samples to the number of batches; None: not known.
         """
+        self._count_batches = count_batches
         self.dataset = loader.dataset
         self._loader = loader
         self._make_batches = make_batches
         self._batches = 0
+
+    def __len__(self) -> int:
+        """Batches of one pass; a TypeError where the data set has no length."""
+        if self._count_batches is None:
+            raise TypeError("batches of one aspect-ratio group each cannot be counted in advance")
+        return self._count_batches(len(self.dataset))
+
+    def __bool__(self) -> bool:
+        return True
 
     def __iter__(self) -> Iterator[Any]:
         """Batches; the first time after a resume, those of before are loaded and dropped."""

@@ -23,7 +23,15 @@ from .common import DatasetFromList, MapDataset, aspect_group
 from .image_io import read_image_size
 from .samplers.grouped_batch_sampler import batches_by_group
 
-__all__ = ["AspectGroups", "MappedSamples", "Sample", "SampleRef", "TrainingStream", "seeded_rng"]
+__all__ = [
+    "AspectGroups",
+    "MappedSamples",
+    "Sample",
+    "SampleRef",
+    "TrainingStream",
+    "num_batches",
+    "seeded_rng",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +105,15 @@ class TrainingStream:
         self.group_of = group_of
         self.drop_last = drop_last
 
+    def __len__(self) -> int:
+        """Batches of one pass; a TypeError where it depends on the groups or the sampler has none.
+
+        The training samplers are endless and so have no length.
+        """
+        if self.group_of is not None:
+            raise TypeError("batches of one aspect-ratio group each cannot be counted in advance")
+        return num_batches(len(self.sampler), self.batch_size, self.drop_last)
+
     def batches(self, seed: int, samples_before: int = 0) -> Iterator[list[SampleRef]]:
         """All batches of one pass through the sampler, which for training samplers is endless.
 
@@ -123,6 +140,11 @@ class TrainingStream:
             if self.drop_last and len(batch) < self.batch_size:
                 return
             yield batch
+
+
+def num_batches(num_samples: int, batch_size: int, drop_last: bool) -> int:
+    """Batches that so many samples fill."""
+    return num_samples // batch_size if drop_last else -(-num_samples // batch_size)
 
 
 def _with_own_rng(sampler: Sampler, *seeds: int) -> Iterator[int]:

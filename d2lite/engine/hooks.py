@@ -327,7 +327,12 @@ class LRScheduler(HookBase):
     def after_step(self) -> None:
         lr = self._optimizer.param_groups[self._best_param_group_id]["lr"]
         self.trainer.storage.put_scalar("lr", float(lr), smoothing_hint=False)
-        self.scheduler.step()
+        try:
+            self.scheduler.step()
+        except (IndexError, RuntimeError):
+            # Some schedules of fvcore have no value at the end, which no iteration uses.
+            if self.trainer.iter + 1 < self.trainer.max_iter:
+                raise
 
     @property
     def scheduler(self) -> TorchLRScheduler:

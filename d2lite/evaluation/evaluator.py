@@ -103,7 +103,10 @@ def inference_on_dataset(
     """
     evaluator = _as_one_evaluator(evaluator)
     call = _caller(callbacks or {})
-    total = len(data_loader) if hasattr(data_loader, "__len__") else None
+    try:
+        total = len(data_loader)
+    except TypeError:  # of an iterable data set
+        total = None
     logger.info(f"Start inference on {'?' if total is None else total} batches")
     evaluator.reset()
     clock = _Clock()

@@ -72,7 +72,7 @@ class LRMultiplier(LRScheduler):
         """
         Args:
             optimizer: its groups' present rates are the initial ones.
-            multiplier: maps progress in [0, 1) to the factor.
+            multiplier: maps progress in [0, 1] to the factor; after `max_iter` it is asked for 1.
             max_iter: number of iterations of the whole training.
             last_iter: the last iteration done when training is taken up again; -1 at the start.
 
@@ -94,10 +94,9 @@ class LRMultiplier(LRScheduler):
 
     def get_lr(self) -> list[float]:
         """The rate of each parameter group at the present iteration."""
-        # Schedules are defined on [0, 1). The step after the last iteration, whose rate nothing
-        # uses, would be outside of it.
-        iteration = min(self.last_epoch, self._max_iter - 1)
-        factor = self._multiplier(iteration / self._max_iter)
+        # The step after the last iteration reaches the end of the schedule, where some (fvcore's
+        # constant one and that of fixed factors) have no value and raise.
+        factor = self._multiplier(min(self.last_epoch / self._max_iter, 1.0))
         return [base_lr * factor for base_lr in self.base_lrs]
 
 

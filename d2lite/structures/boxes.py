@@ -37,7 +37,8 @@ class BoxMode(IntEnum):
                 D is 5 for XYWHA_ABS and 4 for the other modes.
 
         Returns:
-            The same type as `box`; never an alias of it, unless the two modes are equal.
+            The same type as `box`; never an alias of it, unless the two modes are equal. Whole
+            numbers in a list stay whole between XYXY_ABS and XYWH_ABS.
 
         Raises:
             AssertionError: a relative mode is involved, or D does not fit `from_mode`.
@@ -56,6 +57,9 @@ class BoxMode(IntEnum):
             raise NotImplementedError(
                 f"cannot convert {from_mode.name} to {to_mode.name}; use one of: {known}"
             )
+        assert not isinstance(box, list | tuple) or all(np.ndim(x) == 0 for x in box), (
+            "BoxMode.convert takes a list of one box's numbers; use an array for several boxes"
+        )
         tensor = _as_tensor(box)
         width = 5 if from_mode == BoxMode.XYWHA_ABS else 4
         assert tensor.shape[-1] == width, (
@@ -75,7 +79,8 @@ def _as_tensor(box: RawBoxes) -> Tensor:
 
 def _like(tensor: Tensor, original: RawBoxes) -> RawBoxes:
     if isinstance(original, list | tuple):
-        return type(original)(tensor.tolist())
+        are_whole = len(original) == tensor.numel() and all(isinstance(x, int) for x in original)
+        return type(original)((tensor.long() if are_whole else tensor).tolist())
     return tensor.numpy() if isinstance(original, np.ndarray) else tensor
 
 

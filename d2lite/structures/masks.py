@@ -121,12 +121,15 @@ class PolygonMasks:
         return torch.device("cpu")
 
     def get_bounding_boxes(self) -> Boxes:
-        """The tightest boxes around the vertices; (inf, inf, -inf, -inf) for objects without."""
+        """The tightest boxes around the vertices, with x1 and y1 not below 0.
+
+        An object without parts has the box (inf, inf, 0, 0), which is empty.
+        """
         boxes = torch.empty(len(self), 4)
         for row, parts in zip(boxes, self.polygons, strict=True):
             points = np.concatenate([np.empty((0, 2)), *(part.reshape(-1, 2) for part in parts)])
             row[:2] = torch.from_numpy(points.min(axis=0, initial=np.inf))
-            row[2:] = torch.from_numpy(points.max(axis=0, initial=-np.inf))
+            row[2:] = torch.from_numpy(points.max(axis=0, initial=0))
         return Boxes(boxes)
 
     def nonempty(self) -> Tensor:

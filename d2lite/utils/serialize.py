@@ -1,13 +1,14 @@
 """Sending callables that plain pickle refuses to another process."""
 
-import pickle
 from typing import Any
+
+import cloudpickle
 
 __all__ = ["PicklableWrapper"]
 
 
 class PicklableWrapper:
-    """Makes a lambda, a closure or a local class picklable, through cloudpickle where it is there.
+    """Makes a lambda, a closure or a local class picklable, through cloudpickle.
 
     Calls and attributes are passed on to the wrapped object.
     """
@@ -19,7 +20,9 @@ class PicklableWrapper:
         self._obj = obj
 
     def __reduce__(self) -> tuple:
-        return _unwrap_from_bytes, (_dumps(self._obj),)
+        # cloudpickle also in place of pickle where that works: it sends functions of the main
+        # module by value, which a process that a notebook spawns does not have.
+        return _wrap_from_bytes, (cloudpickle.dumps(self._obj),)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the wrapped object."""
@@ -31,20 +34,5 @@ class PicklableWrapper:
         return getattr(self._obj, attr)
 
 
-def _dumps(obj: Any) -> bytes:
-    try:
-        return pickle.dumps(obj)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        pass
-    try:
-        import cloudpickle
-    except ImportError as error:
-        raise ImportError(
-            f"{obj!r} cannot be sent to another process: define it at the top of a module, or "
-            "`pip install cloudpickle`"
-        ) from error
-    return cloudpickle.dumps(obj)
-
-
-def _unwrap_from_bytes(data: bytes) -> PicklableWrapper:
-    return PicklableWrapper(pickle.loads(data))
+def _wrap_from_bytes(data: bytes) -> PicklableWrapper:
+    return PicklableWrapper(cloudpickle.loads(data))

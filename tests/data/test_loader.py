@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import pickle
 import random
 
 import cv2
@@ -11,7 +12,12 @@ import torch
 import torch.utils.data as torchdata
 from PIL import Image
 
-from d2lite.data import build_batch_data_loader, build_detection_train_loader
+from d2lite.data import (
+    ToIterableDataset,
+    build_batch_data_loader,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
 from d2lite.data.detection_utils import ImageReadError, read_image
 from d2lite.data.samplers import (
     InferenceSampler,
@@ -48,6 +54,49 @@ def test_workers_change_nothing(grouping):
     assert alone == with_workers
     numbers = [item["random"] for batch in alone for item in batch]
     assert len(set(numbers)) == len(numbers)  # also when an item comes again
+
+
+def _loader_of_local_functions(**options):
+    step, size = 10, 2
+    return _loader(
+        mapper=lambda item: item["id"] + step,
+        sampler=InferenceSampler(4),
+        aspect_ratio_grouping=False,
+        collate_fn=lambda batch: [*batch, size],
+        worker_init_fn=lambda worker: size,
+        **options,
+    )
+
+
+def test_functions_of_any_kind_can_be_sent_to_workers():
+    loader = _loader_of_local_functions()
+    test_loader = build_detection_test_loader(
+        [1, 2], mapper=lambda x: x + 1, collate_fn=lambda batch: batch[0]
+    )
+    assert list(loader) == [[10, 11, 2], [12, 13, 2]] and list(test_loader) == [2, 3]
+    for one in (loader._loader, test_loader):  # what torch sends to a spawned worker
+        sent = pickle.loads(pickle.dumps((one.dataset, one.collate_fn, one.worker_init_fn)))
+        assert len(sent[0]) == len(one.dataset)
+
+
+@pytest.mark.slow  # two processes import everything
+def test_functions_of_any_kind_go_to_spawned_workers():
+    loader = _loader_of_local_functions(num_workers=2, multiprocessing_context="spawn")
+    assert list(loader) == [[10, 11, 2], [12, 13, 2]]
+
+
+def test_length_is_that_of_the_sampler_in_batches():
+    sampler = InferenceSampler(len(DICTS))
+    loader = _loader(sampler=sampler, aspect_ratio_grouping=False, size=4)
+    assert len(loader) == 2 == len(list(loader))
+    batches = build_batch_data_loader(DICTS, sampler, 4, drop_last=False)
+    assert len(batches) == 3 == len(list(batches))
+    iterable = ToIterableDataset(DICTS, sampler)
+    assert len(_loader(dicts=iterable, sampler=None, aspect_ratio_grouping=False, size=4)) == 2
+    for endless in (_loader(aspect_ratio_grouping=False), _loader(sampler=sampler)):
+        assert endless
+        with pytest.raises(TypeError):
+            len(endless)
 
 
 def _threads(item: dict) -> tuple[int, int]:

@@ -3,10 +3,11 @@ import json
 
 import pytest
 import torch
-from fvcore.common.param_scheduler import LinearParamScheduler
+from fvcore.common.param_scheduler import LinearParamScheduler, StepWithFixedGammaParamScheduler
 from torch import nn
 
 from d2lite.engine import SimpleTrainer, hooks
+from d2lite.solver import LRMultiplier
 from d2lite.utils.events import EventWriter, JSONWriter, get_event_storage
 
 
@@ -151,6 +152,18 @@ def test_schedule_may_be_a_function_of_progress():
     trainer.train(0, 4)
     rates = [value for value, _ in trainer.storage.history("lr").values()]
     assert rates == pytest.approx([0.1, 0.075, 0.05, 0.025])
+
+
+def test_schedule_without_a_value_at_its_end_serves_all_iterations():
+    steps = StepWithFixedGammaParamScheduler(1.0, num_decays=1, gamma=0.1, num_updates=4)
+    trainer = make_trainer(hooks.LRScheduler(scheduler=steps))
+    trainer.train(0, 4)
+    rates = [value for value, _ in trainer.storage.history("lr").values()]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01])
+    # That of another training is too short, which is not passed over.
+    short = LRMultiplier(trainer.optimizer, steps, max_iter=2)
+    with pytest.raises(IndexError):
+        make_trainer(hooks.LRScheduler(scheduler=short)).train(0, 4)
 
 
 @pytest.mark.parametrize(

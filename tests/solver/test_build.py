@@ -207,11 +207,16 @@ def test_steps_beyond_the_end_are_warned_of(caplog):
 
 
 @pytest.mark.parametrize(
-    "name", ["WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"]
+    "name, end",
+    [
+        ("WarmupMultiStepLR", 0.1),
+        ("WarmupCosineLR", 0.0),
+        ("WarmupStepWithFixedGammaLR", 0.001),  # three times GAMMA
+    ],
 )
 @pytest.mark.parametrize("method", ["linear", "constant"])
 @pytest.mark.parametrize("warmup_iters", [0, 4, 1000])
-def test_the_step_after_the_last_iteration_is_no_error(name, method, warmup_iters):
+def test_the_step_after_the_last_iteration_reaches_the_end(name, end, method, warmup_iters):
     cfg = config(
         LR_SCHEDULER_NAME=name,
         MAX_ITER=10,
@@ -221,12 +226,10 @@ def test_the_step_after_the_last_iteration_is_no_error(name, method, warmup_iter
     )
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = build_lr_scheduler(cfg, optimizer)
-    for _ in range(9):
+    for _ in range(10):
         optimizer.step()
         scheduler.step()
-    last = optimizer.param_groups[0]["lr"]
-    scheduler.step()
-    assert optimizer.param_groups[0]["lr"] == last
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(end)
 
 
 def test_settings_that_need_base_lr_ask_for_it():

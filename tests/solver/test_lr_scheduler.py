@@ -1,6 +1,10 @@
 import pytest
 import torch
-from fvcore.common.param_scheduler import CosineParamScheduler, MultiStepParamScheduler
+from fvcore.common.param_scheduler import (
+    CosineParamScheduler,
+    MultiStepParamScheduler,
+    StepWithFixedGammaParamScheduler,
+)
 
 from d2lite import solver
 from d2lite.solver import LRMultiplier, WarmupCosineLR, WarmupMultiStepLR, WarmupParamScheduler
@@ -59,11 +63,21 @@ def test_unknown_warmup_method_is_named(make):
             make(sgd(), [5], warmup_method="cubic")
 
 
-def test_rate_after_the_last_iteration_stays():
+def test_schedule_ends_with_its_end_value_and_stays_there():
     optimizer = sgd()
-    scheduler = LRMultiplier(optimizer, CosineParamScheduler(1, 0), max_iter=4)
+    scheduler = LRMultiplier(optimizer, CosineParamScheduler(1, 0.25), max_iter=4)
     values = rates(optimizer, scheduler, 6)
-    assert values[3] == values[4] == values[5] == pytest.approx(0.14644661)  # (1 + cos 3pi/4) / 2
+    assert values[3] == pytest.approx(0.35983496)  # 0.25 + 0.75 (1 + cos 3pi/4) / 2
+    assert values[4] == values[5] == pytest.approx(0.25)
+
+
+def test_schedule_without_a_value_at_its_end_says_so():
+    optimizer = sgd()
+    steps = StepWithFixedGammaParamScheduler(1.0, num_decays=1, gamma=0.1, num_updates=2)
+    scheduler = LRMultiplier(optimizer, steps, max_iter=2)
+    assert rates(optimizer, scheduler, 1) == [1.0]
+    with pytest.raises(IndexError):
+        scheduler.step()
 
 
 def test_state_has_no_schedule_and_resumes_under_another():

@@ -58,6 +58,19 @@ def test_converting_a_list_or_tuple_gives_its_own_type(kind):
     assert got == kind([3.0, 4.0, 13.0, 24.0])
 
 
+def test_list_of_whole_numbers_stays_whole():
+    got = BoxMode.convert([3, 4, 13, 24], BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+    assert got == [3, 4, 10, 20] and all(isinstance(x, int) for x in got)
+    assert BoxMode.convert([0, 0, 3, 2], BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS) == [1.5, 1, 3, 2, 0]
+
+
+@pytest.mark.parametrize("box", [[1.0, 2.0, 3.0], [1.0] * 6, [], [[1.0, 2.0, 3.0, 4.0]]])
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_list_of_another_length_is_refused(kind, box):
+    with pytest.raises(AssertionError):
+        BoxMode.convert(kind(box), BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+
+
 def test_converting_an_array_keeps_dtype_and_the_input():
     boxes = np.array([[3, 4, 10, 20]], dtype=np.float32)
     got = BoxMode.convert(boxes, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)

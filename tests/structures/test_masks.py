@@ -145,3 +145,9 @@ def test_roi_masks_without_boxes_cover_the_image():
     )
     with pytest.raises(ValueError, match=r"\(N, M, M\), found \(1, 1, 4, 4\)"):
         ROIMasks(left[None])
+
+
+def test_box_of_polygons_reaches_to_zero_at_least():
+    left_above = [-4.0, -3.0, -2.0, -3.0, -2.0, -1.0]
+    boxes = PolygonMasks([[], [left_above]]).get_bounding_boxes().tensor.tolist()
+    assert boxes == [[np.inf, np.inf, 0, 0], [-4, -3, 0, 0]]

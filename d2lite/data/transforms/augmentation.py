@@ -112,7 +112,7 @@ class _TransformToAug(Augmentation):
     def __init__(self, tfm: Transform):
         self.tfm = tfm
 
-    def get_transform(self) -> Transform:
+    def get_transform(self, *args: Any) -> Transform:
         return self.tfm
 
     def __repr__(self) -> str:

@@ -69,6 +69,15 @@ def test_random_apply_changes_the_input_or_not():
         T.RandomApply(T.Resize(3), 1.5)
 
 
+@pytest.mark.parametrize("wrapped", [T.HFlipTransform(60), T.RandomFlip(1.0)])
+def test_random_apply_takes_transforms_and_augmentations(wrapped):
+    for prob, kind in ((1.0, T.HFlipTransform), (0.0, T.NoOpTransform)):
+        apply = T.RandomApply(wrapped, prob)
+        assert isinstance(apply.get_transform(IMAGE), kind)
+        assert isinstance(apply(T.AugInput(IMAGE)), kind)
+        assert isinstance(T.AugmentationList([apply])(T.AugInput(IMAGE))[0], kind)
+
+
 @pytest.mark.parametrize(
     "crop_type, size, heights, widths",
     [
