@@ -11,12 +11,13 @@ def detector_postprocess(
 ) -> Instances:
     """Scale detections from `results.image_size` to the output size and paste their masks.
 
-    Boxes are clipped to the image and those without extent are dropped; `results` is left alone.
+    Boxes are clipped to the image and those without extent are dropped.
 
     Args:
         results: N detections with `pred_boxes` (or `proposal_boxes`), maybe `pred_masks`
             ((N, 1, M, M) probabilities within the boxes, or ROIMasks) and `pred_keypoints`
-            ((N, K, 3): x, y, score).
+            ((N, K, 3): x, y, score). Its boxes are scaled and clipped in place, as detectron2
+            does; clone what is needed in the old size.
         output_height, output_width: the wanted size in pixels.
         mask_threshold: mask probabilities at or above it count as foreground.
 
@@ -29,10 +30,9 @@ def detector_postprocess(
     assert results.has(boxes_name), "the detections have neither pred_boxes nor proposal_boxes"
 
     scaled = Instances((output_height, output_width), **results.get_fields())
-    boxes = results.get(boxes_name).clone()
+    boxes = results.get(boxes_name)
     boxes.scale(scale_x, scale_y)
     boxes.clip(scaled.image_size)
-    scaled.set(boxes_name, boxes)
     scaled = scaled[boxes.nonempty()]
 
     if scaled.has("pred_masks"):

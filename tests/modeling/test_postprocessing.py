@@ -38,10 +38,13 @@ def test_semantic_scores_equal_detectron2(case):
     case.check("sem_seg", got)
 
 
-def test_the_input_is_left_alone(case):
+def test_boxes_of_the_input_are_scaled_in_place_and_nothing_else(case):
     detections = _detections(case)
-    detector_postprocess(detections, 100, 120)
-    assert torch.equal(detections.pred_boxes.tensor, case.tensor("boxes"))
+    raw_boxes = detections.pred_boxes.tensor
+    got = detector_postprocess(detections, 100, 120)
+    torch.testing.assert_close(raw_boxes, case.tensor("boxes") * 2)
+    clipped = detections.pred_boxes
+    assert torch.equal(got.pred_boxes.tensor, clipped[clipped.nonempty()].tensor)
     assert torch.equal(detections.pred_keypoints, case.tensor("keypoints"))
     assert detections.image_size == (50, 60)
 

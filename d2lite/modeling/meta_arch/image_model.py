@@ -69,6 +69,15 @@ class ImageModel(nn.Module):
     def _move_to_current_device(self, x: Tensor) -> Tensor:
         return x.to(self.pixel_mean.device, non_blocking=True)
 
+    def _ground_truth(self, batched_inputs: list[dict[str, Any]]) -> list[Instances] | None:
+        """The "instances" of all inputs; None where the first has none.
+
+        A model whose heads need no ground truth trains without.
+        """
+        if "instances" not in batched_inputs[0]:
+            return None
+        return self._on_device(batched_inputs, "instances")
+
     @staticmethod
     def _postprocess(
         instances: list[Instances],

@@ -87,7 +87,7 @@ class PanopticFPN(GeneralizedRCNN):
             batched_inputs, self.device, self.backbone, self.sem_seg_head.ignore_value
         )
         _, sem_seg_losses = self.sem_seg_head(features, targets)
-        gt_instances = self._on_device(batched_inputs, "instances")
+        gt_instances = self._ground_truth(batched_inputs)
         proposals, proposal_losses = self._propose(batched_inputs, images, features, gt_instances)
         _, detector_losses = self.roi_heads(images, features, proposals, gt_instances)
         return {**sem_seg_losses, **proposal_losses, **detector_losses}
@@ -136,16 +136,16 @@ class PanopticFPN(GeneralizedRCNN):
 
 
 def _scale_losses(roi_heads: nn.Module, factor: float) -> None:
-    """Multiply the weights of all losses of the region heads."""
+    """Multiply the loss weights that the box and mask heads have.
+
+    An oddity of detectron2: built from a config, a box predictor has a weight for "loss_box_reg"
+    alone, so "loss_cls" keeps its weight of 1; and keypoint heads keep theirs.
+    """
     predictors = roi_heads.box_predictor
     for predictor in predictors if isinstance(predictors, nn.ModuleList) else [predictors]:
-        names = ("loss_cls", "loss_box_reg")
-        predictor.loss_weight = {
-            name: predictor.loss_weight.get(name, 1.0) * factor for name in names
-        }
-    for name in ("mask_head", "keypoint_head"):
-        if hasattr(roi_heads, name):
-            getattr(roi_heads, name).loss_weight *= factor
+        predictor.loss_weight = {k: v * factor for k, v in predictor.loss_weight.items()}
+    if hasattr(roi_heads, "mask_head"):
+        roi_heads.mask_head.loss_weight *= factor
 
 
 def combine_semantic_and_instance_outputs(

@@ -86,7 +86,7 @@ class GeneralizedRCNN(ImageModel):
         if not self.training:
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
-        gt_instances = self._on_device(batched_inputs, "instances")
+        gt_instances = self._ground_truth(batched_inputs)
         features = self.backbone(images.tensor)
         proposals, proposal_losses = self._propose(batched_inputs, images, features, gt_instances)
         _, detector_losses = self.roi_heads(images, features, proposals, gt_instances)
@@ -191,9 +191,7 @@ class ProposalNetwork(ImageModel):
             with `proposal_boxes` and `objectness_logits`, in the size that the input wants.
         """
         images = self.preprocess_image(batched_inputs)
-        gt_instances = None
-        if self.training:
-            gt_instances = self._on_device(batched_inputs, "instances")
+        gt_instances = self._ground_truth(batched_inputs)
         features = self.backbone(images.tensor)
         proposals, losses = self.proposal_generator(images, features, gt_instances)
         if self.training:

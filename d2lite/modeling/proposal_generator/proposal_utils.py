@@ -53,8 +53,8 @@ def find_top_rpn_proposals(
 
     Args:
         proposals: of each level (N, Rl, 4) boxes, or (N, Rl, 5) rotated ones.
-        pred_objectness_logits: of each level (N, Rl).
-        image_sizes: (H, W) of the N images.
+        pred_objectness_logits: of each level (N, Rl); infinite ones too.
+        image_sizes: (H, W) of the N images, or of the first ones: the others are left out.
         nms_thresh: IoU above which the worse of two boxes of one level is dropped.
         pre_nms_topk: boxes kept of each level of an image before NMS.
         post_nms_topk: boxes kept of an image after NMS.
@@ -65,8 +65,11 @@ def find_top_rpn_proposals(
     Raises:
         FloatingPointError: for non-finite values while training.
     """
-    top = top_candidates(pred_objectness_logits, pre_nms_topk)
-    boxes = [gather_rows(x, rows) for x, rows in zip(proposals, top.indices, strict=True)]
+    num_images = len(image_sizes)
+    top = top_candidates([x[:num_images] for x in pred_objectness_logits], pre_nms_topk)
+    boxes = [
+        gather_rows(x[:num_images], rows) for x, rows in zip(proposals, top.indices, strict=True)
+    ]
     return nms_candidates(
         cat(boxes, 1),
         top.logits,
@@ -152,8 +155,8 @@ def add_ground_truth_to_proposals(
         gt: Boxes, or Instances with `gt_boxes`, for each image.
         proposals: Instances with `proposal_boxes` and `objectness_logits`.
     Raises:
-        ValueError: when the lists differ in length, or proposals have further fields that the
-            ground truth lacks.
+        ValueError: when the lists differ in length.
+        AssertionError: proposals have further fields that the ground truth lacks.
     """
     if len(gt) != len(proposals):
         raise ValueError(f"ground truth of {len(gt)} images for proposals of {len(proposals)}")
@@ -169,11 +172,16 @@ def add_ground_truth_to_proposals_single_image(
     """`add_ground_truth_to_proposals` for one image."""
     if isinstance(gt, Boxes):
         gt = Instances(proposals.image_size, gt_boxes=gt)
-    certain = proposals.objectness_logits.new_full((len(gt.gt_boxes),), GT_LOGIT)
+    # In float32 whatever the logits are: half precision knows no such certainty.
+    certain = torch.full(
+        (len(gt.gt_boxes),),
+        GT_LOGIT,
+        dtype=torch.float32,
+        device=proposals.objectness_logits.device,
+    )
     as_proposals = Instances(proposals.image_size, **gt.get_fields())
     as_proposals.proposal_boxes = gt.gt_boxes
     as_proposals.objectness_logits = certain
     missing = [name for name in proposals.get_fields() if not as_proposals.has(name)]
-    if missing:
-        raise ValueError(f"proposals have fields {missing}, which the ground truth lacks")
+    assert not missing, f"proposals have fields {missing}, which the ground truth lacks"
     return Instances.cat([proposals, as_proposals])

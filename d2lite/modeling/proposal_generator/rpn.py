@@ -221,7 +221,9 @@ class RPN(nn.Module):
         deltas = [_deltas_by_anchor(x, box_dim) for x in deltas]  # (N, Hi*Wi*A, box_dim)
         losses = {}
         if self.training:
-            assert gt_instances is not None, "RPN needs ground truth in training"
+            assert gt_instances is not None, (
+                "RPN needs ground truth in training, the 'instances' of every input"
+            )
             gt_labels, gt_boxes = self.label_and_sample_anchors(anchors, gt_instances)
             losses = self.losses(anchors, logits, gt_labels, deltas, gt_boxes)
         return self.predict_proposals(anchors, logits, deltas, images.image_sizes), losses

@@ -49,7 +49,7 @@ def select_proposals_with_visible_keypoints(proposals: list[Instances]) -> list[
     Args:
         proposals: with `gt_keypoints` and `proposal_boxes`; all foreground.
     """
-    selected = []
+    selected, counts = [], []
     for x in proposals:
         if len(x) == 0:  # may lack gt_keypoints
             selected.append(x)
@@ -60,6 +60,9 @@ def select_proposals_with_visible_keypoints(proposals: list[Instances]) -> list[
         inside = ((points >= boxes[..., :2]) & (points <= boxes[..., 2:])).all(dim=2)
         visible = (inside & (keypoints[..., 2] >= 1)).any(dim=1)
         selected.append(x[visible.nonzero()[:, 0]])
+        counts.append(len(selected[-1]))
+    # Averaged over the images that have any foreground.
+    log_scalar("keypoint_head/num_fg_samples", sum(counts) / max(len(counts), 1))
     return selected
 
 

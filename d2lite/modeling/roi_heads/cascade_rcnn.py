@@ -104,7 +104,7 @@ class CascadeROIHeads(StandardROIHeads):
         if not self.training:
             detections = self._forward_box(features, proposals)
             return self.forward_with_given_boxes(features, detections), {}
-        assert targets is not None, "ROI heads need ground truth in training"
+        assert targets is not None, "ROI heads need ground truth in training: 'instances'"
         proposals = self.label_and_sample_proposals(proposals, targets)
         losses = self._forward_box(features, proposals, targets)
         # Masks and keypoints train on the proposals, not on refined boxes: these vary more.
@@ -129,8 +129,7 @@ class CascadeROIHeads(StandardROIHeads):
                 if self.training:
                     proposals = self._match_and_label_boxes(proposals, stage, targets)
             predictions = self._run_stage(levels, proposals, stage)
-            with torch.no_grad():  # the next stage takes its boxes as given
-                refined = self.box_predictor[stage].predict_boxes(predictions, proposals)
+            refined = self.box_predictor[stage].predict_boxes(predictions, proposals)
             outputs.append((predictions, proposals))
         return self._losses(outputs) if self.training else self._detections(outputs, refined)
 
@@ -206,11 +205,12 @@ class CascadeROIHeads(StandardROIHeads):
     ) -> list[Instances]:
         """Proposals of each image from refined boxes, clipped; training drops the empty ones.
 
-        At inference all stay, since their scores are averaged row by row over the stages.
+        Gradients end here: the next stage takes its boxes as given. At inference all boxes stay,
+        since their scores are averaged row by row over the stages.
         """
         proposals = []
         for boxes_per_image, image_size in zip(boxes, image_sizes, strict=True):
-            clipped = Boxes(boxes_per_image)
+            clipped = Boxes(boxes_per_image.detach())
             clipped.clip(image_size)
             if self.training:
                 clipped = clipped[clipped.nonempty()]

@@ -361,8 +361,9 @@ def _paired_boxes(proposals: list[Instances], like: Tensor) -> tuple[Tensor, Ten
         empty = like.new_zeros(0, 4)
         return empty, empty
     proposal_boxes = cat([x.proposal_boxes.tensor for x in proposals])
-    if proposal_boxes.requires_grad:
-        raise ValueError("proposals must not carry gradients: detach them before the box head")
+    assert not proposal_boxes.requires_grad, (
+        "proposals must not carry gradients: detach them before the box head"
+    )
     # An image without objects has no gt_boxes. All its proposals are background, whose boxes are
     # not looked at, so their own boxes fill the gap.
     gt_boxes = cat(

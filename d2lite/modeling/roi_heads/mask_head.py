@@ -40,7 +40,8 @@ def mask_rcnn_loss(
 
     Args:
         pred_mask_logits: (R, K, M, M), or (R, 1, M, M) when all classes share one mask.
-        instances: of each image, with `gt_masks`, `gt_classes` and `proposal_boxes`; R in all.
+        instances: of each image, with `gt_masks`, `proposal_boxes` and, unless all classes share
+            one mask, `gt_classes`; R in all.
         vis_period: iterations between pictures of masks put into the event storage; 0 for none.
     """
     side = pred_mask_logits.shape[2]
@@ -52,8 +53,7 @@ def mask_rcnn_loss(
     gt_masks = cat(
         [x.gt_masks.crop_and_resize(x.proposal_boxes.tensor, side) for x in occupied]
     ).to(pred_mask_logits.device)  # (R, M, M)
-    gt_classes = cat([x.gt_classes for x in occupied])
-    logits = _masks_of_classes(pred_mask_logits, gt_classes)
+    logits = _masks_of_classes(pred_mask_logits, occupied, "gt_classes")
     _log_mask_stats(logits, gt_masks.to(torch.bool))
     if vis_period > 0:
         _draw_masks(logits, gt_masks, vis_period)
@@ -65,10 +65,11 @@ def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: list[Instances
 
     Args:
         pred_mask_logits: (R, K, M, M), or (R, 1, M, M) when all classes share one mask.
-        pred_instances: of each image, with `pred_classes`; R in all.
+        pred_instances: of each image, with `pred_classes` unless all classes share one mask; R in
+            all.
     """
-    pred_classes = cat([x.pred_classes for x in pred_instances])
-    probabilities = _masks_of_classes(pred_mask_logits, pred_classes)[:, None].sigmoid()
+    logits = _masks_of_classes(pred_mask_logits, pred_instances, "pred_classes")
+    probabilities = logits[:, None].sigmoid()
     for masks, x in zip(
         probabilities.split([len(x) for x in pred_instances]), pred_instances, strict=True
     ):
@@ -179,10 +180,11 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
         return x
 
 
-def _masks_of_classes(logits: Tensor, classes: Tensor) -> Tensor:
-    """(R, K or 1, M, M) and (R,) classes -> (R, M, M)."""
+def _masks_of_classes(logits: Tensor, instances: list[Instances], name: str) -> Tensor:
+    """(R, K or 1, M, M) -> (R, M, M), for the classes in field `name` of R instances in all."""
     if logits.shape[1] == 1:
         return logits[:, 0]
+    classes = cat([x.get(name) for x in instances])
     return logits[torch.arange(len(logits), device=logits.device), classes]
 
 

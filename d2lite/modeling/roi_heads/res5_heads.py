@@ -109,7 +109,7 @@ class Res5ROIHeads(ROIHeads):
     ) -> tuple[list[Instances], dict[str, Tensor]]:
         """See `ROIHeads.forward`."""
         if self.training:
-            assert targets is not None, "ROI heads need ground truth in training"
+            assert targets is not None, "ROI heads need ground truth in training: 'instances'"
             proposals = self.label_and_sample_proposals(proposals, targets)
         boxes = [x.proposal_boxes for x in proposals]
         regions = self._shared_roi_transform(self._cropped_features(features), boxes)

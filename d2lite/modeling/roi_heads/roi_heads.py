@@ -141,7 +141,7 @@ class StandardROIHeads(ROIHeads):
             detections = self._forward_box(features, proposals)
             # The other branches look at the detected boxes: fewer, and better placed.
             return self.forward_with_given_boxes(features, detections), {}
-        assert targets is not None, "ROI heads need ground truth in training"
+        assert targets is not None, "ROI heads need ground truth in training: 'instances'"
         proposals = self.label_and_sample_proposals(proposals, targets)
         losses = self._forward_box(features, proposals)
         losses.update(self._forward_mask(features, proposals))

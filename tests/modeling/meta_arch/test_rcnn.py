@@ -112,10 +112,41 @@ def test_state_dict_holds_no_pixel_statistics(model: GeneralizedRCNN):
 
 
 def test_inputs_that_lack_something_are_named(model: GeneralizedRCNN):
-    with pytest.raises(ValueError, match="'instances'"):
+    with pytest.raises(AssertionError, match="'instances'"):
         model([{"image": image()}])
+    with pytest.raises(ValueError, match="input 1 of the batch has no 'instances'"):
+        model([{"image": image(), "instances": target()}, {"image": image()}])
     with pytest.raises(ValueError, match="'image'"):
         model.eval()([{"file_name": "a.jpg"}])
+
+
+def test_heads_that_need_no_ground_truth_train_without_instances(model: GeneralizedRCNN):
+    class Unsupervised(torch.nn.Module):
+        def forward(self, images, features, third, fourth=None):
+            assert fourth is None
+            return third, {f"loss_{third is None}": features["p2"].mean()}
+
+    model.proposal_generator = model.roi_heads = Unsupervised()
+    assert set(model([{"image": image()}])) == {"loss_True"}
+    network = ProposalNetwork(
+        backbone=model.backbone,
+        proposal_generator=Unsupervised(),
+        pixel_mean=[0.0] * 3,
+        pixel_std=[1.0] * 3,
+    )
+    assert set(network([{"image": image()}])) == {"loss_True"}
+
+
+def test_postprocessing_is_not_looked_up_in_subclasses(model: GeneralizedRCNN):
+    class WithItsOwn(GeneralizedRCNN):
+        @staticmethod
+        def _postprocess(detections, sizes):  # called by an `inference` of its own
+            raise AssertionError("not for the inherited inference")
+
+    model.__class__ = WithItsOwn
+    with torch.no_grad():
+        (x,) = model.eval()([{"image": image(), "height": 24, "width": 32}])
+    assert x["instances"].image_size == (24, 32)
 
 
 def test_precomputed_proposals_come_with_the_input():

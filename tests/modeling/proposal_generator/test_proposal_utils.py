@@ -65,6 +65,19 @@ def test_bad_numbers_stop_training_and_are_dropped_at_test_time(value: float):
     assert len(find(boxes[1:] * 2, [value, 2.0], training=False)) == 1
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_only_images_with_a_size_count_and_others_may_be_infinite(training: bool):
+    boxes = torch.tensor([10.0, 10.0, 20.0, 20.0]).expand(3, 4, 4) + torch.arange(4)[:, None] * 30
+    logits = torch.arange(12.0).view(3, 4)
+    logits[1, 2:] = float("inf")
+    settings = {**SETTINGS, "training": training}
+    (x,) = find_top_rpn_proposals([boxes], [logits], [(100, 100)], **settings)
+    assert x.objectness_logits.tolist() == [2, 1, 0]  # the fourth box lies outside
+    if not training:
+        _, y = find_top_rpn_proposals([boxes], [logits], [(100, 100)] * 2, **settings)
+        assert y.objectness_logits.tolist() == [5, 4]
+
+
 def test_no_anchors_give_no_proposals():
     (x,) = find_top_rpn_proposals(
         [torch.zeros(1, 0, 4)], [torch.zeros(1, 0)], [(10, 10)], **SETTINGS
@@ -91,11 +104,19 @@ def test_ground_truth_becomes_certain_proposals(as_boxes: bool):
     assert not x.has("gt_classes")
 
 
+def test_ground_truth_is_certain_beside_logits_of_half_precision():
+    x = proposals(1)
+    x.objectness_logits = x.objectness_logits.half()
+    (x,) = add_ground_truth_to_proposals([Boxes(torch.ones(1, 4))], [x])
+    assert x.objectness_logits.dtype == torch.float32
+    assert x.objectness_logits[1].item() == pytest.approx(GT_LOGIT, rel=1e-6)
+
+
 def test_ground_truth_and_proposals_must_match():
     gt = Boxes(torch.zeros(1, 4))
     with pytest.raises(ValueError, match="1 images for proposals of 2"):
         add_ground_truth_to_proposals([gt], [proposals(1), proposals(1)])
     x = proposals(1)
     x.height = torch.ones(1)
-    with pytest.raises(ValueError, match="'height'"):
+    with pytest.raises(AssertionError, match="'height'"):
         add_ground_truth_to_proposals([gt], [x])

@@ -67,6 +67,29 @@ def test_inference_gives_at_most_the_wanted_number_of_boxes_inside():
         assert x.objectness_logits.tolist() == sorted(x.objectness_logits.tolist(), reverse=True)
 
 
+def test_decoded_anchors_are_those_that_proposals_are_made_of():
+    class Dense(RPN):
+        def _decode_proposals(self, anchors, pred_anchor_deltas):
+            return super()._decode_proposals(anchors, pred_anchor_deltas)
+
+    class Shifted(RPN):
+        def _decode_proposals(self, anchors, pred_anchor_deltas):
+            decoded = super()._decode_proposals(anchors, pred_anchor_deltas)
+            return [x + x.new_tensor([8, 0, 8, 0]) for x in decoded]
+
+    rpn = tiny_rpn(min_box_size=8.0).eval()
+    features = {"f": torch.randn(2, 4, 4, 4)}
+    found = {}
+    for cls in (RPN, Dense, Shifted):
+        rpn.__class__ = cls
+        found[cls], _ = rpn(images(), features)
+    for sparse, dense in zip(found[RPN], found[Dense], strict=True):
+        torch.testing.assert_close(sparse.proposal_boxes.tensor, dense.proposal_boxes.tensor)
+    assert found[Shifted][0].proposal_boxes.tensor[:, 0].min() >= 0
+    first, moved = (found[x][0].proposal_boxes.tensor[0] for x in (Dense, Shifted))
+    assert moved[2] == min(first[2] + 8, 64)
+
+
 def test_labels_of_an_exact_match_and_of_an_empty_image():
     rpn = tiny_rpn(batch_size_per_image=64)
     anchors = rpn.anchor_generator([torch.zeros(2, 4, 4, 4)])

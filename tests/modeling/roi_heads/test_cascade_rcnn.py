@@ -113,6 +113,58 @@ def test_boxes_without_area_are_dropped_in_training_only():
     assert len(heads._create_proposals_from_boxes(rows, [SIZE])[0]) == 2
 
 
+def test_a_subclass_with_a_box_branch_of_its_own_gets_detached_proposals():
+    class OwnBranch(CascadeROIHeads):
+        """What programs write: the stages by hand, from methods of the base class."""
+
+        def _forward_box(self, features, proposals, targets=None):
+            features = [features[f] for f in self.box_in_features]
+            sizes = [x.image_size for x in proposals]
+            losses, boxes = {}, None
+            for k in range(self.num_cascade_stages):
+                if k > 0:
+                    assert all(b.requires_grad for b in boxes)
+                    proposals = self._create_proposals_from_boxes(boxes, sizes)
+                    assert not any(x.proposal_boxes.tensor.requires_grad for x in proposals)
+                    proposals = self._match_and_label_boxes(proposals, k, targets)
+                predictions = self._run_stage(features, proposals, k)
+                boxes = self.box_predictor[k].predict_boxes(predictions, proposals)
+                stage_losses = self.box_predictor[k].losses(predictions, proposals)
+                losses.update({f"{name}_stage{k}": x for name, x in stage_losses.items()})
+            return losses
+
+    heads = tiny_cascade()
+    images, features, proposals = batch()
+    losses = []
+    for cls in (CascadeROIHeads, OwnBranch):
+        heads.__class__ = cls
+        torch.manual_seed(0)
+        losses.append(heads(images, features, proposals, target())[1])
+    assert losses[0].keys() == losses[1].keys()
+    for name, loss in losses[0].items():
+        torch.testing.assert_close(losses[1][name], loss)
+    gradients = [
+        torch.autograd.grad(sum(x.values()), heads.box_predictor[0].bbox_pred.weight)[0]
+        for x in losses
+    ]
+    torch.testing.assert_close(*gradients)
+
+
+def test_a_subclass_may_look_at_boxes_with_their_gradient():
+    seen = []
+
+    class Watching(CascadeROIHeads):
+        def _create_proposals_from_boxes(self, boxes, image_sizes):
+            seen.extend(boxes)
+            return super()._create_proposals_from_boxes(boxes, image_sizes)
+
+    heads = tiny_cascade(3)
+    heads.__class__ = Watching
+    images, features, proposals = batch()
+    heads(images, features, proposals, target())
+    assert len(seen) == 2 and all(boxes.requires_grad for boxes in seen)
+
+
 def test_stages_must_be_complete():
     with pytest.raises(ValueError, match=r"box heads \(2\).*predictors \(2\).*matchers \(1\)"):
         tiny_cascade(proposal_matchers=[Matcher([0.5], [0, 1])])

@@ -33,6 +33,14 @@ def test_loss_looks_at_the_true_class_only(classes: int):
     assert mask_rcnn_loss(logits, [left_half()]).item() == pytest.approx(0.693147, rel=1e-5)
 
 
+def test_masks_that_all_classes_share_need_no_classes():
+    objects = left_half()
+    objects.remove("gt_classes")
+    mask_rcnn_loss(torch.zeros(1, 1, 4, 4), [objects])
+    mask_rcnn_inference(torch.zeros(1, 1, 4, 4), [objects])
+    assert objects.pred_masks.shape == (1, 1, 4, 4)
+
+
 def test_shares_of_wrong_pixels_are_logged():
     logits = torch.full((1, 1, 4, 4), -1.0)
     logits[..., 0, :] = 1.0  # the upper row is predicted: half of it is right

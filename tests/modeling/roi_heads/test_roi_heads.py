@@ -108,6 +108,24 @@ def test_sampled_proposals_get_the_fields_of_their_object():
     assert {"gt_masks", "gt_keypoints", "objectness_logits"} <= set(x.get_fields())
 
 
+def test_rows_are_the_drawn_foreground_then_the_drawn_background():
+    """Redrawn by hand: a permutation of the foreground's rows, then one of the background's."""
+    rows = [(0, 0, 15, 16), (16, 16, 30, 30), (0, 0, 16, 15), (2, 20, 9, 30), (9, 20, 15, 30)]
+    proposals = given_proposals(*rows)
+    proposals.objectness_logits = torch.arange(5.0)
+    torch.manual_seed(3)
+    (x,) = sampler(batch_size_per_image=4).label_and_sample_proposals([proposals], [target()])
+
+    torch.manual_seed(3)
+    foreground = torch.tensor([0, 2, 5])[torch.randperm(3)[:2]]  # 5: the object, appended
+    background = torch.tensor([1, 3, 4])[torch.randperm(3)[:2]]
+    expected = boxes(*rows, (0, 0, 16, 16))[torch.cat([foreground, background])]
+    assert torch.equal(x.proposal_boxes.tensor, expected.tensor)
+    assert x.gt_classes.tolist() == [2, 2, K, K]
+    assert torch.equal(proposals.objectness_logits, torch.arange(5.0))  # left alone
+    assert set(proposals.get_fields()) == {"proposal_boxes", "objectness_logits"}
+
+
 def test_ground_truth_is_appended_on_request_only():
     far = given_proposals((16, 16, 30, 30))
     (x,) = sampler(proposal_append_gt=False).label_and_sample_proposals([far], [target()])
@@ -168,9 +186,12 @@ def test_proposals_need_a_visible_keypoint_inside():
         proposal_boxes=boxes(*[(0, 0, 10, 10)] * 4),
         row=torch.arange(4),
     )
-    chosen, none = select_proposals_with_visible_keypoints([x, x[torch.zeros(0).long()]])
+    with EventStorage() as storage:
+        chosen, none = select_proposals_with_visible_keypoints([x, x[torch.zeros(0).long()]])
     assert chosen.row.tolist() == [0, 3]
     assert len(none) == 0
+    # Of the images that have foreground at all.
+    assert storage.latest()["keypoint_head/num_fg_samples"][0] == 2
 
 
 def test_training_gives_the_losses_of_all_branches():
