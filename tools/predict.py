@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = Path(args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         for file_name in args.images:
-            image = read_image(file_name, "BGR")
+            image = read_image(file_name, "BGR", predictor.cfg.INPUT.MAX_VALUE_16_BIT)
             output = predictor(image)
             picture = draw_output(image[:, :, ::-1], output, predictor.metadata, args.score)
             target = folder / f"{Path(file_name).stem}_detections.jpg"

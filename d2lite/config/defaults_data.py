@@ -44,6 +44,9 @@ def _add_input(inputs: _CfgNode, node: type[_CfgNode]) -> None:
 
     # Order of channels that the model sees: "BGR", "RGB", or a mode of Pillow such as "L".
     inputs.FORMAT = "BGR"
+    # New in d2lite: the value of 16-bit images that the model sees as 255: 65535, or 4095 for
+    # content of 12 bits, 255 for content of 8 bits.
+    inputs.MAX_VALUE_16_BIT = 65535
     # Form of masks in training: "polygon", or "bitmask", which also takes RLE and survives
     # rotation and cropping exactly.
     inputs.MASK_FORMAT = "polygon"
@@ -81,6 +84,6 @@ def _add_dataloader(loader: _CfgNode) -> None:
     loader.RANDOM_SUBSET_RATIO = 1.0
     # Leave training images without objects out.
     loader.FILTER_EMPTY_ANNOTATIONS = True
-    # New in d2lite: what to do with an image that cannot be read in training. "raise" stops with
-    # its path; "skip" logs and counts it, and takes the next one.
+    # New in d2lite: what to do with an image that cannot be read. "raise" stops with its path;
+    # "skip" logs and counts it, and takes another one in training and none in testing.
     loader.ON_BAD_SAMPLE = "raise"

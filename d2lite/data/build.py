@@ -27,7 +27,7 @@ from .dataset_dicts import (
     print_instances_class_histogram,
 )
 from .dataset_mapper import build_dataset_mapper
-from .loader import IterableTrainingLoader, TrainingLoader
+from .loader import IterableTrainingLoader, TolerantLoader, TrainingLoader
 from .missing_files import check_files_exist
 from .samplers import (
     InferenceSampler,
@@ -342,13 +342,14 @@ def _test_loader_from_config(
         proposal_files = [cfg.DATASETS.PROPOSAL_FILES_TEST[position] for position in positions]
     dataset = get_detection_dataset_dicts(names, filter_empty=False, proposal_files=proposal_files)
     if mapper is None and isinstance(dataset, list):
-        check_files_exist(dataset, names)
+        check_files_exist(dataset, names, tolerant=cfg.DATALOADER.ON_BAD_SAMPLE == "skip")
     is_iterable = isinstance(dataset, torchdata.IterableDataset)
     return {
         "dataset": dataset,
         "mapper": build_dataset_mapper(cfg, False) if mapper is None else mapper,
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
         "sampler": None if is_iterable else InferenceSampler(len(dataset)),
+        "on_bad_sample": cfg.DATALOADER.ON_BAD_SAMPLE,
     }
 
 
@@ -361,6 +362,7 @@ def build_detection_test_loader(
     batch_size: int = 1,
     num_workers: int = 0,
     collate_fn: Callable[[list], Any] | None = None,
+    on_bad_sample: str = "raise",
 ) -> torchdata.DataLoader:
     """A loader for inference; call it with these arguments, or with a config and a data set name.
 
@@ -371,6 +373,7 @@ def build_detection_test_loader(
         batch_size: of this worker.
         num_workers: processes that make samples.
         collate_fn: makes a batch of a list of samples; None leaves the list.
+        on_bad_sample: "raise", or "skip" to leave out images that cannot be read, with a warning.
     Returns:
         A DataLoader that gives every item once, over all workers.
     """
@@ -383,7 +386,8 @@ def build_detection_test_loader(
             raise ValueError("an iterable data set has its own order: the sampler must be None")
     elif sampler is None:
         sampler = InferenceSampler(len(dataset))
-    return torchdata.DataLoader(
+    skips = on_bad_sample == "skip" and isinstance(dataset, MapDataset)
+    return (TolerantLoader if skips else torchdata.DataLoader)(
         dataset,
         batch_size=batch_size,
         sampler=sampler,

@@ -59,6 +59,7 @@ class DatasetMapper:
         precomputed_proposal_topk: int | None = None,
         recompute_boxes: bool = False,
         use_rotated_boxes: bool = False,
+        max_value_16_bit: int | None = None,
     ):
         """
         Args:
@@ -73,6 +74,7 @@ class DatasetMapper:
             use_rotated_boxes: give RotatedBoxes, of annotations in any mode; then there are no
                 masks and no keypoints. New in d2lite. Otherwise rotated boxes become the upright
                 ones around them.
+            max_value_16_bit: of `detection_utils.read_image`. New in d2lite.
         """
         if recompute_boxes and not use_instance_mask:
             raise ValueError("recompute_boxes takes boxes from masks: set use_instance_mask")
@@ -91,6 +93,7 @@ class DatasetMapper:
         self.proposal_topk = precomputed_proposal_topk
         self.recompute_boxes = recompute_boxes
         self.use_rotated_boxes = use_rotated_boxes
+        self.max_value_16_bit = max_value_16_bit
         mode = "training" if is_train else "inference"
         logger.info(f"[DatasetMapper] Augmentations used in {mode}: {augmentations}")
 
@@ -104,6 +107,7 @@ class DatasetMapper:
             "is_train": is_train,
             "augmentations": augmentations,
             "image_format": cfg.INPUT.FORMAT,
+            "max_value_16_bit": cfg.INPUT.MAX_VALUE_16_BIT,
             "use_instance_mask": cfg.MODEL.MASK_ON,
             "instance_mask_format": cfg.INPUT.MASK_FORMAT,
             "use_keypoint": cfg.MODEL.KEYPOINT_ON,
@@ -132,7 +136,11 @@ class DatasetMapper:
             "proposals".
         """
         dataset_dict = dict(dataset_dict)
-        image = utils.read_image(dataset_dict["file_name"], format=self.image_format)
+        image = utils.read_image(
+            dataset_dict["file_name"],
+            format=self.image_format,
+            max_value_16_bit=getattr(self, "max_value_16_bit", None),  # older subclasses
+        )
         utils.check_image_size(dataset_dict, image)
         sem_seg = None
         if "sem_seg_file_name" in dataset_dict:

@@ -1,6 +1,8 @@
 """Images from files, and their colour formats."""
 
 import io
+import logging
+import mmap
 from collections.abc import Callable
 
 import cv2
@@ -21,7 +23,10 @@ __all__ = [
     "convert_image_to_rgb",
     "read_image",
     "read_image_size",
+    "scale_16_bits",
 ]
+
+logger = logging.getLogger(__name__)
 
 YUV_FORMAT = "YUV-BT.601"
 # https://en.wikipedia.org/wiki/YUV#SDTV_with_BT.601, for values in [0, 1].
@@ -29,6 +34,11 @@ _RGB_TO_YUV = np.array(
     [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]]
 )
 _YUV_TO_RGB = np.array([[1.0, 0.0, 1.13983], [1.0, -0.39465, -0.58060], [1.0, 2.03211, 0.0]])
+
+_MAX_16_BIT = 2**16 - 1
+_8_BIT_FORMATS = ("RGB", "BGR", "L", YUV_FORMAT)
+# One byte that worker processes share, so that a warning comes once.
+_WARNED = mmap.mmap(-1, 1)
 
 _EXIF_ORIENTATION = 0x0112
 # How an array is brought upright, by the EXIF orientation of its file.
@@ -51,15 +61,19 @@ class SizeMismatchError(ValueError):
     """An image whose size is not what its data set says."""
 
 
-def read_image(file_name: str, format: str | None = None) -> np.ndarray:
+def read_image(
+    file_name: str, format: str | None = None, max_value_16_bit: int | None = None
+) -> np.ndarray:
     """Read an image upright, that is, turned as its EXIF orientation says.
 
     Args:
         file_name: path or URL of a file, or `SCHEME://...` of a registered image scheme.
         format: "RGB", "BGR", "L", "YUV-BT.601", or another mode of Pillow; None keeps the file's.
+        max_value_16_bit: which value of a 16-bit file becomes 255 in the formats of 8 bits, such as
+            4095 where the content has 12 bits. None: 65535, and for "L" no scaling, as the values
+            of label maps are numbers.
     Returns:
-        (H, W, C) uint8 in [0, 255]; (H, W, 1) for "L"; float32 for YUV. Of grey images of 16 bits
-        the colour formats have the upper 8.
+        (H, W, C) uint8 in [0, 255]; (H, W, 1) for "L"; float32 for YUV.
     Raises:
         FileNotFoundError: there is no such file.
         ImageReadError: it does not decode.
@@ -72,7 +86,12 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
         image = Image.open(io.BytesIO(content))
         if format in ("RGB", "BGR") and image.format == "JPEG" and image.mode == "RGB":
             return _decode_jpeg(content, image, format)
-        return convert_PIL_to_numpy(ImageOps.exif_transpose(image), format)
+        upright = ImageOps.exif_transpose(image)
+        if format in _8_BIT_FORMATS and _is_16_bit_png(content) and upright.mode in ("RGB", "RGBA"):
+            upright = _decode_16_bit_png(content, upright, max_value_16_bit or _MAX_16_BIT)
+        elif max_value_16_bit is not None and format in _8_BIT_FORMATS:
+            upright = _to_8_bits(upright, max_value_16_bit)
+        return convert_PIL_to_numpy(upright, format)
     except UnidentifiedImageError:
         raise ImageReadError(f"{file_name}: not an image of a known format") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -135,7 +154,7 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
     if format is not None:
         mode = "RGB" if format in ("BGR", YUV_FORMAT) else format
         if mode == "RGB":
-            image = _to_8_bits(image)
+            image = _to_8_bits(image, _MAX_16_BIT)
         if image.mode != mode:
             image = image.convert(mode)
     pixels = np.asarray(image)
@@ -148,17 +167,54 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
     return pixels
 
 
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """A grey image of 16 bits with the upper 8 of them, any other as it is.
+def _to_8_bits(image: Image.Image, max_value: int) -> Image.Image:
+    """A gray image of 16 bits scaled so that `max_value` becomes 255; any other as it is.
 
-    Pillow's own conversion cuts values off at 255, which leaves a white picture. That is kept for
-    "L", the format of label maps, whose values are small numbers whatever the file's depth.
+    Pillow's own conversion cuts values off at 255, which leaves a white picture.
     """
     pixels = np.asarray(image) if image.mode.startswith("I") else None
     # Pillow calls a PNG of 16 bits "I;16" or, in older versions, "I", as it does 32 bits.
-    if pixels is None or (image.mode == "I" and not 255 < pixels.max() < 2**16):
+    if pixels is None or (image.mode == "I" and not 255 < pixels.max(initial=0) < 2**16):
         return image
-    return Image.fromarray((pixels >> 8).astype(np.uint8))
+    return Image.fromarray(scale_16_bits(pixels, max_value))
+
+
+def _is_16_bit_png(content: bytes) -> bool:
+    """Whether a file is a PNG whose header says 16 bits a channel."""
+    return content.startswith(b"\x89PNG\r\n\x1a\n") and content[24:25] == b"\x10"
+
+
+def _decode_16_bit_png(content: bytes, decoded: Image.Image, max_value: int) -> Image.Image:
+    """A color PNG of 16 bits, of which Pillow gives the upper 8, scaled by `max_value`.
+
+    Args:
+        decoded: what Pillow makes of it; returned where the upper 8 are what is wanted.
+    """
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.shape[:2] != decoded.size[::-1]:
+        return decoded
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    rgb = pixels[:, :, 2::-1] if pixels.shape[2] > 2 else pixels[:, :, :1].repeat(3, axis=2)
+    return Image.fromarray(np.ascontiguousarray(scale_16_bits(rgb, max_value)))
+
+
+def scale_16_bits(pixels: np.ndarray, max_value: int) -> np.ndarray:
+    """Values of up to 16 bits as uint8, with 255 for `max_value` and above.
+
+    Where `max_value` has all its bits set, these are its upper 8. Content that does not fill the
+    range is a warning, once.
+    """
+    greatest = int(pixels.max(initial=0))
+    if 0 < greatest <= max_value // 16 and not _WARNED[0]:
+        _WARNED[0] = 1
+        logger.warning(
+            "A 16-bit image has values up to %d, of %d that INPUT.MAX_VALUE_16_BIT expects, so the "
+            "model sees it nearly black. If others are like it, set INPUT.MAX_VALUE_16_BIT to the "
+            "greatest value of the data: 255 for 8 bits, 4095 for 12",
+            greatest,
+            max_value,
+        )
+    return (pixels.astype(np.uint32) * 256 // (max_value + 1)).clip(max=255).astype(np.uint8)
 
 
 def convert_image_to_rgb(image: np.ndarray | torch.Tensor, format: str) -> np.ndarray:

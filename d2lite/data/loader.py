@@ -16,7 +16,7 @@ from d2lite.utils.serialize import PicklableWrapper
 from .common import MapDataset
 from .stream import MappedSamples, Sample, SampleRef, TrainingStream
 
-__all__ = ["IterableTrainingLoader", "TrainingLoader"]
+__all__ = ["IterableTrainingLoader", "TolerantLoader", "TrainingLoader"]
 
 logger = logging.getLogger(__name__)
 
@@ -222,6 +222,74 @@ def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
 def _remote_cause(error: Exception) -> Exception | None:
     text = getattr(error, "worker_traceback", None)
     return None if text is None else RuntimeError(f"in a worker of the data loader:\n{text}")
+
+
+class _TolerantSamples(torchdata.Dataset):
+    """A mapped dataset whose items are (file name, reason) where they cannot be made."""
+
+    def __init__(self, dataset: MapDataset):
+        self._samples = MappedSamples(dataset)
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        try:
+            return Sample(self.dataset[index], [])
+        except (OSError, ValueError) as error:
+            return Sample(
+                None, [(self._samples.name_of(index), f"{type(error).__name__}: {error}")]
+            )
+
+
+class TolerantLoader(torchdata.DataLoader):
+    """A loader for inference that leaves out images which cannot be read.
+
+    Each is a warning, and their number is told at the end: their objects count as missed.
+
+    Attributes:
+        skipped_files: by file why it could not be used.
+    """
+
+    def __init__(self, dataset: MapDataset, *, collate_fn: Callable[[list], Any], **options: Any):
+        """
+        Args:
+            dataset: indexable.
+            collate_fn: makes a batch of a list of samples.
+            options: for torch's DataLoader.
+        """
+        self.skipped_files: dict[str, str] = {}
+        super().__init__(_TolerantSamples(dataset), collate_fn=_CollateGood(collate_fn), **options)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches, without those of which no image can be read."""
+        num_skipped = 0
+        for delivery in super().__iter__():
+            for file_name, reason in delivery.skipped:
+                num_skipped += 1
+                if file_name not in self.skipped_files:
+                    logger.warning(f"Skipped an image that could not be read: {reason}")
+                    self.skipped_files[file_name] = reason
+            if delivery.batch is not None:
+                yield delivery.batch
+        if num_skipped:
+            logger.warning(
+                f"{num_skipped} images of the test set were skipped, as DATALOADER.ON_BAD_SAMPLE "
+                "says; the evaluation counts their objects as missed"
+            )
+
+
+class _CollateGood:
+    """Collates the samples that there are; None for none."""
+
+    def __init__(self, collate_fn: Callable[[list], Any]):
+        self._collate_fn = collate_fn
+
+    def __call__(self, samples: list[Sample]) -> _Delivery:
+        good = [sample.value for sample in samples if not sample.skipped]
+        skipped = [one for sample in samples for one in sample.skipped]
+        return _Delivery(self._collate_fn(good) if good else None, skipped, None)
 
 
 class IterableTrainingLoader:

@@ -261,7 +261,7 @@ class MappedSamples(torchdata.Dataset):
             except (OSError, ValueError) as error:
                 if not self._skips:
                     return Sample(None, [], error)
-                skipped.append((self._name(index), f"{type(error).__name__}: {error}"))
+                skipped.append((self.name_of(index), f"{type(error).__name__}: {error}"))
             else:
                 if value is not None:
                     return Sample(value, skipped)
@@ -277,7 +277,8 @@ class MappedSamples(torchdata.Dataset):
             return self.dataset._map_func(self.dataset._dataset[index])
         return self.dataset[index]
 
-    def _name(self, index: int) -> str:
+    def name_of(self, index: int) -> str:
+        """The file of an item, for messages."""
         item = self.dataset._dataset[index] if self._is_mapped else None
         return str(item.get("file_name", index)) if isinstance(item, dict) else f"item {index}"
 

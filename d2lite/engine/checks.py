@@ -31,6 +31,7 @@ _MINIMA: dict[str, float] = {
     "DATALOADER.NUM_WORKERS": 0,
     "INPUT.MIN_SIZE_TEST": 0,
     "INPUT.MAX_SIZE_TEST": 1,
+    "INPUT.MAX_VALUE_16_BIT": 1,
     "INPUT.MAX_SIZE_TRAIN": 1,
     "TEST.DRAW_IMAGES": 0,
 }

@@ -337,7 +337,12 @@ class DefaultTrainer(TrainerBase):
             loader = cls.build_test_loader(cfg, name)
             evaluator = cls.build_evaluator(cfg, name) if evaluators is None else evaluators[index]
             if cfg.TEST.DRAW_IMAGES > 0:
-                drawing = DrawDetections(name, cfg.OUTPUT_DIR, cfg.TEST.DRAW_IMAGES)
+                drawing = DrawDetections(
+                    name,
+                    cfg.OUTPUT_DIR,
+                    cfg.TEST.DRAW_IMAGES,
+                    max_value_16_bit=cfg.INPUT.MAX_VALUE_16_BIT,
+                )
                 evaluator = DatasetEvaluators([evaluator, drawing])
             results[name] = inference_on_dataset(model, loader, evaluator)
             if comm.is_main_process():

@@ -10,6 +10,7 @@ from d2lite.checkpoint import DetectionCheckpointer, require_loaded
 from d2lite.config import CfgNode
 from d2lite.data import transforms as T
 from d2lite.data.detection_utils import build_augmentation
+from d2lite.data.image_io import scale_16_bits
 from d2lite.modeling import build_model
 
 from .classes import check_class_counts
@@ -67,32 +68,43 @@ class DefaultPredictor:
         # A single one is kept as it is: callers use its get_transform.
         self.aug = augs[0] if len(augs) == 1 else T.AugmentationList(augs)
         self.input_format = self.cfg.INPUT.FORMAT
-        if self.input_format not in ("RGB", "BGR"):
-            raise ValueError(f"INPUT.FORMAT is {self.input_format!r}; use 'RGB' or 'BGR'")
+        if self.input_format not in ("RGB", "BGR", "L"):
+            raise ValueError(f"INPUT.FORMAT is {self.input_format!r}; use 'RGB', 'BGR' or 'L'")
 
     @torch.no_grad()  # not inference_mode: what callers get is theirs to change in place
     def __call__(self, original_image: np.ndarray) -> dict:
         """Detect on one image.
 
         Args:
-            original_image: (H, W, 3) in BGR order, 0 to 255, as cv2.imread gives it.
+            original_image: (H, W, 3) in BGR order, 0 to 255, as cv2.imread gives it; for a model of
+                gray images (INPUT.FORMAT "L") also (H, W) or (H, W, 1). uint16 images are scaled
+                as INPUT.MAX_VALUE_16_BIT says.
 
         Returns:
             What the model returns for it, such as {"instances": Instances} in the image's own
             pixels.
 
         Raises:
-            ValueError: not an image of three channels.
+            ValueError: not an image of three channels, or of one where the model takes that.
         """
         shape = original_image.shape if isinstance(original_image, np.ndarray) else ()
-        if len(shape) != 3 or shape[2] != 3:
+        is_gray = len(shape) == 2 or (len(shape) == 3 and shape[2] == 1)
+        if not (len(shape) == 3 and shape[2] == 3) and not (is_gray and self.input_format == "L"):
             found = getattr(original_image, "shape", type(original_image).__name__)
             raise ValueError(
                 f"expected an image (H, W, 3) in BGR order, got {found}; cv2.imread returns None "
                 "for a file that it cannot read"
             )
+        if original_image.dtype == np.uint16:
+            original_image = scale_16_bits(original_image, self.cfg.INPUT.MAX_VALUE_16_BIT)
         if self.input_format == "RGB":
             original_image = original_image[:, :, ::-1]
+        elif self.input_format == "L" and not is_gray:
+            # The weights of BT.601, as read_image has them for "L".
+            gray = original_image @ np.array([0.114, 0.587, 0.299])
+            original_image = gray.round().astype(original_image.dtype)
+        if original_image.ndim == 2:
+            original_image = original_image[:, :, None]
         height, width = original_image.shape[:2]
         aug_input = T.AugInput(original_image)
         self.aug(aug_input)

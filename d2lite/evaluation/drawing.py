@@ -34,6 +34,7 @@ class DrawDetections(DatasetEvaluator):
         num_images: int,
         score_thresh: float = 0.5,
         scale: float = 1.0,
+        max_value_16_bit: int | None = None,
     ):
         """
         Args:
@@ -42,7 +43,9 @@ class DrawDetections(DatasetEvaluator):
             num_images: how many of the first images of the data set.
             score_thresh: least score of a detection that is drawn.
             scale: size of the pictures over that of the images.
+            max_value_16_bit: of `read_image`.
         """
+        self._max_value_16_bit = max_value_16_bit
         self._dataset_name = dataset_name
         self._folder = os.path.join(output_dir, FOLDER)
         self._num_images = num_images
@@ -71,7 +74,7 @@ class DrawDetections(DatasetEvaluator):
 
     def _draw(self, inp: dict, output: dict) -> None:
         metadata = MetadataCatalog.get(self._dataset_name)
-        image = read_image(inp["file_name"], "RGB")
+        image = read_image(inp["file_name"], "RGB", self._max_value_16_bit)
         found = draw_output(image, output, metadata, self._score_thresh, self._scale)
         record = _comparable(self._record(inp["file_name"]), output)
         true = draw_ground_truth(image, record, metadata, self._scale)

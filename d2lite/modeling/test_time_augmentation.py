@@ -136,7 +136,11 @@ class GeneralizedRCNNWithTTA(nn.Module):
         """The input with "image", "height" and "width"."""
         dataset_dict = dict(dataset_dict)
         if "image" not in dataset_dict:
-            image = read_image(dataset_dict["file_name"], self.model.input_format)
+            image = read_image(
+                dataset_dict["file_name"],
+                self.model.input_format,
+                max_value_16_bit=self.cfg.INPUT.MAX_VALUE_16_BIT,
+            )
             dataset_dict["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         height, width = dataset_dict["image"].shape[1:]
         return {"height": height, "width": width, **dataset_dict}

@@ -16,6 +16,29 @@ _LINE_STYLE_NAMES = {"solid": "-", "dashed": "--", "dotted": ":", "dashdot": "-.
 _TEXT_CACHE = 1024
 
 
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """An image of one to four channels as (H, W, 3) uint8 RGB, transparent parts on white.
+
+    Args:
+        image: (H, W) or (H, W, 1) gray, (H, W, 2) gray and alpha, (H, W, 3) RGB or (H, W, 4) RGBA,
+            of any type, 0 to 255.
+
+    Raises:
+        ValueError: an array of another shape.
+    """
+    pixels = np.asarray(image).clip(0, 255).astype(np.uint8)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4:
+        raise ValueError(
+            f"expected an image (H, W), or (H, W, C) with 1 to 4 channels, got {pixels.shape}"
+        )
+    if pixels.shape[2] in (2, 4):
+        alpha = pixels[:, :, -1:] / 255.0
+        pixels = (pixels[:, :, :-1] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+
+
 class VisImage:
     """An image under construction.
 
@@ -26,7 +49,7 @@ class VisImage:
     def __init__(self, img: np.ndarray, scale: float = 1.0):
         """
         Args:
-            img: (H, W, 3) RGB, 0 to 255.
+            img: (H, W, 3) RGB, or another of `as_rgb`, 0 to 255.
             scale: size of the drawing over that of the image.
         """
         self.scale = scale
@@ -35,7 +58,7 @@ class VisImage:
 
     def reset_image(self, img: np.ndarray) -> None:
         """Start again, with an image of the same size."""
-        self.img = np.ascontiguousarray(np.clip(img, 0, 255).astype(np.uint8))
+        self.img = np.ascontiguousarray(as_rgb(img))
         size = (max(round(self.width * self.scale), 1), max(round(self.height * self.scale), 1))
         if size == (self.width, self.height):
             self.canvas = self.img.copy()

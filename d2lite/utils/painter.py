@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from .canvas import VisImage
+from .canvas import VisImage, as_rgb
 from .colors import RGB, Color, change_brightness, distinct_color, to_rgb
 from .generic_mask import GenericMask
 from .label_layout import LabelLayout
@@ -28,7 +28,7 @@ class Painter:
 
     def __init__(self, img_rgb: np.ndarray, metadata: Any, scale: float, font_size_scale: float):
         """The arguments are those of `Visualizer`."""
-        self.img = np.asarray(img_rgb).clip(0, 255).astype(np.uint8)
+        self.img = as_rgb(img_rgb)
         if metadata is None:
             from d2lite.data.catalog import MetadataCatalog
 

@@ -49,7 +49,7 @@ class Visualizer(Painter):
     ):
         """
         Args:
-            img_rgb: (H, W, 3) RGB, 0 to 255.
+            img_rgb: (H, W, 3) RGB, 0 to 255; also gray, (H, W) or (H, W, 1), and RGBA.
             metadata: the data set's, for class names, colors and keypoint connections.
             scale: size of the drawing over that of the image.
             font_size_scale: factor on the font size, which otherwise follows the image's size.

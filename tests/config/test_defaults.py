@@ -22,6 +22,7 @@ NEW_KEYS = {
     "DATALOADER.RANDOM_SUBSET_RATIO": 1.0,
     "INPUT.AUGMENTATION": "resize_and_flip",
     "INPUT.DATASET_MAPPER": "DatasetMapper",
+    "INPUT.MAX_VALUE_16_BIT": 65535,
     "MODEL_EMA.DECAY": 0.999,
     "MODEL_EMA.ENABLED": False,
     "MODEL.TIMM_MODEL.NAME": "resnet50",

@@ -1,11 +1,14 @@
 """Images come out upright, in the wanted format, and with Pillow's pixels."""
 
 import io
+import os
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from d2lite.data import image_io
 from d2lite.data.detection_utils import (
     ImageReadError,
     SizeMismatchError,
@@ -150,3 +153,64 @@ def test_label_maps_of_16_bits_keep_their_numbers(tmp_path):
     labels = np.array([[0, 7, 255]], dtype=np.uint16)
     Image.fromarray(labels).save(tmp_path / "labels.png")
     assert read_image(str(tmp_path / "labels.png"), "L")[..., 0].tolist() == [[0, 7, 255]]
+
+
+@pytest.fixture
+def not_yet_warned():
+    image_io._WARNED[0] = 0
+    yield
+    image_io._WARNED[0] = 0
+
+
+def write_16_bits(path, values, channels):
+    """A PNG of one row with these values in each of its channels."""
+    row = np.array([values], dtype=np.uint16)
+    cv2.imwrite(str(path), row if channels == 1 else np.repeat(row[:, :, None], channels, axis=2))
+    return str(path)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("format", ["L", "RGB", "BGR"])
+@pytest.mark.parametrize(
+    "max_value, values, expected",
+    [
+        (4095, [0, 2048, 4095, 5000], [0, 128, 255, 255]),  # 12 bits: the upper 8 are v // 16
+        (255, [0, 7, 255, 256], [0, 7, 255, 255]),  # 8 bits as they are
+        (65535, [0, 256, 32768, 65535], [0, 1, 128, 255]),
+        (999, [0, 500, 999, 1000], [0, 128, 255, 255]),  # 500 * 256 / 1000
+    ],
+)
+def test_16_bit_files_are_scaled_by_what_fills_them(
+    tmp_path, max_value, values, expected, format, channels
+):
+    path = write_16_bits(tmp_path / "deep.png", values, channels)
+    if channels == 4:  # opaque alpha, of which no format has anything
+        image = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+        image[..., 3] = 65535
+        cv2.imwrite(path, image)
+    got = read_image(path, format, max_value)
+    assert got.dtype == np.uint8
+    assert got.shape == (1, 4, 1 if format == "L" else 3)
+    assert [pixel.tolist() for pixel in got[0]] == [[v] * got.shape[2] for v in expected]
+
+
+def test_content_that_does_not_fill_its_range_is_told_once(tmp_path, not_yet_warned, caplog):
+    full = write_16_bits(tmp_path / "full.png", [0, 60000], 1)
+    twelve = write_16_bits(tmp_path / "twelve.png", [0, 4095], 1)
+    read_image(full, "RGB")
+    assert not caplog.records
+    for _ in range(2):
+        read_image(twelve, "RGB")
+    (record,) = caplog.records
+    told = "values up to 4095, of 65535 that INPUT.MAX_VALUE_16_BIT expects"
+    assert told in record.getMessage()
+
+
+def test_worker_processes_share_that_warning(tmp_path, not_yet_warned):
+    twelve = write_16_bits(tmp_path / "twelve.png", [0, 4095], 1)
+    if pid := os.fork():
+        os.waitpid(pid, 0)
+        assert image_io._WARNED[0] == 1
+    else:
+        read_image(twelve, "RGB")
+        os._exit(0)

@@ -362,3 +362,31 @@ def test_changed_annotations_are_noticed_when_a_run_is_resumed(changes, told, ca
 
     loader(**changes).load_state_dict(loader().state_dict())
     assert ("training data have changed since" in caplog.text) == told
+
+
+def read(item: dict) -> int:
+    if item["id"] in (1, 2, 5):
+        raise ImageReadError(f"{item['file_name']}: the image does not decode")
+    return item["id"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_test_images_that_cannot_be_read_are_left_out_and_counted(workers, caplog):
+    dicts = [{"id": i, "file_name": f"{i}.png"} for i in range(7)]
+    options = {"mapper": read, "batch_size": 2, "num_workers": workers}
+    loader = build_detection_test_loader(dicts, on_bad_sample="skip", **options)
+    for _ in range(2):
+        assert list(loader) == [[0], [3], [4], [6]]
+    assert list(loader.skipped_files) == ["1.png", "2.png", "5.png"]
+    told = [record.getMessage() for record in caplog.records]
+    assert told[0].startswith("Skipped an image that could not be read: ImageReadError: 1.png: the")
+    assert len(told) == 3 + 2  # one for each file, and the number after each pass
+    assert told[-1].startswith("3 images of the test set were skipped")
+    with pytest.raises(ImageReadError, match=r"1\.png: the image does not decode"):
+        list(build_detection_test_loader(dicts, **options))
+
+
+def test_batches_without_any_readable_image_do_not_come(caplog):
+    dicts = [{"id": i, "file_name": f"{i}.png"} for i in (1, 2, 3)]
+    options = {"mapper": read, "batch_size": 2, "on_bad_sample": "skip"}
+    assert list(build_detection_test_loader(dicts, **options)) == [[3]]

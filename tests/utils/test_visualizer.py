@@ -421,3 +421,36 @@ def test_generic_mask_with_a_hole_and_without_anything():
 def test_generic_mask_of_something_else(form, message):
     with pytest.raises(ValueError, match=message):
         GenericMask(form, 20, 30)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+@pytest.mark.parametrize("mode", list(ColorMode))
+@pytest.mark.parametrize(
+    "image",
+    [GRAY[..., 0], GRAY[..., :1], np.dstack([GRAY, GRAY[..., :1] * 0 + 255]), GRAY[..., 0] * 1.0],
+    ids=["gray", "one channel", "RGBA", "gray floats"],
+)
+def test_images_of_any_channels_are_drawn_as_their_colors(image, mode, scale):
+    found = Instances((120, 160), pred_boxes=Boxes(torch.tensor([[20.0, 20, 90, 70]])))
+    found.pred_classes = torch.tensor([1])
+    drawings = [
+        Visualizer(one, METADATA, scale, mode).draw_instance_predictions(found).get_image()
+        for one in (image, GRAY)
+    ]
+    if mode == ColorMode.IMAGE:  # the others vary colors
+        assert np.array_equal(*drawings)
+    assert drawings[0].shape == drawings[1].shape
+
+
+def test_transparent_parts_are_white():
+    rgba = np.zeros((2, 1, 4), np.uint8)
+    rgba[1] = 100, 0, 200, 51  # a fifth of the color, four fifths of white
+    assert Visualizer(rgba).get_output().get_image().tolist() == [[[255] * 3], [[224, 204, 244]]]
+    gray = np.array([[[100, 51]]], np.uint8)
+    assert Visualizer(gray).get_output().get_image().tolist() == [[[224] * 3]]
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 4, 5), (4, 4, 3, 1)])
+def test_what_is_no_image_is_an_error(shape):
+    with pytest.raises(ValueError, match="with 1 to 4 channels, got"):
+        Visualizer(np.zeros(shape, np.uint8))

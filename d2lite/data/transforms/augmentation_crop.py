@@ -101,11 +101,11 @@ class RandomCrop(Augmentation):
         h, w = image_size
         first, second = self.crop_size
         if self.crop_type == "relative":
-            return int(h * first + 0.5), int(w * second + 0.5)
+            return max(int(h * first + 0.5), 1), max(int(w * second + 0.5), 1)
         if self.crop_type == "relative_range":
             least = np.asarray(self.crop_size, dtype=np.float32)
             share_h, share_w = least + np.random.rand(2) * (1 - least)
-            return int(h * share_h + 0.5), int(w * share_w + 0.5)
+            return max(int(h * share_h + 0.5), 1), max(int(w * share_w + 0.5), 1)
         if self.crop_type == "absolute":
             return min(first, h), min(second, w)
         assert first <= second, f"absolute_range is (min, max), not {self.crop_size}"

@@ -165,7 +165,7 @@ class ResizeShortestEdge(Augmentation):
     def get_output_shape(
         oldh: int, oldw: int, short_edge_length: int, max_size: int
     ) -> tuple[int, int]:
-        """(new_h, new_w) of an (oldh, oldw) image, each rounded to the nearest pixel."""
+        """(new_h, new_w) of an (oldh, oldw) image, rounded to pixels, each at least 1."""
         scale = short_edge_length / min(oldh, oldw)
         # The shorter side is set, not computed, so that rounding cannot miss it.
         new_h, new_w = (
@@ -176,7 +176,8 @@ class ResizeShortestEdge(Augmentation):
         longest = max(new_h, new_w)
         if longest > max_size:
             new_h, new_w = new_h * (max_size / longest), new_w * (max_size / longest)
-        return int(new_h + 0.5), int(new_w + 0.5)
+        # Of a long thin image a line is left, not nothing.
+        return max(int(new_h + 0.5), 1), max(int(new_w + 0.5), 1)
 
 
 class ResizeScale(Augmentation):
@@ -198,7 +199,7 @@ class ResizeScale(Augmentation):
     def _get_resize(self, image: np.ndarray, scale: float) -> Transform:
         size = np.array(image.shape[:2])
         target = np.array([self.target_height, self.target_width]) * scale
-        new_h, new_w = np.round(size * (target / size).min()).astype(int)
+        new_h, new_w = np.round(size * (target / size).min()).astype(int).clip(min=1)
         return ResizeTransform(*image.shape[:2], int(new_h), int(new_w), self.interp)
 
     def get_transform(self, image) -> Transform:

@@ -204,3 +204,21 @@ def test_the_same_seed_gives_the_same_image(aug):
         aug(aug_input)
         made.append(aug_input.image)
     np.testing.assert_array_equal(*made)
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        T.ResizeShortestEdge(8, max_size=20),
+        T.ResizeScale(0.5, 0.5, 20, 20),
+        T.RandomCrop("relative", [0.2, 0.2]),
+        T.RandomCrop("relative_range", [0.1, 0.1]),
+    ],
+    ids=["shortest edge", "scale", "crop", "crop range"],
+)
+@pytest.mark.parametrize("shape", [(1, 900), (900, 1), (1, 900, 1), (1, 1, 3)])
+def test_of_long_thin_images_a_line_is_left(augmentation, shape):
+    image = np.full(shape, 7, np.uint8)
+    result = augmentation.get_transform(image).apply_image(image)
+    assert result.ndim == image.ndim
+    assert min(result.shape) >= 1 and (result == 7).all()
