@@ -1,6 +1,7 @@
 """Every project runs like the stock models: it trains, resumes, is evaluated, and draws."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from d2lite.config import CfgNode, get_cfg
 from d2lite.data import DatasetCatalog, MetadataCatalog
+from d2lite.data.datasets.shapes_scene import SPLITS
 from d2lite.engine import DefaultTrainer
 from d2lite.projects import add_projects, available_projects
 
@@ -22,8 +24,9 @@ SHORT = [
 
 
 @pytest.fixture
-def few_shapes():
-    """Two images of shapes_val."""
+def few_shapes(monkeypatch):
+    """Two images of shapes_val for testing; and few for training: all 2000 take seconds to make."""
+    monkeypatch.setitem(SPLITS, "train", replace(SPLITS["train"], length=8))
     images = DatasetCatalog.get("shapes_val")[:NUM_IMAGES]
     DatasetCatalog.register("few_shapes", lambda: images)
     metadata = MetadataCatalog.get("shapes_val").as_dict()

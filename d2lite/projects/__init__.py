@@ -72,9 +72,12 @@ def add_projects(cfg: CfgNode, config_file: str = "", opts: Sequence[str] = ()) 
             names = yaml.safe_load(value) if value.lstrip().startswith("[") else value.split(",")
     for name in names:
         module = import_project(name.strip(" ()'\""))
-        add_config = getattr(module, f"add_{module.__name__.rpartition('.')[2]}_config", None)
-        if add_config is not None:
-            add_config(cfg)
+        package = module.__name__.rpartition(".")[2]
+        for spelling in (package, package.replace("_", "")):  # add_pointrend_config of point_rend
+            add_config = getattr(module, f"add_{spelling}_config", None)
+            if add_config is not None:
+                add_config(cfg)
+                break
 
 
 class _ProjectFinder(MetaPathFinder):

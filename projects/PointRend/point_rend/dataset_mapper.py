@@ -1,0 +1,44 @@
+"""How semantic models are trained: INPUT.DATASET_MAPPER pointrend_sem_seg_mapper."""
+
+from d2lite.config import CfgNode
+from d2lite.data import DatasetMapper
+from d2lite.data import transforms as T
+from d2lite.data.dataset_mapper import DATASET_MAPPER_REGISTRY
+
+from .color_augmentation import ColorAugSSDTransform
+
+__all__ = ["build_sem_seg_train_aug", "pointrend_sem_seg_mapper"]
+
+
+def build_sem_seg_train_aug(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:
+    """Resize, crop (INPUT.CROP), change colors (INPUT.COLOR_AUG_SSD) and flip.
+
+    Unlike in detection, the crop comes after the resize; and it is drawn again, up to ten times,
+    while one category covers more of it than INPUT.CROP.SINGLE_CATEGORY_MAX_AREA.
+    """
+    inputs = cfg.INPUT
+    augmentations: list[T.Augmentation | T.Transform] = [
+        T.ResizeShortestEdge(
+            inputs.MIN_SIZE_TRAIN, inputs.MAX_SIZE_TRAIN, inputs.MIN_SIZE_TRAIN_SAMPLING
+        )
+    ]
+    if inputs.CROP.ENABLED:
+        augmentations.append(
+            T.RandomCrop_CategoryAreaConstraint(
+                inputs.CROP.TYPE,
+                inputs.CROP.SIZE,
+                inputs.CROP.SINGLE_CATEGORY_MAX_AREA,
+                cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+            )
+        )
+    if inputs.COLOR_AUG_SSD:
+        augmentations.append(ColorAugSSDTransform(img_format=inputs.FORMAT))
+    return [*augmentations, T.RandomFlip()]
+
+
+@DATASET_MAPPER_REGISTRY.register()
+def pointrend_sem_seg_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
+    """The default mapper, in training with `build_sem_seg_train_aug`."""
+    if not is_train:
+        return DatasetMapper(cfg, is_train)
+    return DatasetMapper(cfg, is_train, augmentations=build_sem_seg_train_aug(cfg))

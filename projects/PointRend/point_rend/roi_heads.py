@@ -1,0 +1,30 @@
+"""The region heads of the first releases of PointRend."""
+
+from d2lite.config import configurable
+from d2lite.modeling.roi_heads import ROI_HEADS_REGISTRY, StandardROIHeads
+
+from .weights import rename_on_load
+
+__all__ = ["PointRendROIHeads"]
+
+
+@ROI_HEADS_REGISTRY.register()
+class PointRendROIHeads(StandardROIHeads):
+    """StandardROIHeads that also takes weights from when PointRend's heads were not in one module.
+
+    New configs name StandardROIHeads.
+    """
+
+    _version = 2
+
+    @configurable
+    def __init__(self, **kwargs):
+        """kwargs: of StandardROIHeads."""
+        super().__init__(**kwargs)
+        rename_on_load(
+            self,
+            {
+                "mask_point_head": "mask_head.point_head",
+                "mask_coarse_head": "mask_head.coarse_head",
+            },
+        )
