@@ -26,8 +26,10 @@ from .dataset_dicts import (
     load_proposals_into_dataset,
     print_instances_class_histogram,
 )
-from .dataset_mapper import build_dataset_mapper
+from .dataset_mapper import DatasetMapper, build_dataset_mapper
+from .ground_truth import NormalizedDicts, normalize_dicts
 from .loader import IterableTrainingLoader, TolerantLoader, TrainingLoader
+from .mapper_checks import check_for_mapper
 from .missing_files import check_files_exist
 from .samplers import (
     InferenceSampler,
@@ -198,8 +200,10 @@ def _train_loader_from_config(
                 cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None
             ),
         )
+        # A mapper of a program's own may take "file_name" for something else.
         if mapper is None and isinstance(dataset, list):
-            _check_before_mapping(cfg, dataset)
+            tolerant = cfg.DATALOADER.ON_BAD_SAMPLE == "skip"
+            check_files_exist(dataset, cfg.DATASETS.TRAIN, tolerant=tolerant)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
         sampler = _training_sampler(cfg, dataset, seed)
@@ -214,40 +218,6 @@ def _train_loader_from_config(
         "seed": seed,
         "on_bad_sample": cfg.DATALOADER.ON_BAD_SAMPLE,
     }
-
-
-def _check_before_mapping(cfg: Any, dataset: list[dict]) -> None:
-    """Whether the files that the mapper opens exist, and the masks that the model learns from.
-
-    Only for a mapper that the config names: a program's own may take "file_name" for something
-    else. And masks only for our default: others may make them, or do without.
-    """
-    names = list(cfg.DATASETS.TRAIN)
-    check_files_exist(dataset, names, tolerant=cfg.DATALOADER.ON_BAD_SAMPLE == "skip")
-    if cfg.MODEL.MASK_ON and cfg.INPUT.DATASET_MAPPER == "DatasetMapper":
-        _check_masks(dataset, names, cfg.INPUT.MASK_FORMAT)
-
-
-def _check_masks(dataset: list[dict], names: Sequence[str], mask_format: str) -> None:
-    annotations = [
-        anno
-        for one in dataset
-        for anno in one.get("annotations", ())
-        if not anno.get("iscrowd", 0)  # those are not trained on
-    ]
-    num_without = sum("segmentation" not in anno for anno in annotations)
-    if num_without:
-        raise ValueError(
-            f"MODEL.MASK_ON is True, but {num_without} of the {len(annotations)} annotations of "
-            f"{', '.join(names)} have no 'segmentation'; add masks or set MODEL.MASK_ON False"
-        )
-    if mask_format == "polygon":
-        bitmaps = sum(not isinstance(anno["segmentation"], list) for anno in annotations)
-        if bitmaps:
-            raise ValueError(
-                f"INPUT.MASK_FORMAT is 'polygon', but {bitmaps} of the {len(annotations)} masks of "
-                f"{', '.join(names)} are RLE or bitmaps; set INPUT.MASK_FORMAT bitmask"
-            )
 
 
 def _plain_sampler(cfg: Any, dataset: Sequence, seed: int) -> Sampler:
@@ -311,7 +281,8 @@ def build_detection_train_loader(
         A TrainingLoader: endless with the training samplers, and with a position that can be kept.
     """
     if isinstance(dataset, list):
-        dataset = DatasetFromList(dataset, copy=False)
+        skips = kwargs.get("on_bad_sample") == "skip"
+        dataset = DatasetFromList(_checked(dataset, mapper, skips), copy=False)
     if mapper is not None:
         dataset = MapDataset(dataset, mapper)
     if isinstance(dataset, torchdata.IterableDataset):
@@ -330,6 +301,19 @@ def build_detection_train_loader(
         collate_fn=collate_fn,
         **kwargs,
     )
+
+
+def _checked(dataset: list, mapper: Callable | None, tolerant: bool = False) -> list:
+    """The dicts after all that can be known of them before the first sample is made.
+
+    Only for our own mapper: others may read dicts of another form, or do without some of them.
+    """
+    if type(mapper) is not DatasetMapper:
+        return dataset
+    if not isinstance(dataset, NormalizedDicts):
+        dataset = NormalizedDicts(normalize_dicts(dataset, "dataset"), ["the dataset"])
+    check_for_mapper(dataset, mapper, tolerant=tolerant)
+    return dataset
 
 
 def _test_loader_from_config(
@@ -378,7 +362,7 @@ def build_detection_test_loader(
         A DataLoader that gives every item once, over all workers.
     """
     if isinstance(dataset, list):
-        dataset = DatasetFromList(dataset, copy=False)
+        dataset = DatasetFromList(_checked(dataset, mapper, on_bad_sample == "skip"), copy=False)
     if mapper is not None:
         dataset = MapDataset(dataset, mapper)
     if isinstance(dataset, torchdata.IterableDataset):

@@ -17,6 +17,7 @@ from d2lite.utils.logger import log_first_n
 
 from .catalog import DatasetCatalog, MetadataCatalog
 from .detection_utils import check_metadata_consistency
+from .ground_truth import NormalizedDicts, normalize_dicts
 
 __all__ = [
     "filter_images_with_few_keypoints",
@@ -36,7 +37,7 @@ def get_detection_dataset_dicts(
     proposal_files: Sequence[str] | None = None,
     check_consistency: bool = True,
 ) -> list[dict] | torchdata.Dataset:
-    """Load data sets and put them together.
+    """Load data sets, normalize them (see `normalize_dicts`), and put them together.
 
     Args:
         names: names or URIs of data sets, or a single one.
@@ -49,7 +50,8 @@ def get_detection_dataset_dicts(
         One list; or, where the catalog has torch data sets under these names, one of those.
     Raises:
         KeyError: no such data set.
-        ValueError: a data set is empty, class names differ, or a category id is out of range.
+        ValueError: a data set is empty, an annotation is malformed, class names differ, or a
+            category id is out of range.
     """
     names = [names] if isinstance(names, str) else list(names)
     if not names:
@@ -60,11 +62,15 @@ def get_detection_dataset_dicts(
     for name, dicts in zip(names, loaded, strict=True):
         if len(dicts) == 0:
             raise ValueError(f"data set {name!r} is empty: it has no images")
+    loaded = [
+        normalize_dicts(dicts, f"data set {name!r}")
+        for name, dicts in zip(names, loaded, strict=True)
+    ]
     if proposal_files is not None:
         loaded = _with_proposals(names, loaded, proposal_files)
     dataset_dicts = list(itertools.chain.from_iterable(loaded))
 
-    has_instances = "annotations" in dataset_dicts[0]
+    has_instances = any("annotations" in one for one in dataset_dicts)
     if filter_empty and has_instances:
         dataset_dicts = filter_images_with_only_crowd_annotations(dataset_dicts)
     if min_keypoints > 0 and has_instances:
@@ -73,7 +79,7 @@ def get_detection_dataset_dicts(
         raise ValueError(_nothing_left(names, min_keypoints))
     if check_consistency and has_instances:
         _check_classes(names, dataset_dicts)
-    return dataset_dicts
+    return NormalizedDicts(dataset_dicts, names)
 
 
 def _nothing_left(names: list[str], min_keypoints: int) -> str:
@@ -130,7 +136,7 @@ def filter_images_with_only_crowd_annotations(dataset_dicts: list[dict]) -> list
     kept = [
         one
         for one in dataset_dicts
-        if any(anno.get("iscrowd", 0) == 0 for anno in one["annotations"])
+        if any(anno.get("iscrowd", 0) == 0 for anno in one.get("annotations", ()))
     ]
     logger.info(
         f"Removed {len(dataset_dicts) - len(kept)} images with no usable annotations. "
@@ -146,7 +152,7 @@ def filter_images_with_few_keypoints(
     kept = [
         one
         for one in dataset_dicts
-        if _visible_keypoints(one["annotations"]) >= min_keypoints_per_image
+        if _visible_keypoints(one.get("annotations", ())) >= min_keypoints_per_image
     ]
     logger.info(
         f"Removed {len(dataset_dicts) - len(kept)} images with fewer than "

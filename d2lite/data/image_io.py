@@ -19,6 +19,7 @@ __all__ = [
     "ImageReadError",
     "SizeMismatchError",
     "check_image_size",
+    "compare_size",
     "convert_PIL_to_numpy",
     "convert_image_to_rgb",
     "read_image",
@@ -238,6 +239,17 @@ def check_image_size(dataset_dict: dict, image: np.ndarray) -> None:
         SizeMismatchError: they differ.
     """
     height, width = image.shape[:2]
+    compare_size(dataset_dict, height, width)
+    dataset_dict.setdefault("height", height)
+    dataset_dict.setdefault("width", width)
+
+
+def compare_size(dataset_dict: dict, height: int, width: int) -> None:
+    """Compare the size of an image with "height" and "width" of its dict, where it has them.
+
+    Raises:
+        SizeMismatchError: they differ.
+    """
     expected = (dataset_dict.get("height", height), dataset_dict.get("width", width))
     if expected != (height, width):
         raise SizeMismatchError(
@@ -245,5 +257,3 @@ def check_image_size(dataset_dict: dict, image: np.ndarray) -> None:
             f"(height x width), its data set says {expected[0]} x {expected[1]}. "
             "Correct the size there, or the EXIF orientation of the file"
         )
-    dataset_dict.setdefault("height", height)
-    dataset_dict.setdefault("width", width)

@@ -3,6 +3,7 @@
 Other schemes can be added with `PathManager.register_handler`.
 """
 
+import codecs
 import os
 from typing import Any
 from urllib.error import URLError
@@ -11,7 +12,7 @@ from urllib.parse import urlparse
 from iopath.common.file_io import HTTPURLHandler, PathHandler, get_cache_dir
 from iopath.common.file_io import PathManager as PathManagerBase
 
-__all__ = ["PathHandler", "PathManager"]
+__all__ = ["PathHandler", "PathManager", "read_text"]
 
 PathManager = PathManagerBase()
 """The path manager of this package; `PathManager.open`, `.exists`, `.get_local_path`, ..."""
@@ -63,3 +64,36 @@ class Detectron2Handler(PathHandler):
 
 PathManager.register_handler(DownloadHandler())
 PathManager.register_handler(Detectron2Handler())
+
+
+# Longest first: the mark of UTF-32 starts with that of UTF-16.
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def read_text(path: str) -> str:
+    """Return the text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
+
+    The locale plays no part. Editors and shells on Windows write such marks; they are not part of
+    the text. Line ends become "\\n".
+
+    Raises:
+        ValueError: the file is in another encoding, or not a text file.
+    """
+    with PathManager.open(path, "rb") as file:
+        content = file.read()
+    marks = (e for mark, e in _BYTE_ORDER_MARKS.items() if content.startswith(mark))
+    encoding = next(marks, "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start}); save it as "
+            "UTF-8"
+        ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -5,19 +5,17 @@ import os
 import time
 from typing import Any
 
-import pycocotools.mask as mask_util
-
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
+from d2lite.data.ground_truth import normalize_dicts
 from d2lite.structures import BoxMode
 from d2lite.utils.file_io import PathManager
 
 from .coco_export import convert_to_coco_dict, convert_to_coco_json
 from .coco_json import (
-    check_boxes,
     check_image_folder,
-    check_unique_ids,
     checked_categories,
     group_by_image,
+    label,
     read_json,
     section,
     sorted_images,
@@ -42,9 +40,9 @@ def load_coco_json(
 ) -> list[dict]:
     """Load a COCO instance annotation file as dataset dicts, sorted by image id.
 
-    Boxes come as XYWH_ABS; keypoints move by 0.5 to continuous coordinates; polygons without
-    three points are left out, and an instance whose polygons are all like that is dropped (counted
-    in a warning). Uncompressed RLE is compressed.
+    Boxes come as XYWH_ABS; keypoints move by 0.5 to continuous coordinates. Annotations are checked
+    and those that cannot be learned are left out, see `normalize_dicts`. Their ids play no part:
+    they may repeat, start at 0, or be absent. An "area" is kept for the evaluation.
 
     Args:
         json_file: path of the file.
@@ -55,8 +53,8 @@ def load_coco_json(
         extra_annotation_keys: further annotation keys to keep.
     Raises:
         FileNotFoundError: the file or the folder of the images is missing.
-        ValueError: the file is cut off, lacks a part, has ids twice or malformed boxes, or uses a
-            category it does not list. The message names the place.
+        ValueError: the file is cut off, lacks a part, has an image id twice, uses a category that
+            it does not list, or an annotation is malformed. The message names the place.
     """
     start = time.perf_counter()
     data = read_json(json_file)
@@ -98,100 +96,53 @@ def coco_records(
     # The files of test images have no annotations at all.
     has_annotations = isinstance(data, dict) and "annotations" in data
     annotations = section(data, "annotations", json_file) if has_annotations else []
-    _check_annotations(annotations, json_file)
     groups = group_by_image(annotations, [image["id"] for image in images], json_file)
     if images:
         first = os.path.join(image_root, images[0]["file_name"])
         check_image_folder(image_root, first, json_file)
-    reader = _AnnotationReader(json_file, id_map, extra_annotation_keys or [])
+    keys = ("iscrowd", "bbox", "area", "segmentation", "keypoints", *(extra_annotation_keys or ()))
     records = [
         {
             "file_name": os.path.join(image_root, image["file_name"]),
             "height": image["height"],
             "width": image["width"],
             "image_id": image["id"],
-            "annotations": reader.read_all(groups[image["id"]]),
+            "annotations": [
+                _annotation(row, keys, id_map, json_file) for row in groups[image["id"]]
+            ],
         }
         for image in images
     ]
-    reader.report()
+    records = normalize_dicts(
+        records, json_file, lambda record, index: label(groups[record["image_id"]][index], index)
+    )
+    for record in records:
+        for annotation in record["annotations"]:
+            if "keypoints" in annotation:
+                annotation["keypoints"] = _continuous_keypoints(annotation["keypoints"])
     return records
 
 
-def _check_annotations(annotations: list[dict], json_file: str) -> None:
-    # The 2014 "minival" files on COCO's own list do have annotation ids twice.
-    if "minival" not in json_file:
-        check_unique_ids([a["id"] for a in annotations if "id" in a], "annotation", json_file)
-    without_area = check_boxes(annotations, json_file)
-    if without_area:
-        logger.warning(
-            f"{json_file}: {without_area} boxes have no area; they are left out in training"
+def _annotation(
+    row: dict, keys: tuple[str, ...], id_map: dict[int, int] | None, json_file: str
+) -> dict:
+    """The annotation of a dataset dict, not checked yet."""
+    if row.get("ignore", 0) != 0:
+        raise ValueError(
+            f"{json_file}: {label(row)} has 'ignore' set, which is not supported; use 'iscrowd' "
+            "for regions to leave out, or drop it"
         )
-
-
-class _AnnotationReader:
-    """Turns COCO annotations into those of dataset dicts, and counts what it had to drop."""
-
-    def __init__(self, json_file: str, id_map: dict[int, int] | None, extra_keys: list[str]):
-        self.json_file = json_file
-        self.id_map = id_map
-        self.keys = ["iscrowd", "bbox", "keypoints", "category_id", *extra_keys]
-        self.num_without_polygon = 0
-
-    def read_all(self, annotations: list[dict]) -> list[dict]:
-        """Annotations of one image; those with a mask but no valid polygon are left out."""
-        found = (self._read(annotation) for annotation in annotations)
-        return [instance for instance in found if instance is not None]
-
-    def _read(self, annotation: dict) -> dict | None:
-        if annotation.get("ignore", 0) != 0:
-            raise ValueError(
-                f"{self.json_file}: annotation {annotation.get('id')} has 'ignore' set, which is "
-                "not supported; use 'iscrowd' for regions to leave out, or drop it"
-            )
-        instance = {key: annotation[key] for key in self.keys if key in annotation}
-        if annotation.get("segmentation"):
-            instance["segmentation"] = self._segmentation(annotation)
-            if not instance["segmentation"]:
-                self.num_without_polygon += 1
-                return None
-        if instance.get("keypoints"):
-            instance["keypoints"] = _continuous_keypoints(instance["keypoints"])
-        instance["bbox_mode"] = BoxMode.XYWH_ABS
-        instance["category_id"] = self._category(annotation)
-        return instance
-
-    def _category(self, annotation: dict) -> int:
-        category = annotation.get("category_id")
-        if self.id_map is None and category is not None:
-            return category
-        if self.id_map is None or category not in self.id_map:
-            raise ValueError(
-                f"{self.json_file}: annotation {annotation.get('id')} has category_id {category}, "
-                "absent from its 'categories'; add it or drop the box"
-            )
-        return self.id_map[category]
-
-    def _segmentation(self, annotation: dict) -> list | dict:
-        segmentation = annotation["segmentation"]
-        if isinstance(segmentation, dict):
-            if isinstance(segmentation["counts"], list):
-                return mask_util.frPyObjects(segmentation, *segmentation["size"])
-            return segmentation
-        if not isinstance(segmentation, list) or not all(isinstance(p, list) for p in segmentation):
-            raise ValueError(
-                f"{self.json_file}: annotation {annotation.get('id')} has a 'segmentation' that is "
-                "neither an RLE object nor a list of polygons [x0, y0, x1, y1, ...]"
-            )
-        return [poly for poly in segmentation if len(poly) % 2 == 0 and len(poly) >= 6]
-
-    def report(self) -> None:
-        """Warn, once per file, about the instances left out."""
-        if self.num_without_polygon:
-            logger.warning(
-                f"{self.json_file}: left out {self.num_without_polygon} instances whose polygons "
-                "all have fewer than three points or an odd number of coordinates"
-            )
+    category = row.get("category_id")
+    if not isinstance(category, int) or (id_map is not None and category not in id_map):
+        raise ValueError(
+            f"{json_file}: {label(row)} has category_id {category!r}, absent from its "
+            "'categories'; add it or drop the box"
+        )
+    annotation = {key: row[key] for key in keys if key in row}
+    annotation.setdefault("bbox", None)
+    annotation["bbox_mode"] = BoxMode.XYWH_ABS
+    annotation["category_id"] = category if id_map is None else id_map[category]
+    return annotation
 
 
 def _continuous_keypoints(keypoints: list[float]) -> list[float]:

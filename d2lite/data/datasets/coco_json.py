@@ -11,12 +11,9 @@ from collections import Counter
 from pathlib import PurePath
 from typing import Any
 
-import numpy as np
-
-from d2lite.utils.file_io import PathManager
+from d2lite.utils.file_io import PathManager, read_text
 
 __all__ = [
-    "check_boxes",
     "check_image_folder",
     "check_unique_ids",
     "checked_categories",
@@ -45,12 +42,7 @@ def _read_text(json_file: str) -> str:
         if PathManager.isdir(json_file):
             raise FileNotFoundError(f"{json_file}: a folder; name the annotation file in it")
         raise FileNotFoundError(f"{json_file}: there is no such annotation file")
-    # Some editors on Windows put a byte order mark first; "-sig" skips one.
-    with open(PathManager.get_local_path(json_file), encoding="utf-8-sig") as f:
-        try:
-            return f.read()
-        except UnicodeDecodeError as e:
-            raise ValueError(f"{json_file}: not a JSON text file ({e})") from None
+    return read_text(json_file)
 
 
 def _parse(json_file: str, text: str) -> Any:
@@ -63,6 +55,8 @@ def _parse(json_file: str, text: str) -> Any:
             f"{json_file}: not valid JSON at line {e.lineno}, column {e.colno} "
             f"(character {e.pos} of {len(text)}): {e.msg}{hint}"
         ) from None
+    except (ValueError, RecursionError) as e:  # a number of thousands of digits; lists in lists
+        raise ValueError(f"{json_file}: not valid JSON: {e}") from None
 
 
 def section(data: Any, key: str, json_file: str) -> list[dict]:
@@ -110,6 +104,13 @@ def checked_categories(data: Any, json_file: str) -> list[dict]:
     if not categories:
         raise ValueError(f"{json_file}: 'categories' is empty")
     check_unique_ids([c["id"] for c in categories], "category", json_file)
+    counts = Counter(category["name"] for category in categories)
+    if repeated := [name for name, count in counts.items() if count > 1]:
+        ids = [category["id"] for category in categories if category["name"] == repeated[0]]
+        logger.warning(
+            f"{json_file}: {len(ids)} categories are called {repeated[0]!r} (ids "
+            f"{', '.join(map(str, ids))}); they count as different classes"
+        )
     return sorted(categories, key=lambda c: c["id"])
 
 
@@ -124,14 +125,21 @@ def sorted_images(data: Any, json_file: str, needs: tuple[str, ...]) -> list[dic
                 f"{sorted(wanted - image.keys())}"
             )
         _check_image(image, index, json_file)
+    if len({type(image["id"]) for image in images}) > 1:
+        raise ValueError(f"{json_file}: some image ids are numbers, others are texts; use one kind")
     check_unique_ids([image["id"] for image in images], "image", json_file)
     return sorted(images, key=lambda image: image["id"])
 
 
 def _check_image(image: dict, index: int, json_file: str) -> None:
+    if not isinstance(image["id"], int | str):
+        raise ValueError(
+            f"{json_file}: image number {index} has id {image['id']!r}; expected a whole number or "
+            "a text"
+        )
     for key in ("height", "width"):
         size = image.get(key, 1)
-        if not isinstance(size, int | float) or not size > 0:
+        if not isinstance(size, int | float) or not 0 < size < math.inf:
             raise ValueError(
                 f"{json_file}: image number {index} (id {image['id']}) has {key} {size!r}; "
                 "expected a number of pixels above 0"
@@ -161,53 +169,37 @@ def group_by_image(annotations: list[dict], image_ids: list, json_file: str) -> 
     often keep them.
     """
     groups: dict[Any, list] = {image_id: [] for image_id in image_ids}
-    homeless = []
-    for annotation in annotations:
-        groups.get(annotation.get("image_id"), homeless).append(annotation)
-    if homeless:
-        logger.warning(
-            f"{json_file}: left out {len(homeless)} annotations of images absent from its "
-            f"'images', the first of image {homeless[0].get('image_id')}"
-        )
+    homeless: list[dict] = []
+    for index, annotation in enumerate(annotations):
+        image_id = annotation.get("image_id")
+        if not isinstance(image_id, int | str | float | None):
+            raise ValueError(
+                f"{json_file}: {label(annotation, index)} has image_id {image_id!r}; expected the "
+                "id of an image"
+            )
+        groups.get(image_id, homeless).append(annotation)
+    if not homeless:
+        return groups
+    by_text = {str(image_id): image_id for image_id in image_ids}
+    for annotation in homeless:
+        image_id = annotation.get("image_id")
+        if str(image_id) in by_text:
+            raise ValueError(
+                f"{json_file}: annotation {annotation.get('id')} has image_id {image_id!r}, but "
+                f"the image has id {by_text[str(image_id)]!r}; write both as numbers, or as texts"
+            )
+    logger.warning(
+        f"{json_file}: left out {len(homeless)} annotations of images absent from its "
+        f"'images', the first of image {homeless[0].get('image_id')}"
+    )
     return groups
 
 
-def check_boxes(annotations: list[dict], json_file: str) -> int:
-    """Check that every annotation has a box of four finite numbers, none of the sides negative.
-
-    Returns:
-        how many boxes have no area.
-    Raises:
-        ValueError: names the first annotation whose box is malformed.
-    """
-    if not annotations:
-        return 0
-    try:  # one conversion for all: a hundred times faster than a look at each
-        boxes = np.array([a["bbox"] for a in annotations], dtype=np.float64)
-        good = boxes.ndim == 2 and boxes.shape[1] == 4 and bool(np.isfinite(boxes).all())
-        if good and bool((boxes[:, 2:] >= 0).all()):
-            return int((boxes[:, 2:] == 0).any(axis=1).sum())
-    except (KeyError, TypeError, ValueError):
-        pass
-    for index, annotation in enumerate(annotations):
-        _check_box(annotation, index, json_file)
-    raise AssertionError(f"{json_file}: the boxes fail together but not one by one")
-
-
-def _check_box(annotation: dict, index: int, json_file: str) -> None:
-    box = annotation.get("bbox")
-    numbers = isinstance(box, list) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in box
-    )
-    if not numbers or len(box) != 4 or min(box[2:]) < 0:
-        raise ValueError(
-            f"{json_file}: {_label(annotation, index)} of image {annotation.get('image_id')} has "
-            f"bbox {box!r}; expected [x, y, width, height], finite and with sides of at least 0"
-        )
-
-
-def _label(annotation: dict, index: int) -> str:
-    return f"annotation {annotation['id']}" if "id" in annotation else f"annotation number {index}"
+def label(annotation: dict, index: int | None = None) -> str:
+    """What messages call an annotation of a file."""
+    if "id" in annotation or index is None:
+        return f"annotation {annotation.get('id')} of image {annotation.get('image_id')}"
+    return f"annotation number {index}"
 
 
 def check_image_folder(image_root: str, first_file: str, source: str) -> None:

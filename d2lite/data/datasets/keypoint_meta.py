@@ -14,7 +14,7 @@ def keypoint_metadata(categories: list[dict]) -> dict:
     Returns:
         empty when the categories have no keypoints, or different ones.
     """
-    names = categories[0].get("keypoints")
+    names = categories[0].get("keypoints") if categories else None
     if not names or any(category.get("keypoints") != names for category in categories):
         return {}
     mirrored = {name: name.replace("left", "right").replace("LEFT", "RIGHT") for name in names}

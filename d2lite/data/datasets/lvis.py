@@ -6,14 +6,15 @@ import time
 from typing import Any
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
+from d2lite.data.ground_truth import normalize_dicts
 from d2lite.structures import BoxMode
 
 from .builtin_meta import get_builtin_metadata
 from .coco_json import (
-    check_boxes,
     check_image_folder,
-    check_unique_ids,
+    checked_categories,
     group_by_image,
+    label,
     read_json,
     section,
     sorted_images,
@@ -69,6 +70,9 @@ def load_lvis_json(
     if dataset_name is not None:
         metadata = MetadataCatalog.get(dataset_name).set(**get_lvis_instances_meta(dataset_name))
         id_map = metadata.get("thing_dataset_id_to_contiguous_id")
+        if "categories" in data:
+            categories = checked_categories(data, json_file)
+            metadata.set(category_frequency={c["id"]: c.get("frequency") for c in categories})
     records = _records(data, json_file, image_root, id_map, extra_annotation_keys or [])
     logger.info(
         f"Loaded {len(records)} images in LVIS format from {json_file} "
@@ -88,12 +92,10 @@ def _records(
     images = sorted_images(data, json_file, needs=("coco_url", "height", "width"))
     # The files of test images have no annotations at all.
     annotations = section(data, "annotations", json_file) if "annotations" in data else []
-    check_unique_ids([a["id"] for a in annotations if "id" in a], "annotation", json_file)
-    check_boxes(annotations, json_file)
     groups = group_by_image(annotations, [image["id"] for image in images], json_file)
     if images:
         check_image_folder(image_root, _image_path(image_root, images[0]), json_file)
-    return [
+    records = [
         {
             "file_name": _image_path(image_root, image),
             "height": image["height"],
@@ -107,6 +109,9 @@ def _records(
         }
         for image in images
     ]
+    return normalize_dicts(
+        records, json_file, lambda record, index: label(groups[record["image_id"]][index], index)
+    )
 
 
 def _image_path(image_root: str, image: dict) -> str:
@@ -115,24 +120,21 @@ def _image_path(image_root: str, image: dict) -> str:
 
 
 def _instance(
-    annotation: dict, id_map: dict[int, int] | None, extra_keys: list[str], json_file: str
+    row: dict, id_map: dict[int, int] | None, extra_keys: list[str], json_file: str
 ) -> dict:
-    where = f"{json_file}: annotation {annotation.get('id')}"
-    category = annotation.get("category_id")
+    """The annotation of a dataset dict, not checked yet."""
+    category = row.get("category_id")
     if not isinstance(category, int) or (category not in id_map if id_map else category < 1):
-        raise ValueError(f"{where} has category_id {category!r}, which is not a known category")
-    polygons = annotation.get("segmentation")
-    if not isinstance(polygons, list):
-        raise ValueError(f"{where} needs a 'segmentation' of polygons")
-    polygons = [poly for poly in polygons if len(poly) % 2 == 0 and len(poly) >= 6]
-    if not polygons:
-        raise ValueError(f"{where} has no polygon of three points or more")
+        raise ValueError(
+            f"{json_file}: {label(row)} has category_id {category!r}, which is not a known category"
+        )
+    if not isinstance(row.get("segmentation"), list):
+        raise ValueError(f"{json_file}: {label(row)} needs a 'segmentation' of polygons")
     return {
-        "bbox": annotation["bbox"],
+        "bbox": row.get("bbox"),
         "bbox_mode": BoxMode.XYWH_ABS,
         "category_id": id_map[category] if id_map else category - 1,
-        "segmentation": polygons,
-        **{key: annotation[key] for key in extra_keys},
+        **{key: row[key] for key in ("segmentation", "area", *extra_keys) if key in row},
     }
 
 

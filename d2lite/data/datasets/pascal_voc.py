@@ -6,14 +6,17 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
+from d2lite.data.ground_truth import normalize_dicts
 from d2lite.structures import BoxMode
-from d2lite.utils.file_io import PathManager
+from d2lite.utils.file_io import PathManager, read_text
 from d2lite.utils.registry import did_you_mean
 
 __all__ = [
     "CLASS_NAMES",
     "load_voc_instances",
+    "read_image_list",
     "read_voc_class_names",
+    "read_voc_objects",
     "read_voc_split",
     "register_pascal_voc",
 ]
@@ -32,8 +35,8 @@ def load_voc_instances(dirname: str, split: str, class_names: Sequence[str]) -> 
     """Load a split of a VOC folder as dataset dicts, in the order of the split's list.
 
     VOC counts pixels from 1 and includes the last one; 1 is taken from xmin and ymin, so that boxes
-    are in continuous coordinates. Difficult objects are kept. Boxes without area (xmax <= xmin or
-    ymax <= ymin) are dropped and counted in one warning.
+    are in continuous coordinates. Difficult objects are kept, with "difficult" 1, for VOC's metric.
+    Boxes without area (xmax <= xmin or ymax <= ymin) are dropped and counted in one warning.
 
     Args:
         dirname: folder with "Annotations", "ImageSets" and "JPEGImages".
@@ -56,15 +59,27 @@ def load_voc_instances(dirname: str, split: str, class_names: Sequence[str]) -> 
     records, without_area = [], []
     for image_id in image_ids:
         xml_file = os.path.join(annotation_dir, f"{image_id}.xml")
-        record, num_dropped = _read_record(xml_file, index)
-        records.append({"file_name": images[image_id], "image_id": image_id, **record})
-        without_area += [xml_file] * num_dropped
+        size, objects = read_voc_objects(xml_file)
+        kept = [obj for obj in objects if _has_area(obj["bbox"])]
+        records.append(
+            {
+                "file_name": images[image_id],
+                "image_id": image_id,
+                "height": size[0],
+                "width": size[1],
+                "annotations": [_annotation(obj, index, xml_file) for obj in kept],
+            }
+        )
+        without_area += [xml_file] * (len(objects) - len(kept))
+    source = f"{dirname}, split {split!r}"
     if without_area:
         logger.warning(
-            f"{dirname}, split {split!r}: dropped {len(without_area)} boxes without area, "
-            f"the first in {without_area[0]}"
+            f"{source}: dropped {len(without_area)} boxes without area, the first in "
+            f"{without_area[0]}"
         )
-    return records
+    return normalize_dicts(
+        records, source, lambda record, i: f"object number {i} of {record['image_id']}.xml"
+    )
 
 
 def read_voc_split(dirname: str, split: str) -> list[str]:
@@ -82,16 +97,23 @@ def read_voc_split(dirname: str, split: str) -> list[str]:
             f"{list_file}: there is no split {split!r}.{did_you_mean(split, found)} "
             f"Splits there: {', '.join(found) or 'none'}"
         )
-    with PathManager.open(list_file) as f:
-        image_ids = [line.strip() for line in f if line.strip()]  # a name may have spaces
-    # Lists per class have a second column, whether the image has an object of it.
-    columns = [line.rsplit(maxsplit=1) for line in image_ids]
-    if all(len(column) == 2 and column[1] in ("-1", "0", "1") for column in columns):
-        image_ids = [name for name, _ in columns]
+    image_ids = read_image_list(list_file)
     if not image_ids or len(set(image_ids)) < len(image_ids):
         problem = "has an image twice" if image_ids else "is empty"
         raise ValueError(f"{list_file}: the list {problem}")
     return image_ids
+
+
+def read_image_list(list_file: str) -> list[str]:
+    """Names of the images in a list of one a line; they may have spaces.
+
+    Lists per class have a second column, whether the image has an object of it; it is left out.
+    """
+    names = [line.strip() for line in read_text(list_file).split("\n") if line.strip()]
+    columns = [name.rsplit(maxsplit=1) for name in names]
+    if all(len(column) == 2 and column[1] in ("-1", "0", "1") for column in columns):
+        return [name for name, _ in columns]
+    return names
 
 
 def read_voc_class_names(dirname: str) -> list[str]:
@@ -125,7 +147,7 @@ def _folder(dirname: str, *parts: str) -> str:
 def _images_by_stem(folder: str) -> dict[str, str]:
     """Paths of images by name without extension; JPEG comes first where there are several."""
     found: dict[str, str] = {}
-    order = (".bmp", ".png", ".jpeg", ".jpg")  # the last one wins
+    order = (".tif", ".tiff", ".webp", ".bmp", ".png", ".jpeg", ".jpg")  # the last one wins
     names = [(os.path.splitext(name), name) for name in PathManager.ls(folder)]
     names = [(stem, ext.lower(), name) for (stem, ext), name in names if ext.lower() in order]
     for stem, _, name in sorted(names, key=lambda n: order.index(n[1])):
@@ -143,15 +165,52 @@ def _parse_xml(xml_file: str) -> ET.Element:
         raise ValueError(f"{xml_file}: not valid XML ({e})") from None
 
 
-def _text(element: ET.Element, path: str, xml_file: str) -> str:
-    text = (element.findtext(path) or "").strip()
+def read_voc_objects(xml_file: str, needs_size: bool = True) -> tuple[tuple[int, int], list[dict]]:
+    """Read one annotation file: the image's (height, width), and its objects as the file has them.
+
+    Args:
+        needs_size: without it, a file without a <size> has the size (0, 0).
+    Returns:
+        the size, and dicts with "name", "pose", "truncated", "difficult" and "bbox" (xmin, ymin,
+        xmax, ymax, which count pixels from 1).
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, it is not XML, or lacks something.
+    """
+    root = _parse_xml(xml_file)
+    if root.find("size") is None and not needs_size:
+        return (0, 0), [_read_object(item, xml_file) for item in root.iterfind("object")]
+    if root.find("size") is None:
+        raise ValueError(
+            f"{xml_file}: has no <size>; expected <size><width>W</width><height>H</height></size>"
+        )
+    height = int(_number(root, "size/height", xml_file))
+    width = int(_number(root, "size/width", xml_file))
+    if height <= 0 or width <= 0:
+        raise ValueError(f"{xml_file}: <size> is {width} x {height}; expected the image's size")
+    return (height, width), [_read_object(item, xml_file) for item in root.iterfind("object")]
+
+
+def _read_object(item: ET.Element, xml_file: str) -> dict:
+    sides = ("xmin", "ymin", "xmax", "ymax")
+    return {
+        "name": _text(item, "name", xml_file),
+        "pose": item.findtext("pose", ""),
+        # Some programs write a word for unknown.
+        "truncated": int(item.findtext("truncated", "").strip() == "1"),
+        "difficult": int(_number(item, "difficult", xml_file, default="0")),
+        "bbox": [_number(item, f"bndbox/{side}", xml_file) for side in sides],
+    }
+
+
+def _text(element: ET.Element, path: str, xml_file: str, default: str = "") -> str:
+    text = (element.findtext(path) or "").strip() or default
     if not text:
         raise ValueError(f"{xml_file}: an <{element.tag}> has no {path!r}")
     return text
 
 
-def _number(element: ET.Element, path: str, xml_file: str) -> float:
-    text = _text(element, path, xml_file)
+def _number(element: ET.Element, path: str, xml_file: str, default: str = "") -> float:
+    text = _text(element, path, xml_file, default)
     try:
         number = float(text)
     except ValueError:
@@ -161,39 +220,23 @@ def _number(element: ET.Element, path: str, xml_file: str) -> float:
     return number
 
 
-def _read_record(xml_file: str, index: dict[str, int]) -> tuple[dict, int]:
-    """Size and annotations of one image, and how many boxes without area were dropped."""
-    root = _parse_xml(xml_file)
-    if root.find("size") is None:
-        raise ValueError(
-            f"{xml_file}: has no <size>; expected <size><width>W</width><height>H</height></size>"
-        )
-    height = int(_number(root, "size/height", xml_file))
-    width = int(_number(root, "size/width", xml_file))
-    if height <= 0 or width <= 0:
-        raise ValueError(f"{xml_file}: <size> is {width} x {height}; expected the image's size")
-    objects = [_read_object(item, index, xml_file) for item in root.iterfind("object")]
-    kept = [instance for instance in objects if instance is not None]
-    return {"height": height, "width": width, "annotations": kept}, len(objects) - len(kept)
+def _has_area(sides: list[float]) -> bool:
+    return sides[2] > sides[0] and sides[3] > sides[1]
 
 
-def _read_object(item: ET.Element, index: dict[str, int], xml_file: str) -> dict | None:
-    """One annotation; None for a box without area."""
-    name = _text(item, "name", xml_file)
-    if name not in index:
+def _annotation(obj: dict, index: dict[str, int], xml_file: str) -> dict:
+    """The annotation of a dataset dict."""
+    if obj["name"] not in index:
         raise ValueError(
-            f"{xml_file}: has an object of class {name!r}, which is not among the classes "
-            f"({', '.join(index)}).{did_you_mean(name, index)}"
+            f"{xml_file}: has an object of class {obj['name']!r}, which is not among the classes "
+            f"({', '.join(index)}).{did_you_mean(obj['name'], index)}"
         )
-    x0, y0, x1, y1 = (
-        _number(item, f"bndbox/{side}", xml_file) for side in ("xmin", "ymin", "xmax", "ymax")
-    )
-    if x1 <= x0 or y1 <= y0:
-        return None
+    x0, y0, x1, y1 = obj["bbox"]
     return {
-        "category_id": index[name],
+        "category_id": index[obj["name"]],
         "bbox": [x0 - 1.0, y0 - 1.0, x1, y1],
         "bbox_mode": BoxMode.XYXY_ABS,
+        "difficult": obj["difficult"],
     }
 
 

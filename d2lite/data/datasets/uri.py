@@ -106,14 +106,15 @@ def _resolve_coco(uri: str) -> ResolvedDataset:
         raise FileNotFoundError(
             f"data set {uri!r}: there is no image folder {images!r}; give it as '?images=DIR'"
         )
+    names = parsed.classes or [category["name"] for category in categories]
     chosen = _choose_categories(categories, parsed)
-    id_map = {category["id"]: index for index, category in enumerate(chosen)}
+    id_map = {category["id"]: index for index, category in chosen.items()}
     metadata = {
-        "thing_classes": [category["name"] for category in chosen],
+        "thing_classes": names,
         "thing_dataset_id_to_contiguous_id": id_map,
         "image_root": images,
         "evaluator_type": "coco",
-        **keypoint_metadata(chosen),
+        **keypoint_metadata(list(chosen.values())),
     }
     dropped = {category["id"] for category in categories} - id_map.keys()
     if not dropped:  # else evaluation must not see the file's other classes
@@ -121,17 +122,22 @@ def _resolve_coco(uri: str) -> ResolvedDataset:
     return ResolvedDataset(lambda: _load_coco(json_file, images, id_map, dropped), metadata)
 
 
-def _choose_categories(categories: list[dict], parsed: DatasetURI) -> list[dict]:
+def _choose_categories(categories: list[dict], parsed: DatasetURI) -> dict[int, dict]:
+    """The category of each class, by its index; a validation file may lack some of the classes."""
     if parsed.classes is None:
-        return categories
+        return dict(enumerate(categories))
     by_name = {category["name"]: category for category in categories}
+    unused = [name for name in by_name if name not in parsed.classes]
+    chosen = {i: by_name[name] for i, name in enumerate(parsed.classes) if name in by_name}
     for name in parsed.classes:
-        if name not in by_name:
-            raise ValueError(
-                f"data set {parsed.text!r}: {parsed.path} has no category {name!r}."
-                f"{did_you_mean(name, by_name)} It has: {', '.join(by_name)}"
-            )
-    return [by_name[name] for name in parsed.classes]
+        if name in by_name:
+            continue
+        message = f"data set {parsed.text!r}: {parsed.path} has no category {name!r}."
+        hint = did_you_mean(name, unused)
+        if hint or not chosen:
+            raise ValueError(f"{message}{hint} It has: {', '.join(by_name)}")
+        logger.warning(f"{message} It has: {', '.join(by_name)}")
+    return chosen
 
 
 def _load_coco(

@@ -54,8 +54,8 @@ def test_boxes_lose_one_at_the_left_and_top_only(voc):
     assert first["image_id"] == "b"  # order of the list
     assert (first["height"], first["width"]) == (40, 60)
     assert first["annotations"] == [
-        {"category_id": 0, "bbox": [0, 1, 30, 40], "bbox_mode": BoxMode.XYXY_ABS},
-        {"category_id": 1, "bbox": [4, 4, 9, 9], "bbox_mode": BoxMode.XYXY_ABS},
+        {"category_id": 0, "bbox": [0, 1, 30, 40], "bbox_mode": BoxMode.XYXY_ABS, "difficult": 1},
+        {"category_id": 1, "bbox": [4, 4, 9, 9], "bbox_mode": BoxMode.XYXY_ABS, "difficult": 1},
     ]
     assert second["annotations"] == []
 

@@ -1,0 +1,302 @@
+"""The values of one annotation: what is wrong with them, and in what form they are used.
+
+An annotation is a dict with "bbox", "bbox_mode", "category_id", and perhaps "iscrowd", "area",
+"segmentation" and "keypoints". Other keys, and values of kinds that only a program's own mapper
+understands, are left as they are.
+"""
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as mask_util
+
+from d2lite.structures import BoxMode
+
+__all__ = ["AnnotationError", "normalize_annotation"]
+
+# Pixels by which coordinates may lie outside of an image; pycocotools takes memory for each pixel
+# of an outline. Tiles cut from a large image may keep its coordinates.
+MAX_DISTANCE = 100_000
+MAX_PIXELS = 2**31  # of a mask: pycocotools counts with 32 bits
+
+ImageSize = tuple[int, int]  # height, width
+
+
+class AnnotationError(ValueError):
+    """A value that an annotation must not have; the message says "has KEY VALUE; expected ...".
+
+    Whoever reads the annotation knows where it comes from, and names file and annotation.
+    """
+
+
+def normalize_annotation(annotation: dict, size: ImageSize | None) -> dict | str:
+    """Check an annotation and bring it to one form.
+
+    Polygons of fewer than three points or with an odd number of coordinates are left out,
+    uncompressed RLE is compressed, an empty "segmentation", "keypoints" or "area" is removed, and
+    whole numbers that are floats (in "category_id", "iscrowd") become integers.
+
+    Args:
+        annotation: not changed.
+        size: (height, width) of the image, where it is known.
+    Returns:
+        the annotation, as it is or as a changed copy; or, where training could make nothing of it,
+        why it is to be left out.
+    Raises:
+        AnnotationError: a value is not what it must be.
+    """
+    changes: dict[str, Any] = {}
+    for key in ("category_id", "iscrowd"):
+        # Most are plain integers: one look, since a data set may have a million annotations.
+        if key in annotation and type(annotation[key]) is not int:
+            changes[key] = _whole_number(annotation[key], key)
+    if annotation.get("iscrowd", 0) not in (0, 1):
+        raise AnnotationError(f"has iscrowd {_show(annotation['iscrowd'])}; expected 0 or 1")
+    reason = _check_box(annotation, size) if "bbox" in annotation else None
+    for key in ("segmentation", "keypoints", "area"):
+        if key not in annotation:
+            continue
+        value = annotation[key]
+        if value is None or (isinstance(value, (list, tuple, dict)) and not value):
+            changes[key] = _REMOVED
+        elif key == "area":
+            _check_area(value)
+        elif key == "keypoints":
+            _check_keypoints(value)
+        else:
+            changes[key] = _normalize_segmentation(value, size)
+            if isinstance(value, (list, tuple)) and not changes[key]:
+                reason = reason or "no polygon of three points or more"
+    if reason is not None:
+        return reason
+    if all(annotation[key] is value for key, value in changes.items()):
+        return annotation
+    changed = {**annotation, **changes}
+    return {key: value for key, value in changed.items() if value is not _REMOVED}
+
+
+_REMOVED = object()
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _whole_number(value: Any, key: str) -> Any:
+    if isinstance(value, (int, np.integer)):
+        return value
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return int(value)
+    if isinstance(value, (str, float, np.floating)) or value is None:
+        raise AnnotationError(f"has {key} {_show(value)}; expected a whole number")
+    return value  # such as several classes, for a mapper that knows what to do with them
+
+
+def _total(values: Any) -> float:
+    """The sum of numbers; nan where one is not a finite number, which text and None are not."""
+    try:
+        if isinstance(values, np.ndarray):
+            return float(values.sum(dtype=np.float64))
+        return float(sum(values))
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _limit(size: ImageSize | None) -> float:
+    return max(MAX_DISTANCE, 10 * max(size)) if size else MAX_DISTANCE
+
+
+def _check_box(annotation: dict, size: ImageSize | None) -> str | None:
+    """Why a box is to be left out, or None; raises for one that is malformed."""
+    box, mode = annotation["bbox"], annotation.get("bbox_mode")
+    if mode is None:
+        return None  # its mapper knows what the numbers mean
+    numbers = box if type(box) is list else _flat(box)
+    if mode not in _BOX_MODES:
+        raise AnnotationError(
+            f"has bbox_mode {_show(mode)}; expected BoxMode.XYXY_ABS, XYWH_ABS or XYWHA_ABS"
+        )
+    count = 5 if mode == _XYWHA else 4
+    if numbers is None or len(numbers) != count or not math.isfinite(_total(numbers)):
+        raise AnnotationError(f"has bbox {_show(box)}; expected {_EXPECTED_BOX[int(mode)]}")
+    limit = _limit(size)
+    if max(numbers) > limit or min(numbers) < -limit:
+        raise AnnotationError(
+            f"has bbox {_show(box)}, which is far outside of its image"
+            f"{f' of {size[0]} x {size[1]} (height x width)' if size else ''}"
+        )
+    left, top, right, bottom = numbers[:4]
+    if mode == _XYWHA:
+        width, height = right, bottom
+        reach = math.hypot(width, height) / 2
+        left, top, right, bottom = left - reach, top - reach, left + reach, top + reach
+    elif mode == _XYWH:
+        width, height = right, bottom
+        right, bottom = left + width, top + height
+    else:
+        width, height = right - left, bottom - top
+    if width < 0 or height < 0:
+        raise AnnotationError(f"has bbox {_show(box)}; expected {_EXPECTED_BOX[int(mode)]}")
+    if width == 0 or height == 0:
+        return "a box without area"
+    if size and (left >= size[1] or top >= size[0] or right <= 0 or bottom <= 0):
+        return "a box outside of the image"
+    return None
+
+
+# As plain integers, which compare and look up several times faster than members of an enum.
+_XYXY, _XYWH, _XYWHA = map(int, (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS))
+_BOX_MODES = (_XYXY, _XYWH, _XYWHA)
+_EXPECTED_BOX = {
+    _XYWH: "[x, y, width, height], finite and with sides of at least 0",
+    _XYXY: "[x0, y0, x1, y1], finite, with x0 <= x1 and y0 <= y1",
+    _XYWHA: "[center x, center y, width, height, degrees], finite and with sides of at least 0",
+}
+
+
+def _flat(values: Any) -> Sequence[float] | None:
+    """A list of what may be a list, a tuple, an array or a tensor; None for anything else."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    return values if isinstance(values, (list, tuple)) else None
+
+
+def _check_area(area: Any) -> None:
+    if not isinstance(area, Real) or not 0 <= area < math.inf:
+        raise AnnotationError(f"has area {_show(area)}; expected a number of square pixels")
+
+
+def _check_keypoints(keypoints: Any) -> None:
+    if isinstance(keypoints, np.ndarray):
+        keypoints = keypoints.reshape(-1)
+    numbers = _flat(keypoints)
+    if numbers is None or len(numbers) % 3 or not math.isfinite(_total(numbers)):
+        raise AnnotationError(
+            f"has keypoints {_show(keypoints)}; expected x, y, visibility of each after one "
+            "another, finite"
+        )
+    if max(map(abs, numbers), default=0) > MAX_DISTANCE:
+        raise AnnotationError(f"has keypoints {_show(keypoints)}, far outside of its image")
+
+
+def _normalize_segmentation(segmentation: Any, size: ImageSize | None) -> Any:
+    if isinstance(segmentation, dict):
+        return _normalize_rle(segmentation, size)
+    if isinstance(segmentation, (list, tuple)):
+        return _valid_polygons(segmentation, size)
+    if isinstance(segmentation, np.ndarray) and segmentation.ndim == 2:
+        if size and segmentation.shape != tuple(size):
+            raise AnnotationError(
+                f"has a mask of {segmentation.shape[0]} x {segmentation.shape[1]}, its image is "
+                f"{size[0]} x {size[1]} (height x width)"
+            )
+        return segmentation
+    raise AnnotationError(
+        f"has segmentation {_show(segmentation)}; expected a list of polygons "
+        "[x0, y0, x1, y1, ...] or an RLE with 'size' and 'counts'"
+    )
+
+
+def _valid_polygons(polygons: Sequence, size: ImageSize | None) -> Sequence:
+    """Those of three points or more; the same object where that is all of them."""
+    limit = _limit(size)
+    valid = True
+    for polygon in polygons:
+        if not isinstance(polygon, (list, tuple, np.ndarray)):
+            hint = "; put the coordinates of a polygon into a list of their own"
+            raise AnnotationError(
+                f"has segmentation {_show(polygons)}; expected a list of polygons "
+                f"[x0, y0, x1, y1, ...]{hint if isinstance(polygon, Real) else ''}"
+            )
+        if isinstance(polygon, np.ndarray):
+            polygon = polygon.reshape(-1)
+        if not math.isfinite(_total(polygon)):
+            pairs = len(polygon) > 0 and isinstance(polygon[0], (list, tuple, dict))
+            raise AnnotationError(
+                f"has a polygon {_show(polygon)}; expected finite numbers x0, y0, x1, y1, ..."
+                f"{' after one another, not as points of their own' if pairs else ''}"
+            )
+        if len(polygon) and (max(polygon) > limit or min(polygon) < -limit):
+            raise AnnotationError(f"has a polygon {_show(polygon)}, far outside of its image")
+        valid &= _is_polygon(polygon)
+    return polygons if valid else [p for p in polygons if _is_polygon(p)]
+
+
+def _is_polygon(polygon: Sequence | np.ndarray) -> bool:
+    count = polygon.size if isinstance(polygon, np.ndarray) else len(polygon)
+    return count >= 6 and count % 2 == 0
+
+
+def _normalize_rle(rle: dict, size: ImageSize | None) -> dict:
+    """The RLE, compressed."""
+    shape, counts = _flat(rle.get("size")), rle.get("counts")
+    if (
+        shape is None
+        or len(shape) != 2
+        or not all(isinstance(side, Integral) and side > 0 for side in shape)
+        or not isinstance(counts, (list, tuple, str, bytes))
+    ):
+        raise AnnotationError(
+            f"has an RLE {_show(rle)}; expected 'size' [height, width] and 'counts', a list of "
+            "run lengths or their compressed text"
+        )
+    if size is not None and tuple(shape) != tuple(size):
+        raise AnnotationError(
+            f"has an RLE of {shape[0]} x {shape[1]}, its image is {size[0]} x {size[1]} "
+            "(height x width)"
+        )
+    pixels = math.prod(shape)
+    if pixels > MAX_PIXELS:
+        raise AnnotationError(f"has an RLE of {shape[0]} x {shape[1]}, which no image has")
+    runs = _run_lengths(counts)
+    # Lengths of at most `pixels` each, so that their sum doesn't overflow.
+    if runs is None or runs.min(initial=0) < 0 or runs.max(initial=0) > pixels:
+        raise AnnotationError(
+            f"has an RLE with counts {_show(counts)}; expected run lengths of 0 to {pixels} pixels"
+        )
+    if runs.sum() != pixels:
+        raise AnnotationError(
+            f"has an RLE whose counts add up to {runs.sum()} pixels, its size is "
+            f"{shape[0]} x {shape[1]} = {pixels}"
+        )
+    if isinstance(counts, (str, bytes)):
+        return rle
+    return mask_util.frPyObjects({"size": list(shape), "counts": runs.tolist()}, *shape)
+
+
+def _run_lengths(counts: Sequence[int] | str | bytes) -> np.ndarray | None:
+    """The lengths of an RLE's runs as int64; None where the counts are not an RLE.
+
+    Compressed counts are numbers of 5 bits a character, from the low bits on, with a bit for
+    "goes on" and, in the last one, a sign; from the fourth number on each is the difference to
+    the one two places before (pycocotools' maskApi.c, rleToString).
+    """
+    if isinstance(counts, (list, tuple)):
+        if not all(isinstance(count, Integral) for count in counts):
+            return None
+        try:
+            return np.array(counts, dtype=np.int64)
+        except OverflowError:
+            return None
+    try:
+        text = counts.encode("ascii") if isinstance(counts, str) else counts
+    except UnicodeEncodeError:
+        return None
+    chars = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48
+    if not len(chars) or chars.min() < 0 or chars.max() > 63 or chars[-1] & 32:
+        return None
+    ends = np.flatnonzero((chars & 32) == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    if (ends - starts).max() > 6:  # 35 bits hold any run of a mask
+        return None
+    shift = 5 * (np.arange(len(chars)) - np.repeat(starts, ends - starts + 1))
+    values = np.add.reduceat((chars & 31) << shift, starts)
+    negative = (chars[ends] & 16) > 0
+    values -= negative.astype(np.int64) << (5 * (ends - starts + 1))
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values

@@ -1,0 +1,153 @@
+"""Compare dataset dicts with what DatasetMapper needs of them, before the first sample is made."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from .dataset_mapper import DatasetMapper
+from .ground_truth import NormalizedDicts
+from .image_io import compare_size, read_image_size
+from .image_schemes import find_image_reader
+from .missing_files import check_files_exist
+
+__all__ = ["check_for_mapper", "check_image_sizes"]
+
+logger = logging.getLogger(__name__)
+
+# Image heads that are read for their size: all of a data set of ordinary size, and a sample of a
+# large one. A head takes 0.1 ms from a local disk.
+MAX_SIZES_READ = 5000
+
+
+def check_for_mapper(
+    dataset_dicts: NormalizedDicts, mapper: DatasetMapper, *, tolerant: bool = False
+) -> None:
+    """Check that the mapper can make a sample of every dict.
+
+    Args:
+        tolerant: only warn of images that are missing or of another size, as they are skipped.
+    Raises:
+        FileNotFoundError: images or label images are missing.
+        ValueError: boxes, masks or keypoints are missing or not of the form that the mapper was
+            told, or an image has another size than its dict says.
+    """
+    if not dataset_dicts:
+        return
+    check_files_exist(dataset_dicts, dataset_dicts.names, tolerant=tolerant)
+    check_image_sizes(dataset_dicts, tolerant=tolerant)
+    if not mapper.is_train:
+        return
+    total = sum(1 for _ in _instances(dataset_dicts))
+    for needed in ("bbox", "bbox_mode", "category_id"):
+        where = _first_without(dataset_dicts, needed)
+        if where is not None:
+            raise ValueError(f"{where} has no {needed!r}; every annotation needs one")
+    if mapper.use_instance_mask:
+        _check_masks(dataset_dicts, total, mapper.instance_mask_format)
+    if mapper.use_keypoint:
+        _check_keypoints(dataset_dicts, mapper.keypoint_hflip_indices)
+
+
+def _instances(dataset_dicts: Sequence[dict]) -> Iterator[tuple[dict, int, dict]]:
+    """Every annotation that is trained on, with its dict and its number there."""
+    for record in dataset_dicts:
+        for index, annotation in enumerate(record.get("annotations", ())):
+            if not annotation.get("iscrowd", 0):
+                yield record, index, annotation
+
+
+def _first_without(dataset_dicts: Sequence[dict], key: str) -> str | None:
+    found = ((r, i) for r, i, annotation in _instances(dataset_dicts) if key not in annotation)
+    record, index = next(found, (None, 0))
+    return None if record is None else _where(record, index)
+
+
+def _where(record: dict, index: int) -> str:
+    return f"{record.get('file_name', 'an image')}: annotation number {index}"
+
+
+def _check_masks(dataset_dicts: Sequence[dict], total: int, mask_format: str) -> None:
+    without = sum("segmentation" not in a for _, _, a in _instances(dataset_dicts))
+    if without:
+        raise ValueError(
+            f"MODEL.MASK_ON is True, but {without} of the {total} annotations have no "
+            f"'segmentation', the first is {_first_without(dataset_dicts, 'segmentation')}; add "
+            "masks or set MODEL.MASK_ON (use_instance_mask of the mapper) False"
+        )
+    if mask_format != "polygon":
+        return
+    others = [
+        _where(record, index)
+        for record, index, annotation in _instances(dataset_dicts)
+        if not isinstance(annotation["segmentation"], (list, tuple))
+    ]
+    if others:
+        raise ValueError(
+            f"INPUT.MASK_FORMAT is 'polygon', but {len(others)} of the {total} masks are RLE or "
+            f"bitmaps, the first is {others[0]}; set INPUT.MASK_FORMAT bitmask"
+        )
+
+
+def _check_keypoints(
+    dataset_dicts: Sequence[dict], flip_indices: Sequence[int] | np.ndarray | None
+) -> None:
+    where = _first_without(dataset_dicts, "keypoints")
+    if where is not None:
+        raise ValueError(
+            f"MODEL.KEYPOINT_ON is True, but {where} has no 'keypoints'; give them to all objects, "
+            "with visibility 0 where they are not known, or set MODEL.KEYPOINT_ON (use_keypoint of "
+            "the mapper) False"
+        )
+    expected = None if flip_indices is None else len(flip_indices)
+    for record, index, annotation in _instances(dataset_dicts):
+        count = np.size(annotation["keypoints"]) // 3
+        if expected is None:
+            expected = count
+        if count != expected:
+            names = "others" if flip_indices is None else "keypoint_names in the metadata"
+            raise ValueError(
+                f"{_where(record, index)} has {count} keypoints, {names} {expected}; all objects "
+                "need as many"
+            )
+
+
+def check_image_sizes(dataset_dicts: Sequence[dict], *, tolerant: bool = False) -> None:
+    """Compare "height" and "width" with the heads of the image files, up to 5000 evenly spread.
+
+    Files that cannot be read are left to the loader, which reads more of them.
+
+    Args:
+        tolerant: only warn, and only of the first one.
+    Raises:
+        SizeMismatchError: one of them differs.
+    """
+    sized = [
+        record
+        for record in dataset_dicts
+        if {"height", "width", "file_name"} <= record.keys()
+        and find_image_reader(record["file_name"]) is None
+        and "://" not in str(record["file_name"])
+    ]
+    step = max(1, len(sized) / MAX_SIZES_READ)
+    sample = [sized[int(position * step)] for position in range(min(len(sized), MAX_SIZES_READ))]
+    with ThreadPoolExecutor(8) as threads:  # they wait for a disk or a network
+        sizes = list(threads.map(_size_or_none, sample))
+    for record, size in zip(sample, sizes, strict=True):
+        if size is None:
+            continue
+        try:
+            compare_size(record, *size)
+        except ValueError as error:
+            if not tolerant:
+                raise
+            logger.warning(f"{error}; such images are skipped, as DATALOADER.ON_BAD_SAMPLE says")
+            return
+
+
+def _size_or_none(record: dict) -> tuple[int, int] | None:
+    try:
+        return read_image_size(record["file_name"])
+    except OSError:
+        return None
