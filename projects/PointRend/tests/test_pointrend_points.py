@@ -85,7 +85,7 @@ def test_training_points_gather_where_the_logits_change_sign():
     points = draw(0.75)
     assert points.shape == (3, 40, 2) and points.min() >= 0 and points.max() < 1
     # Of 120 points the least certain 30 stay; the last ten are like all.
-    assert certainty(points[:, :30]).max() < 0.5 < certainty(points[:, 30:]).max()
+    assert certainty(points[:, :30]).max() < 0.6 < certainty(points[:, 30:]).max()
     assert draw(1.0).shape == draw(0.0).shape == (3, 40, 2)
     with pytest.raises(ValueError, match=r"IMPORTANCE_SAMPLE_RATIO is 1.5"):
         draw(1.5)
