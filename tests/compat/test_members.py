@@ -1,0 +1,392 @@
+"""Attributes and methods of detectron2's classes that subclasses in public code use or override."""
+
+import inspect
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from d2lite.checkpoint import DetectionCheckpointer
+from d2lite.config import get_cfg
+from d2lite.data import DatasetMapper
+from d2lite.data import transforms as T
+from d2lite.engine import DefaultPredictor, DefaultTrainer
+from d2lite.evaluation import COCOEvaluator, DatasetEvaluator
+from d2lite.layers import ShapeSpec
+from d2lite.modeling import Backbone, GeneralizedRCNNWithTTA, build_model
+from d2lite.modeling.meta_arch import FCOS, GeneralizedRCNN, PanopticFPN, ProposalNetwork, RetinaNet
+from d2lite.modeling.meta_arch.retinanet import RetinaNetHead
+from d2lite.modeling.meta_arch.semantic_seg import SemanticSegmentor
+from d2lite.modeling.proposal_generator import RPN
+from d2lite.projects import available_projects
+from d2lite.structures import Boxes, ImageList
+from d2lite.utils.events import EventWriter
+from d2lite.utils.visualizer import Visualizer
+from tests.compat.test_names import import_name
+from tests.modeling.tiny import PIXELS, image, target
+
+MEMBERS = json.loads((Path(__file__).parents[1] / "reference" / "names_in_use.json").read_text())[
+    "members"
+]
+
+
+def tiny_cfg(**changes):
+    cfg = get_cfg()
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.BACKBONE.NAME = "build_tiny_backbone"
+    cfg.MODEL.MASK_ON = True
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[16], [32]]
+    cfg.MODEL.RPN.IN_FEATURES = cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p3", "p4"]
+    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 6  # of shapes
+    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
+    cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 1
+    cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 8
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
+    cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 1
+    cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 8
+    cfg.MODEL.WEIGHTS = ""
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ("shapes_val",)
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.merge_from_list([x for k, v in changes.items() for x in (k.replace("__", "."), v)])
+    return cfg
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return build_model(tiny_cfg())
+
+
+def evaluated(evaluator_class, *tasks):
+    """An evaluator that has evaluated one detection."""
+    evaluator = evaluator_class("shapes_val")
+    evaluator.reset()
+    result = {"image_id": 1, "category_id": 0, "bbox": [0, 0, 9, 9], "score": 0.5}
+    if "keypoints" in tasks:
+        result["keypoints"] = [1.0, 1.0, 2.0]
+    evaluator._predictions = [{"image_id": 1, "instances": [result]}]
+    evaluator.evaluate()
+    return evaluator
+
+
+@pytest.fixture(scope="module")
+def subjects(model, tmp_path_factory):
+    """Class of detectron2, by the end of its path -> an object of it, or the class itself."""
+    cascade = tiny_cfg(
+        MODEL__ROI_HEADS__NAME="CascadeROIHeads", MODEL__ROI_BOX_HEAD__CLS_AGNOSTIC_BBOX_REG=True
+    )
+    res5 = tiny_cfg(
+        MODEL__ROI_HEADS__NAME="Res5ROIHeads",
+        MODEL__ROI_HEADS__IN_FEATURES=["p4"],
+        MODEL__RESNETS__RES2_OUT_CHANNELS=1,
+        MODEL__RESNETS__WIDTH_PER_GROUP=1,
+    )
+    proposals = tiny_cfg(MODEL__META_ARCHITECTURE="ProposalNetwork")
+    cfg = tiny_cfg(OUTPUT_DIR=str(tmp_path_factory.mktemp("out")))
+    cfg.DATASETS.TEST = ()
+    head_of_retinanet = RetinaNetHead(
+        input_shape=[ShapeSpec(channels=4)], num_classes=2, num_anchors=1, conv_dims=[4]
+    )
+    return {
+        "DetectionCheckpointer": DetectionCheckpointer(model),
+        "DatasetMapper": DatasetMapper(
+            is_train=False,
+            augmentations=[],
+            image_format="BGR",
+            keypoint_hflip_indices=np.zeros(0),
+            precomputed_proposal_topk=10,
+        ),
+        "Augmentation": T.Augmentation(),
+        "RandomCrop": T.RandomCrop("relative", (0.5, 0.5)),
+        "Transform": T.NoOpTransform(),
+        "DefaultTrainer": DefaultTrainer(cfg),
+        "DefaultPredictor": DefaultPredictor(tiny_cfg()),
+        "COCOEvaluator": evaluated(COCOEvaluator, "bbox"),
+        "DatasetEvaluator": DatasetEvaluator(),
+        "Backbone": Backbone,
+        "GeneralizedRCNN": model,
+        "GeneralizedRCNNWithTTA": GeneralizedRCNNWithTTA(tiny_cfg(), model),
+        "ProposalNetwork": build_model(proposals),
+        "StandardROIHeads": model.roi_heads,
+        "DefaultAnchorGenerator": model.proposal_generator.anchor_generator,
+        "RetinaNetHead": head_of_retinanet,
+        "ROIPooler": model.roi_heads.box_pooler,
+        "RPN": model.proposal_generator,
+        "CascadeROIHeads": build_model(cascade).roi_heads,
+        "FastRCNNOutputLayers": model.roi_heads.box_predictor,
+        "MaskRCNNConvUpsampleHead": model.roi_heads.mask_head,
+        "Res5ROIHeads": build_model(res5).roi_heads,
+        "EventWriter": EventWriter(),
+        "Visualizer": Visualizer(np.zeros((8, 8, 3), np.uint8)),
+    }
+
+
+def has(subject, member):
+    """Whether an object has a member, or its class sets it at some time."""
+    if hasattr(subject, member):
+        return True
+    kind = subject if isinstance(subject, type) else type(subject)
+    return re.search(rf"self\.{member}\b[^=\n]* = ", inspect.getsource(kind)) is not None
+
+
+def test_every_member_in_use_is_here(subjects):
+    missing = []
+    for entry in MEMBERS:
+        path, _, member = entry.removeprefix("detectron2.").split(" ")[0].partition("#")
+        if path.startswith("projects."):
+            if path.split(".")[1] not in available_projects():
+                continue
+            subject = import_name(path)
+        else:
+            subject = subjects[path.rpartition(".")[2]]
+        if not has(subject, member):
+            missing.append(entry)
+    assert len(MEMBERS) > 150
+    assert not missing
+
+
+# --- models that skip the constructor of their base ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "base", [GeneralizedRCNN, ProposalNetwork, SemanticSegmentor, PanopticFPN, RetinaNet, FCOS]
+)
+def test_the_class_after_a_meta_architecture_takes_no_arguments(base):
+    skipped = GeneralizedRCNN if base is PanopticFPN else base
+
+    class Own(base):
+        def __init__(self):
+            super(skipped, self).__init__()
+            self.layer = nn.Linear(2, 2)
+            self.set_pixel_statistics([0.0], [1.0])
+
+    own = Own()
+    assert sorted(own.state_dict()) == ["layer.bias", "layer.weight"]
+    assert own.device == torch.device("cpu")
+
+
+def test_model_that_sets_its_parts_itself_detects(model):
+    class Own(GeneralizedRCNN):
+        def __init__(self, other):
+            super(GeneralizedRCNN, self).__init__()
+            self.backbone = other.backbone
+            self.proposal_generator = other.proposal_generator
+            self.roi_heads = other.roi_heads
+            for name, values in PIXELS.items():
+                self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), False)
+            self.moved = 0
+
+        def _move_to_current_device(self, x):
+            self.moved += 1
+            return super()._move_to_current_device(x)
+
+    own = Own(model).eval()
+    (found,) = own([{"image": image(), "height": 24, "width": 32}])
+    assert found["instances"].image_size == (24, 32)
+    assert own.moved == 1
+
+
+def test_postprocess_of_a_subclass_is_left_to_it(model):
+    """detectron2 calls the function of its own class, so another signature does no harm."""
+
+    class Own(GeneralizedRCNN):
+        @staticmethod
+        def _postprocess(instances, more, arguments, than, before):
+            raise NotImplementedError
+
+    own = Own(
+        backbone=model.backbone,
+        proposal_generator=model.proposal_generator,
+        roi_heads=model.roi_heads,
+        **PIXELS,
+    ).eval()
+    assert "instances" in own([{"image": image()}])[0]
+
+
+# --- settings that subclasses change after the constructor ----------------------------------------
+
+
+def test_box_loss_type_set_later_counts(model):
+    predictor = model.roi_heads.box_predictor
+    arguments = (
+        torch.tensor([[0.0, 0, 10, 10]]),
+        torch.tensor([[0.0, 0, 10, 20]]),
+        torch.zeros(1, 24),
+        torch.tensor([1]),
+    )
+    # h doubles: the delta is log(2) * 5 (the weight of sides), the shift of the center 0.5 * 10.
+    smooth = predictor.box_reg_loss(*arguments).item()
+    assert smooth == pytest.approx(5 * np.log(2) + 10 * 0.5, rel=1e-5)
+    predictor.box_reg_loss_type = "giou"
+    try:
+        assert predictor.box_reg_loss(*arguments).item() == pytest.approx(0.5, rel=1e-5)
+    finally:
+        predictor.box_reg_loss_type = "smooth_l1"
+
+
+def rpn_inputs(rpn):
+    torch.manual_seed(0)
+    images = ImageList(torch.zeros(1, 3, 48, 64), [(48, 64)])
+    features = {"p3": torch.randn(1, 8, 6, 8), "p4": torch.randn(1, 8, 3, 4)}
+    return images, features
+
+
+def test_rpn_loss_type_set_later_counts(model):
+    rpn = model.proposal_generator.train()
+    gt = [target()]
+    losses = {}
+    for kind in ("smooth_l1", "giou"):
+        rpn.box_reg_loss_type = kind
+        losses[kind] = rpn(*rpn_inputs(rpn), gt)[1]["loss_rpn_loc"].item()
+    rpn.box_reg_loss_type = "smooth_l1"
+    assert rpn.smooth_l1_beta == 0.0
+    assert losses["smooth_l1"] != losses["giou"]
+
+
+def test_decoding_of_a_subclass_counts(model):
+    class Still(RPN):
+        def _decode_proposals(self, anchors, pred_anchor_deltas):
+            decoded = super()._decode_proposals(anchors, pred_anchor_deltas)
+            assert [x.shape for x in decoded] == [x.shape for x in pred_anchor_deltas]
+            return [a.tensor.expand_as(x) for a, x in zip(anchors, decoded, strict=True)]
+
+    rpn = model.proposal_generator.eval()
+    same, _ = rpn(*rpn_inputs(rpn))
+    rpn.__class__ = Still
+    try:
+        (anchors,), _ = rpn(*rpn_inputs(rpn))
+    finally:
+        rpn.__class__ = RPN
+    sides = anchors.proposal_boxes.tensor[:, 2:] - anchors.proposal_boxes.tensor[:, :2]
+    assert sides.max() <= 32 * 2**0.5 + 1e-4  # an anchor, clipped to the image
+    assert not torch.equal(anchors.proposal_boxes.tensor, same[0].proposal_boxes.tensor)
+
+
+def test_own_pooler_of_a_level_counts(model):
+    class Negative(nn.Module):
+        def __init__(self, pooler):
+            super().__init__()
+            self.pooler = pooler
+
+        def forward(self, x, rois):
+            return -self.pooler(x, rois)
+
+    pooler = model.roi_heads.box_pooler
+    features = [torch.randn(1, 8, 6, 8), torch.randn(1, 8, 3, 4)]
+    boxes = [Boxes(torch.tensor([[0.0, 0, 8, 8], [0, 0, 60, 40]]))]
+    before = pooler(features, boxes)
+    kept = pooler.level_poolers[1]
+    assert [p.spatial_scale for p in pooler.level_poolers] == [1 / 8, 1 / 16]
+    pooler.level_poolers[1] = Negative(kept)
+    after = pooler(features, boxes)
+    pooler.level_poolers[1] = kept
+    torch.testing.assert_close(after[0], before[0])  # a small box: the first level
+    pooler.level_poolers[0].register_forward_hook(lambda module, args, output: output * 2)
+    twice = pooler(features, boxes)
+    pooler.level_poolers[0]._forward_hooks.clear()
+    torch.testing.assert_close(twice[0], before[0] * 2)
+    torch.testing.assert_close(pooler(features, boxes), before)
+
+
+def test_large_boxes_take_the_pooler_of_their_level(model):
+    pooler = model.roi_heads.box_pooler
+    pooler.level_poolers[1].register_forward_hook(lambda module, args, output: output * 0)
+    features = [torch.ones(1, 8, 60, 60), torch.ones(1, 8, 30, 30)]
+    boxes = [Boxes(torch.tensor([[0.0, 0, 8, 8], [0, 0, 460, 460]]))]
+    pooled = pooler(features, boxes)
+    pooler.level_poolers[1]._forward_hooks.clear()
+    assert pooled[0].min() > 0 and pooled[1].abs().max() == 0
+
+
+# --- steps that subclasses override ---------------------------------------------------------------
+
+
+def test_steps_of_test_time_augmentation_can_be_overridden(model):
+    calls = []
+
+    class Own(GeneralizedRCNNWithTTA):
+        def _get_augmented_boxes(self, augmented_inputs, tfms):
+            boxes, scores, classes = super()._get_augmented_boxes(augmented_inputs, tfms)
+            assert len(boxes) == len(scores) == len(classes) > 0
+            calls.append(("boxes", self.model.roi_heads.mask_on))
+            best = boxes.new_tensor([[0.0, 0.0, 30.0, 20.0]])
+            return best, [scores[0] * 0 + 0.9], [classes[0] * 0 + 2]
+
+        def _rescale_detected_boxes(self, augmented_inputs, merged_instances, tfms):
+            calls.append(("rescale", len(augmented_inputs)))
+            return super()._rescale_detected_boxes(augmented_inputs, merged_instances, tfms)
+
+        def _reduce_pred_masks(self, outputs, tfms):
+            calls.append(("reduce", tuple(outputs[0].pred_masks.shape)))
+            return super()._reduce_pred_masks(outputs, tfms) * 0
+
+    cfg = tiny_cfg(TEST__AUG__MIN_SIZES=(48, 64), TEST__AUG__FLIP=True)
+    tta = Own(cfg, model.eval())
+    (found,) = tta([{"image": image(), "height": 48, "width": 64}])
+    found = found["instances"]
+    assert calls == [("boxes", False), ("rescale", 4), ("reduce", (1, 1, 28, 28))]
+    assert model.roi_heads.mask_on is True
+    assert found.pred_boxes.tensor.tolist() == [[0.0, 0.0, 30.0, 20.0]]
+    assert found.pred_classes.tolist() == [2] and not found.pred_masks.any()
+
+
+def test_heads_come_back_after_a_failure(model):
+    tta = GeneralizedRCNNWithTTA(tiny_cfg(), model)
+    with pytest.raises(KeyError), tta._turn_off_roi_heads(["mask_on", "no_such_switch"]):
+        assert model.roi_heads.mask_on is False
+        raise KeyError
+    assert model.roi_heads.mask_on is True and not hasattr(model.roi_heads, "no_such_switch")
+
+
+def test_ema_of_a_dense_detector_by_hand():
+    class Own(FCOS):
+        def __init__(self):
+            super(FCOS, self).__init__()
+
+    own = Own()
+    assert own._ema_update("mean", 10.0, initial_value=100.0).item() == pytest.approx(91.0)
+    assert own._ema_update("mean", 1.0, 100.0, momentum=0.5).item() == pytest.approx(46.0)
+    assert own.mean.item() == pytest.approx(46.0)
+
+
+def test_tasks_of_a_subclass_count():
+    class BoxesOnly(COCOEvaluator):
+        def _tasks_from_predictions(self, predictions):
+            assert super()._tasks_from_predictions(predictions) == {"bbox", "keypoints"}
+            return {"bbox"}
+
+    assert list(evaluated(BoxesOnly, "bbox", "keypoints")._results) == ["bbox"]
+
+
+def test_drawing_of_a_subclass_counts():
+    class Own(Visualizer):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.texts, self.polygons, self.factors = [], 0, set()
+
+        def draw_text(self, text, position, *, font_size=None, color="g", **kwargs):
+            self.texts.append((text, len(position)))
+            return self.output
+
+        def draw_polygon(self, segment, color, edge_color=None, alpha=0.5):
+            self.polygons += 1
+            return self.output
+
+        def _change_color_brightness(self, color, brightness_factor):
+            self.factors.add(brightness_factor)
+            return super()._change_color_brightness(color, brightness_factor)
+
+    drawer = Own(np.zeros((60, 60, 3), np.uint8), None)
+    masks = np.zeros((1, 60, 60), bool)
+    masks[0, 10:50, 10:50] = True
+    drawer.overlay_instances(masks=masks, labels=["a thing"])
+    assert drawer.texts == [("a thing", 2)]
+    assert drawer.polygons == 1
+    assert not drawer.output.get_image().any(), "nothing else is drawn"
+    assert drawer.factors == {-0.3}
+    assert drawer._change_color_brightness((0.5, 0.5, 0.5), -0.7) == pytest.approx((0.15,) * 3)
