@@ -118,7 +118,6 @@ MOVED: dict[str, dict[str, str]] = {
     },
     "utils.memory": {"_ignore_torch_cuda_oom": "old.utils:_ignore_torch_cuda_oom"},
     "utils.testing": {"skipIfOnCPUCI": "old.utils:skipIfOnCPUCI"},
-    "utils.video_visualizer": {"_DetectedInstance": "old.visualizer:_DetectedInstance"},
     "utils.visualizer": {
         "_BLACK": "old.visualizer:_BLACK",
         "_KEYPOINT_THRESHOLD": "old.visualizer:_KEYPOINT_THRESHOLD",

@@ -104,9 +104,13 @@ class LVISEvaluator(DatasetEvaluator):
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
             return
-        has_masks = any("segmentation" in result for result in results)
-        for task in sorted(self._tasks or (TASKS if has_masks else ("bbox",))):
+        for task in sorted(self._tasks or self._tasks_from_predictions(results)):
             self._results[task] = self._evaluate_task(results, task)
+
+    def _tasks_from_predictions(self, predictions: list[dict]) -> tuple[str, ...]:
+        """Return the tasks that the results of all images allow."""
+        has_masks = any("segmentation" in result for result in predictions)
+        return TASKS if has_masks else ("bbox",)
 
     def _to_dataset_categories(self, results: list[dict]) -> None:
         """Replace class indices by category ids: those of LVIS count from 1."""

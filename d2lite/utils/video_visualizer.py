@@ -20,14 +20,14 @@ _FRAMES_TO_LIVE = 8  # a color is kept for an object that is missed in fewer fra
 
 
 @dataclass
-class _Tracked:
+class _DetectedInstance:
     """An object of the last frames, and the color it has."""
 
     label: int
-    box: np.ndarray | None  # XYXY
-    rle: dict | None
-    color: RGB | None = None  # until it is decided
-    time_to_live: int = _FRAMES_TO_LIVE
+    bbox: np.ndarray | None  # XYXY
+    mask_rle: dict | None
+    color: RGB | None  # None until it is decided
+    ttl: int  # for how many more frames it is remembered unseen
 
 
 class VideoVisualizer:
@@ -43,7 +43,7 @@ class VideoVisualizer:
             raise ValueError(f"VideoVisualizer has the modes IMAGE and IMAGE_BW: {instance_mode}")
         self.metadata = metadata
         self._instance_mode = instance_mode
-        self._tracked: list[_Tracked] = []
+        self._old_instances: list[_DetectedInstance] = []
         self._num_colors = 0
 
     def draw_instance_predictions(self, frame: np.ndarray, predictions: Any) -> VisImage:
@@ -65,7 +65,7 @@ class VideoVisualizer:
         if "COLOR" in fields:
             colors = [tuple(color) for color in fields["COLOR"]]
         elif "ID" in fields:
-            colors = [distinct_color(int(i)) for i in fields["ID"]]
+            colors = self._assign_colors_by_id(predictions)
         else:
             box_rows = None if boxes is None else boxes.tensor.numpy()
             colors = self._follow(classes or [0] * count, box_rows, masks)
@@ -126,56 +126,66 @@ class VideoVisualizer:
             bits = np.asarray(masks).astype(np.uint8)
             rles = mask_util.encode(np.asfortranarray(bits.transpose(1, 2, 0)))
         box_rows = [None] * len(classes) if boxes is None else list(boxes)
-        rows = zip(classes, box_rows, rles, strict=True)
-        now = [_Tracked(label, box, rle) for label, box, rle in rows]
-        self._inherit_colors(now, _overlap(self._tracked, now))
-        for thing in now:
-            if thing.color is None:
-                thing.color = distinct_color(self._num_colors)
-                self._num_colors += 1
-        return [thing.color for thing in now]
+        return self._assign_colors(
+            [
+                _DetectedInstance(label, box, rle, color=None, ttl=_FRAMES_TO_LIVE)
+                for label, box, rle in zip(classes, box_rows, rles, strict=True)
+            ]
+        )
 
-    def _inherit_colors(self, now: list[_Tracked], overlap: np.ndarray) -> None:
-        """Pair old and new objects, those that overlap most first, and remember the new ones."""
+    def _assign_colors(self, instances: list[_DetectedInstance]) -> list[RGB]:
+        """Color the objects of a frame, in place, and remember them.
+
+        Pairs of an old and a new object are taken in order of their overlap, largest first.
+        """
         continued = set()
+        overlap = _overlap(self._old_instances, instances)
         for flat in np.argsort(-overlap, axis=None):
             old, new = np.unravel_index(flat, overlap.shape)
             if overlap[old, new] <= 0:
                 break
-            if old not in continued and now[new].color is None:
-                now[new].color = self._tracked[old].color
+            if old not in continued and instances[new].color is None:
+                instances[new].color = self._old_instances[old].color
                 continued.add(int(old))
-        missed = [thing for i, thing in enumerate(self._tracked) if i not in continued]
-        self._tracked = missed
-        self._forget(now)
+        for instance in instances:
+            if instance.color is None:
+                instance.color = distinct_color(self._num_colors)
+                self._num_colors += 1
+        self._old_instances = [x for i, x in enumerate(self._old_instances) if i not in continued]
+        self._forget(instances)
+        return [instance.color for instance in instances]
 
-    def _forget(self, now: list[_Tracked]) -> None:
+    def _assign_colors_by_id(self, instances: Any) -> list[RGB]:
+        """Return the colors of the numbers `ID` of tracked Instances."""
+        return [distinct_color(int(number)) for number in instances.ID]
+
+    def _forget(self, now: list[_DetectedInstance]) -> None:
         """Count down what the current frame does not have."""
-        for thing in self._tracked:
-            thing.time_to_live -= 1
-        self._tracked = now + [thing for thing in self._tracked if thing.time_to_live > 0]
+        for instance in self._old_instances:
+            instance.ttl -= 1
+        self._old_instances = now + [x for x in self._old_instances if x.ttl > 0]
 
 
-def _overlap(old: list[_Tracked], new: list[_Tracked]) -> np.ndarray:
+def _overlap(old: list[_DetectedInstance], new: list[_DetectedInstance]) -> np.ndarray:
     """(old, new) IoU; 0 where classes differ or it is too small for a match."""
     overlap = np.zeros((len(old), len(new)))
     if not old or not new:
         return overlap
-    kind = "mask" if new[0].rle is not None else "box"
-    shapes = [[_shape(thing, kind) for thing in things] for things in (old, new)]
-    if any(shape is None for things in shapes for shape in things):
+    kind = "mask" if new[0].mask_rle is not None else "box"
+    shapes = [[_shape(x, kind) for x in instances] for instances in (old, new)]
+    if any(shape is None for instances in shapes for shape in instances):
         return overlap
     if kind == "box":
-        shapes = [np.stack(things) for things in shapes]
+        shapes = [np.stack(instances) for instances in shapes]
     overlap = mask_util.iou(shapes[0], shapes[1], [0] * len(new))
-    same_class = np.equal.outer([t.label for t in old], [t.label for t in new])
+    same_class = np.equal.outer([x.label for x in old], [x.label for x in new])
     return np.where(same_class & (overlap > _MATCH_IOU[kind]), overlap, 0.0)
 
 
-def _shape(thing: _Tracked, kind: str) -> Any:
+def _shape(instance: _DetectedInstance, kind: str) -> Any:
     if kind == "mask":
-        return thing.rle
-    if thing.box is None:
+        return instance.mask_rle
+    if instance.bbox is None:
         return None
-    x0, y0, x1, y1 = thing.box[:4].astype(float)
+    x0, y0, x1, y1 = np.asarray(instance.bbox, dtype=float)[:4]
     return np.array([x0, y0, x1 - x0, y1 - y0])

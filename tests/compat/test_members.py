@@ -1,6 +1,7 @@
 """Attributes and methods of detectron2's classes that subclasses in public code use or override."""
 
 import inspect
+import itertools
 import json
 import re
 from pathlib import Path
@@ -12,9 +13,10 @@ from torch import nn
 
 from d2lite.checkpoint import DetectionCheckpointer
 from d2lite.config import get_cfg
-from d2lite.data import DatasetMapper
+from d2lite.data import DatasetMapper, MapDataset, MetadataCatalog
 from d2lite.data import transforms as T
-from d2lite.engine import DefaultPredictor, DefaultTrainer
+from d2lite.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
+from d2lite.engine import DefaultPredictor, DefaultTrainer, SimpleTrainer
 from d2lite.evaluation import COCOEvaluator, DatasetEvaluator
 from d2lite.layers import ShapeSpec
 from d2lite.modeling import Backbone, GeneralizedRCNNWithTTA, build_model
@@ -23,8 +25,9 @@ from d2lite.modeling.meta_arch.retinanet import RetinaNetHead
 from d2lite.modeling.meta_arch.semantic_seg import SemanticSegmentor
 from d2lite.modeling.proposal_generator import RPN
 from d2lite.projects import available_projects
-from d2lite.structures import Boxes, ImageList
+from d2lite.structures import Boxes, ImageList, Instances
 from d2lite.utils.events import EventWriter
+from d2lite.utils.video_visualizer import VideoVisualizer
 from d2lite.utils.visualizer import Visualizer
 from tests.compat.test_names import import_name
 from tests.modeling.tiny import PIXELS, image, target
@@ -390,3 +393,72 @@ def test_drawing_of_a_subclass_counts():
     assert not drawer.output.get_image().any(), "nothing else is drawn"
     assert drawer.factors == {-0.3}
     assert drawer._change_color_brightness((0.5, 0.5, 0.5), -0.7) == pytest.approx((0.15,) * 3)
+
+
+def test_colors_of_a_film_that_a_subclass_chooses():
+    class Own(VideoVisualizer):
+        def _assign_colors(self, instances):
+            usual = super()._assign_colors(instances)
+            assert usual == [x.color for x in instances]
+            assert [x.label for x in self._old_instances] == [1]
+            return [(1.0, 0.0, 0.0)] * len(instances)
+
+    found = Instances(
+        (20, 20), pred_boxes=Boxes([[2.0, 2, 18, 18]]), pred_classes=torch.tensor([1])
+    )
+    drawn = Own(MetadataCatalog.get("__nonexist__")).draw_instance_predictions(
+        np.zeros((20, 20, 3), np.uint8), found
+    )
+    red, green, blue = drawn.get_image().reshape(-1, 3).max(axis=0)
+    assert red > 100 and green == blue
+
+
+def test_detected_instance_is_made_as_old_code_makes_it():
+    made = import_name("utils.video_visualizer._DetectedInstance")(
+        3, [0, 0, 1, 1], mask_rle=None, color=None, ttl=8
+    )
+    assert (made.label, made.bbox, made.mask_rle, made.color, made.ttl) == (
+        3,
+        [0, 0, 1, 1],
+        None,
+        None,
+        8,
+    )
+
+
+def test_candidates_that_stand_in_for_items_that_map_to_nothing():
+    dataset = MapDataset(list(range(5)), lambda x: None if x in (0, 3) else x)
+    assert dataset[0] in (1, 2, 4)
+    assert 0 not in dataset._fallback_candidates
+    dataset._fallback_candidates.intersection_update({2, 3})
+    assert [dataset[3] for _ in range(4)] == [2] * 4
+
+
+def test_metrics_of_a_subclass_of_the_trainer():
+    written = []
+
+    class Own(SimpleTrainer):
+        def _write_metrics(self, loss_dict, data_time, prefix="", iter=None):
+            super()._write_metrics(loss_dict, data_time, prefix="own/", iter=iter)
+            written.append(self.storage.latest())
+
+    class Model(nn.Linear):
+        def forward(self, x):
+            return {"loss": super().forward(x).sum()}
+
+    model = Model(2, 1)
+    trainer = Own(model, [torch.ones(1, 2)] * 4, torch.optim.SGD(model.parameters(), lr=0.1))
+    trainer.gather_metric_period = 2
+    trainer.train(0, 4)
+    assert len(written) == 4
+    assert written[-1]["own/total_loss"][1] == 3
+    assert trainer.storage.histories()["own/total_loss"].values()[0][1] == 1
+
+
+@pytest.mark.parametrize("sampler_class", [TrainingSampler, RepeatFactorTrainingSampler])
+def test_samplers_know_their_worker(sampler_class):
+    size = 6 if sampler_class is TrainingSampler else torch.ones(6)
+    sampler = sampler_class(size, shuffle=False, seed=1)
+    assert (sampler._rank, sampler._world_size) == (0, 1)
+    sampler._rank, sampler._world_size = 1, 3
+    assert list(itertools.islice(sampler, 4)) == [1, 4, 1, 4]

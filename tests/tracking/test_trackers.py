@@ -201,3 +201,83 @@ def test_without_scipy_the_error_names_the_extra(monkeypatch):
     tracker.update(frame(LEFT))
     with pytest.raises(ImportError, match=r"d2lite\[tracking\]"):
         tracker.update(frame(LEFT))
+
+
+# --- the steps that subclasses override -----------------------------------------------------------
+
+
+@pytest.fixture(params=TRACKERS)
+def recording(request):
+    """A tracker that writes down the calls of its steps."""
+    calls = []
+
+    class Recording(TRACKER_HEADS_REGISTRY.get(request.param)):
+        def _initialize_extra_fields(self, instances):
+            calls.append("initialize")
+            return super()._initialize_extra_fields(instances)
+
+        def _process_matched_idx(self, instances, matched_idx, matched_prev_idx):
+            assert matched_idx.size == matched_prev_idx.size
+            calls.append(("matched", matched_idx.tolist(), matched_prev_idx.tolist()))
+            return super()._process_matched_idx(instances, matched_idx, matched_prev_idx)
+
+        def _process_unmatched_idx(self, instances, matched_idx):
+            calls.append(("unmatched", matched_idx.tolist()))
+            return super()._process_unmatched_idx(instances, matched_idx)
+
+        def _process_unmatched_prev_idx(self, instances, matched_prev_idx):
+            calls.append(("unmatched before", matched_prev_idx.tolist()))
+            return super()._process_unmatched_prev_idx(instances, matched_prev_idx)
+
+    return Recording(video_height=100, video_width=100), calls
+
+
+def test_steps_of_a_frame_in_order(recording):
+    tracker, calls = recording
+    tracker.update(frame(LEFT, RIGHT))
+    assert calls == ["initialize"]
+    tracker.update(frame(FAR, shifted(RIGHT, 1)))
+    assert calls[1:] == [
+        "initialize",
+        ("matched", [1], [1]),
+        ("unmatched", [1]),
+        ("unmatched before", [1]),
+    ]
+
+
+def test_each_step_by_itself(make):
+    tracker = make(max_lost_frame_count=1, min_instance_period=0)
+    tracker.update(frame(LEFT, RIGHT))
+    instances = tracker._initialize_extra_fields(frame(FAR, RIGHT))
+    assert instances.ID == instances.ID_period == instances.lost_frame_count == [None, None]
+    one = np.array([1])
+    instances = tracker._process_matched_idx(instances, one, one)
+    assert (instances.ID, instances.ID_period) == ([None, 1], [None, 2])
+    instances = tracker._process_unmatched_idx(instances, one)
+    assert (instances.ID, instances.ID_period) == ([2, 1], [1, 2])
+    instances = tracker._process_unmatched_prev_idx(instances, one)
+    assert instances.ID == [2, 1, 0] and instances.lost_frame_count == [0, 0, 1]
+    assert instances.pred_boxes.tensor[2].tolist() == LEFT
+
+
+def test_steps_of_the_greedy_tracker():
+    class Own(TRACKER_HEADS_REGISTRY.get("BBoxIOUTracker")):
+        def _create_prediction_pairs(self, instances, iou_all):
+            pairs = super()._create_prediction_pairs(instances, iou_all)
+            assert [pair["IoU"] for pair in pairs] == sorted(
+                (pair["IoU"] for pair in pairs), reverse=True
+            )
+            return pairs[:1]  # the best pair only
+
+        def _assign_new_id(self, instances):
+            assert self._matched_idx == {0}
+            return super()._assign_new_id(instances)
+
+        def _merge_untracked_instances(self, instances):
+            assert self._untracked_prev_idx == {1}
+            return super()._merge_untracked_instances(instances)
+
+    tracker = Own(video_height=100, video_width=100)
+    tracker.update(frame(LEFT, RIGHT))
+    got = tracker.update(frame(LEFT, shifted(RIGHT, 1)))
+    assert got.ID == [0, 2]

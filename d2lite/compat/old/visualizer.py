@@ -1,7 +1,6 @@
 """Private parts of detectron2's visualizers."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -20,24 +19,3 @@ class _PanopticPrediction(PanopticSegments):
     def _masks(self, isthing: bool) -> Iterator[tuple[np.ndarray, dict]]:
         for mask, info in super()._masks(isthing):
             yield mask.astype(bool), info
-
-
-class _DetectedInstance:
-    """An object that a video visualizer remembers from frame to frame.
-
-    Attributes:
-        label: its class.
-        bbox: (4,) XYXY, or None.
-        mask_rle: mask as COCO's RLE, or None.
-        color: RGB in [0, 1], or None until it is decided.
-        ttl: for how many more frames it is remembered unseen.
-    """
-
-    __slots__ = ["bbox", "color", "label", "mask_rle", "ttl"]
-
-    def __init__(self, label: int, bbox: Any, mask_rle: Any, color: Any, ttl: int):
-        self.label = label
-        self.bbox = bbox
-        self.mask_rle = mask_rle
-        self.color = color
-        self.ttl = ttl

@@ -34,6 +34,12 @@ class _SeededSampler(Sampler):
     """
 
     _seed: int
+    _rank: int
+    _world_size: int
+
+    def _know_workers(self) -> None:
+        self._rank = comm.get_rank()
+        self._world_size = comm.get_world_size()
 
     def seeds(self) -> dict[str, int]:
         """Everything the stream depends on besides the data."""
@@ -45,9 +51,7 @@ class _SeededSampler(Sampler):
 
     def __iter__(self) -> Iterator[int]:
         """This worker's share of the stream, from its beginning."""
-        return itertools.islice(
-            self._infinite_indices(), comm.get_rank(), None, comm.get_world_size()
-        )
+        return itertools.islice(self._infinite_indices(), self._rank, None, self._world_size)
 
     def _infinite_indices(self) -> Iterator[int]:
         """The global stream."""
@@ -75,6 +79,7 @@ class TrainingSampler(_SeededSampler):
         self._size = size
         self._shuffle = shuffle
         self._seed = _shared_seed(seed)
+        self._know_workers()
 
     def _infinite_indices(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed)
@@ -150,6 +155,7 @@ class RepeatFactorTrainingSampler(_SeededSampler):
         """
         self._shuffle = shuffle
         self._seed = _shared_seed(seed)
+        self._know_workers()
         repeat_factors = torch.as_tensor(repeat_factors, dtype=torch.float32)
         if len(repeat_factors) == 0:
             raise ValueError("repeat_factors are empty: the data set has no items")
@@ -183,12 +189,12 @@ class RepeatFactorTrainingSampler(_SeededSampler):
     def _infinite_indices(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed)
         while True:
-            epoch = self._epoch_indices(generator)
+            epoch = self._get_epoch_indices(generator)
             if self._shuffle:
                 epoch = epoch[torch.randperm(len(epoch), generator=generator)]
             yield from epoch.tolist()
 
-    def _epoch_indices(self, generator: torch.Generator) -> torch.Tensor:
+    def _get_epoch_indices(self, generator: torch.Generator) -> torch.Tensor:
         draws = torch.rand(len(self._frac_part), generator=generator)
         repeats = self._int_part + (draws < self._frac_part).float()
         return torch.repeat_interleave(torch.arange(len(repeats)), repeats.long())
