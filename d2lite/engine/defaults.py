@@ -76,6 +76,11 @@ class DefaultTrainer(TrainerBase):
         seed: SEED, or where that is negative one drawn at random and kept in the checkpoint.
     """
 
+    # Subclasses with a constructor of their own set no more than detectron2's sets.
+    seed: int | None = None
+    _interrupt = InterruptLater()
+    _ema: ModelEMA | None = None
+
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         if not logging.getLogger("d2lite").hasHandlers():  # default_setup was not called
@@ -87,7 +92,7 @@ class DefaultTrainer(TrainerBase):
         for name in cfg.DATASETS.TEST:
             self.build_test_loader(cfg, name)
         check_test_classes(cfg)
-        self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        self.cfg = cfg
         self._seed_step(-1)  # the initial weights, equal on all ranks
 
         model = self.build_model(cfg)
@@ -95,17 +100,12 @@ class DefaultTrainer(TrainerBase):
         data_loader = self.build_train_loader(cfg)
         model = create_ddp_model(model, broadcast_buffers=False)
         self._trainer = self._build_trainer(cfg, model, data_loader, optimizer)
-        # A step tells the hooks of the inner trainer; those of this one are to hear it too.
-        me = weakref.proxy(self)
-        self._trainer.register_hooks(
-            [hooks.CallbackHook(after_backward=lambda _: me.after_backward())]
-        )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, trainer=me)
-        self._interrupt = InterruptLater()
+        self.checkpointer = DetectionCheckpointer(
+            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
-        self.cfg = cfg
         self.register_hooks(self.build_hooks())
 
     @staticmethod
@@ -132,7 +132,11 @@ class DefaultTrainer(TrainerBase):
             self.start_iter = self.iter + 1
 
     def build_hooks(self) -> list[HookBase | None]:
-        """The hooks, in the order in which they run. PeriodicWriter is the last."""
+        """The hooks, in the order in which they run. PeriodicWriter is the last.
+
+        Without settings of d2lite's own the list is detectron2's, entry by entry: subclasses
+        insert at positions, and replace `hooks[-1]`.
+        """
         cfg = self.cfg
         ema = self._ema = self._build_ema()
         built: list[HookBase | None] = [
@@ -140,8 +144,9 @@ class DefaultTrainer(TrainerBase):
             hooks.LRScheduler(),
             # The statistics are made before anything looks at them: checkpoints and evaluation.
             self._build_precise_bn() if cfg.TEST.PRECISE_BN.ENABLED else None,
-            ema,
         ]
+        if ema is not None:
+            built.append(ema)
         if comm.get_world_size() > 1:
             periods = [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD]
             models = [self.model] if ema is None else [self.model, ema.model]
@@ -158,19 +163,19 @@ class DefaultTrainer(TrainerBase):
         built.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._test_and_keep_results))
         built += self._build_best()
         if comm.is_main_process():
-            if sys.stderr.isatty():
-                built.append(hooks.PeriodicWriter([ProgressBarWriter(self.max_iter)], period=1))
+            bar = [ProgressBarWriter(self.max_iter)] if sys.stderr.isatty() else []
             # Last, so that what all others have put is written.
-            built.append(hooks.PeriodicWriter(self.build_writers(), period=20))
+            built.append(hooks.PeriodicWriter([*bar, *self.build_writers()], period=20))
         return built
 
     def _build_ema(self) -> ModelEMA | None:
         ema = self.cfg.MODEL_EMA
         return ModelEMA(self.model, ema.DECAY, self.cfg.OUTPUT_DIR) if ema.ENABLED else None
 
-    def _build_best(self) -> list[HookBase | None]:
+    def _build_best(self) -> list[HookBase]:
         """What follows from the best evaluation; on all ranks the same, but for what writes."""
         test, ema = self.cfg.TEST, self._ema
+        built: list[HookBase] = []
         best = None
         if test.BEST_METRIC and comm.is_main_process():
             best = hooks.BestCheckpointer(
@@ -179,9 +184,10 @@ class DefaultTrainer(TrainerBase):
                 test.BEST_METRIC,
                 also_save=ema.save if ema else None,
             )
-        if not test.PATIENCE:
-            return [best]
-        return [best, EarlyStop(test.EVAL_PERIOD, test.PATIENCE, test.BEST_METRIC, best)]
+            built.append(best)
+        if test.PATIENCE:
+            built.append(EarlyStop(test.EVAL_PERIOD, test.PATIENCE, test.BEST_METRIC, best))
+        return built
 
     def _build_precise_bn(self) -> hooks.PreciseBN:
         cfg = self.cfg.clone()
@@ -227,6 +233,13 @@ class DefaultTrainer(TrainerBase):
             return self._last_eval_results
         return None
 
+    def before_train(self) -> None:
+        """Call the hooks of that name, and have the inner trainer, which runs the steps, tell
+        them of `after_backward`."""
+        if not any(isinstance(hook, _PassOn) for hook in self._trainer._hooks):
+            self._trainer.register_hooks([_PassOn(weakref.proxy(self))])
+        super().before_train()
+
     def after_step(self) -> None:
         """Call the hooks of that name; then Ctrl-C ends the training."""
         super().after_step()
@@ -249,11 +262,13 @@ class DefaultTrainer(TrainerBase):
         """One step, whose random numbers depend on the seed, the iteration and the rank only."""
         self._trainer.iter = self.iter
         # Starting a loader draws random numbers, and a resumed run starts it elsewhere.
-        _ = self._trainer._data_loader_iter
+        _ = getattr(self._trainer, "_data_loader_iter", None)
         self._seed_step(self.iter, comm.get_rank())
         self._trainer.run_step()
 
     def _seed_step(self, iteration: int, rank: int = 0) -> None:
+        if self.seed is None:
+            self.seed = self.cfg.SEED if self.cfg.SEED >= 0 else comm.shared_random_seed()
         entropy = np.random.SeedSequence((self.seed, iteration + 1, rank))
         seed_all_rng(int(entropy.generate_state(1)[0]))
 
@@ -317,7 +332,8 @@ class DefaultTrainer(TrainerBase):
 
         Args:
             evaluators: one for each data set, in their order; by default those of
-                `build_evaluator`.
+                `build_evaluator`. A data set for which that raises NotImplementedError is left
+                out with a warning, and has empty results.
 
         Returns:
             The figures of the data set if there is one, otherwise a dict by data set.
@@ -335,7 +351,16 @@ class DefaultTrainer(TrainerBase):
         results: OrderedDict = OrderedDict()
         for index, name in enumerate(names):
             loader = cls.build_test_loader(cfg, name)
-            evaluator = cls.build_evaluator(cfg, name) if evaluators is None else evaluators[index]
+            try:
+                given = None if evaluators is None else evaluators[index]
+                evaluator = given or cls.build_evaluator(cfg, name)
+            except NotImplementedError as error:
+                logging.getLogger(__name__).warning(
+                    "%s is not evaluated: %s.build_evaluator has nothing for it (%s)",
+                    *(name, cls.__name__, error),
+                )
+                results[name] = {}
+                continue
             if cfg.TEST.DRAW_IMAGES > 0:
                 drawing = DrawDetections(
                     name,
@@ -370,7 +395,25 @@ class DefaultTrainer(TrainerBase):
         """The training loader."""
         return self._trainer.data_loader
 
+    @data_loader.setter
+    def data_loader(self, value: Iterable) -> None:
+        self._trainer.data_loader = value
+
     @property
     def optimizer(self) -> Optimizer:
         """The optimizer."""
         return self._trainer.optimizer
+
+    @optimizer.setter
+    def optimizer(self, value: Optimizer) -> None:
+        self._trainer.optimizer = value
+
+
+class _PassOn(HookBase):
+    """Tells the hooks of an outer trainer what only the inner one sees."""
+
+    def __init__(self, outer: TrainerBase) -> None:
+        self._outer = outer
+
+    def after_backward(self) -> None:
+        self._outer.after_backward()

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from d2lite.checkpoint import model_entries, save_checkpoint_file
 from d2lite.utils import comm
 
-from .train_loop import HookBase
+from .train_loop import HookBase, is_complete
 
 __all__ = ["ModelEMA"]
 
@@ -55,7 +55,7 @@ class ModelEMA(HookBase):
 
     def after_train(self) -> None:
         """Write the final average, as model_final_ema.pth."""
-        if self.trainer.iter >= self.trainer.max_iter:
+        if is_complete(self.trainer):
             self.save("model_final")
 
     def save(self, prefix: str) -> None:

@@ -29,7 +29,7 @@ from d2lite.utils.events import EventStorage, EventWriter
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.registry import did_you_mean
 
-from .train_loop import HookBase
+from .train_loop import HookBase, is_complete
 
 __all__ = [
     "BestCheckpointer",
@@ -129,7 +129,9 @@ class IterationTimer(HookBase):
         self._total_timer.pause()
 
     def after_train(self) -> None:
-        measured = self.trainer.iter - self.trainer.start_iter - self._warmup_iter
+        end = self.trainer.max_iter if is_complete(self.trainer) else self.trainer.iter
+        # The last step of the warm-up is measured already.
+        measured = end - self.trainer.start_iter - max(self._warmup_iter - 1, 0)
         if measured <= 0:
             return
         total = time.perf_counter() - self._start_time
@@ -146,7 +148,8 @@ class IterationTimer(HookBase):
 class PeriodicWriter(HookBase):
     """Let the writers write every `period` iterations, and once more after training.
 
-    It belongs at the end of the hooks, where the figures of all others are in the storage.
+    It belongs at the end of the hooks, where the values of all others are in the storage. A
+    writer with a `period` of its own is called at that one.
     """
 
     def __init__(self, writers: Iterable[EventWriter], period: int = 20) -> None:
@@ -167,8 +170,8 @@ class PeriodicWriter(HookBase):
 
     def after_step(self) -> None:
         last = self.trainer.iter == self.trainer.max_iter - 1
-        if is_due(self.trainer.iter, self._period) or last:
-            for writer in self._writers:
+        for writer in self._writers:
+            if is_due(self.trainer.iter, getattr(writer, "period", None) or self._period) or last:
                 writer.write()
 
     def after_train(self) -> None:
@@ -189,8 +192,8 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
 
     def after_train(self) -> None:
         # Which iteration was the last one of a stopped training is known only now.
-        if self.trainer.stopped and self.trainer.iter >= self.trainer.max_iter:
-            self.save(f"{self.file_prefix}_final", iteration=self.trainer.iter - 1)
+        if self.trainer.stopped and is_complete(self.trainer):
+            self.save(f"{self.file_prefix}_final", iteration=self.trainer.max_iter - 1)
 
 
 class BestCheckpointer(HookBase):
@@ -251,7 +254,7 @@ class BestCheckpointer(HookBase):
             self._keep_if_best()
 
     def after_train(self) -> None:
-        if self.trainer.iter >= self.trainer.max_iter:
+        if is_complete(self.trainer):
             self._keep_if_best()
 
     def _keep_if_best(self) -> None:
@@ -304,10 +307,10 @@ class LRScheduler(HookBase):
 
     def before_train(self) -> None:
         self._optimizer = self._optimizer or self.trainer.optimizer
-        if isinstance(self._scheduler, ParamScheduler):
+        if isinstance(self.scheduler, ParamScheduler):
             self._scheduler = LRMultiplier(
                 self._optimizer,
-                self._scheduler,
+                self.scheduler,
                 self.trainer.max_iter,
                 last_iter=self.trainer.iter - 1,
             )
@@ -335,17 +338,20 @@ class LRScheduler(HookBase):
                 raise
 
     @property
-    def scheduler(self) -> TorchLRScheduler:
+    def scheduler(self) -> TorchLRScheduler | ParamScheduler:
         """The schedule given to the hook, else the trainer's."""
         return self._scheduler or self.trainer.scheduler
 
     def state_dict(self) -> dict:
-        return self.scheduler.state_dict()
+        has_state = isinstance(self.scheduler, TorchLRScheduler)
+        return self.scheduler.state_dict() if has_state else {}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Continue the schedule where it was."""
-        log_kept_schedule(state_dict, self.scheduler.state_dict())
-        self.scheduler.load_state_dict(state_dict)
+        """Continue the schedule where it was. A ParamScheduler is a function of the iteration
+        and needs no state."""
+        if isinstance(self.scheduler, TorchLRScheduler):
+            log_kept_schedule(state_dict, self.scheduler.state_dict())
+            self.scheduler.load_state_dict(state_dict)
 
 
 class EvalHook(HookBase):
@@ -375,9 +381,9 @@ class EvalHook(HookBase):
             self._evaluate()
 
     def after_train(self) -> None:
-        # Not after a failed training, nor again where it was stopped at an evaluation.
-        finished = self.trainer.iter >= self.trainer.max_iter
-        if self._eval_after_train and finished and self._latest_iter != self.trainer.iter - 1:
+        # Not again where the training was stopped at an evaluation.
+        again = self._latest_iter == self.trainer.max_iter - 1
+        if self._eval_after_train and is_complete(self.trainer) and not again:
             self._evaluate()
         del self._func  # it often holds the trainer: a circle
 

@@ -6,6 +6,7 @@ import logging
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -68,12 +69,17 @@ class TrainerBase:
     """An iterative trainer with hooks. A subclass says what one step is.
 
     Attributes:
-        iter: the current iteration, from 0. After a completed training it equals `max_iter`.
+        iter: the current iteration, from 0. After a completed `train` it equals `max_iter`.
         start_iter, max_iter: the iterations to run are start_iter <= iter < max_iter. `stop`
             makes `max_iter` what was reached.
         stopped: whether `stop` was called.
         storage: the EventStorage that is open during training.
     """
+
+    # Of the class, since programs have constructors and loops of their own.
+    stopped = False
+    _failed = False
+    _storage_state: dict | None = None
 
     def __init__(self) -> None:
         self._hooks: list[HookBase] = []
@@ -81,8 +87,6 @@ class TrainerBase:
         self.start_iter: int = 0
         self.max_iter: int
         self.storage: EventStorage
-        self._storage_state: dict | None = None
-        self.stopped = False
 
     def register_hooks(self, hooks: Iterable[HookBase | None]) -> None:
         """Add hooks behind those already registered; None entries are skipped."""
@@ -99,25 +103,29 @@ class TrainerBase:
         logger.info("Training from iteration %d to %d", start_iter, max_iter)
         self.iter = self.start_iter = start_iter
         self.max_iter = max_iter
-        self.stopped = False
+        self.stopped = self._failed = False
         with EventStorage(start_iter) as self.storage:
             if self._storage_state is not None:
                 self.storage.load_state_dict(self._storage_state)
                 self._storage_state = None
             try:
                 self.before_train()
-                while self.iter < max_iter and not self.stopped:
+                for self.iter in range(start_iter, max_iter):
+                    if self.stopped:
+                        break
                     self.before_step()
                     self.run_step()
                     self.after_step()
-                    self.iter += 1
-                # after_train tells a finished training from a failed one by iter >= max_iter.
+                else:
+                    self.iter = max(start_iter, max_iter)
                 if self.stopped:
                     self.max_iter = self.iter
-            except Exception:
-                logger.error("Training failed in iteration %d", self.iter)
-                # The terminal gets it from whoever handles the error.
-                logger.debug("It failed with this error:", exc_info=True, extra=FILE_ONLY)
+            except BaseException as error:
+                self._failed = True
+                if isinstance(error, Exception):
+                    logger.error("Training failed in iteration %d", self.iter)
+                    # The terminal gets it from whoever handles the error.
+                    logger.debug("It failed with this error:", exc_info=True, extra=FILE_ONLY)
                 raise
             finally:
                 self.after_train()
@@ -183,6 +191,15 @@ class TrainerBase:
                 logger.warning("The checkpoint has a state for hook %s, which is not in use", name)
 
 
+def is_complete(trainer: TrainerBase) -> bool:
+    """Whether the last step was done; asked in `after_train`.
+
+    `train` leaves `iter` at `max_iter` then. A loop of somebody's own, `for trainer.iter in
+    range(start, max_iter)`, leaves it one before that.
+    """
+    return trainer.iter + 1 >= trainer.max_iter and not trainer._failed
+
+
 def _named(hooks: list[HookBase]) -> Iterator[tuple[str, HookBase]]:
     """Hooks by class name; the second of a class is called "Name#2"."""
     seen: dict[str, int] = {}
@@ -198,6 +215,12 @@ class SimpleTrainer(TrainerBase):
     Everything else, learning rate included, is left to hooks. The parts of a step are methods,
     so that a subclass changes one of them and not the step.
     """
+
+    # Of the class, for constructors of programs that leave them out.
+    gather_metric_period = 1
+    zero_grad_before_forward = False
+    async_write_metrics = False
+    _data_loader_iter_obj: Iterator | None = None
 
     def __init__(
         self,
@@ -226,8 +249,6 @@ class SimpleTrainer(TrainerBase):
         self.gather_metric_period = gather_metric_period
         self.zero_grad_before_forward = zero_grad_before_forward
         self.async_write_metrics = async_write_metrics
-        self._data_loader_iter_obj: Iterator | None = None
-        self.concurrent_executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
 
     def run_step(self) -> None:
         """Forward, backward, update."""
@@ -235,7 +256,7 @@ class SimpleTrainer(TrainerBase):
         data, data_time = self.next_batch()
         if self.zero_grad_before_forward:
             self.optimizer.zero_grad()
-        with self.precision():
+        with self.forward_context():
             loss_dict = self.compute_losses(data)
         if not self.zero_grad_before_forward:
             self.optimizer.zero_grad()
@@ -254,7 +275,7 @@ class SimpleTrainer(TrainerBase):
             get_event_storage().put_scalar("data/num_skipped", skipped, smoothing_hint=False)
         return data, seconds
 
-    def precision(self) -> contextlib.AbstractContextManager:
+    def forward_context(self) -> contextlib.AbstractContextManager:
         """The context of the forward pass."""
         return contextlib.nullcontext()
 
@@ -284,6 +305,11 @@ class SimpleTrainer(TrainerBase):
         self._data_loader_iter_obj = None
         self.data_loader = data_loader_builder()
 
+    @cached_property
+    def concurrent_executor(self) -> concurrent.futures.Executor:
+        """The thread that writes metrics if `async_write_metrics` is on: in the order of steps."""
+        return concurrent.futures.ThreadPoolExecutor(max_workers=1)
+
     def _write_metrics(
         self,
         loss_dict: Mapping[str, Tensor],
@@ -296,7 +322,7 @@ class SimpleTrainer(TrainerBase):
         if (iter + 1) % self.gather_metric_period != 0:
             return
         if self.async_write_metrics:
-            # The storage is found by thread, so it travels along.
+            # Another storage may be open when the thread comes to it.
             storage = get_event_storage()
             job = self.concurrent_executor.submit(
                 _put_metrics, loss_dict, data_time, iter, prefix, storage
@@ -318,7 +344,9 @@ class SimpleTrainer(TrainerBase):
 
     def after_train(self) -> None:
         """Finish writing, then the hooks."""
-        self.concurrent_executor.shutdown(wait=True)
+        if "concurrent_executor" in self.__dict__:  # it was used
+            self.concurrent_executor.shutdown(wait=True)
+            del self.concurrent_executor
         super().after_train()
 
     def state_dict(self) -> dict:
@@ -409,6 +437,9 @@ class AMPTrainer(SimpleTrainer):
     range and needs no scaling.
     """
 
+    precision: torch.dtype = torch.float16
+    log_grad_scaler = False
+
     def __init__(
         self,
         model: nn.Module,
@@ -436,17 +467,20 @@ class AMPTrainer(SimpleTrainer):
             zero_grad_before_forward,
             async_write_metrics,
         )
-        self.device_type = next(model.parameters()).device.type
         if grad_scaler is None:
             scaled = precision == torch.float16
-            grad_scaler = torch.amp.GradScaler(self.device_type, enabled=scaled)
+            grad_scaler = torch.amp.GradScaler(self._device_type, enabled=scaled)
         self.grad_scaler = grad_scaler
-        self.precision_dtype = precision
+        self.precision = precision
         self.log_grad_scaler = log_grad_scaler
 
-    def precision(self) -> contextlib.AbstractContextManager:
+    @property
+    def _device_type(self) -> str:
+        return next(self.model.parameters()).device.type
+
+    def forward_context(self) -> contextlib.AbstractContextManager:
         """Autocast to the chosen precision."""
-        return torch.autocast(self.device_type, dtype=self.precision_dtype)
+        return torch.autocast(self._device_type, dtype=self.precision)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of the scaled loss."""

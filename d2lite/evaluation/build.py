@@ -65,7 +65,9 @@ def evaluator_for(
 ) -> DatasetEvaluator:
     """Make the evaluator that `evaluator_type` of a data set's metadata names.
 
-    A data set without `evaluator_type` that has `thing_classes` is evaluated as COCO.
+    A data set without `evaluator_type` is evaluated as Pascal VOC where `register_pascal_voc` has
+    registered it (`dirname`, `split` and `year` are in its metadata), else as COCO if it has
+    `thing_classes`.
 
     Args:
         dataset_name: name or URI.
@@ -92,7 +94,10 @@ def _output_folder(cfg: CfgNode, dataset_name: str) -> str:
 
 
 def _evaluator_type(dataset_name: str) -> str:
-    kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
+    metadata = MetadataCatalog.get(dataset_name)
+    kind = metadata.get("evaluator_type")
+    if kind is None and all(metadata.get(key) for key in ("dirname", "split", "year")):
+        kind = "pascal_voc"
     if kind is None and metadata_with_classes(dataset_name).get("thing_classes") is not None:
         kind = "coco"
     if kind not in EVALUATORS:

@@ -149,7 +149,7 @@ class EventStorage:
         Args:
             img_tensor: tensor or array (3, H, W) in RGB, uint8 in [0, 255] or float in [0, 1].
         """
-        self._vis_data.append((self._current_prefix + img_name, img_tensor, self._iter))
+        self._vis_data.append((img_name, img_tensor, self._iter))
 
     def put_histogram(self, hist_name: str, hist_tensor: torch.Tensor, bins: int = 1000) -> None:
         """Add a histogram of a tensor's values.
@@ -166,7 +166,7 @@ class EventStorage:
         edges = torch.linspace(low, high, steps=bins + 1, dtype=torch.float32)
         self._histograms.append(
             {
-                "tag": self._current_prefix + hist_name,
+                "tag": hist_name,
                 "min": low,
                 "max": high,
                 "num": values.numel(),
@@ -207,13 +207,14 @@ class EventStorage:
     def count_samples(self, name: str, window_size: int = 20) -> int:
         """How many values of a scalar fall into its latest `window_size` iterations.
 
-        A scalar that is put every 5th iteration has 4 values in 20 iterations, not 20.
+        A scalar that is put every 5th iteration has 4 values in 20 iterations, one that is put
+        twice in each has 40.
         """
         data = self._history[name].values()
         latest_iteration = data[-1][1]
         count = 0
         for _, iteration in reversed(data):
-            if iteration <= latest_iteration - window_size or count == window_size:
+            if iteration <= latest_iteration - window_size:
                 break
             count += 1
         return count
@@ -232,7 +233,7 @@ class EventStorage:
 
     @contextmanager
     def name_scope(self, name: str):
-        """Put `name/` before all names that are put within."""
+        """Put `name/` before the names of all scalars that are put within."""
         outer = self._current_prefix
         self._current_prefix = name.rstrip("/") + "/"
         try:

@@ -42,7 +42,13 @@ __all__ = [
 
 
 class EventWriter:
-    """Interface of what carries figures from the storage to somewhere."""
+    """Interface of what carries values from the storage to somewhere.
+
+    Attributes:
+        period: iterations between writes; None leaves it to the hook that calls the writer.
+    """
+
+    period: int | None = None
 
     def write(self) -> None:
         """Carry over what is new in `get_event_storage()`."""
@@ -57,11 +63,14 @@ class _NewScalars:
 
     A resumed run starts with figures that come back with the checkpoint; those up to the last
     iteration that the former run wrote are not new.
+
+    What is new is known name by name: hooks that run after the writer put values for an iteration
+    of which others are written, as the evaluation after a loop of somebody's own does.
     """
 
     def __init__(self, window_size: int, last_written: int):
         self.window_size = window_size
-        self.last_written = last_written
+        self._last_written: dict[str, int] = defaultdict(lambda: last_written)
 
     def take(self, storage: EventStorage) -> dict[int, dict[str, float]]:
         """Iteration -> {name: smoothed value}, in order of iterations."""
@@ -69,9 +78,9 @@ class _NewScalars:
         for name, (value, iteration) in storage.latest_with_smoothing_hint(
             self.window_size
         ).items():
-            if iteration > self.last_written:
+            if iteration > self._last_written[name]:
                 found[iteration][name] = value
-        self.last_written = max(found, default=self.last_written)
+                self._last_written[name] = iteration
         return {iteration: found[iteration] for iteration in sorted(found)}
 
 
@@ -250,8 +259,10 @@ def peak_memory_mb() -> float | None:
 class ProgressBarWriter(EventWriter):
     """A live bar with total loss, learning rate and memory, for a terminal.
 
-    It may be called at every iteration: the terminal is redrawn a few times a second at most.
+    It is called at every iteration: the terminal is redrawn a few times a second at most.
     """
+
+    period = 1
 
     def __init__(self, max_iter: int, window_size: int = 20, file: Any = None):
         """max_iter: iterations of the run. file: stream to draw on; stderr by default."""

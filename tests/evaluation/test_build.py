@@ -1,11 +1,13 @@
 import pytest
 
 from d2lite.config import get_cfg
-from d2lite.data import MetadataCatalog
+from d2lite.data import DatasetCatalog, MetadataCatalog
+from d2lite.data.datasets import register_pascal_voc
 from d2lite.evaluation import (
     COCOEvaluator,
     COCOPanopticEvaluator,
     DatasetEvaluators,
+    PascalVOCDetectionEvaluator,
     RotatedCOCOEvaluator,
     SemSegEvaluator,
     evaluator_for,
@@ -45,6 +47,24 @@ def test_config_gives_sigmas_and_folders():
 
 def test_tasks_in_place_of_a_config():
     assert evaluator_for("shapes_val", ("bbox",))._tasks == ("bbox",)
+
+
+def test_registered_voc_folder_is_free_to_be_evaluated_in_another_way(tmp_path):
+    name = "evaluation_voc"
+    for folder in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/val.txt").write_text("a\n")
+    (tmp_path / "JPEGImages/a.jpg").touch()
+    size = "<size><width>2</width><height>2</height></size>"
+    (tmp_path / "Annotations/a.xml").write_text(f"<annotation>{size}</annotation>")
+    register_pascal_voc(name, str(tmp_path), "val", 2012, ["cat"])
+    assert not hasattr(MetadataCatalog.get(name), "evaluator_type")
+    assert type(evaluator_for(name)) is PascalVOCDetectionEvaluator
+    MetadataCatalog.get(name).evaluator_type = "rotated_coco"
+    assert type(evaluator_for(name)) is RotatedCOCOEvaluator
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+    assert MetadataCatalog.get("voc_2007_test").evaluator_type == "pascal_voc"
 
 
 def test_unknown_evaluator_is_named_with_the_nearest():

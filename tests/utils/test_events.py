@@ -157,7 +157,7 @@ def test_writer_that_never_wrote_closes_and_leaves_nothing(tmp_path):
 
 
 @pytest.fixture
-def log_lines(monkeypatch):
+def log_lines():
     """What CommonMetricPrinter logs."""
     lines = []
 
@@ -167,8 +167,10 @@ def log_lines(monkeypatch):
 
     logger, handler = logging.getLogger("d2lite.utils.events"), Collect()
     logger.addHandler(handler)
-    monkeypatch.setattr(logger, "level", logging.INFO)
+    before = logger.level
+    logger.setLevel(logging.INFO)  # also forgets what the logger knows of other levels
     yield lines
+    logger.setLevel(before)
     logger.removeHandler(handler)
 
 

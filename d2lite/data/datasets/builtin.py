@@ -136,9 +136,9 @@ def register_all_pascal_voc(root: str) -> None:
     """Register VOC 2007 and 2012, in `root`/VOC2007 and `root`/VOC2012."""
     for year, splits in _VOC_SPLITS.items():
         for split in splits:
-            register_pascal_voc(
-                f"voc_{year}_{split}", os.path.join(root, f"VOC{year}"), split, year
-            )
+            name = f"voc_{year}_{split}"
+            register_pascal_voc(name, os.path.join(root, f"VOC{year}"), split, year)
+            MetadataCatalog.get(name).evaluator_type = "pascal_voc"
 
 
 def register_all_cityscapes(root: str) -> None:

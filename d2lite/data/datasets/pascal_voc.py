@@ -247,7 +247,9 @@ def register_pascal_voc(
     year: int,
     class_names: Sequence[str] = CLASS_NAMES,
 ) -> None:
-    """Register a split of a VOC folder, evaluated with VOC's own metric.
+    """Register a split of a VOC folder.
+
+    It is evaluated with VOC's own metric, unless `evaluator_type` is set in its metadata.
 
     Args:
         name: such as "voc_2007_trainval".
@@ -262,5 +264,4 @@ def register_pascal_voc(
         dirname=dirname,
         year=year,
         split=split,
-        evaluator_type="pascal_voc",
     )

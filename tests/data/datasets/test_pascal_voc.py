@@ -150,7 +150,6 @@ def test_registering(voc):
             "dirname": voc,
             "year": 2012,
             "split": "train",
-            "evaluator_type": "pascal_voc",
         }
     finally:
         DatasetCatalog.remove("my_voc")
