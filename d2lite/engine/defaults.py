@@ -283,10 +283,11 @@ class DefaultTrainer(TrainerBase):
     def load_state_dict(self, state_dict: dict) -> None:
         """Take over what `state_dict` gave; also detectron2's, which has no seed."""
         super().load_state_dict(state_dict)
-        seed = state_dict.get("seed", self.seed)
-        if self.cfg.SEED >= 0 and seed != self.cfg.SEED:
-            log_kept_setting("the SEED", seed, self.cfg.SEED)
-        self.seed = seed
+        seed = state_dict.get("seed")
+        if seed is not None:
+            if self.cfg.SEED >= 0 and seed != self.cfg.SEED:
+                log_kept_setting("the SEED", seed, self.cfg.SEED)
+            self.seed = seed
         self._trainer.load_state_dict(state_dict["_trainer"])
 
     @classmethod

@@ -285,7 +285,8 @@ def test_inner_trainer_with_a_constructor_of_its_own():
         trainer = kind(model, Stream(), torch.optim.SGD(model.parameters(), lr=0.25))
         trainer.train(0, 1)
         assert model.weight.item() == 2.0  # 1 + 0.25 * 2 * (3 - 1)
-        other = kind(Weight(), Stream(), torch.optim.SGD(model.parameters(), lr=0.25))
+        fresh = Weight()
+        other = kind(fresh, Stream(), torch.optim.SGD(fresh.parameters(), lr=0.25))
         other.load_state_dict(trainer.state_dict())
         assert other.iter == 0
 
