@@ -43,6 +43,8 @@ setup(
         "d2lite.model_zoo.configs": ["**/*.yaml", "**/*.py", "*.yaml"],
         "d2lite.compat": ["path/detectron2/*.py", "path/*.dist-info/METADATA"],
     },
+    # The suite is run on the oldest set (Python 3.10, tests/oldest.txt) and on the newest of each
+    # (last: Python 3.13, torch 2.15, torchvision 0.29.2, numpy 2.5, OpenCV 5.0).
     install_requires=[
         "torch>=2.6",  # weights_only=True of earlier releases can be circumvented
         "torchvision>=0.21",

@@ -6,6 +6,7 @@ that projects add to `READERS` alone.
 """
 
 import collections
+import importlib
 import pickle
 import re
 import zipfile
@@ -119,7 +120,8 @@ def _plain_array_globals() -> list[Any]:
 
     RNG states and figures of hooks are such arrays and scalars.
     """
-    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    renamed = int(np.__version__.partition(".")[0]) >= 2  # numpy.core became numpy._core
+    multiarray = importlib.import_module(f"numpy.{'_core' if renamed else 'core'}.multiarray")
     functions = [
         (getattr(multiarray, name), f"numpy.{core}.multiarray.{name}")
         for name in ("_reconstruct", "scalar")

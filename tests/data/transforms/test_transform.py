@@ -10,6 +10,10 @@ from tests.golden import assert_within, case_names, load_case
 
 GOLDEN = [name for name in case_names("transforms.") if name != "transforms.resize_shortest_edge"]
 
+TURNED = {"transforms.rotation_expand", "transforms.rotation_noexpand"}
+# OpenCV up to 4.11 weighs the four pixels in steps of 1/32 when it warps; later ones exactly.
+LEVELS_BETWEEN_OPENCV_VERSIONS = 3
+
 
 def _build(spec: dict) -> T.Transform:
     arguments = dict(spec["kwargs"])
@@ -36,7 +40,10 @@ def test_golden_transform(name):
     compared = [key for key in case.outputs if key in got]
     assert len(compared) >= 4
     for key in compared:
-        case.check(key, got[key]())
+        tolerance = case.tolerance_of(key)
+        if name in TURNED and key in ("image", "gray", "float_image"):
+            tolerance = {**tolerance, "atol": LEVELS_BETWEEN_OPENCV_VERSIONS}
+        assert_within(f"{name}: {key}", got[key](), case.outputs[key], tolerance)
 
 
 @pytest.mark.parametrize("name", [name for name in GOLDEN if name != "transforms.blend"])
