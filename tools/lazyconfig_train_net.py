@@ -132,10 +132,26 @@ def train(cfg: DictConfig, model: nn.Module, resume: bool) -> None:
     trainer.train(start, cfg.train.max_iter)
 
 
+def load_config(args: Namespace) -> DictConfig:
+    """The config file with the overrides.
+
+    Raises:
+        ValueError: there is none, or it is a config of `train_net.py`.
+    """
+    if not args.config_file:
+        raise ValueError("give a Python config: --config-file CONFIG.py")
+    cfg = LazyConfig.load(args.config_file)
+    missing = [key for key in ("model", "dataloader", "optimizer", "train") if key not in cfg]
+    if missing:
+        advice = "this is a config of tools/train_net.py" if "MODEL" in cfg else "add it"
+        raise ValueError(f"{args.config_file} has no {missing[0]!r}; {advice}")
+    return LazyConfig.apply_overrides(cfg, args.opts)
+
+
 def main(args: Namespace) -> Mapping | None:
     """What each process does."""
     with report_user_errors():
-        cfg = LazyConfig.apply_overrides(LazyConfig.load(args.config_file), args.opts)
+        cfg = load_config(args)
         default_setup(cfg, args)
         model = instantiate(cfg.model).to(cfg.train.device)
         logger.info("Model:\n%s", model, extra=FILE_ONLY)

@@ -59,6 +59,9 @@ class CfgNode(_CfgNode):
         # Every merge and assignment ends here, so a device is never "auto" when it is read.
         if key == "DEVICE" and value == "auto":
             value = best_device()
+        # One dataset's name in place of a tuple of them, which would be taken letter by letter.
+        if key in ("TRAIN", "TEST") and isinstance(value, str) and isinstance(self.get(key), tuple):
+            value = (value,)
         super().__setitem__(key, _with_inner_tuples(value, self.get(key)))
 
     def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = True) -> None:

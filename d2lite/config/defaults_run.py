@@ -84,7 +84,8 @@ def _add_optimizer(solver: _CfgNode, node: type[_CfgNode]) -> None:
     # Automatic mixed precision in training: on GPUs half the memory and time, about the same AP.
     solver.AMP = node()
     solver.AMP.ENABLED = False
-    # New in d2lite: "float16" with loss scaling, or "bfloat16", which needs none.
+    # New in d2lite: "float16" with loss scaling, or "bfloat16", which needs none, and which CPUs
+    # always take.
     solver.AMP.DTYPE = "float16"
 
 
@@ -125,7 +126,8 @@ def _add_ema(ema: _CfgNode) -> None:
     # Follow the weights with an exponential moving average. It is evaluated in their place, and
     # written as model_final_ema.pth (and model_best_ema.pth with TEST.BEST_METRIC).
     ema.ENABLED = False
-    # Share of the old average that each step keeps; it spans some 1 / (1 - DECAY) steps.
+    # Share of the old average that each step keeps; it spans some 1 / (1 - DECAY) steps. After t
+    # steps it is at most (1 + t) / (10 + t), so that a short training does not keep its beginning.
     ema.DECAY = 0.999
 
 

@@ -41,6 +41,11 @@ def load_with_bases(
 
 
 def _load_one(filename: str, open_file: Callable, loading: tuple[str, ...]) -> dict[str, Any]:
+    if filename.endswith(".py"):
+        raise ConfigYamlError(
+            f"{filename} is a Python config, and a yaml config is expected here: train it with "
+            "tools/lazyconfig_train_net.py, or read it with LazyConfig.load"
+        )
     try:
         with open_file(filename) as file:
             content = yaml.load(file, Loader=_DataLoader)

@@ -11,6 +11,7 @@ import types
 import zlib
 from collections import UserDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from d2lite.utils.registry import UnknownNameError, did_you_mean
@@ -90,6 +91,12 @@ def _resolve(uri: str) -> None:
     MetadataCatalog.data[uri] = Metadata(name=uri).set(**resolved.metadata)
 
 
+def _equal_partials(one: partial, other: Any) -> bool:
+    if not isinstance(other, partial):
+        return False
+    return (one.func, one.args, one.keywords) == (other.func, other.args, other.keywords)
+
+
 class _DatasetCatalog(UserDict):
     """Functions that load data sets, by name. Use the one instance, `DatasetCatalog`."""
 
@@ -97,11 +104,14 @@ class _DatasetCatalog(UserDict):
         """Give a data set a name.
 
         Args:
-            name: such as "coco_2014_train"; must be new.
+            name: such as "coco_2014_train"; must be new, but for a `functools.partial` equal to the
+                registered one: a notebook cell may register the same files again.
             func: takes nothing and returns the data set as a list of dicts; called once for every
                 `get`, and expected to return the same list each time.
         """
         assert callable(func), f"data set {name!r} needs a function that returns it, not {func!r}"
+        if isinstance(func, partial) and _equal_partials(func, self.data.get(name)):
+            return
         assert name not in self, f"data set {name!r} is registered already; remove it first"
         self[name] = func
 

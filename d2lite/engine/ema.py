@@ -2,8 +2,9 @@
 
 import logging
 import os
+from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -20,6 +21,9 @@ logger = logging.getLogger(__name__)
 class ModelEMA(HookBase):
     """Follow the weights and buffers with an average: after each step,
     average = decay * average + (1 - decay) * model (Polyak & Juditsky 1992).
+
+    After t steps the decay is at most (1 + t) / (10 + t), as in TensorFlow's
+    ExponentialMovingAverage: a short training would else end with its first weights.
 
     The average often detects better than the weights of the last step. It is evaluated in their
     place, kept in checkpoints, and written as a model of its own. The hook belongs before those
@@ -40,7 +44,7 @@ class ModelEMA(HookBase):
             raise ValueError(f"MODEL_EMA.DECAY is {decay}; it must be at least 0 and below 1")
         self._live = model.module if isinstance(model, DistributedDataParallel) else model
         self._average = AveragedModel(
-            self._live, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
+            self._live, multi_avg_fn=partial(_update, decay), use_buffers=True
         )
         self.model: nn.Module = self._average.module.eval()
         self._output_dir = output_dir
@@ -70,3 +74,9 @@ class ModelEMA(HookBase):
 
     def load_state_dict(self, state_dict: dict) -> None:
         self._average.load_state_dict(state_dict)
+
+
+def _update(decay: float, average: list, model: list, num_averaged: Tensor | int) -> None:
+    """One step of the average. The first one of all is a copy, so `num_averaged` counts from 1."""
+    steps = int(num_averaged)
+    get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))(average, model, num_averaged)

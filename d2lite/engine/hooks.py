@@ -99,49 +99,46 @@ class CallbackHook(HookBase):
 class IterationTimer(HookBase):
     """Put the seconds of each step into the storage as "time", and sum up at the end.
 
-    The figure covers the step and not the hooks around it. The first steps, which allocate and
-    tune, are not counted in the summary.
+    The time is that of the step and not of the hooks around it. The first steps, which allocate
+    and tune, are left out.
     """
 
     def __init__(self, warmup_iter: int = 3) -> None:
-        """warmup_iter: steps at the start that are not measured."""
+        """warmup_iter: number of the first step that is measured, from 1."""
         self._warmup_iter = warmup_iter
         self._step_timer = Timer()
-        self._total_timer = Timer()
+        self._start()
+
+    def _start(self) -> None:
         self._start_time = time.perf_counter()
+        self._num_measured = 0
+        self._seconds = 0.0
 
     def before_train(self) -> None:
-        self._start_time = time.perf_counter()
-        self._total_timer.reset()
-        self._total_timer.pause()
+        self._start()
 
     def before_step(self) -> None:
         self._step_timer.reset()
-        self._total_timer.resume()
 
     def after_step(self) -> None:
-        steps_done = self.trainer.iter - self.trainer.start_iter + 1
-        if steps_done >= self._warmup_iter:
-            self.trainer.storage.put_scalars(time=self._step_timer.seconds())
-        else:
+        seconds = self._step_timer.seconds()
+        if self.trainer.iter - self.trainer.start_iter + 1 < self._warmup_iter:
             self._start_time = time.perf_counter()
-            self._total_timer.reset()
-        self._total_timer.pause()
+            return
+        self.trainer.storage.put_scalars(time=seconds)
+        self._num_measured += 1
+        self._seconds += seconds
 
     def after_train(self) -> None:
-        end = self.trainer.max_iter if is_complete(self.trainer) else self.trainer.iter
-        # The last step of the warm-up is measured already.
-        measured = end - self.trainer.start_iter - max(self._warmup_iter - 1, 0)
-        if measured <= 0:
+        if self._num_measured == 0:
             return
         total = time.perf_counter() - self._start_time
-        in_steps = self._total_timer.seconds()
         logger.info(
             "%d iterations took %s (%.4f s each); hooks around them took %s",
-            measured,
-            datetime.timedelta(seconds=int(in_steps)),
-            in_steps / measured,
-            datetime.timedelta(seconds=int(total - in_steps)),
+            self._num_measured,
+            datetime.timedelta(seconds=int(self._seconds)),
+            self._seconds / self._num_measured,
+            datetime.timedelta(seconds=int(total - self._seconds)),
         )
 
 

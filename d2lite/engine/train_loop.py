@@ -456,6 +456,8 @@ class AMPTrainer(SimpleTrainer):
         Args:
             grad_scaler: the loss scaler; None makes the default one when `precision` is float16.
             precision: of the matrix products and convolutions, torch.float16 or torch.bfloat16.
+                On a CPU it is bfloat16, since CPUs do not compute in float16, unless a
+                `grad_scaler` is given.
             log_grad_scaler: put the scale into the storage as "[metric]grad_scaler".
             others: as in SimpleTrainer.
         """
@@ -468,6 +470,9 @@ class AMPTrainer(SimpleTrainer):
             async_write_metrics,
         )
         if grad_scaler is None:
+            if self.device_type == "cpu" and precision == torch.float16:
+                logger.info("Mixed precision on a CPU is bfloat16, not float16")
+                precision = torch.bfloat16
             scaled = precision == torch.float16
             grad_scaler = torch.amp.GradScaler(self._device_type, enabled=scaled)
         self.grad_scaler = grad_scaler

@@ -285,3 +285,16 @@ def test_plain_types_of_python_can_be_tagged(cfg, write):
     )
     assert (cfg.DATASETS.TRAIN, cfg.OUTPUT_DIR) == (("a", "b"), "x")
     assert (cfg.SOLVER.STEPS, cfg.SOLVER.MAX_ITER) == ((1, 2), 3)
+
+
+def test_one_dataset_may_be_assigned_without_its_tuple():
+    cfg = get_cfg()
+    cfg.DATASETS.TRAIN = "shapes_train"
+    cfg.DATASETS.TEST = ["a", "b"]
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("shapes_train",), ["a", "b"])
+
+
+def test_a_python_config_in_place_of_yaml_says_which_program_takes_it(tmp_path):
+    (tmp_path / "lazy.py").write_text("model = {}")
+    with pytest.raises(ValueError, match=r"lazy\.py is a Python config, .*lazyconfig_train_net"):
+        get_cfg().merge_from_file(str(tmp_path / "lazy.py"))

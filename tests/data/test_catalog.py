@@ -15,6 +15,7 @@ from d2lite.data.catalog import (
     is_dataset_uri,
     register_scheme,
 )
+from d2lite.data.datasets import register_coco_instances
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +39,18 @@ def test_a_registered_function_is_called_at_every_get():
     assert "mine" in str(DatasetCatalog)
     DatasetCatalog.remove("mine")
     assert "mine" not in DatasetCatalog
+
+
+def test_registering_equal_files_again_is_fine(tmp_path):
+    def register(json_file="a.json", **metadata):
+        register_coco_instances("mine", metadata, json_file, str(tmp_path))
+
+    register(thing_classes=["a"])
+    register(thing_classes=["a"])
+    with pytest.raises(AssertionError, match="'mine' is registered already"):
+        register("b.json", thing_classes=["a"])
+    with pytest.raises(AssertionError, match=r"'thing_classes' .* cannot be set to a different"):
+        register(thing_classes=["b"])
 
 
 def test_registering_a_name_twice_is_refused():

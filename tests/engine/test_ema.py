@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from d2lite.engine import DefaultTrainer, ModelEMA, SimpleTrainer
+from d2lite.engine import DefaultTrainer, ModelEMA, SimpleTrainer, hooks
 
 from .tiny import tiny_cfg
 
@@ -24,16 +24,39 @@ class Scale(nn.Module):
 
 def test_average_follows_the_formula(tmp_path):
     model = Scale()
-    ema = ModelEMA(model, 0.75, str(tmp_path))
+    ema = ModelEMA(model, 0.125, str(tmp_path))
     trainer = SimpleTrainer(model, iter([4.0, 8.0]), torch.optim.SGD(model.parameters(), lr=0.25))
     trainer.register_hooks([ema])
     trainer.train(0, 2)
-    # Weights 1, 0, -2: 0.75 * (0.75 * 1 + 0.25 * 0) + 0.25 * -2; buffer 0, 1, 2 likewise.
-    assert ema.model.weight.item() == 0.0625
-    assert ema.model.seen.item() == 0.6875
+    # Weights 1, 0, -2: (1 * 1/8 + 0 * 7/8) * 1/8 + -2 * 7/8; buffer 0, 1, 2 likewise.
+    assert ema.model.weight.item() == -1.734375
+    assert ema.model.seen.item() == 1.859375
     assert model.weight.item() == -2
     saved = torch.load(tmp_path / "model_final_ema.pth", weights_only=True)["model"]
-    assert saved["weight"].item() == 0.0625
+    assert saved["weight"].item() == -1.734375
+
+
+def test_the_average_does_not_keep_the_beginning_of_a_short_training(tmp_path):
+    model = Scale()
+    ema = ModelEMA(model, 0.999, str(tmp_path))
+    trainer = SimpleTrainer(model, iter([1.0] * 250), torch.optim.SGD(model.parameters(), lr=0.0))
+    moves = [16.0, 4.0, 2.0]  # what the weight is after each of the first steps; then 2
+    trainer.register_hooks(
+        [
+            hooks.CallbackHook(
+                after_step=lambda trainer: model.weight.data.fill_(moves[min(trainer.iter, 2)])
+            ),
+            ema,
+        ]
+    )
+    trainer.train(0, 3)
+    # Decays (1 + t) / (10 + t): 2/11, 3/12, 4/13.
+    expected = 1.0
+    for decay, weight in zip((2 / 11, 3 / 12, 4 / 13), moves, strict=True):
+        expected = decay * expected + (1 - decay) * weight
+    assert ema.model.weight.item() == pytest.approx(expected)
+    trainer.train(3, 250)
+    assert ema.model.weight.item() == pytest.approx(2.0, abs=1e-4)  # 0.999 ** 250 is 0.78
 
 
 @pytest.mark.parametrize("decay", [1.0, -0.1])

@@ -238,8 +238,15 @@ def test_model_in_evaluation_mode_is_our_slip():
         trainer.run_step()
 
 
-@pytest.mark.parametrize("precision, scaled", [(torch.float16, True), (torch.bfloat16, False)])
-def test_mixed_precision_computes_in_its_type_and_keeps_float32_weights(precision, scaled):
+@pytest.mark.parametrize(
+    "asked, computed, scaled",
+    [
+        (torch.float16, torch.float16, True),  # with a scaler of one's own
+        (torch.float16, torch.bfloat16, False),  # what CPUs compute in
+        (torch.bfloat16, torch.bfloat16, False),
+    ],
+)
+def test_mixed_precision_computes_in_its_type_and_keeps_float32_weights(asked, computed, scaled):
     class Linear(nn.Module):
         def __init__(self):
             super().__init__()
@@ -256,15 +263,17 @@ def test_mixed_precision_computes_in_its_type_and_keeps_float32_weights(precisio
         model,
         itertools.repeat(torch.ones(2, 4)),
         kind=AMPTrainer,
-        precision=precision,
+        precision=asked,
         log_grad_scaler=True,
+        grad_scaler=torch.amp.GradScaler("cpu") if scaled else None,
     )
     trainer.train(0, 20)  # the loss scale starts too high for float16: some steps are left out
-    assert model.seen == precision
+    assert model.seen == computed
     assert model.fc.weight.dtype == torch.float32
     assert not torch.equal(model.fc.weight, before)
     assert trainer.grad_scaler.is_enabled() == scaled
-    other = make_trainer(Linear(), kind=AMPTrainer, precision=precision)
+    scaler = torch.amp.GradScaler("cpu") if scaled else None
+    other = make_trainer(Linear(), kind=AMPTrainer, precision=asked, grad_scaler=scaler)
     other.load_state_dict(trainer.state_dict())
     assert other.grad_scaler.state_dict() == trainer.grad_scaler.state_dict()
 

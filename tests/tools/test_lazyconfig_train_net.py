@@ -131,3 +131,21 @@ def test_evaluation_loads_the_weights(arguments, tmp_path, monkeypatch):
     trained = weights(tmp_path / "run")
     assert all(torch.equal(seen["state"][name], trained[name]) for name in trained)
     assert seen["images"] > 0
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (
+            "MODEL: {WEIGHTS: a}",
+            r"bad\.yaml has no 'model'; this is a config of tools/train",
+        ),
+        ("model: {a: 1}", r"bad\.yaml has no 'dataloader'; add it"),
+        (None, "give a Python config: --config-file"),
+    ],
+)
+def test_another_kind_of_config_says_what_to_do(tmp_path, text, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text or "")
+    with pytest.raises(ValueError, match=message):
+        tool.load_config(Namespace(config_file=str(path) if text else "", opts=[]))

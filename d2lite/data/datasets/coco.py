@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from functools import partial
 from typing import Any
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
@@ -208,7 +209,7 @@ def register_coco_instances(name: str, metadata: dict, json_file: str, image_roo
     """
     assert isinstance(name, str), f"a data set name is a string, not {name!r}"
     json_file, image_root = os.fspath(json_file), os.fspath(image_root)
-    DatasetCatalog.register(name, lambda: load_coco_json(json_file, image_root, name))
+    DatasetCatalog.register(name, partial(load_coco_json, json_file, image_root, name))
     MetadataCatalog.get(name).set(
         json_file=json_file, image_root=image_root, evaluator_type="coco", **metadata
     )

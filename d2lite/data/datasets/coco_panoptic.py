@@ -6,6 +6,7 @@ a semantic image in which all things are class 0.
 """
 
 import os
+from functools import partial
 from typing import Any
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
@@ -94,7 +95,7 @@ def register_coco_panoptic(
         instances_json: instance JSON file of the same images, for evaluating boxes and masks.
     """
     DatasetCatalog.register(
-        name, lambda: load_coco_panoptic_json(panoptic_json, image_root, panoptic_root, metadata)
+        name, partial(load_coco_panoptic_json, panoptic_json, image_root, panoptic_root, metadata)
     )
     MetadataCatalog.get(name).set(
         panoptic_root=panoptic_root,
@@ -130,11 +131,7 @@ def register_coco_panoptic_separated(
     """
     separated, stuff_only = f"{name}_separated", f"{name}_stuffonly"
     DatasetCatalog.register(
-        separated,
-        lambda: merge_to_panoptic(
-            load_coco_json(instances_json, image_root, separated),
-            load_sem_seg(sem_seg_root, image_root),
-        ),
+        separated, partial(_load_separated, instances_json, image_root, sem_seg_root, separated)
     )
     MetadataCatalog.get(separated).set(
         panoptic_root=panoptic_root,
@@ -146,7 +143,7 @@ def register_coco_panoptic_separated(
         ignore_label=255,
         **metadata,
     )
-    DatasetCatalog.register(stuff_only, lambda: load_sem_seg(sem_seg_root, image_root))
+    DatasetCatalog.register(stuff_only, partial(load_sem_seg, sem_seg_root, image_root))
     MetadataCatalog.get(stuff_only).set(
         sem_seg_root=sem_seg_root,
         image_root=image_root,
@@ -170,3 +167,11 @@ def merge_to_panoptic(detection_dicts: list[dict], sem_seg_dicts: list[dict]) ->
             f"({len(missing)} such images)"
         )
     return [{**record, **labels[record["file_name"]]} for record in detection_dicts]
+
+
+def _load_separated(
+    instances_json: str, image_root: str, sem_seg_root: str, name: str
+) -> list[dict]:
+    return merge_to_panoptic(
+        load_coco_json(instances_json, image_root, name), load_sem_seg(sem_seg_root, image_root)
+    )

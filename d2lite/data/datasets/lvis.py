@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from functools import partial
 from typing import Any
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
@@ -37,7 +38,7 @@ def register_lvis_instances(name: str, metadata: dict, json_file: str, image_roo
         json_file: LVIS instance annotation file.
         image_root: folder that holds `train2017` and the like.
     """
-    DatasetCatalog.register(name, lambda: load_lvis_json(json_file, image_root, name))
+    DatasetCatalog.register(name, partial(load_lvis_json, json_file, image_root, name))
     MetadataCatalog.get(name).set(
         json_file=json_file, image_root=image_root, evaluator_type="lvis", **metadata
     )

@@ -4,6 +4,7 @@ import logging
 import os
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from functools import partial
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
 from d2lite.data.ground_truth import normalize_dicts
@@ -258,7 +259,7 @@ def register_pascal_voc(
         year: 2007 (AP of 11 points) or 2012 (area under the curve).
         class_names: the classes in order.
     """
-    DatasetCatalog.register(name, lambda: load_voc_instances(dirname, split, class_names))
+    DatasetCatalog.register(name, partial(load_voc_instances, dirname, split, class_names))
     MetadataCatalog.get(name).set(
         thing_classes=list(class_names),
         dirname=dirname,
