@@ -116,7 +116,7 @@ class TrainingLoader:
             MappedSamples(dataset, on_bad_sample=on_bad_sample, group_of=stream.group_of),
             batch_sampler=_BatchSampler(self._remaining),
             collate_fn=_Collate(collate_fn),
-            # torch draws a seed for the workers; not from the process's own generator.
+            # Workers are seeded by the run's seed, whatever the process's own generator gives.
             generator=torch.Generator().manual_seed(seed),
             **loader_options,
         )
@@ -135,6 +135,9 @@ class TrainingLoader:
     def __iter__(self) -> Iterator[Any]:
         """Batches from the position on; after the end of a finite sampler, from its beginning."""
         delivered = self._batches
+        # One number of the process's generator, as torch's loader takes for its workers: so a
+        # program of its own, under a seed, samples anchors and proposals as with detectron2.
+        torch.empty((), dtype=torch.int64).random_()
         for delivery in self._loader:
             if delivery.error is not None:
                 raise delivery.error from _remote_cause(delivery.error)

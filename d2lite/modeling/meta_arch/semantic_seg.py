@@ -99,7 +99,7 @@ class SemanticSegmentor(ImageModel):
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         targets = None
-        if self.training:
+        if "sem_seg" in batched_inputs[0]:
             targets = batch_targets(
                 batched_inputs, self.device, self.backbone, self.sem_seg_head.ignore_value
             )
@@ -190,6 +190,7 @@ class SemSegFPNHead(nn.Module):
         """
         x = self.layers(features)
         if self.training:
+            assert targets is not None, "SemSegFPNHead needs the 'sem_seg' of every input"
             return None, self.losses(x, targets)
         return self._to_image_size(x), {}
 

@@ -52,8 +52,27 @@ def test_scores_have_the_wanted_size(model):
 
 
 def test_training_without_labels_names_what_is_missing(model):
-    with pytest.raises(ValueError, match="'sem_seg'"):
+    with pytest.raises(AssertionError, match="'sem_seg'"):
         model([{"image": image()}])
+    with pytest.raises(ValueError, match="input 1 of the batch has no 'sem_seg'"):
+        model([{"image": image(), "sem_seg": torch.zeros(48, 64).long()}, {"image": image()}])
+
+
+def test_a_head_gets_the_labels_that_there_are(model):
+    seen = []
+
+    class Head(torch.nn.Module):
+        ignore_value = 255
+
+        def forward(self, features, targets=None):
+            seen.append(targets)
+            return features["p4"], {"loss": features["p4"].mean()}
+
+    model.sem_seg_head = Head()
+    assert set(model([{"image": image()}])) == {"loss"}
+    with torch.no_grad():
+        model.eval()([{"image": image(), "sem_seg": torch.zeros(48, 64).long()}])
+    assert seen[0] is None and seen[1].shape == (1, 48, 64)
 
 
 def test_branches_end_at_the_common_stride():
