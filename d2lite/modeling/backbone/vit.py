@@ -278,14 +278,15 @@ class SimpleFeaturePyramid(Backbone):
         (shape,) = select_features(net.output_shape(), [in_feature], "in_feature")
         strides = [int(shape.stride / scale) for scale in scale_factors]
         _check_strides(strides, scale_factors)
-        self.net = net
-        self.in_feature = in_feature
-        self.top_block = top_block
         self.stages: list[nn.Sequential] = []
         for stride, scale in zip(strides, scale_factors, strict=True):
             stage = _pyramid_level(shape.channels, out_channels, scale, norm)
             self.add_module(f"simfp_{int(math.log2(stride))}", stage)
             self.stages.append(stage)
+        # Registered last: optimizers in checkpoints count the parameters in detectron2's order.
+        self.net = net
+        self.in_feature = in_feature
+        self.top_block = top_block
         self._size_divisibility = strides[-1]
         self._square_pad = square_pad
         extra = 0 if top_block is None else top_block.num_levels
