@@ -84,10 +84,10 @@ def described(value):
 
 def settings(model: nn.Module) -> dict[str, dict]:
     """By module, its class and all that it keeps beside parameters and submodules."""
-    nn_parts = set(vars(nn.Module()))
+    left_out = {*vars(nn.Module()), "built_from"}  # the latter is of build_model
     return {
         name: {"class": type(module).__name__}
-        | {k: described(v) for k, v in vars(module).items() if k not in nn_parts}
+        | {k: described(v) for k, v in vars(module).items() if k not in left_out}
         for name, module in model.named_modules()
     }
 
