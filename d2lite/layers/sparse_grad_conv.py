@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from d2lite.layers.wrappers import Conv2d
@@ -51,9 +50,10 @@ class _SparseGradConv(torch.autograd.Function):
         return F.conv2d(input, weight, bias, padding=_half(weight))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         input, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: torch's own backward has a gradient in turn
+            return _dense_gradients(grad, input, weight, ctx.needs_input_grad)
         active = (grad != 0).any(dim=1)  # (N, H, W); nan counts
         cells = active.nonzero(as_tuple=True)
         if len(cells[0]) > _LARGEST_SHARE * active.numel():

@@ -34,6 +34,21 @@ def test_gradients_are_those_of_a_dense_convolution(share: float, kernel: int, b
         torch.testing.assert_close(got, expected)
 
 
+def test_gradients_have_a_gradient_as_those_of_a_dense_convolution():
+    """A penalty on the gradient of the input, with few cells in the loss."""
+    x = torch.randn(1, 5, 6, 8, dtype=torch.float64)
+    cells = torch.zeros(1, 1, 6, 8, dtype=torch.float64)
+    cells[..., 2, 3] = 1
+    found = []
+    for conv in pair(3):
+        leaf = x.clone().requires_grad_()
+        loss = (conv(leaf).sin() * cells).sum()
+        (first,) = torch.autograd.grad(loss, leaf, create_graph=True)
+        found.append(torch.autograd.grad(first.square().sum(), [leaf, *conv.parameters()]))
+    for got, expected in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
 def test_cells_in_the_corners_and_side_by_side():
     ours, theirs = pair(3)
     x = torch.randn(1, 5, 6, 8, dtype=torch.float64)
