@@ -470,7 +470,7 @@ class AMPTrainer(SimpleTrainer):
             async_write_metrics,
         )
         if grad_scaler is None:
-            if self.device_type == "cpu" and precision == torch.float16:
+            if self._device_type == "cpu" and precision == torch.float16:
                 logger.info("Mixed precision on a CPU is bfloat16, not float16")
                 precision = torch.bfloat16
             scaled = precision == torch.float16
