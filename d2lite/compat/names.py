@@ -19,8 +19,8 @@ __all__ = ["find_old_name"]
 PACKAGE = __name__.partition(".")[0]
 
 
-def find_old_name(module: ModuleType, name: str) -> Any:
-    """Return what detectron2 has as `name` in a module of the same path.
+def find_old_name(path: str, module: ModuleType, name: str) -> Any:
+    """Return what detectron2 has as `name` in its module at `path`, such as "layers.nms".
 
     Raises:
         ImportError: it belongs to a part that is not here; says what to use instead.
@@ -29,9 +29,8 @@ def find_old_name(module: ModuleType, name: str) -> Any:
     if not (name.startswith("__") and name.endswith("__")):
         from d2lite.compat import table  # not at the top: most programs never need it
 
-        path = module.__name__.partition(".")[2]
         if reason := table.reason_it_is_gone(f"{path}.{name}"):
-            raise ImportError(f"{module.__name__}.{name} is not here: {reason}")
+            raise ImportError(f"{PACKAGE}.{path}.{name} is not here: {reason}")
         if found := table.target(path, name, is_package=hasattr(module, "__path__")):
             return _load(found)
     raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
@@ -44,8 +43,27 @@ def _load(target: str) -> Any:
     return getattr(module, attribute) if attribute else module
 
 
-def _let_in(module: ModuleType) -> None:
-    module.__dict__.setdefault("__getattr__", partial(find_old_name, module))
+def _let_in(module: ModuleType, full_name: str) -> None:
+    """Give a module a `__getattr__` for the old names of the module `full_name`."""
+    path = full_name.partition(".")[2]
+    module.__dict__.setdefault("__getattr__", partial(find_old_name, path, module))
+
+
+class _MovedLoader(Loader):
+    """Hands out the module that stands elsewhere now, as the same object."""
+
+    def __init__(self, new_name: str):
+        self._new_name = new_name
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        self._old_name = spec.name
+        module = importlib.import_module(self._new_name)
+        self._own_spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._own_spec  # the import system has just given it the old name's
+        _let_in(module, self._old_name)
 
 
 class _GoneLoader(Loader):
@@ -69,13 +87,18 @@ class _OldNamesFinder(MetaPathFinder):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None:
-            if spec.loader is not None:
+            is_outside = fullname.startswith(__name__.rpartition(".")[0] + ".")
+            if spec.loader is not None and not is_outside:
                 _let_in_after_loading(spec.loader)
             return spec
         from d2lite.compat import table
 
-        reason = table.reason_it_is_gone(fullname.partition(".")[2])
-        return ModuleSpec(fullname, _GoneLoader(reason)) if reason else None
+        path_here = fullname.partition(".")[2]
+        if reason := table.reason_it_is_gone(path_here):
+            return ModuleSpec(fullname, _GoneLoader(reason))
+        if new_name := table.new_module(path_here):
+            return ModuleSpec(fullname, _MovedLoader(new_name))
+        return None
 
 
 def _let_in_after_loading(loader: Loader) -> None:
@@ -84,19 +107,10 @@ def _let_in_after_loading(loader: Loader) -> None:
 
     def exec_module(module: ModuleType) -> None:
         load(module)
-        _let_in(module)
+        _let_in(module, module.__name__)
 
     loader.exec_module = exec_module
 
 
-def _install() -> None:
-    """Put the finder in front, and reach the modules that were loaded before it."""
-    if any(isinstance(finder, _OldNamesFinder) for finder in sys.meta_path):
-        return
+if not any(isinstance(finder, _OldNamesFinder) for finder in sys.meta_path):
     sys.meta_path.insert(0, _OldNamesFinder())
-    for name, module in list(sys.modules.items()):
-        if name.startswith(PACKAGE + ".") and not name.startswith(__name__.rpartition(".")[0]):
-            _let_in(module)
-
-
-_install()

@@ -49,6 +49,7 @@ MOVED: dict[str, dict[str, str]] = {
         "_M_RGB2YUV": "data.image_io:_RGB_TO_YUV",
         "_M_YUV2RGB": "data.image_io:_YUV_TO_RGB",
         "_apply_exif_orientation": "old.data:_apply_exif_orientation",
+        "build_transform_gen": "data.detection_utils:build_augmentation",
     },
     "data.transforms.augmentation": {
         "_check_img_dtype": "old.data:_check_img_dtype",
@@ -83,8 +84,16 @@ MOVED: dict[str, dict[str, str]] = {
     "layers.mask_ops": {
         "_do_paste_mask": "old.layers:_do_paste_mask",
         "_paste_masks_tensor_shape": "old.layers:_paste_masks_tensor_shape",
+        "pad_masks": "old.layers:pad_masks",
+        "paste_mask_in_image_old": "old.layers:paste_mask_in_image_old",
+        "scale_boxes": "old.layers:scale_boxes",
     },
     "layers.wrappers": {"_NewEmptyTensorOp": "old.layers:_NewEmptyTensorOp"},
+    "modeling": {
+        "MMDetBackbone": "old.mmdet_wrapper:MMDetBackbone",
+        "MMDetDetector": "old.mmdet_wrapper:MMDetDetector",
+        "make_stage": "old.modeling:make_stage",
+    },
     "modeling.anchor_generator": {
         "_broadcast_params": "old.modeling:_broadcast_params",
         "_create_grid_offsets": "old.modeling:_create_grid_offsets",
@@ -92,11 +101,15 @@ MOVED: dict[str, dict[str, str]] = {
     "modeling.backbone.fpn": {
         "_assert_strides_are_log2_contiguous": "old.modeling:_assert_strides_are_log2_contiguous",
     },
+    "modeling.backbone": {"make_stage": "old.modeling:make_stage"},
+    "modeling.backbone.regnet": {"VanillaBlock": "old.modeling:VanillaBlock"},
+    "modeling.backbone.resnet": {"make_stage": "old.modeling:make_stage"},
     "modeling.backbone.vit": {
         "_assert_strides_are_log2_contiguous": "old.modeling:_assert_strides_are_log2_contiguous",
     },
     "modeling.box_regression": {
         "_DEFAULT_SCALE_CLAMP": "modeling.box_regression:DEFAULT_SCALE_CLAMP",
+        "_dense_box_regression_loss": "modeling.box_regression:dense_box_regression_loss",
     },
     "modeling.poolers": {"_fmt_box_list": "old.modeling:_fmt_box_list"},
     "modeling.proposal_generator.proposal_utils": {"_is_tracing": "old.modeling:_is_tracing"},
@@ -117,6 +130,9 @@ MOVED: dict[str, dict[str, str]] = {
         "_log_api_usage": "old.utils:_log_api_usage",
     },
     "utils.memory": {"_ignore_torch_cuda_oom": "old.utils:_ignore_torch_cuda_oom"},
+    "utils.registry": {
+        "_convert_target_to_string": "utils.registry:convert_target_to_string",
+    },
     "utils.testing": {"skipIfOnCPUCI": "old.utils:skipIfOnCPUCI"},
     "utils.visualizer": {
         "_BLACK": "old.visualizer:_BLACK",
@@ -124,8 +140,16 @@ MOVED: dict[str, dict[str, str]] = {
         "_LARGE_MASK_AREA_THRESH": "old.visualizer:_LARGE_MASK_AREA_THRESH",
         "_PanopticPrediction": "old.visualizer:_PanopticPrediction",
         "_RED": "old.visualizer:_RED",
+        "_create_text_labels": "utils.visualizer:create_text_labels",
         "_SMALL_OBJECT_AREA_THRESH": "old.visualizer:_SMALL_OBJECT_AREA_THRESH",
     },
+}
+
+# Module of detectron2 -> the module here.
+MOVED_MODULES: dict[str, str] = {
+    "modeling.mmdet_wrapper": "old.mmdet_wrapper",
+    "utils.torch_version_utils": "old.torch_version_utils",
+    "utils.tracing": "old.tracing",
 }
 
 # Module here, or of another package -> the names that IMPORTED takes from it.
@@ -619,6 +643,11 @@ GONE: dict[str, str] = {
 def reason_it_is_gone(path: str) -> str | None:
     """Return why a module or a name is not here, or None if the table does not say so."""
     return GONE.get(path)
+
+
+def new_module(path: str) -> str | None:
+    """Return the full name of the module that a module of detectron2 is here, if it has moved."""
+    return _full(MOVED_MODULES[path]) if path in MOVED_MODULES else None
 
 
 def target(module: str, name: str, *, is_package: bool) -> str | None:

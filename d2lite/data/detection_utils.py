@@ -36,7 +36,6 @@ __all__ = [
     "annotations_to_instances",
     "annotations_to_instances_rotated",
     "build_augmentation",
-    "build_transform_gen",
     "check_image_size",
     "check_metadata_consistency",
     "convert_PIL_to_numpy",
@@ -403,7 +402,3 @@ def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
                 f"{values[0]!r}, {name!r} has {value!r}. Train on one of them, or give both the "
                 "same list"
             )
-
-
-# Name of earlier versions of detectron2, which projects still use.
-build_transform_gen = build_augmentation

@@ -6,9 +6,7 @@ sparse matrix for each axis. Two small matrix products do what a gather of every
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -97,42 +95,3 @@ def _axis_weights(start: Tensor, end: Tensor, pixels: Tensor, cells: int) -> Ten
     # Masks are clipped to the pixels that their boxes touch and one more, on every device.
     near = (centers > start.floor() - 1) & (centers < end.ceil() + 1)
     return torch.where(near[..., None], weights, 0.0)
-
-
-def paste_mask_in_image_old(
-    mask: Tensor, box: Tensor, img_h: int, img_w: int, threshold: float
-) -> Tensor:
-    """Paste one mask the way Detectron did, with boxes rounded to whole pixels.
-
-    Args:
-        mask: (m, m) values in [0, 1].
-        box: (4,) XYXY; its last pixel counts as inside.
-        img_h, img_w: size of the image.
-        threshold: what exceeds this is 1; negative for values of 0 to 255.
-    Returns:
-        (img_h, img_w) uint8.
-    """
-    x0, y0, x1, y1 = box.to(torch.int32).tolist()
-    size = (max(x1 - x0 + 1, 1), max(y1 - y0 + 1, 1))
-    resized = np.array(Image.fromarray(mask.cpu().numpy()).resize(size, Image.Resampling.BILINEAR))
-    values = resized > threshold if threshold >= 0 else resized * 255
-    values = torch.from_numpy(values.astype(np.uint8))
-    pasted = torch.zeros(img_h, img_w, dtype=torch.uint8)
-    left, top = max(x0, 0), max(y0, 0)
-    right, bottom = min(x1 + 1, img_w), min(y1 + 1, img_h)
-    if right > left and bottom > top:
-        pasted[top:bottom, left:right] = values[top - y0 : bottom - y0, left - x0 : right - x0]
-    return pasted
-
-
-def pad_masks(masks: Tensor, padding: int) -> tuple[Tensor, float]:
-    """Put `padding` cells of zeros around (R, m, m) masks; also gives the factor of their size."""
-    padded = torch.nn.functional.pad(masks, (padding,) * 4)
-    return padded, padded.shape[-1] / masks.shape[-1]
-
-
-def scale_boxes(boxes: Tensor, scale: float) -> Tensor:
-    """(R, 4) XYXY boxes grown by a factor around their centres."""
-    center = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = (boxes[:, 2:] - boxes[:, :2]) / 2 * scale
-    return torch.cat([center - half, center + half], dim=1)

@@ -8,8 +8,6 @@ from torch.nn import functional as F
 
 from d2lite.layers.frozen_conv import can_fold, folded_parameters
 
-TORCH_VERSION: tuple[int, ...] = tuple(int(part) for part in torch.__version__.split(".")[:2])
-
 BatchNorm2d = nn.BatchNorm2d
 ConvTranspose2d = nn.ConvTranspose2d
 Linear = nn.Linear

@@ -16,7 +16,6 @@ from d2lite.modeling.backbone import (
     build_backbone,
     build_resnet_backbone,
     get_vit_lr_decay_rate,
-    make_stage,
 )
 from d2lite.modeling.meta_arch import (
     FCOS,
@@ -30,7 +29,6 @@ from d2lite.modeling.meta_arch import (
     build_model,
     build_sem_seg_head,
 )
-from d2lite.modeling.mmdet_wrapper import MMDetBackbone, MMDetDetector
 from d2lite.modeling.postprocessing import detector_postprocess
 from d2lite.modeling.proposal_generator import (
     PROPOSAL_GENERATOR_REGISTRY,
@@ -75,8 +73,6 @@ __all__ = [
     "FastRCNNOutputLayers",
     "GeneralizedRCNN",
     "GeneralizedRCNNWithTTA",
-    "MMDetBackbone",
-    "MMDetDetector",
     "MViT",
     "PanopticFPN",
     "ProposalNetwork",
@@ -104,5 +100,4 @@ __all__ = [
     "build_sem_seg_head",
     "detector_postprocess",
     "get_vit_lr_decay_rate",
-    "make_stage",
 ]

@@ -168,10 +168,6 @@ def dense_box_regression_loss(
     return loss(box2box_transform, all_anchors[anchor], pred_deltas, targets)
 
 
-# Programs written for detectron2 import it by this name.
-_dense_box_regression_loss = dense_box_regression_loss
-
-
 def _check_extent(size: Tensor) -> None:
     assert (size[:, 0] > 0).all(), "source boxes must be wider than 0; filter empty ones out first"
 

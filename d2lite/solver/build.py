@@ -32,8 +32,6 @@ __all__ = [
 ]
 
 # Projects import it from here.
-TORCH_VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
-
 logger = logging.getLogger(__name__)
 
 # detectron2's "LN" for feature maps is not among them, so it decays like any other weight there.

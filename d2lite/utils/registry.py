@@ -132,7 +132,3 @@ def convert_target_to_string(target: Any) -> str:
         except ImportError:
             continue
     return f"{module}.{qualname}"
-
-
-# Programs written for detectron2 import it by this name.
-_convert_target_to_string = convert_target_to_string

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from d2lite.utils.torch_version_utils import min_torch_version
-
 __all__ = [
     "assert_instances_allclose",
     "get_model_no_weights",
@@ -116,7 +114,7 @@ def has_dynamic_axes(onnx_model: Any) -> bool:
 def skipIfUnsupportedMinTorchVersion(min_version: str) -> Callable:
     """Decorate a test that needs PyTorch of this version or newer."""
     reason = f"needs PyTorch {min_version} or newer, this is {torch.__version__}"
-    return unittest.skipIf(not min_torch_version(min_version), reason)
+    return unittest.skipIf(torch.__version__ < min_version, reason)
 
 
 def skipIfUnsupportedMinOpsetVersion(

@@ -364,10 +364,6 @@ def create_text_labels(
     return labels
 
 
-# Programs written for detectron2 import it by this name.
-_create_text_labels = create_text_labels
-
-
 def _common_length(**parts: Any) -> int:
     """The length that all given parts share."""
     lengths = {name: len(part) for name, part in parts.items() if part is not None}

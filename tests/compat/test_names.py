@@ -155,3 +155,11 @@ def test_the_table_is_read_only_when_asked_and_works_through_the_alias(tmp_path)
         [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.stdout == "ImportError\n", done.stderr
+
+
+def test_modules_that_moved_are_one_object_under_both_names():
+    for old in table.MOVED_MODULES:
+        module = importlib.import_module(f"d2lite.{old}")
+        assert module is importlib.import_module(table.new_module(old))
+        assert module.__spec__.name == module.__name__ == table.new_module(old)
+        assert import_name(old) is module

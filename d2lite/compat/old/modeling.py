@@ -1,15 +1,17 @@
-"""Private helpers of detectron2's models, and one class of its older versions."""
+"""Private helpers of detectron2's models, and classes of its older versions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from d2lite.layers import cat
-from d2lite.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
+from d2lite.layers import CNNBlockBase, cat, get_norm
+from d2lite.modeling.backbone import ResNet
+from d2lite.modeling.backbone.regnet_blocks import conv2d
+from d2lite.modeling.box_regression import Box2BoxTransform, dense_box_regression_loss
 from d2lite.modeling.roi_heads.fast_rcnn import _log_classification_stats, fast_rcnn_inference
 from d2lite.structures import Boxes, Instances
 
@@ -66,6 +68,38 @@ def _broadcast_params(params: Sequence, num_features: int, name: str) -> Sequenc
         f"{name} has {len(params)} elements, but there are {num_features} input features"
     )
     return params
+
+
+def make_stage(*args: Any, **kwargs: Any) -> list[CNNBlockBase]:
+    """`ResNet.make_stage` as a function."""
+    return ResNet.make_stage(*args, **kwargs)
+
+
+class VanillaBlock(CNNBlockBase):
+    """Two 3 x 3 convolutions without a shortcut."""
+
+    def __init__(
+        self,
+        w_in: int,
+        w_out: int,
+        stride: int,
+        norm: str | Callable,
+        activation_class: Callable[[], nn.Module],
+        _params: dict,
+    ):
+        super().__init__(w_in, w_out, stride)
+        self.a = conv2d(w_in, w_out, 3, stride=stride)
+        self.a_bn = get_norm(norm, w_out)
+        self.a_af = activation_class()
+        self.b = conv2d(w_out, w_out, 3)
+        self.b_bn = get_norm(norm, w_out)
+        self.b_af = activation_class()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, w_in, H, W) -> (N, w_out, H / stride, W / stride)."""
+        for layer in self.children():
+            x = layer(x)
+        return x
 
 
 class FastRCNNOutputs:
@@ -131,7 +165,7 @@ class FastRCNNOutputs:
         else:
             by_class = deltas.view(-1, num_classes, box_dim)
             deltas = by_class[foreground, self.gt_classes[foreground]]
-        loss = _dense_box_regression_loss(
+        loss = dense_box_regression_loss(
             [self.proposals.tensor[foreground]],
             self.box2box_transform,
             [deltas[None]],

@@ -11,7 +11,6 @@ from d2lite.modeling.backbone.resnet import (
     ResNet,
     ResNetBlockBase,
     build_resnet_backbone,
-    make_stage,
 )
 from d2lite.modeling.backbone.swin import SwinTransformer
 from d2lite.modeling.backbone.timm import TimmBackbone
@@ -34,5 +33,4 @@ __all__ = [
     "build_backbone",
     "build_resnet_backbone",
     "get_vit_lr_decay_rate",
-    "make_stage",
 ]

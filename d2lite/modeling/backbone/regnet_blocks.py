@@ -91,31 +91,6 @@ class SE(nn.Module):
         return x * self.f_ex(self.avg_pool(x))
 
 
-class VanillaBlock(CNNBlockBase):
-    """Two 3 x 3 convolutions without a shortcut."""
-
-    def __init__(
-        self,
-        w_in: int,
-        w_out: int,
-        stride: int,
-        norm: Norm,
-        activation_class: Activation,
-        _params: dict,
-    ):
-        super().__init__(w_in, w_out, stride)
-        self.a = conv2d(w_in, w_out, 3, stride=stride)
-        self.a_bn = get_norm(norm, w_out)
-        self.a_af = activation_class()
-        self.b = conv2d(w_out, w_out, 3)
-        self.b_bn = get_norm(norm, w_out)
-        self.b_af = activation_class()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, w_in, H, W) -> (N, w_out, H / stride, W / stride)."""
-        return _in_turn(self.children(), x)
-
-
 class BasicTransform(nn.Module):
     """Two 3 x 3 convolutions, to be added to a shortcut."""
 

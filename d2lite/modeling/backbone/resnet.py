@@ -24,7 +24,6 @@ __all__ = [
     "ResNet",
     "ResNetBlockBase",
     "build_resnet_backbone",
-    "make_stage",
 ]
 
 BLOCKS_PER_STAGE = {
@@ -187,11 +186,6 @@ class ResNet(Backbone):
         self.linear = nn.Linear(channels, self.num_classes)
         # The classifier of "1-hour ImageNet" (Goyal et al. 2017, sec. 5.1) starts this small.
         nn.init.normal_(self.linear.weight, std=0.01)
-
-
-def make_stage(*args, **kwargs) -> list[CNNBlockBase]:
-    """`ResNet.make_stage` under its old name."""
-    return ResNet.make_stage(*args, **kwargs)
 
 
 @BACKBONE_REGISTRY.register()
