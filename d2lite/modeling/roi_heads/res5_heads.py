@@ -1,6 +1,8 @@
 """Region heads that share the last ResNet stage, run on every region (the C4 models)."""
 
+import inspect
 from collections.abc import Sequence
+from types import MethodType
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +66,10 @@ class Res5ROIHeads(ROIHeads):
         _check_config(cfg)
         select_features(input_shape, cfg.MODEL.ROI_HEADS.IN_FEATURES, "MODEL.ROI_HEADS.IN_FEATURES")
         pooler, _ = build_pooler(cfg, input_shape, cfg.MODEL.ROI_BOX_HEAD)
-        res5, out_channels = cls._build_res5_block(cfg)
+        build_res5 = cls._build_res5_block
+        if not inspect.ismethod(build_res5):  # overridden as a method of the object, as MoCo does
+            build_res5 = MethodType(build_res5, cls)
+        res5, out_channels = build_res5(cfg)
         arguments = {
             **super().from_config(cfg),
             "in_features": cfg.MODEL.ROI_HEADS.IN_FEATURES,

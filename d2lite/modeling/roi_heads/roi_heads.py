@@ -1,5 +1,6 @@
 """The region heads: box, mask and keypoint branches."""
 
+import inspect
 from collections.abc import Sequence
 
 import torch
@@ -87,14 +88,19 @@ class StandardROIHeads(ROIHeads):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
-        """Build the branches that the config turns on; a subclass may override each `_init_*`."""
-        return {
+        """Build the branches that the config turns on; a subclass may override each `_init_*`.
+
+        One that overrides it as a method of the object, as old code does, calls it after this
+        class's constructor: the branch is then none of the arguments.
+        """
+        arguments = {
             **super().from_config(cfg),
             "train_on_pred_boxes": cfg.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES,
-            **cls._init_box_head(cfg, input_shape),
-            **cls._init_mask_head(cfg, input_shape),
-            **cls._init_keypoint_head(cfg, input_shape),
         }
+        for build in (cls._init_box_head, cls._init_mask_head, cls._init_keypoint_head):
+            if inspect.ismethod(build):
+                arguments |= build(cfg, input_shape)
+        return arguments
 
     @classmethod
     def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:

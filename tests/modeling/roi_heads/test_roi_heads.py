@@ -14,6 +14,7 @@ from d2lite.modeling.roi_heads import (
     FastRCNNOutputLayers,
     KRCNNConvDeconvUpsampleHead,
     MaskRCNNConvUpsampleHead,
+    Res5ROIHeads,
     ROIHeads,
     StandardROIHeads,
     build_roi_heads,
@@ -317,3 +318,37 @@ def test_a_subclass_can_replace_one_branch():
     heads = NoBoxHead(config(), {"p2": ShapeSpec(channels=4, stride=4)})
     assert isinstance(heads.box_head, nn.Identity)
     assert heads.num_classes == 80
+
+
+def test_branches_may_be_built_by_methods_of_the_object():
+    class OldStyle(StandardROIHeads):
+        def __init__(self, cfg, input_shape):
+            super().__init__(cfg, input_shape)
+            assert not self.mask_on
+            self._init_mask_head(cfg, input_shape)
+
+        def _init_mask_head(self, cfg, input_shape):
+            self.mask_on = cfg.MODEL.MASK_ON
+            self.mask_in_features = ["p2"]
+            self.mask_pooler = None
+            self.mask_head = nn.Identity()
+
+    cfg = config(**{"MODEL.MASK_ON": True, "MODEL.ROI_HEADS.IN_FEATURES": ["p2"]})
+    heads = OldStyle(cfg, {"p2": ShapeSpec(channels=4, stride=4)})
+    assert heads.mask_on and isinstance(heads.mask_head, nn.Identity)
+
+
+@pytest.mark.parametrize("of_the_object", [True, False])
+def test_res5_may_be_built_by_either_kind_of_method(of_the_object: bool):
+    def build(self, cfg):
+        blocks, out_channels = super(WithNorm, self)._build_res5_block(cfg)
+        blocks.add_module("norm", nn.BatchNorm2d(out_channels))
+        return blocks, out_channels
+
+    class WithNorm(Res5ROIHeads):
+        _build_res5_block = build if of_the_object else classmethod(build)
+
+    cfg = config(**{"MODEL.ROI_HEADS.IN_FEATURES": ["res4"]})
+    with torch.device("meta"):
+        heads = WithNorm(cfg, {"res4": ShapeSpec(channels=1024, stride=16)})
+    assert heads.res5.norm.num_features == 2048
