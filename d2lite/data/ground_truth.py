@@ -73,12 +73,14 @@ def normalize_dicts(
     return records
 
 
-def load_ground_truth(dataset_name: str) -> list[dict]:
+def load_ground_truth(dataset_name: str, *, sizes: bool = True) -> list[dict]:
     """The dicts of a registered dataset, as an evaluator needs them: ids and sizes are known.
 
     Where its dicts have no annotations but its metadata a `json_file`, these are read from there,
     as COCO instances.
 
+    Args:
+        sizes: read the "height" and "width" that dicts lack from their images.
     Raises:
         ValueError: two images have the same "image_id", or as `normalize_dicts`.
     """
@@ -99,7 +101,7 @@ def load_ground_truth(dataset_name: str) -> list[dict]:
             f"{source}: image_id {repeated[0][0]!r} occurs {repeated[0][1]} times; each image "
             "needs one of its own, since predictions are assigned by it"
         )
-    for record in records:
+    for record in records if sizes else ():
         if "height" not in record or "width" not in record:
             record["height"], record["width"] = read_image_size(record["file_name"])
     return records

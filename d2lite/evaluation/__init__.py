@@ -2,6 +2,7 @@
 
 from .build import evaluator_for
 from .cityscapes_evaluation import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
+from .class_names import MatchClasses, match_classes, match_names
 from .coco_evaluation import COCOEvaluator
 from .drawing import DrawDetections
 from .evaluator import (
@@ -26,12 +27,15 @@ __all__ = [
     "DatasetEvaluators",
     "DrawDetections",
     "LVISEvaluator",
+    "MatchClasses",
     "PascalVOCDetectionEvaluator",
     "RotatedCOCOEvaluator",
     "SemSegEvaluator",
     "evaluator_for",
     "inference_context",
     "inference_on_dataset",
+    "match_classes",
+    "match_names",
     "print_csv_format",
     "verify_results",
 ]

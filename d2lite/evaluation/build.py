@@ -1,53 +1,88 @@
 """The evaluator that suits a data set."""
 
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 from d2lite.config import CfgNode
-from d2lite.data.catalog import MetadataCatalog, file_stem
+from d2lite.data.catalog import DatasetCatalog, MetadataCatalog, file_stem
+from d2lite.structures import BoxMode
 from d2lite.utils.registry import did_you_mean
 
 from .cityscapes_evaluation import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
+from .coco_evaluation import DEFAULT_MAX_DETS as COCO_MAX_DETS
 from .coco_evaluation import COCOEvaluator
-from .coco_json import metadata_with_classes
 from .evaluator import DatasetEvaluator, DatasetEvaluators
+from .lvis_evaluation import DEFAULT_MAX_DETS as LVIS_MAX_DETS
 from .lvis_evaluation import LVISEvaluator
 from .panoptic_evaluation import COCOPanopticEvaluator
 from .pascal_voc_evaluation import PascalVOCDetectionEvaluator
 from .rotated_coco_evaluation import RotatedCOCOEvaluator
 from .sem_seg_evaluation import SemSegEvaluator
 
-# By `evaluator_type` of the metadata: functions of (data set, tasks, output folder, sigmas).
-_Maker = Callable[[str, Any, str | None, Sequence[float]], DatasetEvaluator]
+NO_LIMIT = 100_000  # detections in an image that count where the model has no limit
 
 
-def _coco(kind, name: str, tasks, output_dir: str | None, sigmas) -> DatasetEvaluator:
-    return kind(name, tasks, output_dir=output_dir, kpt_oks_sigmas=tuple(sigmas))
+class Settings(NamedTuple):
+    """What evaluators are made with, besides their dataset."""
+
+    tasks: Sequence[str] | None = None
+    output_dir: str | None = None
+    oks_sigmas: Sequence[float] = ()
+    detections_per_image: int | None = None
 
 
-def _with_output(kind, name: str, tasks, output_dir: str | None, sigmas) -> DatasetEvaluator:
-    return kind(name, output_dir=output_dir)
+_Maker = Callable[[str, Settings], DatasetEvaluator]
 
 
-def _plain(kind, name: str, tasks, output_dir: str | None, sigmas) -> DatasetEvaluator:
+def _coco(kind: type[COCOEvaluator], name: str, settings: Settings) -> DatasetEvaluator:
+    return kind(
+        name,
+        settings.tasks,
+        output_dir=settings.output_dir,
+        kpt_oks_sigmas=tuple(settings.oks_sigmas),
+        max_dets_per_image=_limit(settings, COCO_MAX_DETS[-1]),
+    )
+
+
+def _lvis(name: str, settings: Settings) -> DatasetEvaluator:
+    return LVISEvaluator(
+        name,
+        settings.tasks,
+        output_dir=settings.output_dir,
+        max_dets_per_image=_limit(settings, LVIS_MAX_DETS),
+    )
+
+
+def _with_output(kind: Callable, name: str, settings: Settings) -> DatasetEvaluator:
+    return kind(name, output_dir=settings.output_dir)
+
+
+def _plain(kind: Callable, name: str, settings: Settings) -> DatasetEvaluator:
     return kind(name)
 
 
-def _lvis(name: str, tasks, output_dir: str | None, sigmas) -> DatasetEvaluator:
-    return LVISEvaluator(name, tasks, output_dir=output_dir)
+def _limit(settings: Settings, default: int) -> int | None:
+    """The detections that count in an image: all of the model's, where they are more than usual."""
+    wanted = settings.detections_per_image
+    if wanted is None or 0 <= wanted <= default:
+        return None
+    return wanted if wanted > 0 else NO_LIMIT
 
 
 _COCO = partial(_coco, COCOEvaluator)
+_ROTATED = partial(_coco, RotatedCOCOEvaluator)
 _SEM_SEG = partial(_with_output, SemSegEvaluator)
 _PANOPTIC = partial(_with_output, COCOPanopticEvaluator)
 _CITY_INSTANCES = partial(_plain, CityscapesInstanceEvaluator)
 _CITY_SEM_SEG = partial(_plain, CityscapesSemSegEvaluator)
 
+# By `evaluator_type` of the metadata.
 EVALUATORS: dict[str, tuple[_Maker, ...]] = {
     "coco": (_COCO,),
-    "rotated_coco": (partial(_coco, RotatedCOCOEvaluator),),
+    "rotated_coco": (_ROTATED,),
     "pascal_voc": (partial(_plain, PascalVOCDetectionEvaluator),),
     "lvis": (_lvis,),
     "sem_seg": (_SEM_SEG,),
@@ -65,25 +100,36 @@ def evaluator_for(
 ) -> DatasetEvaluator:
     """Make the evaluator that `evaluator_type` of a data set's metadata names.
 
-    A data set without `evaluator_type` is evaluated as Pascal VOC where `register_pascal_voc` has
-    registered it (`dirname`, `split` and `year` are in its metadata), else as COCO if it has
-    `thing_classes`.
+    Without `evaluator_type`, a data set that `register_pascal_voc` has registered (`dirname`,
+    `split` and `year` are in its metadata) is evaluated as Pascal VOC, another with `thing_classes`
+    as COCO, one with `stuff_classes` alone as semantic labels. COCO's evaluator is the one for
+    rotated boxes where the data set has such, or the config's model predicts them.
 
     Args:
         dataset_name: name or URI.
-        cfg_or_tasks: a config, which gives the OKS sigmas and the output folder; or tasks such as
-            ("bbox", "segm"), by default those that the predictions allow.
+        cfg_or_tasks: a config, which gives the output folder, the OKS sigmas and the number of
+            detections that count in an image (TEST.DETECTIONS_PER_IMAGE, where it is above the
+            metric's own limit); or tasks such as ("bbox", "segm"), by default those that the
+            predictions allow.
         output_dir: for predictions; default: `inference` in the config's OUTPUT_DIR, and in it a
             folder for each of several test sets.
     Raises:
         ValueError: the metadata name no known evaluator.
     """
-    tasks, sigmas = cfg_or_tasks, ()
+    kind = _evaluator_type(dataset_name)
+    settings, rotated_model = Settings(cfg_or_tasks, output_dir), False
     if isinstance(cfg_or_tasks, CfgNode):
-        tasks, sigmas = None, cfg_or_tasks.TEST.KEYPOINT_OKS_SIGMAS
-        output_dir = output_dir or _output_folder(cfg_or_tasks, dataset_name)
-    makers = EVALUATORS[_evaluator_type(dataset_name)]
-    evaluators = [make(dataset_name, tasks, output_dir, sigmas) for make in makers]
+        cfg = cfg_or_tasks
+        settings = Settings(
+            None,
+            output_dir or _output_folder(cfg, dataset_name),
+            cfg.TEST.KEYPOINT_OKS_SIGMAS,
+            cfg.TEST.DETECTIONS_PER_IMAGE,
+        )
+        rotated_model = len(cfg.MODEL.RPN.BBOX_REG_WEIGHTS) == 5
+    if kind == "coco" and (rotated_model or _has_rotated_boxes(dataset_name)):
+        kind = "rotated_coco"
+    evaluators = [make(dataset_name, settings) for make in EVALUATORS[kind]]
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
 
 
@@ -98,12 +144,29 @@ def _evaluator_type(dataset_name: str) -> str:
     kind = metadata.get("evaluator_type")
     if kind is None and all(metadata.get(key) for key in ("dirname", "split", "year")):
         kind = "pascal_voc"
-    if kind is None and metadata_with_classes(dataset_name).get("thing_classes") is not None:
-        kind = "coco"
+    if kind is None:
+        if not metadata.get("thing_classes"):
+            DatasetCatalog.get(dataset_name)  # some readers know the classes only afterwards
+        if metadata.get("thing_classes") is not None:
+            kind = "coco"
+        elif metadata.get("stuff_classes") is not None:
+            kind = "sem_seg"
     if kind not in EVALUATORS:
         raise ValueError(
-            f"data set {dataset_name!r}: evaluator_type in its metadata is {kind!r}."
-            f"{did_you_mean(str(kind), EVALUATORS)} Set it to one of {', '.join(EVALUATORS)}, or "
-            "override build_evaluator"
+            f"data set {dataset_name!r}: evaluator_type in its metadata is {kind!r}, which says "
+            f"how it is evaluated.{did_you_mean(str(kind), EVALUATORS)} Set it by "
+            "MetadataCatalog.get(NAME).set(evaluator_type=..., thing_classes=[...]) to one of "
+            f"{', '.join(EVALUATORS)}, or override build_evaluator"
         )
     return kind
+
+
+def _has_rotated_boxes(dataset_name: str) -> bool:
+    if MetadataCatalog.get(dataset_name).get("json_file"):
+        return False  # COCO files have upright boxes; a large one need not be read for this
+    records = DatasetCatalog.get(dataset_name)
+    annotations = itertools.chain.from_iterable(
+        record.get("annotations") or () for record in records if isinstance(record, dict)
+    )
+    modes = (a.get("bbox_mode") for a in annotations if isinstance(a, dict))
+    return any(mode == BoxMode.XYWHA_ABS for mode in modes)

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from d2lite.config import CfgNode
+from d2lite.data.catalog import MetadataCatalog
+from d2lite.data.datasets.builtin_meta import COCO_PERSON_KEYPOINT_NAMES
 from d2lite.utils.file_io import PathManager
 
-from .coco_json import instances_to_coco_json, load_coco_api, metadata_with_classes
+from .class_names import distinct_names
+from .coco_json import coco_api, image_id_of, instances_to_coco_json, load_coco_api
 from .evaluator import DatasetEvaluator
 from .fast_eval_api import COCOeval_opt
 from .gather import gather_predictions, save_predictions
@@ -31,6 +35,8 @@ METRICS = {
     "keypoints": ("AP", "AP50", "AP75", "APm", "APl"),
 }
 DEFAULT_MAX_DETS = (1, 10, 100)
+# What the ground truth of a task is, for messages.
+_FIELDS = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
 # For keypoints other than COCO's 17 there is no agreed sigma: the mean of COCO's is taken.
 FALLBACK_OKS_SIGMA = 0.0689
 
@@ -55,7 +61,7 @@ class COCOEvaluator(DatasetEvaluator):
     ):
         """
         Args:
-            dataset_name: name or URI. Its metadata has `json_file`, or it is converted in memory.
+            dataset_name: name or URI. Its dicts, which training sees too, are the ground truth.
             tasks: some of "bbox", "segm", "keypoints"; None takes what the predictions hold.
             distributed: gather the predictions of all processes; otherwise each evaluates its own.
             output_dir: for `instances_predictions.pth` (all predictions) and
@@ -63,7 +69,7 @@ class COCOEvaluator(DatasetEvaluator):
             max_dets_per_image: detections that count in an image, best first: N for [1, 10, N], or
                 a list of three. Default: [1, 10, 100]. Keypoints always take 20.
             use_fast_impl: the compiled COCOeval, whose figures are the same.
-            kpt_oks_sigmas: one per keypoint. Default: COCO's for 17 keypoints.
+            kpt_oks_sigmas: one per keypoint. Default: COCO's, for 17 keypoints or by name.
             allow_cached_coco: of detectron2's interface. Nothing is cached on disk here, so
                 it has no effect.
         """
@@ -78,14 +84,52 @@ class COCOEvaluator(DatasetEvaluator):
         self._tasks = _known_tasks(tasks)
         self._cpu_device = torch.device("cpu")
         self._kpt_oks_sigmas = kpt_oks_sigmas
-        self._metadata = metadata_with_classes(dataset_name)
         self._coco_api = load_coco_api(dataset_name)
+        self._metadata = MetadataCatalog.get(dataset_name)
         # A test set without annotations: predictions are only written down.
         self._do_evaluation = "annotations" in self._coco_api.dataset
         self._predictions: list[dict] = []
 
     def reset(self) -> None:
         self._predictions = []
+
+    def check(self, tasks: Collection[str] = ("bbox",)) -> None:
+        """See `DatasetEvaluator.check`."""
+        if not self._do_evaluation:
+            return
+        wanted = self._tasks or set(tasks) & set(METRICS)
+        possible = self._tasks_of_truth()
+        for task in sorted(wanted):
+            if task in possible:
+                self._evaluate_task([], task, None)
+            elif self._tasks:
+                raise ValueError(
+                    f"data set {self._metadata.name!r} has no {_FIELDS[task]} to evaluate {task!r}"
+                )
+            else:
+                self._logger.warning(
+                    f"data set {self._metadata.name!r} has no {_FIELDS[task]}: the model's are not "
+                    "evaluated"
+                )
+
+    def _tasks_of_truth(self) -> set[str]:
+        """The tasks that the annotations allow.
+
+        Raises:
+            ValueError: some have masks, others have none.
+        """
+        annotations = self._coco_api.anns.values()
+        with_mask = sum("segmentation" in a for a in annotations)
+        if 0 < with_mask < len(annotations):
+            first = next(a for a in annotations if "segmentation" not in a)
+            raise ValueError(
+                f"data set {self._metadata.name!r}: {len(annotations) - with_mask} of the "
+                f"{len(annotations)} annotations have no 'segmentation', the first is in image "
+                f"{first['image_id']!r}; give masks to all of them, or to none"
+            )
+        possible = {"bbox": True, "segm": with_mask > 0}
+        possible["keypoints"] = any("keypoints" in a for a in annotations)
+        return {task for task, has_truth in possible.items() if has_truth}
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """Take the predictions of one batch.
@@ -95,7 +139,7 @@ class COCOEvaluator(DatasetEvaluator):
             outputs: dicts with "instances" and/or "proposals", both `Instances`.
         """
         for inp, output in zip(inputs, outputs, strict=True):
-            prediction: dict[str, Any] = {"image_id": inp["image_id"]}
+            prediction: dict[str, Any] = {"image_id": image_id_of(inp)}
             if "instances" in output:
                 instances = output["instances"].to(self._cpu_device)
                 prediction["instances"] = self.instances_to_json(instances, inp["image_id"])
@@ -136,12 +180,12 @@ class COCOEvaluator(DatasetEvaluator):
         if self._output_dir:
             path = os.path.join(self._output_dir, "coco_instances_results.json")
             self._logger.info(f"Saving results to {path}")
-            with PathManager.open(path, "w") as f:
+            with PathManager.open(path, "w", encoding="utf-8") as f:
                 f.write(json.dumps(results))
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
             return
-        tasks = self._tasks or self._tasks_from_predictions(results)
+        tasks = self._tasks or self._tasks_from_predictions(results) & self._tasks_of_truth()
         for task in sorted(tasks):
             coco_eval = self._evaluate_task(results, task, img_ids) if results else None
             self._results[task] = self._derive_coco_results(
@@ -155,53 +199,77 @@ class COCOEvaluator(DatasetEvaluator):
         return {"bbox", *(task for key, task in kinds.items() if key in keys)}
 
     def _to_dataset_categories(self, results: list[dict]) -> None:
-        """Replace class indices by the category ids of the data set."""
+        """Replace class indices by the category ids of the data set, in place.
+
+        Classes for which it has no category, and so no object either, are left out.
+        """
+        names = self._metadata.thing_classes
         to_index = self._metadata.get("thing_dataset_id_to_contiguous_id")
         if to_index is None:
-            to_index = {i: i for i in range(len(self._metadata.thing_classes))}
+            to_index = {i: i for i in range(len(names))}
         to_id = {index: category for category, index in to_index.items()}
         for result in results:
             index = result["category_id"]
-            if index not in to_id:
+            if index not in to_id and not 0 <= index < len(names):
                 raise ValueError(
                     f"a prediction has class {index}, but data set {self._metadata.name!r} has "
-                    f"classes 0 to {len(to_id) - 1}; set NUM_CLASSES of the model's heads to "
-                    f"{len(to_id)}"
+                    f"classes 0 to {len(names) - 1} ({', '.join(map(str, names[:6]))}); the model "
+                    "has others. Give the data set the model's classes (thing_classes=[...] in its "
+                    "metadata when it is registered, or 'classes=' in its URI), or the model as "
+                    "many as the data set (NUM_CLASSES)"
                 )
-            result["category_id"] = to_id[index]
+            result["category_id"] = to_id.get(index)
+        results[:] = [result for result in results if result["category_id"] is not None]
 
     def _evaluate_task(self, results: list[dict], task: str, img_ids) -> COCOeval:
         return evaluate_predictions_on_coco(
             self._coco_api,
             results,
             task,
-            kpt_oks_sigmas=self._sigmas(results) if task == "keypoints" else (),
+            kpt_oks_sigmas=self._oks_sigmas(results) if task == "keypoints" else (),
             cocoeval_fn=COCOeval_opt if self._use_fast_impl else COCOeval,
             img_ids=img_ids,
             max_dets_per_image=self._max_dets_per_image,
         )
 
-    def _sigmas(self, results: list[dict]) -> np.ndarray:
-        """One OKS sigma per keypoint; checks that all sides have the same number of keypoints."""
+    def _oks_sigmas(self, results: list[dict]) -> np.ndarray:
+        """One OKS sigma per keypoint.
+
+        Raises:
+            ValueError: predictions, ground truth and sigmas have different numbers of keypoints.
+        """
+        lengths = {len(a["keypoints"]) for a in self._coco_api.anns.values() if "keypoints" in a}
+        in_truth = max(lengths) // 3
+        count = len(results[0]["keypoints"]) // 3 if results else in_truth
         given = self._kpt_oks_sigmas or self._metadata.get("keypoint_oks_sigmas", ())
-        count = len(results[0]["keypoints"]) // 3
-        anns = (a for a in self._coco_api.anns.values() if a.get("keypoints"))
-        in_truth = next((len(a["keypoints"]) // 3 for a in anns), count)
-        if len(given) == 0 and count == 17:
-            given = COCOeval(iouType="keypoints").params.kpt_oks_sigmas
-        elif len(given) == 0:
-            self._logger.warning(
-                f"TEST.KEYPOINT_OKS_SIGMAS is empty, and only COCO's 17 keypoints have sigmas of "
-                f"their own: using {FALLBACK_OKS_SIGMA} for all {count}"
-            )
-            given = [FALLBACK_OKS_SIGMA] * count
-        if not count == in_truth == len(given):
+        if len(given) == 0:
+            given = self._default_oks_sigmas(count)
+        if len(lengths) > 1 or not count == in_truth == len(given):
+            found = " or ".join(str(length // 3) for length in sorted(lengths))
             raise ValueError(
                 f"the model predicts {count} keypoints, data set {self._metadata.name!r} has "
-                f"{in_truth}, and there are {len(given)} OKS sigmas; set "
+                f"{found}, and there are {len(given)} OKS sigmas; set "
                 "ROI_KEYPOINT_HEAD.NUM_KEYPOINTS and TEST.KEYPOINT_OKS_SIGMAS to match the data"
             )
         return np.array(given)
+
+    def _default_oks_sigmas(self, count: int) -> list[float]:
+        """COCO's sigmas: of keypoints of the same name, or of 17 by position."""
+        of_coco = COCOeval(iouType="keypoints").params.kpt_oks_sigmas.tolist()
+        by_name = dict(zip(COCO_PERSON_KEYPOINT_NAMES, of_coco, strict=True))
+        names = self._metadata.get("keypoint_names") or ()
+        if count == len(of_coco) and set(names) != set(by_name):
+            return of_coco
+        unknown = [name for name in names if name not in by_name]
+        if unknown or len(names) != count:
+            which = f"{len(unknown)} of the {count} (such as {unknown[0]!r})" if unknown else "all"
+            self._logger.warning(
+                f"TEST.KEYPOINT_OKS_SIGMAS is empty, and only COCO's keypoints have sigmas of "
+                f"their own: using {FALLBACK_OKS_SIGMA} for {which}"
+            )
+        if len(names) != count:
+            return [FALLBACK_OKS_SIGMA] * count
+        return [by_name.get(name, FALLBACK_OKS_SIGMA) for name in names]
 
     def _eval_box_proposals(self, predictions: list[dict]) -> None:
         """Fill self._results with the recall of proposals, for 100 and 1000 of them."""
@@ -254,7 +322,7 @@ class COCOEvaluator(DatasetEvaluator):
             for metric, value in zip(metrics, coco_eval.stats, strict=False)
         }
         names = class_names if class_names is not None and len(class_names) > 1 else []
-        by_class = per_category_metrics(coco_eval, self._class_names_by_id(coco_eval, names))
+        by_class = self._metrics_by_class(coco_eval, distinct_names(names))
         table = metrics_table(results, by_class, iou_type)
         self._logger.info(f"Evaluation results for {iou_type}: \n{table}")
         if not np.isfinite(list(results.values())).all():
@@ -262,15 +330,15 @@ class COCOEvaluator(DatasetEvaluator):
         results.update({f"AP-{name}": values["AP"] for name, values in by_class.items()})
         return results
 
-    def _class_names_by_id(self, coco_eval: COCOeval, names: list[str]) -> dict[int, str]:
-        """Category id -> class name, in the order of the class indices."""
+    def _metrics_by_class(self, coco_eval: COCOeval, names: list[str]) -> dict[str, dict]:
+        """`per_category_metrics` of all classes in their order, nan where one has no category."""
         ids = coco_eval.params.catIds
         to_index = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        if to_index is None:
-            return dict(zip(ids, names, strict=False))
-        present = set(ids)
-        pairs = sorted((index, c) for c, index in to_index.items() if c in present)
-        return {c: names[index] for index, c in pairs if index < len(names)}
+        to_index = to_index or dict(zip(ids, range(len(names)), strict=False))
+        name_of = {c: names[i] for c, i in to_index.items() if c in set(ids) and i < len(names)}
+        found = per_category_metrics(coco_eval, name_of)
+        nothing = dict.fromkeys(METRICS[coco_eval.params.iouType], float("nan"))
+        return {name: found.get(name, nothing) for name in names}
 
 
 def evaluate_predictions_on_coco(
@@ -285,7 +353,7 @@ def evaluate_predictions_on_coco(
     """Run COCOeval on results of one task.
 
     Args:
-        coco_results: at least one result, in COCO's format.
+        coco_results: in COCO's format.
         iou_type: "bbox", "segm" or "keypoints".
         max_dets_per_image: three limits, by default 1, 10, 100.
     Returns:
@@ -295,8 +363,15 @@ def evaluate_predictions_on_coco(
     # for masks it shall take those of the masks.
     drop = "bbox" if iou_type == "segm" else None
     kept = [{k: v for k, v in result.items() if k != drop} for result in coco_results]
+    unknown = {result["image_id"] for result in kept} - coco_gt.imgs.keys()
+    if unknown:
+        raise ValueError(
+            f"there are predictions for image_id {min(map(str, unknown))}, which the data set "
+            "does not have"
+        )
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
-        coco_eval = cocoeval_fn(coco_gt, coco_gt.loadRes(kept), iou_type)
+        found = coco_gt.loadRes(kept) if kept else coco_api({**coco_gt.dataset, "annotations": []})
+        coco_eval = cocoeval_fn(coco_gt, found, iou_type)
         if iou_type == "keypoints" and len(kpt_oks_sigmas):
             coco_eval.params.kpt_oks_sigmas = np.array(kpt_oks_sigmas)
         if iou_type != "keypoints":

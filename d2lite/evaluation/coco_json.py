@@ -2,41 +2,53 @@
 
 import contextlib
 import io
+from typing import Any
 
 import numpy as np
 import torch
 from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 
-from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
+from d2lite.data.catalog import MetadataCatalog
+from d2lite.data.datasets.coco_export import coco_table
+from d2lite.data.ground_truth import load_ground_truth
 from d2lite.structures import Boxes, BoxMode, Instances
-from d2lite.utils.file_io import PathManager
 
 
-def load_coco_api(dataset_name: str) -> COCO:
-    """The ground truth of a data set as a COCO object.
-
-    A data set without a `json_file` in its metadata is converted in memory, so that it is always
-    the one now registered that is evaluated.
-    """
-    json_file = getattr(MetadataCatalog.get(dataset_name), "json_file", None)
+def coco_api(dataset: dict[str, list[dict]]) -> COCO:
+    """A COCO object of what would be in a COCO file."""
+    api = COCO()
+    api.dataset = dataset
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
-        if json_file is not None:
-            return COCO(PathManager.get_local_path(json_file))
-        from d2lite.data.datasets.coco import convert_to_coco_dict
-
-        api = COCO()
-        api.dataset = convert_to_coco_dict(dataset_name)
         api.createIndex()
     return api
 
 
-def metadata_with_classes(dataset_name: str):
-    """The metadata of a data set; loads the set when its classes only become known that way."""
-    metadata = MetadataCatalog.get(dataset_name)
-    if not hasattr(metadata, "thing_classes"):
-        DatasetCatalog.get(dataset_name)
-    return MetadataCatalog.get(dataset_name)
+def load_coco_api(dataset_name: str) -> COCO:
+    """The ground truth of a registered dataset as a COCO object, made from its dicts.
+
+    It has no "annotations" where the dicts have none. Where some objects have keypoints, all do.
+    """
+    records = load_ground_truth(dataset_name)
+    dataset = coco_table(records, MetadataCatalog.get(dataset_name))
+    annotations = dataset["annotations"]
+    length = max((len(row.get("keypoints", ())) for row in annotations), default=0)
+    for row in annotations:
+        if length and "keypoints" not in row:
+            row.update(keypoints=[0] * length, num_keypoints=0)
+    if not annotations:
+        del dataset["annotations"]
+    return coco_api(dataset)
+
+
+def image_id_of(inp: dict) -> Any:
+    """The "image_id" of a model's input; ValueError where it has none."""
+    if "image_id" not in inp:
+        raise ValueError(
+            f"{inp.get('file_name', 'an input')} has no 'image_id', by which predictions are "
+            "assigned; get_detection_dataset_dicts adds one where a data set has none"
+        )
+    return inp["image_id"]
 
 
 def instances_to_coco_json(instances: Instances, img_id: int) -> list[dict]:

@@ -47,6 +47,7 @@ class DrawDetections(DatasetEvaluator):
         """
         self._max_value_16_bit = max_value_16_bit
         self._dataset_name = dataset_name
+        self._metadata = MetadataCatalog.get(dataset_name)
         self._folder = os.path.join(output_dir, FOLDER)
         self._num_images = num_images
         self._score_thresh = score_thresh

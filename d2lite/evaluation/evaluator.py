@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +29,17 @@ class DatasetEvaluator:
 
     def reset(self) -> None:
         """Forget everything processed so far. Called before a new round of evaluation."""
+
+    def check(self, tasks: Collection[str] = ("bbox",)) -> None:
+        """Evaluate no detections, so that faults of the ground truth show before a training.
+
+        Nothing is written, and what was processed is kept. By default nothing is checked.
+
+        Args:
+            tasks: what the model predicts, of "bbox", "segm" and "keypoints".
+        Raises:
+            ValueError: a task cannot be evaluated.
+        """
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """Take the predictions of one batch.
@@ -56,6 +67,12 @@ class DatasetEvaluators(DatasetEvaluator):
     def reset(self) -> None:
         for evaluator in self._evaluators:
             evaluator.reset()
+
+    def check(self, tasks: Collection[str] = ("bbox",)) -> None:
+        """Check all of them that can; see `DatasetEvaluator.check`."""
+        for evaluator in self._evaluators:
+            if hasattr(evaluator, "check"):  # some only look like evaluators
+                evaluator.check(tasks)
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         for evaluator in self._evaluators:

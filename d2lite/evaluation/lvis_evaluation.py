@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 
-from d2lite.data.catalog import MetadataCatalog
+from d2lite.data.catalog import Metadata, MetadataCatalog
+from d2lite.data.datasets.coco_export import coco_table
+from d2lite.data.ground_truth import load_ground_truth
 from d2lite.utils.file_io import PathManager
 
-from .coco_json import instances_to_coco_json
+from .coco_json import image_id_of, instances_to_coco_json
 from .evaluator import DatasetEvaluator
 from .gather import gather_predictions, save_predictions
 from .numpy_names import removed_numpy_names
@@ -42,13 +44,13 @@ class LVISEvaluator(DatasetEvaluator):
     ):
         """
         Args:
-            dataset_name: its metadata has `json_file`, in LVIS's format.
+            dataset_name: its dicts, which training sees too, are the ground truth.
             tasks: some of "bbox", "segm"; None takes what the predictions hold.
             distributed: gather the predictions of all processes.
             output_dir: for `instances_predictions.pth` and `lvis_instances_results.json`.
             max_dets_per_image: detections that count in an image; default 300.
         """
-        lvis_class = _import_lvis().LVIS
+        _import_lvis()
         self._logger = logging.getLogger(__name__)
         unknown = set(tasks or ()) - set(TASKS)
         if unknown:
@@ -58,8 +60,9 @@ class LVISEvaluator(DatasetEvaluator):
         self._output_dir = output_dir
         self._max_dets_per_image = max_dets_per_image
         self._cpu_device = torch.device("cpu")
+        records = load_ground_truth(dataset_name)
         self._metadata = MetadataCatalog.get(dataset_name)
-        self._lvis_api = lvis_class(PathManager.get_local_path(self._metadata.json_file))
+        self._lvis_api = lvis_api(records, self._metadata)
         # The test set has no annotations.
         self._do_evaluation = len(self._lvis_api.get_ann_ids()) > 0
         self._predictions: list[dict] = []
@@ -69,7 +72,7 @@ class LVISEvaluator(DatasetEvaluator):
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         for inp, output in zip(inputs, outputs, strict=True):
-            prediction: dict[str, Any] = {"image_id": inp["image_id"]}
+            prediction: dict[str, Any] = {"image_id": image_id_of(inp)}
             if "instances" in output:
                 instances = output["instances"].to(self._cpu_device)
                 prediction["instances"] = instances_to_coco_json(instances, inp["image_id"])
@@ -99,7 +102,7 @@ class LVISEvaluator(DatasetEvaluator):
         if self._output_dir:
             path = os.path.join(self._output_dir, "lvis_instances_results.json")
             self._logger.info(f"Saving results to {path}")
-            with PathManager.open(path, "w") as f:
+            with PathManager.open(path, "w", encoding="utf-8") as f:
                 f.write(json.dumps(results))
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
@@ -113,12 +116,16 @@ class LVISEvaluator(DatasetEvaluator):
         return TASKS if has_masks else ("bbox",)
 
     def _to_dataset_categories(self, results: list[dict]) -> None:
-        """Replace class indices by category ids: those of LVIS count from 1."""
-        to_index = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        to_id = {index: category for category, index in to_index.items()} if to_index else None
+        """Replace class indices by category ids."""
+        to_id = _category_ids(self._metadata)
         for result in results:
             index = result["category_id"]
-            result["category_id"] = index + 1 if to_id is None else to_id[index]
+            if index not in to_id:
+                raise ValueError(
+                    f"a prediction has class {index}, but data set {self._metadata.name!r} has "
+                    f"classes 0 to {len(to_id) - 1}; set NUM_CLASSES to {len(to_id)}"
+                )
+            result["category_id"] = to_id[index]
 
     def _evaluate_task(self, results: list[dict], task: str) -> dict[str, float]:
         if not results:
@@ -141,6 +148,61 @@ class LVISEvaluator(DatasetEvaluator):
         )
         self._logger.info("Proposal metrics: \n" + metrics_table(recalls, {}, "box_proposals"))
         self._results["box_proposals"] = recalls
+
+
+def _category_ids(metadata: Metadata) -> dict[int, int]:
+    """Class index -> category id: those of LVIS count from 1."""
+    to_index = metadata.get("thing_dataset_id_to_contiguous_id")
+    if to_index:
+        return {index: category for category, index in to_index.items()}
+    return {index: index + 1 for index in range(len(metadata.thing_classes))}
+
+
+def _frequency(metadata: Metadata) -> dict[int, str]:
+    """How frequent each category is, by id: LVIS's groups of up to 10 and up to 100 images."""
+    counts = metadata.get("class_image_count")
+    if counts is None:
+        raise ValueError(
+            f"data set {metadata.name!r}: LVIS's metric needs to know which categories are rare, "
+            "common or frequent; set category_frequency in its metadata, a dict from category id "
+            "to 'r', 'c' or 'f'"
+        )
+    groups = ((10, "r"), (100, "c"), (float("inf"), "f"))
+    return {
+        row["id"]: next(group for limit, group in groups if row["image_count"] <= limit)
+        for row in counts
+    }
+
+
+def lvis_api(records: list[dict], metadata: Metadata) -> Any:
+    """An `lvis.LVIS` of what would be in an LVIS file.
+
+    Args:
+        records: what `load_ground_truth` returned.
+        metadata: has `thing_classes`, and `category_frequency` ("r", "c" or "f" by category id) or
+            `class_image_count`, from which it follows.
+    Raises:
+        ValueError: it is not known how frequent the categories are.
+    """
+    to_id = _category_ids(metadata)
+    table = coco_table(records, metadata, to_id)
+    for image, record in zip(table["images"], records, strict=True):
+        image["neg_category_ids"] = record.get("neg_category_ids", [])
+        image["not_exhaustive_category_ids"] = record.get("not_exhaustive_category_ids", [])
+    frequency = metadata.get("category_frequency") or _frequency(metadata)
+    kind = _import_lvis().LVIS
+    api = kind.__new__(kind)  # its __init__ reads a file
+    api.logger = logging.getLogger(__name__)
+    api.dataset = {
+        **table,
+        "categories": [
+            {**category, "frequency": frequency[category["id"]]}
+            for category in table["categories"]
+            if category["id"] in frequency
+        ],
+    }
+    api._create_index()
+    return api
 
 
 def evaluate_predictions_on_lvis(

@@ -6,13 +6,15 @@ import json
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
+from d2lite.data.catalog import MetadataCatalog
+from d2lite.data.datasets.coco_panoptic import load_coco_panoptic_json
+from d2lite.data.ground_truth import load_ground_truth
 from d2lite.data.image_schemes import find_image_reader
 from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
@@ -33,8 +35,9 @@ class _TrueImage(NamedTuple):
 class COCOPanopticEvaluator(DatasetEvaluator):
     """PQ, SQ and RQ over all categories, things and stuff.
 
-    The ground truth is `panoptic_json` and `panoptic_root` of the metadata, else the
-    `pan_seg_file_name` and `segments_info` of the data set's dicts.
+    The ground truth is the `pan_seg_file_name` and `segments_info` of the data set's dicts; where
+    these have instances and semantic labels instead, it is read from `panoptic_json` and
+    `panoptic_root` of the metadata.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | None = None):
@@ -110,7 +113,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         if not comm.is_main_process():
             return None
         predictions = {p["image_id"]: p for p in itertools.chain.from_iterable(gathered)}
-        categories, images = self._ground_truth()
+        categories, images = self._categories(), self._true_images()
         if self._output_dir:
             self._save(list(predictions.values()), categories)
         quality = PanopticQuality(c["id"] for c in categories)
@@ -125,33 +128,44 @@ class COCOPanopticEvaluator(DatasetEvaluator):
             quality.add(true_ids, image.segments, pred_ids, pred["segments_info"], image.png)
         return OrderedDict(panoptic_seg=self._report(quality, categories))
 
-    def _ground_truth(self) -> tuple[list[dict], Iterator[_TrueImage]]:
-        """Categories with "id" and "isthing", and all images."""
-        json_file = self._metadata.get("panoptic_json")
-        if json_file is not None:
-            with PathManager.open(json_file) as f:
-                content = json.load(f)
-            root = PathManager.get_local_path(self._metadata.panoptic_root)
-            return content["categories"], (
-                _TrueImage(a["image_id"], os.path.join(root, a["file_name"]), a["segments_info"])
-                for a in content["annotations"]
-            )
+    def check(self, tasks: Collection[str] = ("bbox",)) -> None:
+        """Read the segments of the first image; see `DatasetEvaluator.check`."""
+        for image in self._true_images()[:1]:
+            _read_ids(image.png)
+
+    def _categories(self) -> list[dict]:
+        """Things and stuff, each with "id", "name" and "isthing"."""
         categories = [
-            {"id": i, "name": names[index], "isthing": isthing}
+            {"id": ids[index], "name": names[index], "isthing": isthing}
             for ids, names, isthing in (
                 (self._thing_ids, self._metadata.thing_classes, 1),
                 (self._stuff_ids, self._metadata.stuff_classes, 0),
             )
-            for index, i in ids.items()
+            for index in ids
         ]
-        return _without_repeated_ids(categories), (
+        return _without_repeated_ids(categories)
+
+    def _true_images(self) -> list[_TrueImage]:
+        records = load_ground_truth(self._dataset_name, sizes=False)
+        if not all("segments_info" in record for record in records):
+            # The form that Panoptic FPN trains on has instances and semantic labels in their place.
+            meta = self._metadata
+            if meta.get("panoptic_json") is None:
+                raise ValueError(
+                    f"data set {self._dataset_name!r}: its dicts have no segments_info, and its "
+                    "metadata no panoptic_json to read them from"
+                )
+            records = load_coco_panoptic_json(
+                meta.panoptic_json, meta.get("image_root") or "", meta.panoptic_root, meta.as_dict()
+            )
+        return [
             _TrueImage(
                 record["image_id"],
                 record["pan_seg_file_name"],
                 [self._convert_category_id(s) for s in record["segments_info"]],
             )
-            for record in DatasetCatalog.get(self._dataset_name)
-        )
+            for record in records
+        ]
 
     def _save(self, predictions: list[dict], categories: list[dict]) -> None:
         folder = os.path.join(self._output_dir, "panoptic_predictions")
@@ -162,7 +176,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         annotations = [{k: v for k, v in p.items() if k != "png_string"} for p in predictions]
         path = os.path.join(self._output_dir, "predictions.json")
         self._logger.info(f"Saving panoptic predictions to {path} and {folder}")
-        with PathManager.open(path, "w") as f:
+        with PathManager.open(path, "w", encoding="utf-8") as f:
             f.write(json.dumps({"annotations": annotations, "categories": categories}))
 
     def _report(self, quality: PanopticQuality, categories: list[dict]) -> dict[str, float]:

@@ -1,26 +1,22 @@
 """The metric of Pascal VOC, at its own IoU threshold of 0.5 and at COCO's."""
 
 import logging
-import os
 from collections import OrderedDict, defaultdict
+from typing import Any
 
 import numpy as np
 import torch
 
 from d2lite.data.catalog import MetadataCatalog
+from d2lite.data.detection_utils import get_bbox
+from d2lite.data.ground_truth import load_ground_truth
 from d2lite.utils import comm
-from d2lite.utils.file_io import PathManager
 
+from .class_names import distinct_names
+from .coco_json import image_id_of
 from .evaluator import DatasetEvaluator
 from .tables import metrics_table
-from .voc_ap import (
-    average_precision,
-    objects_of_class,
-    parse_rec,
-    read_detections,
-    voc_ap,
-    voc_eval,
-)
+from .voc_ap import VocDetections, VocObjects, average_precision, parse_rec, voc_ap, voc_eval
 
 __all__ = ["PascalVOCDetectionEvaluator", "parse_rec", "voc_ap", "voc_eval"]
 
@@ -35,65 +31,75 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
     """
 
     def __init__(self, dataset_name: str):
-        """dataset_name: name or URI whose metadata has `dirname`, `split` and `year`."""
+        """
+        Args:
+            dataset_name: name or URI. Its dicts, which training sees too, are the ground truth;
+                annotations may have "difficult". The `year` of its metadata, 2007 or 2012 (the
+                default), chooses the metric.
+        """
         self._dataset_name = dataset_name
-        meta = MetadataCatalog.get(dataset_name)
-        if meta.year not in (2007, 2012):
-            raise ValueError(f"data set {dataset_name!r}: year is {meta.year}; use 2007 or 2012")
-        dirname = PathManager.get_local_path(meta.dirname)
-        self._anno_file_template = os.path.join(dirname, "Annotations", "{}.xml")
-        self._image_set_path = os.path.join(dirname, "ImageSets", "Main", meta.split + ".txt")
+        records = load_ground_truth(dataset_name)
+        self._metadata = meta = MetadataCatalog.get(dataset_name)
+        year = meta.get("year", 2012)
+        if year not in (2007, 2012):
+            raise ValueError(f"data set {dataset_name!r}: year is {year}; use 2007 or 2012")
         self._class_names = meta.thing_classes
-        self._is_2007 = meta.year == 2007
+        self._is_2007 = year == 2007
+        self._truth = [_objects_of_class(records, i) for i in range(len(self._class_names))]
         self._cpu_device = torch.device("cpu")
         self._logger = logging.getLogger(__name__)
         self.reset()
 
     def reset(self) -> None:
-        self._predictions: dict[int, list[str]] = defaultdict(list)  # lines of text by class index
+        # By class index: (image id, score, xmin, ymin, xmax, ymax).
+        self._predictions: dict[int, list[tuple]] = defaultdict(list)
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         for inp, output in zip(inputs, outputs, strict=True):
+            image_id = image_id_of(inp)
             instances = output["instances"].to(self._cpu_device)
-            # VOC counts pixels from 1; 1 was taken from xmin and ymin when its boxes were read.
-            boxes = instances.pred_boxes.tensor.numpy() + np.array([1, 1, 0, 0])
+            boxes = instances.pred_boxes.tensor.numpy()
+            if boxes.shape[1] != 4:
+                raise ValueError(
+                    "VOC's metric has no rotated boxes; set evaluator_type rotated_coco"
+                )
+            boxes = boxes + _TO_PIXELS
             rows = zip(
                 boxes, instances.scores.tolist(), instances.pred_classes.tolist(), strict=True
             )
             for box, score, category in rows:
                 # Rounded as in the files that VOC's own program reads.
-                sides = " ".join(f"{v:.1f}" for v in box)
-                self._predictions[category].append(f"{inp['image_id']} {score:.3f} {sides}")
+                sides = (round(float(side), 1) for side in box)
+                self._predictions[category].append((image_id, round(score, 3), *sides))
 
     def evaluate(self) -> dict | None:
         """{"bbox": {"AP", "AP50", "AP75"}} in percent, the mean over classes that occur."""
         gathered = comm.gather(self._predictions, dst=0)
         if not comm.is_main_process():
             return None
-        lines = defaultdict(list)
+        rows = defaultdict(list)
         for predictions in gathered:
             for category, found in predictions.items():
-                lines[category].extend(found)
+                rows[category].extend(found)
+        unknown = [category for category in rows if not 0 <= category < len(self._class_names)]
+        if unknown:
+            raise ValueError(
+                f"a prediction has class {unknown[0]}, but data set {self._dataset_name!r} has "
+                f"classes 0 to {len(self._class_names) - 1}; set NUM_CLASSES to "
+                f"{len(self._class_names)}"
+            )
         self._logger.info(
             f"Evaluating {self._dataset_name} by the rules of VOC {2007 if self._is_2007 else 2012}"
         )
-        with PathManager.open(self._image_set_path) as f:
-            image_ids = [line.split()[0] for line in f if line.strip()]
-        records = {i: parse_rec(self._anno_file_template.format(i)) for i in image_ids}
         aps = np.array(
-            [
-                self._evaluate_class(lines[index], records, name)
-                for index, name in enumerate(self._class_names)
-            ]
+            [self._evaluate_class(rows[i], truth) for i, truth in enumerate(self._truth)]
         )  # (K, T)
         return OrderedDict(bbox=self._report(aps))
 
-    def _evaluate_class(
-        self, lines: list[str], records: dict[str, list[dict]], name: str
-    ) -> list[float]:
+    def _evaluate_class(self, rows: list[tuple], truth: dict[Any, VocObjects]) -> list[float]:
         """AP in percent at every threshold."""
-        detections = read_detections(lines)
-        truth = objects_of_class(records, name)
+        values = np.array([row[1:] for row in rows], dtype=float).reshape(-1, 5)
+        detections = VocDetections([row[0] for row in rows], values[:, 0], values[:, 1:])
         return [
             average_precision(detections, truth, threshold / 100, self._is_2007)[2] * 100
             for threshold in THRESHOLDS
@@ -106,9 +112,24 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
         results = {metric: float(present[:, c].mean()) for metric, c in columns.items()}
         by_class = {
             name: {metric: float(row[c].mean()) for metric, c in columns.items()}
-            for name, row in zip(self._class_names, aps, strict=True)
+            for name, row in zip(distinct_names(self._class_names), aps, strict=True)
         }
         self._logger.info(
             "Evaluation results for bbox: \n" + metrics_table(results, by_class, "bbox")
         )
         return results
+
+
+# VOC counts pixels from 1; 1 was taken from xmin and ymin when its boxes were read.
+_TO_PIXELS = np.array([1, 1, 0, 0])
+
+
+def _objects_of_class(records: list[dict], category: int) -> dict[Any, VocObjects]:
+    """Ground truth of one class by image."""
+    truth = {}
+    for record in records:
+        kept = [a for a in record.get("annotations", ()) if a["category_id"] == category]
+        boxes = np.array([get_bbox(a) for a in kept], dtype=float).reshape(-1, 4) + _TO_PIXELS
+        difficult = np.array([a.get("difficult", 0) for a in kept], dtype=bool)
+        truth[record["image_id"]] = VocObjects(boxes, difficult)
+    return truth

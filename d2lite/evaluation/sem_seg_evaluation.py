@@ -4,18 +4,20 @@ import json
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import cv2
 import numpy as np
 import torch
 from pycocotools import mask as mask_util
 
-from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
+from d2lite.data.catalog import MetadataCatalog
+from d2lite.data.ground_truth import load_ground_truth
 from d2lite.data.image_schemes import find_image_reader
 from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
 
+from .class_names import distinct_names
 from .evaluator import DatasetEvaluator
 from .gather import gather_predictions
 from .tables import metrics_table
@@ -64,14 +66,14 @@ class SemSegEvaluator(DatasetEvaluator):
         self._cpu_device = torch.device("cpu")
         self.input_file_to_gt_file = {
             record["file_name"]: record["sem_seg_file_name"]
-            for record in DatasetCatalog.get(dataset_name)
+            for record in _labelled(load_ground_truth(dataset_name, sizes=False), dataset_name)
         }
-        meta = MetadataCatalog.get(dataset_name)
+        self._metadata = meta = MetadataCatalog.get(dataset_name)
         to_index = meta.get("stuff_dataset_id_to_contiguous_id")
         self._contiguous_id_to_dataset_id = (
             {v: k for k, v in to_index.items()} if to_index else None
         )
-        self._class_names = meta.stuff_classes
+        self._class_names = distinct_names(meta.stuff_classes)
         self._num_classes = len(meta.stuff_classes)
         if num_classes not in (None, self._num_classes):
             raise ValueError(
@@ -88,6 +90,11 @@ class SemSegEvaluator(DatasetEvaluator):
         self.sem_seg_loading_fn = sem_seg_loading_fn
         self.reset()
 
+    def check(self, tasks: Collection[str] = ("bbox",)) -> None:
+        """Read the labels of the first image; see `DatasetEvaluator.check`."""
+        for file_name in list(self.input_file_to_gt_file)[:1]:
+            self._ground_truth(file_name)
+
     def reset(self) -> None:
         size = (self._num_classes + 1, self._num_classes + 1)  # the last: ignored pixels
         self._conf_matrix = np.zeros(size, dtype=np.int64)  # [predicted, true]
@@ -102,18 +109,26 @@ class SemSegEvaluator(DatasetEvaluator):
             outputs: dicts with "sem_seg", (K, H, W) scores.
         """
         for inp, output in zip(inputs, outputs, strict=True):
-            pred = output["sem_seg"].argmax(dim=0).to(self._cpu_device).numpy().astype(np.int64)
+            scores = output["sem_seg"]
+            if len(scores) > self._num_classes:
+                raise ValueError(
+                    f"the model has {len(scores)} classes, data set {self._dataset_name!r} has "
+                    f"{self._num_classes}; set MODEL.SEM_SEG_HEAD.NUM_CLASSES to that"
+                )
+            pred = scores.argmax(dim=0).to(self._cpu_device).numpy().astype(np.int64)
             truth = self._ground_truth(inp["file_name"], pred.shape)
             self._conf_matrix += self._confusion(pred, truth)
             if self._compute_boundary_iou:
                 self._b_conf_matrix += self._confusion(_boundary(pred), _boundary(truth))
             self._predictions.extend(self.encode_json_sem_seg(pred, inp["file_name"]))
 
-    def _ground_truth(self, file_name: str, shape: tuple[int, ...]) -> np.ndarray:
+    def _ground_truth(self, file_name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
         """(H, W) labels, where ignored pixels are numbered after the last class."""
         path = self.input_file_to_gt_file[file_name]
         truth = self.sem_seg_loading_fn(path, dtype=int)
-        if truth.shape != shape:
+        if truth.ndim != 2:
+            raise ValueError(f"{path}: labels are one number for each pixel, found {truth.shape}")
+        if shape is not None and truth.shape != shape:
             raise ValueError(f"{path}: labels of {truth.shape}, but the prediction is {shape}")
         if self._ignore_label is not None:
             truth[truth == self._ignore_label] = self._num_classes
@@ -191,7 +206,7 @@ class SemSegEvaluator(DatasetEvaluator):
             return
         PathManager.mkdirs(self._output_dir)
         path = os.path.join(self._output_dir, "sem_seg_predictions.json")
-        with PathManager.open(path, "w") as f:
+        with PathManager.open(path, "w", encoding="utf-8") as f:
             f.write(json.dumps(predictions))
         path = os.path.join(self._output_dir, "sem_seg_evaluation.pth")
         with PathManager.open(path, "wb") as f:
@@ -216,6 +231,16 @@ class SemSegEvaluator(DatasetEvaluator):
                 }
             )
         return encoded
+
+
+def _labelled(records: list[dict], dataset_name: str) -> list[dict]:
+    for record in records:
+        if "sem_seg_file_name" not in record:
+            raise ValueError(
+                f"data set {dataset_name!r}: {record.get('file_name')} has no 'sem_seg_file_name', "
+                "the image of its labels"
+            )
+    return records
 
 
 def _boundary(labels: np.ndarray) -> np.ndarray:

@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from xml.etree import ElementTree
 
 import numpy as np
 
-from d2lite.utils.file_io import PathManager
-
-SIDES = ("xmin", "ymin", "xmax", "ymax")
+from d2lite.data.datasets.pascal_voc import read_image_list, read_voc_objects
+from d2lite.utils.file_io import read_text
 
 
 @dataclass
@@ -29,31 +27,13 @@ class VocDetections:
 
 
 def parse_rec(filename: str) -> list[dict]:
-    """The objects of a VOC annotation file.
-
-    Boxes without area are left out, as when the data set is loaded.
+    """The objects of a VOC annotation file (`read_voc_objects`) that have an area.
 
     Returns:
         Dicts with "name", "pose", "truncated", "difficult" and "bbox" (xmin, ymin, xmax, ymax).
     """
-    with PathManager.open(filename) as f:
-        tree = ElementTree.parse(f)
-    objects = []
-    for item in tree.findall("object"):
-        sides = [
-            float(item.findtext(f"bndbox/{s}", "nan")) for s in ("xmin", "ymin", "xmax", "ymax")
-        ]
-        if sides[2] > sides[0] and sides[3] > sides[1]:
-            objects.append(
-                {
-                    "name": item.findtext("name", "").strip(),
-                    "pose": item.findtext("pose", ""),
-                    "truncated": int(item.findtext("truncated", "0")),
-                    "difficult": int(item.findtext("difficult", "0")),
-                    "bbox": sides,
-                }
-            )
-    return objects
+    _, objects = read_voc_objects(filename, needs_size=False)
+    return [o for o in objects if o["bbox"][2] > o["bbox"][0] and o["bbox"][3] > o["bbox"][1]]
 
 
 def objects_of_class(records: dict[str, list[dict]], classname: str) -> dict[str, VocObjects]:
@@ -86,20 +66,17 @@ def voc_eval(
     Returns:
         recall and precision after each detection, best first, and the AP in [0, 1].
     """
-    with PathManager.open(imagesetfile) as f:
-        image_ids = [line.split()[0] for line in f if line.strip()]
-    records = {i: parse_rec(annopath.format(i)) for i in image_ids}
-    with PathManager.open(detpath.format(classname)) as f:
-        detections = read_detections(f.readlines())
+    records = {i: parse_rec(annopath.format(i)) for i in read_image_list(imagesetfile)}
+    detections = read_detections(read_text(detpath.format(classname)).split("\n"))
     truth = objects_of_class(records, classname)
     return average_precision(detections, truth, ovthresh, use_07_metric)
 
 
 def read_detections(lines: Sequence[str]) -> VocDetections:
-    """Parse lines of "image score xmin ymin xmax ymax"."""
-    rows = [line.split() for line in lines if line.strip()]
-    figures = np.array([row[1:6] for row in rows], dtype=float).reshape(-1, 5)
-    return VocDetections([row[0] for row in rows], figures[:, 0], figures[:, 1:])
+    """Parse lines of "image score xmin ymin xmax ymax"; an image's name may have spaces."""
+    rows = [line.rsplit(maxsplit=5) for line in lines if line.strip()]
+    values = np.array([row[1:] for row in rows], dtype=float).reshape(-1, 5)
+    return VocDetections([row[0].strip() for row in rows], values[:, 0], values[:, 1:])
 
 
 def average_precision(

@@ -137,9 +137,9 @@ def test_ground_truth_as_prediction_is_perfect(dataset, tmp_path):
 
 
 def test_figures_do_not_depend_on_where_the_truth_is_read(dataset, tmp_path):
-    """A json file and PNG files, as COCO has them, in place of the data set's dicts."""
+    """A json file and PNG files, as COCO has them, where the dicts have none of it."""
     evaluator = COCOPanopticEvaluator(dataset)
-    categories, images = evaluator._ground_truth()
+    categories, images = evaluator._categories(), evaluator._true_images()
     annotations = []
     for image in images:
         stem = f"{image.image_id}.png"
@@ -148,14 +148,16 @@ def test_figures_do_not_depend_on_where_the_truth_is_read(dataset, tmp_path):
         annotations.append(row)
     json_file = tmp_path / "panoptic.json"
     json_file.write_text(json.dumps({"categories": categories, "annotations": annotations}))
-    results = []
+    results, records = [], DatasetCatalog.get(dataset)
     for use_file in (False, True):
         if use_file:
             MetadataCatalog.get(dataset).set(
                 panoptic_json=str(json_file), panoptic_root=str(tmp_path)
             )
+            DatasetCatalog.remove(dataset)
+            DatasetCatalog.register(dataset, lambda: [{"image_id": r["image_id"]} for r in records])
         evaluator = COCOPanopticEvaluator(dataset)
-        for record in DatasetCatalog.get(dataset):
+        for record in records:
             ids, infos = true_output(record)["panoptic_seg"]
             things = [s for s in infos if s["isthing"]]
             kept = torch.tensor([s["id"] for s in things])

@@ -67,6 +67,7 @@ def test_no_predictions(folder):
 
 
 def test_no_objects_at_all_give_nan(folder):
-    (folder / "Annotations/a.xml").write_text("<annotation/>")
+    size = "<size><width>60</width><height>50</height></size>"
+    (folder / "Annotations/a.xml").write_text(f"<annotation>{size}</annotation>")
     evaluator = PascalVOCDetectionEvaluator(f"voc:{folder}?split=val&classes=cat")
     assert math.isnan(evaluator.evaluate()["bbox"]["AP"])

@@ -10,6 +10,7 @@ from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
 from d2lite.data.ground_truth import normalize_dicts
 from d2lite.structures import BoxMode
 from d2lite.utils.file_io import PathManager
+from d2lite.utils.registry import did_you_mean
 
 from .coco_export import convert_to_coco_dict, convert_to_coco_json
 from .coco_json import (
@@ -49,8 +50,9 @@ def load_coco_json(
         json_file: path of the file.
         image_root: folder that `file_name` in the file is relative to; "" for none.
         dataset_name: if given, `thing_classes` and `thing_dataset_id_to_contiguous_id` are set in
-            its metadata and categories become 0, 1, ... by ascending id. Without it,
-            `category_id` is that of the file.
+            its metadata and categories become 0, 1, ... by ascending id; or, where the metadata
+            have `thing_classes` already, the class of the same name. Without it, `category_id` is
+            that of the file.
         extra_annotation_keys: further annotation keys to keep.
     Raises:
         FileNotFoundError: the file or the folder of the images is missing.
@@ -71,7 +73,15 @@ def load_coco_json(
 
 
 def _set_category_metadata(categories: list[dict], dataset_name: str) -> dict[int, int]:
-    """Enter names and ids into the metadata; returns file id -> contiguous id."""
+    """Enter names and ids into the metadata; returns file id -> contiguous id.
+
+    Classes that the metadata have already keep their places: the file may have some of them only,
+    or have them in another order.
+    """
+    names = [category["name"] for category in categories]
+    known = MetadataCatalog.get(dataset_name).get("thing_classes")
+    if known is not None and list(known) != names:
+        return _match_categories(categories, list(known), dataset_name)
     id_map = {category["id"]: index for index, category in enumerate(categories)}
     if "coco" not in dataset_name and list(id_map) != list(range(1, len(id_map) + 1)):
         logger.warning(
@@ -79,9 +89,25 @@ def _set_category_metadata(categories: list[dict], dataset_name: str) -> dict[in
             f"0 to {len(id_map) - 1} in ascending order"
         )
     MetadataCatalog.get(dataset_name).set(
-        thing_classes=[category["name"] for category in categories],
-        thing_dataset_id_to_contiguous_id=id_map,
+        thing_classes=names, thing_dataset_id_to_contiguous_id=id_map
     )
+    return id_map
+
+
+def _match_categories(
+    categories: list[dict], classes: list[str], dataset_name: str
+) -> dict[int, int]:
+    """File id -> index of the class of that name, entered into the metadata."""
+    for category in categories:
+        if classes.count(category["name"]) != 1:
+            raise ValueError(
+                f"dataset {dataset_name!r}: category {category['name']!r} of its file occurs "
+                f"{classes.count(category['name'])} times among the thing_classes of its metadata "
+                f"({', '.join(classes[:6])}).{did_you_mean(category['name'], classes)} Set the "
+                "names that the file has, or leave thing_classes out"
+            )
+    id_map = {category["id"]: classes.index(category["name"]) for category in categories}
+    MetadataCatalog.get(dataset_name).set(thing_dataset_id_to_contiguous_id=id_map)
     return id_map
 
 

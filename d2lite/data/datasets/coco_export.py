@@ -5,15 +5,17 @@ import json
 import logging
 import os
 import socket
+from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_util
 
-from d2lite.data.catalog import DatasetCatalog, Metadata, MetadataCatalog
+from d2lite.data.catalog import Metadata, MetadataCatalog
+from d2lite.data.ground_truth import load_ground_truth
 from d2lite.structures import BoxMode
 from d2lite.utils.file_io import PathManager
 
-__all__ = ["convert_to_coco_dict", "convert_to_coco_json"]
+__all__ = ["coco_table", "convert_to_coco_dict", "convert_to_coco_json"]
 
 logger = logging.getLogger(__name__)
 
@@ -22,42 +24,80 @@ def convert_to_coco_dict(dataset_name: str) -> dict:
     """A registered instance data set as the contents of a COCO JSON file.
 
     Category ids are those of `thing_dataset_id_to_contiguous_id` where the metadata have it, else
-    0, 1, .... Boxes become XYWH (XYWHA stays, with angle), keypoints move back by 0.5. Annotation
-    ids start at 1, since COCO's evaluation takes 0 for "no match".
+    0, 1, .... Boxes become XYWH (XYWHA stays, with angle), rounded to 0.001 pixels; keypoints move
+    back by 0.5. Annotation ids start at 1, since COCO's evaluation takes 0 for "no match".
 
     Raises:
         KeyError: unknown data set.
         ValueError: an annotation that COCO cannot express; the message names the image.
     """
-    records = DatasetCatalog.get(dataset_name)
-    metadata = MetadataCatalog.get(dataset_name)
-    id_map = _file_ids(metadata)
-    images, annotations = [], []
-    for index, record in enumerate(records):
-        image_id = record.get("image_id", index)
-        images.append(
-            {
-                "id": image_id,
-                "width": int(record["width"]),
-                "height": int(record["height"]),
-                "file_name": str(record["file_name"]),
-            }
-        )
-        for annotation in record.get("annotations", []):
-            row = _coco_annotation(annotation, str(record["file_name"]), id_map)
-            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **row})
+    table = coco_table(load_ground_truth(dataset_name), MetadataCatalog.get(dataset_name))
+    annotations = [
+        {
+            **row,
+            "bbox": [round(v, 3) for v in row["bbox"]],
+            **(
+                {"segmentation": _json_segmentation(row["segmentation"])}
+                if "segmentation" in row
+                else {}
+            ),
+        }
+        for row in table["annotations"]
+    ]
     return {
         "info": {
             "description": f"{dataset_name}, written by d2lite",
             "date_created": datetime.datetime.now().isoformat(timespec="seconds"),
         },
-        "images": images,
-        "categories": [
-            {"id": id_map[index], "name": name} for index, name in enumerate(metadata.thing_classes)
-        ],
+        "images": table["images"],
+        "categories": table["categories"],
         "licenses": None,
         **({"annotations": annotations} if annotations else {}),
     }
+
+
+def coco_table(
+    records: list[dict], metadata: Metadata, id_map: dict[int, int] | None = None
+) -> dict[str, list[dict]]:
+    """Dataset dicts as "images", "annotations" and "categories" in COCO's form.
+
+    The ids of images and categories are those of the file that the dicts were read from;
+    annotations are numbered from 1. Areas and numbers of keypoints are computed where the dicts
+    have none.
+
+    Args:
+        records: what `load_ground_truth` returned.
+        metadata: has `thing_classes`, and may have `thing_dataset_id_to_contiguous_id`.
+        id_map: the id to write for each class; default: as the metadata say, else 0, 1, ....
+    Raises:
+        ValueError: the metadata name no classes, or an annotation cannot be expressed; the message
+            names the image.
+    """
+    names = metadata.get("thing_classes")
+    if names is None:
+        raise ValueError(
+            f"data set {metadata.name!r}: its metadata have no thing_classes, the names of its "
+            "classes; set them by MetadataCatalog.get(NAME).set(thing_classes=[...])"
+        )
+    id_map = _file_ids(metadata) if id_map is None else id_map
+    images, annotations = [], []
+    for record in records:
+        images.append(
+            {
+                "id": record["image_id"],
+                "width": int(record["width"]),
+                "height": int(record["height"]),
+                "file_name": str(record["file_name"]),
+            }
+        )
+        for annotation in record.get("annotations", ()):
+            row = _coco_annotation(annotation, str(record["file_name"]), id_map)
+            number = len(annotations) + 1
+            annotations.append({"id": number, "image_id": record["image_id"], **row})
+    categories = [
+        {"id": id_map[index], "name": name} for index, name in enumerate(names) if index in id_map
+    ]
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def _file_ids(metadata: Metadata) -> dict[int, int]:
@@ -69,45 +109,46 @@ def _file_ids(metadata: Metadata) -> dict[int, int]:
 
 
 def _coco_annotation(annotation: dict, file_name: str, id_map: dict[int, int]) -> dict:
+    missing = [key for key in ("category_id", "bbox", "bbox_mode") if key not in annotation]
+    if missing:
+        raise ValueError(f"{file_name}: an annotation has no {missing[0]!r}")
     category = annotation["category_id"]
     if category not in id_map:
         raise ValueError(
             f"{file_name}: category_id {category} is not one of the {len(id_map)} thing_classes"
         )
-    box = _coco_box(annotation, file_name)
+    box = _coco_box(annotation)
+    area = annotation.get("area")
     row = {
-        "bbox": [round(float(v), 3) for v in box],
-        "area": float(_area(annotation.get("segmentation"), box, file_name)),
+        "bbox": box,
+        "area": float(_area(annotation.get("segmentation"), box) if area is None else area),
         "iscrowd": int(annotation.get("iscrowd", 0)),
         "category_id": int(id_map[category]),
     }
-    if annotation.get("keypoints") is not None:
-        row.update(_coco_keypoints(annotation["keypoints"], file_name))
-    if annotation.get("segmentation"):
-        row["segmentation"] = _json_segmentation(annotation["segmentation"])
+    if "keypoints" in annotation:
+        row.update(_coco_keypoints(annotation["keypoints"]))
+    if "segmentation" in annotation:
+        row["segmentation"] = _coco_segmentation(annotation["segmentation"])
     return row
 
 
-def _coco_box(annotation: dict, file_name: str) -> list[float]:
+def _coco_box(annotation: dict) -> list[float]:
     box = np.asarray(annotation["bbox"], dtype=np.float64).tolist()
-    if len(box) not in (4, 5):
-        raise ValueError(f"{file_name}: a box has 4 numbers, or 5 with an angle, not {len(box)}")
-    mode = BoxMode.XYWH_ABS if len(box) == 4 else BoxMode.XYWHA_ABS
-    return BoxMode.convert(box, annotation["bbox_mode"], mode)
+    if annotation["bbox_mode"] == BoxMode.XYXY_ABS:
+        # In double precision, which BoxMode's conversion of lists has not.
+        return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+    return box
 
 
-def _area(segmentation: list | dict | None, box: list[float], file_name: str) -> float:
+def _area(segmentation: list | dict | np.ndarray | None, box: list[float]) -> float:
     """Area of the mask where there is one, else of the box."""
-    if not segmentation:
+    if segmentation is None:
         return box[2] * box[3]
     if isinstance(segmentation, dict):
-        return mask_util.area(_compressed(segmentation))
-    if isinstance(segmentation, list):
-        return sum(_polygon_area(np.asarray(poly).reshape(-1, 2)) for poly in segmentation)
-    raise ValueError(
-        f"{file_name}: a segmentation is a list of polygons or an RLE dict, "
-        f"not a {type(segmentation).__name__}"
-    )
+        return mask_util.area(segmentation)
+    if isinstance(segmentation, np.ndarray):
+        return np.count_nonzero(segmentation)
+    return sum(_polygon_area(np.asarray(poly).reshape(-1, 2)) for poly in segmentation)
 
 
 def _polygon_area(points: np.ndarray) -> float:
@@ -116,11 +157,8 @@ def _polygon_area(points: np.ndarray) -> float:
     return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
 
 
-def _coco_keypoints(keypoints: list, file_name: str) -> dict:
-    points = np.array(keypoints, dtype=np.float64)
-    if points.size % 3:
-        raise ValueError(f"{file_name}: keypoints are x, y, visibility each, not {points.size}")
-    points = points.reshape(-1, 3)
+def _coco_keypoints(keypoints: Any) -> dict:
+    points = np.array(keypoints, dtype=np.float64).reshape(-1, 3)
     points[:, :2] -= 0.5  # from continuous coordinates to pixel indices
     return {
         "keypoints": points.ravel().tolist(),
@@ -128,18 +166,22 @@ def _coco_keypoints(keypoints: list, file_name: str) -> dict:
     }
 
 
-def _compressed(rle: dict) -> dict:
-    is_list = isinstance(rle["counts"], list)
-    return mask_util.frPyObjects(rle, *rle["size"]) if is_list else rle
+def _coco_segmentation(segmentation: Any) -> list | dict:
+    """Polygons as lists, masks as RLE."""
+    if isinstance(segmentation, dict):
+        return segmentation
+    if isinstance(segmentation, np.ndarray):
+        return mask_util.encode(np.asfortranarray(segmentation, dtype=np.uint8))
+    return [poly if isinstance(poly, list) else np.ravel(poly).tolist() for poly in segmentation]
 
 
 def _json_segmentation(segmentation: list | dict) -> list | dict:
-    """With text in place of bytes and lists in place of arrays."""
+    """With text in place of bytes and floats in place of other numbers."""
     if isinstance(segmentation, dict):
         counts = segmentation["counts"]
         text = counts.decode("ascii") if isinstance(counts, bytes) else counts
         return {**segmentation, "counts": text}
-    return [np.asarray(poly, dtype=np.float64).tolist() for poly in segmentation]
+    return [[float(v) for v in poly] for poly in segmentation]
 
 
 def convert_to_coco_json(dataset_name: str, output_file: str, allow_cached: bool = True) -> None:

@@ -58,9 +58,11 @@ def load_lvis_json(
     Args:
         json_file: path of the file.
         image_root: folder that holds the split's folder named in each image's `coco_url`.
-        dataset_name: if given, its metadata get the classes, and may have a
-            `thing_dataset_id_to_contiguous_id`. Without such a table, ids count from 1 in the file
-            and from 0 in the dicts.
+        dataset_name: if given, its metadata get the classes: LVIS's own where the name tells the
+            version, else those of the file. They may have a `thing_dataset_id_to_contiguous_id`;
+            without, ids count from 1 in the file and from 0 in the dicts. They get a
+            `category_frequency`: by id in the file "r", "c" or "f" (rare, common, frequent), which
+            the evaluation needs.
         extra_annotation_keys: further annotation keys to keep.
     Raises:
         FileNotFoundError, ValueError: as `load_coco_json`.
@@ -69,17 +71,29 @@ def load_lvis_json(
     data = read_json(json_file)
     id_map = None
     if dataset_name is not None:
-        metadata = MetadataCatalog.get(dataset_name).set(**get_lvis_instances_meta(dataset_name))
-        id_map = metadata.get("thing_dataset_id_to_contiguous_id")
-        if "categories" in data:
-            categories = checked_categories(data, json_file)
-            metadata.set(category_frequency={c["id"]: c.get("frequency") for c in categories})
+        id_map = _set_metadata(dataset_name, data, json_file)
     records = _records(data, json_file, image_root, id_map, extra_annotation_keys or [])
     logger.info(
         f"Loaded {len(records)} images in LVIS format from {json_file} "
         f"in {time.perf_counter() - start:.1f} s"
     )
     return records
+
+
+def _set_metadata(dataset_name: str, data: Any, json_file: str) -> dict[int, int] | None:
+    """Enter what is known of the classes into the metadata; returns file id -> contiguous id."""
+    metadata = MetadataCatalog.get(dataset_name)
+    categories = checked_categories(data, json_file) if "categories" in data else []
+    if any(word in dataset_name for word in ("cocofied", "v0.5", "v1")):
+        metadata.set(**get_lvis_instances_meta(dataset_name))
+    elif not metadata.get("thing_classes"):
+        metadata.set(
+            thing_classes=[category["name"] for category in categories],
+            thing_dataset_id_to_contiguous_id={c["id"]: i for i, c in enumerate(categories)},
+        )
+    if categories:
+        metadata.set(category_frequency={c["id"]: c.get("frequency") for c in categories})
+    return metadata.get("thing_dataset_id_to_contiguous_id")
 
 
 def _records(

@@ -309,9 +309,15 @@ def test_rotated_boxes_stay_rotated(own_names):
     "bad, message",
     [
         ({"category_id": 1}, "a.jpg: category_id 1 is not one of the 1 thing_classes"),
-        ({"bbox": [1, 2, 3]}, "a.jpg: a box has 4 numbers, or 5 with an angle, not 3"),
-        ({"segmentation": "x"}, "a.jpg: a segmentation is a list of polygons or an RLE dict"),
-        ({"keypoints": [1, 2]}, "a.jpg: keypoints are x, y, visibility each, not 2"),
+        ({"bbox": [1, 2, 3]}, r"a.jpg: annotation number 0 has bbox \[1, 2, 3\]"),
+        (
+            {"segmentation": "x"},
+            "a.jpg: annotation number 0 has segmentation 'x'; expected a list of polygons",
+        ),
+        (
+            {"keypoints": [1, 2]},
+            r"a.jpg: annotation number 0 has keypoints \[1, 2\]; expected x, y, visibility",
+        ),
     ],
 )
 def test_what_coco_cannot_express_is_an_error(own_names, bad, message):

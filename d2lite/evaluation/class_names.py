@@ -1,0 +1,214 @@
+"""Classes of a model and classes of a dataset, matched by their names."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from d2lite.data.catalog import Metadata
+from d2lite.structures import Instances
+from d2lite.utils.logger import log_first_n
+from d2lite.utils.registry import did_you_mean
+
+from .evaluator import DatasetEvaluator, DatasetEvaluators
+
+logger = logging.getLogger(__name__)
+
+NO_CLASS = -1
+KINDS = ("thing_classes", "stuff_classes")
+
+
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """The names, where the second "cat" is "cat (2)"."""
+    counts: Counter = Counter()
+    distinct = []
+    for name in names:
+        counts[name] += 1
+        distinct.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
+    return distinct
+
+
+def match_names(
+    model_names: Sequence[str], dataset_names: Sequence[str], dataset: str = "the dataset"
+) -> list[int]:
+    """For each class of a model the class of a dataset that has its name, or -1.
+
+    Where there are as many classes and not one name is common to both, they are taken for the same
+    ones under other names, in their order, with a warning. Classes that only one of them has are a
+    warning as well.
+
+    Args:
+        model_names: by class index of the model. A name may occur twice if it does in both.
+        dataset_names: by class index of the dataset.
+        dataset: its name, for messages.
+    Raises:
+        ValueError: not one name is common and the numbers differ; or a name occurs more often in
+            one than in the other, so that it is not clear which is which.
+    """
+    if list(model_names) == list(dataset_names):
+        return list(range(len(model_names)))
+    of_model, of_dataset = Counter(model_names), Counter(dataset_names)
+    both = f"the model's are {_listed(model_names)}; those of {dataset} {_listed(dataset_names)}"
+    for name in of_model.keys() & of_dataset.keys():
+        if of_model[name] != of_dataset[name]:
+            raise ValueError(
+                f"classes are matched by name, but {name!r} occurs {of_model[name]} times among "
+                f"the classes of the model and {of_dataset[name]} times in {dataset}; rename one"
+            )
+    if not of_model.keys() & of_dataset.keys():
+        if len(model_names) != len(dataset_names):
+            raise ValueError(f"no class of {dataset} is known to the model: {both}")
+        _warn(
+            f"no class of {dataset} has a name that the model knows, they are matched by order: "
+            f"{both}"
+        )
+        return list(range(len(model_names)))
+    index = {name: i for i, name in enumerate(distinct_names(dataset_names))}
+    matched = [index.get(name, NO_CLASS) for name in distinct_names(model_names)]
+    unseen = [name for name in of_dataset if name not in of_model]
+    if unseen:
+        _warn(
+            f"the model has no class {unseen[0]!r}{_others(unseen)} of {dataset}, so it finds no "
+            f"such object.{did_you_mean(unseen[0], [n for n in of_model if n not in of_dataset])} "
+            f"{both[0].upper()}{both[1:]}"
+        )
+    extra = [name for name in of_model if name not in of_dataset]
+    if extra:
+        _warn(
+            f"{dataset} has no class {extra[0]!r}{_others(extra)} of the model: such detections "
+            "are left out of the evaluation"
+        )
+    return matched
+
+
+def _warn(message: str) -> None:
+    log_first_n(logging.WARNING, message, key="message", name=__name__)  # not at every evaluation
+
+
+def _listed(names: Sequence[str], limit: int = 6) -> str:
+    return ", ".join(map(str, names[:limit])) + (", ..." if len(names) > limit else "")
+
+
+def _others(names: Sequence[str]) -> str:
+    return f" (and {len(names) - 1} others)" if len(names) > 1 else ""
+
+
+class MatchClasses(DatasetEvaluator):
+    """An evaluator that gets the predictions of a model with other classes, or in another order.
+
+    Detections and segments of classes that its dataset lacks are left out, also of those that have
+    an index but no name, since the model was built with more classes than it was taught.
+    """
+
+    def __init__(self, evaluator: DatasetEvaluator, model_classes: Mapping[str, Sequence[str]]):
+        """
+        Args:
+            evaluator: has `_metadata`, those of its dataset.
+            model_classes: names by "thing_classes" and "stuff_classes", where they are known.
+        Raises:
+            ValueError: the names cannot be matched.
+        """
+        self._evaluator = evaluator
+        metadata = evaluator._metadata
+        self._names = {k: list(model_classes[k]) for k in KINDS if model_classes.get(k)}
+        self._size = {k: len(metadata.get(k) or ()) for k in KINDS}
+        self._table = {
+            kind: match_names(names, metadata.get(kind), f"data set {metadata.name!r}")
+            for kind, names in self._names.items()
+            if metadata.get(kind)
+        }
+
+    def reset(self) -> None:
+        self._evaluator.reset()
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        self._evaluator.process(inputs, [self._translate(output) for output in outputs])
+
+    def evaluate(self) -> dict | None:
+        """Evaluate, and report nan as the AP of classes that the dataset lacks."""
+        results = self._evaluator.evaluate()
+        table = self._table.get("thing_classes", ())
+        unknown = [i for i, index in enumerate(table) if index == NO_CLASS]
+        for metrics in (results or {}).values():
+            if isinstance(metrics, dict) and any(key.startswith("AP-") for key in metrics):
+                for index in unknown:
+                    metrics.setdefault(f"AP-{self._names['thing_classes'][index]}", float("nan"))
+        return results
+
+    def _translate(self, output: Any) -> Any:
+        if not isinstance(output, Mapping):
+            return output
+        changed = dict(output)
+        if "thing_classes" in self._table and isinstance(output.get("instances"), Instances):
+            changed["instances"] = self._instances(output["instances"])
+        if "stuff_classes" in self._table and isinstance(output.get("sem_seg"), Tensor):
+            changed["sem_seg"] = self._sem_seg(output["sem_seg"])
+        if isinstance(output.get("panoptic_seg"), tuple) and output["panoptic_seg"][1] is not None:
+            changed["panoptic_seg"] = self._panoptic(*output["panoptic_seg"])
+        return changed
+
+    def _instances(self, instances: Instances) -> Instances:
+        if not instances.has("pred_classes"):
+            return instances
+        classes = [
+            _look_up(self._table["thing_classes"], c) for c in instances.pred_classes.tolist()
+        ]
+        new = torch.as_tensor(classes, dtype=torch.int64, device=instances.pred_classes.device)
+        kept = new != NO_CLASS
+        if not kept.all():
+            instances, new = instances[kept], new[kept]
+        return Instances(instances.image_size, **{**instances.get_fields(), "pred_classes": new})
+
+    def _sem_seg(self, scores: Tensor) -> Tensor:
+        """(K, H, W) scores of the model's classes -> those of the dataset's."""
+        table = self._table["stuff_classes"]
+        if len(scores) == self._size["stuff_classes"] and table == list(range(len(scores))):
+            return scores
+        moved = scores.new_full((self._size["stuff_classes"], *scores.shape[1:]), float("-inf"))
+        for index, of_model in zip(table, scores, strict=False):
+            if index != NO_CLASS:
+                moved[index] = of_model
+        return moved
+
+    def _panoptic(self, ids: Tensor, segments: list[dict]) -> tuple[Tensor, list[dict]]:
+        kept, gone = [], []
+        for segment in segments:
+            kind = "thing_classes" if segment.get("isthing") else "stuff_classes"
+            if kind not in self._table or "isthing" not in segment:
+                kept.append(segment)
+                continue
+            index = _look_up(self._table[kind], segment["category_id"])
+            if index == NO_CLASS:
+                gone.append(segment["id"])
+            else:
+                kept.append({**segment, "category_id": index})
+        if gone:
+            ids = ids.masked_fill(torch.isin(ids, torch.as_tensor(gone, device=ids.device)), 0)
+        return ids, kept
+
+
+def _look_up(table: list[int], index: int) -> int:
+    return table[index] if 0 <= index < len(table) else NO_CLASS
+
+
+def match_classes(
+    evaluator: DatasetEvaluator, model_classes: Mapping[str, Sequence[str]]
+) -> DatasetEvaluator:
+    """Let an evaluator take the predictions of a model with these classes.
+
+    Args:
+        evaluator: changed nothing where it is not known what its dataset's classes are, which its
+            `_metadata` say.
+        model_classes: names by "thing_classes" and "stuff_classes", where they are known.
+    Raises:
+        ValueError: as `match_names`.
+    """
+    if isinstance(evaluator, DatasetEvaluators):
+        return DatasetEvaluators([match_classes(e, model_classes) for e in evaluator._evaluators])
+    metadata = getattr(evaluator, "_metadata", None)
+    if not isinstance(metadata, Metadata) or not any(model_classes.get(kind) for kind in KINDS):
+        return evaluator
+    return MatchClasses(evaluator, model_classes)
