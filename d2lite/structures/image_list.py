@@ -67,14 +67,15 @@ class ImageList:
             return ImageList(image.unsqueeze(0).contiguous(), sizes)
 
         batch = tensors[0].new_empty((len(tensors), *tensors[0].shape[:-2], *size))
-        for image, padded, (height, width) in zip(tensors, batch, sizes, strict=True):
+        # By index: views of the batch would not let gradients through to images that want them.
+        for i, (image, (height, width)) in enumerate(zip(tensors, sizes, strict=True)):
             assert image.shape[:-2] == tensors[0].shape[:-2], (
                 f"images must agree in all but the last two axes, found {tuple(image.shape)} "
                 f"beside {tuple(tensors[0].shape)}"
             )
-            padded[..., :height, :width].copy_(image)
-            padded[..., height:, :] = pad_value
-            padded[..., :height, width:] = pad_value
+            batch[i, ..., :height, :width] = image
+            batch[i, ..., height:, :] = pad_value
+            batch[i, ..., :height, width:] = pad_value
         return ImageList(batch, sizes)
 
 

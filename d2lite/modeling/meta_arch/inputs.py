@@ -33,9 +33,10 @@ def batch_images(
     )
     batch = raw.tensor.contiguous(memory_format=_fast_layout(raw.tensor.device))
     batch = (batch - pixel_mean).div_(pixel_std)
-    for x, (height, width) in zip(batch, raw.image_sizes, strict=True):
-        x[:, height:] = 0
-        x[:, :height, width:] = 0
+    # By index: views of the batch would not let gradients through to images that want them.
+    for i, (height, width) in enumerate(raw.image_sizes):
+        batch[i, :, height:] = 0
+        batch[i, :, :height, width:] = 0
     return ImageList(batch, raw.image_sizes)
 
 

@@ -43,6 +43,15 @@ def test_the_given_image_is_not_changed():
     assert torch.equal(image, torch.ones(3, 8, 8))
 
 
+def test_gradients_reach_the_images():
+    """As programs that look for adversarial pixels need them: 1 / std in each pixel."""
+    images = [torch.rand(1, 2, 4, requires_grad=True), torch.rand(1, 3, 2, requires_grad=True)]
+    batch_images(
+        images, torch.full((1, 1, 1), 0.5), torch.full((1, 1, 1), 4.0)
+    ).tensor.sum().backward()
+    assert all(torch.equal(image.grad, torch.full_like(image, 0.25)) for image in images)
+
+
 def test_images_of_different_dtypes_keep_their_values():
     batch = batch_images(
         [torch.ones(3, 2, 2, dtype=torch.uint8), torch.full((3, 2, 2), 1.5)], MEAN, STD
