@@ -127,7 +127,7 @@ class EventStorage:
             cur_iter: the iteration it belongs to; the current one by default.
         """
         name = self._current_prefix + name
-        value = float(value)
+        value = float(value.detach() if isinstance(value, torch.Tensor) else value)
         cur_iter = self._iter if cur_iter is None else int(cur_iter)
         known_hint = self._smoothing_hints.setdefault(name, smoothing_hint)
         assert known_hint == smoothing_hint, (
