@@ -1,5 +1,7 @@
 """Give each prediction (anchor or proposal) its best ground truth and a label."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -28,16 +30,17 @@ class Matcher:
         Raises:
             ValueError: the thresholds or the labels do not keep these rules.
         """
-        self.thresholds = list(thresholds)
+        if list(thresholds) != sorted(thresholds) or any(t <= 0 for t in thresholds):
+            raise ValueError(f"IoU thresholds must be positive and ascend, found {thresholds}")
+        if len(labels) != len(thresholds) + 1 or not set(labels) <= {-1, 0, 1}:
+            raise ValueError(
+                f"{len(thresholds)} IoU thresholds need {len(thresholds) + 1} IoU labels "
+                f"out of -1, 0 and 1; found {labels}"
+            )
+        # With both ends, so that label i is for qualities from thresholds[i] to thresholds[i + 1].
+        self.thresholds = [-math.inf, *thresholds, math.inf]
         self.labels = list(labels)
         self.allow_low_quality_matches = allow_low_quality_matches
-        if self.thresholds != sorted(self.thresholds) or any(t <= 0 for t in self.thresholds):
-            raise ValueError(f"IoU thresholds must be positive and ascend, found {self.thresholds}")
-        if len(self.labels) != len(self.thresholds) + 1 or not set(self.labels) <= {-1, 0, 1}:
-            raise ValueError(
-                f"{len(self.thresholds)} IoU thresholds need {len(self.thresholds) + 1} IoU labels "
-                f"out of -1, 0 and 1; found {self.labels}"
-            )
 
     def __call__(self, match_quality_matrix: Tensor) -> tuple[Tensor, Tensor]:
         """Match by an (M, R) matrix of qualities >= 0.
@@ -56,7 +59,7 @@ class Matcher:
 
         quality, matches = match_quality_matrix.max(dim=0)  # (R,), (R,)
         match_labels = lowest
-        for threshold, label in zip(self.thresholds, self.labels[1:], strict=True):
+        for threshold, label in zip(self.thresholds[1:-1], self.labels[1:], strict=True):
             match_labels.masked_fill_(quality >= threshold, label)
         if self.allow_low_quality_matches:
             self.set_low_quality_matches_(match_labels, match_quality_matrix)

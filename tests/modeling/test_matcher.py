@@ -48,3 +48,14 @@ def test_without_ground_truth_or_predictions_labels_are_the_lowest(shape):
 def test_rules_that_make_no_sense_are_refused(thresholds, labels, message):
     with pytest.raises(ValueError, match=message):
         Matcher(thresholds, labels)
+
+
+def test_a_subclass_reads_the_interval_of_each_label():
+    """How detectron2's matcher walks over them, and copies of it do."""
+    matcher = Matcher([0.3, 0.7], [0, -1, 1])
+    quality = torch.tensor([0.0, 0.29, 0.3, 0.69, 0.7, 1.0])
+    labels = torch.full((6,), 9, dtype=torch.int8)
+    intervals = zip(matcher.labels, matcher.thresholds[:-1], matcher.thresholds[1:], strict=True)
+    for label, low, high in intervals:
+        labels[(quality >= low) & (quality < high)] = label
+    assert labels.tolist() == matcher(quality[None])[1].tolist() == [0, 0, -1, -1, 1, 1]

@@ -1,6 +1,8 @@
 """Semantic segmentation: one class for every pixel."""
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -156,8 +158,10 @@ class SemSegFPNHead(nn.Module):
         self.ignore_value = ignore_value
         self.common_stride = common_stride
         self.loss_weight = loss_weight
+        self.scale_heads = []  # of each feature, in the order of `in_features`
         for name in self.in_features:
-            self.add_module(name, _branch(input_shape[name], conv_dims, common_stride, norm))
+            self.scale_heads.append(_branch(input_shape[name], conv_dims, common_stride, norm))
+            self.add_module(name, self.scale_heads[-1])
         self.predictor = Conv2d(conv_dims, num_classes, kernel_size=1)
         weight_init.c2_msra_fill(self.predictor)
 
@@ -190,16 +194,14 @@ class SemSegFPNHead(nn.Module):
         """
         x = self.layers(features)
         if self.training:
-            assert targets is not None, "SemSegFPNHead needs the 'sem_seg' of every input"
             return None, self.losses(x, targets)
         return self._to_image_size(x), {}
 
     def layers(self, features: dict[str, Tensor]) -> Tensor:
         """(N, K, H, W) logits at the common stride."""
-        total = self.get_submodule(self.in_features[0])(features[self.in_features[0]])
-        for name in self.in_features[1:]:
-            total = total + self.get_submodule(name)(features[name])
-        return self.predictor(total)
+        levels = zip(self.scale_heads, self.in_features, strict=True)
+        scaled = (branch(features[name]) for branch, name in levels)
+        return self.predictor(functools.reduce(operator.add, scaled))
 
     def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Cross entropy, averaged over the pixels that count; 0 where none does.
@@ -209,6 +211,7 @@ class SemSegFPNHead(nn.Module):
                 enlargement adds, so it is computed in float32.
             targets: (N, H, W) labels.
         """
+        assert targets is not None, "the loss needs labels, the 'sem_seg' of every input"
         logits = self._to_image_size(predictions.float())
         loss = F.cross_entropy(logits, targets, reduction="sum", ignore_index=self.ignore_value)
         num_labelled = (targets != self.ignore_value).sum().clamp(min=1)

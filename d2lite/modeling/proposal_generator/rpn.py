@@ -73,16 +73,15 @@ class StandardRPNHead(nn.Module):
         convs = []
         for width in conv_dims:
             out_channels = in_channels if width == -1 else width
-            convs.append(
-                SparseGradConv2d(in_channels, out_channels, 3, padding=1, activation=F.relu_)
-            )
+            convs.append(self._get_rpn_conv(in_channels, out_channels))
             in_channels = out_channels
         self.conv = convs[0] if len(convs) == 1 else _numbered(convs)
         self.objectness_logits = SparseGradConv2d(in_channels, num_anchors, kernel_size=1)
         self.anchor_deltas = SparseGradConv2d(in_channels, num_anchors * box_dim, kernel_size=1)
-        for layer in (*convs, self.objectness_logits, self.anchor_deltas):
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.01)
+                nn.init.zeros_(layer.bias)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
@@ -94,6 +93,10 @@ class StandardRPNHead(nn.Module):
             "box_dim": anchor_generator.box_dim,
             "conv_dims": cfg.MODEL.RPN.CONV_DIMS,
         }
+
+    def _get_rpn_conv(self, in_channels: int, out_channels: int) -> nn.Module:
+        """A 3x3 convolution with its activation, which a subclass may replace."""
+        return SparseGradConv2d(in_channels, out_channels, 3, padding=1, activation=F.relu_)
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """L levels of (N, C, Hi, Wi) -> L of (N, A, Hi, Wi) and L of (N, A * box_dim, Hi, Wi)."""

@@ -90,6 +90,17 @@ def test_decoded_anchors_are_those_that_proposals_are_made_of():
     assert moved[2] == min(first[2] + 8, 64)
 
 
+def test_a_subclass_of_the_head_can_replace_its_convolutions():
+    class Grouped(StandardRPNHead):
+        def _get_rpn_conv(self, in_channels, out_channels):
+            return torch.nn.Conv2d(in_channels, out_channels, 3, padding=1, groups=2)
+
+    head = Grouped(in_channels=4, num_anchors=2, conv_dims=[-1, 6])
+    assert [conv.groups for conv in head.conv] == [2, 2]
+    assert head.conv[1].weight.std() < 0.02 and not head.conv[0].bias.any()
+    assert head([torch.zeros(1, 4, 5, 5)])[1][0].shape == (1, 8, 5, 5)
+
+
 def test_labels_of_an_exact_match_and_of_an_empty_image():
     rpn = tiny_rpn(batch_size_per_image=64)
     anchors = rpn.anchor_generator([torch.zeros(2, 4, 4, 4)])
