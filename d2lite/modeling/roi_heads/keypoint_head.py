@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from d2lite.config import CfgNode, configurable
 from d2lite.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat
 from d2lite.structures import Instances, heatmaps_to_keypoints
+from d2lite.utils.events import get_event_storage, has_event_storage
 from d2lite.utils.registry import Registry
 
 __all__ = [
@@ -48,15 +49,24 @@ def keypoint_rcnn_loss(
     num_maps, side = pred_keypoint_logits.shape[:2].numel(), pred_keypoint_logits.shape[2]
     occupied = [x for x in instances if len(x) > 0]
     if not occupied:
-        return pred_keypoint_logits.sum() * 0.0
+        return _loss_of_nothing(pred_keypoint_logits)
     targets = [x.gt_keypoints.to_heatmap(x.proposal_boxes.tensor, side) for x in occupied]
     cells = cat([cell.flatten() for cell, _ in targets])  # (R * K,)
     visible = cat([valid.flatten() for _, valid in targets]).to(torch.bool).nonzero()[:, 0]
     if len(visible) == 0:
-        return pred_keypoint_logits.sum() * 0.0
+        return _loss_of_nothing(pred_keypoint_logits)
     logits = pred_keypoint_logits.reshape(num_maps, side * side)
     loss = F.cross_entropy(logits[visible], cells[visible], reduction="sum")
     return loss / (len(visible) if normalizer is None else normalizer)
+
+
+def _loss_of_nothing(pred_keypoint_logits: Tensor) -> Tensor:
+    """Zero, with a gradient; and log how many batches there were without a visible keypoint."""
+    if has_event_storage():
+        name, storage = "kpts_num_skipped_batches", get_event_storage()
+        skipped_before, _ = storage.latest().get(name, (0, 0))
+        storage.put_scalar(name, skipped_before + 1, smoothing_hint=False)
+    return pred_keypoint_logits.sum() * 0.0
 
 
 def keypoint_rcnn_inference(pred_keypoint_logits: Tensor, pred_instances: list[Instances]) -> None:

@@ -10,6 +10,7 @@ from d2lite.layers import ShapeSpec
 from d2lite.modeling.roi_heads import KRCNNConvDeconvUpsampleHead, build_keypoint_head
 from d2lite.modeling.roi_heads.keypoint_head import keypoint_rcnn_inference, keypoint_rcnn_loss
 from d2lite.structures import Boxes, Instances, Keypoints
+from d2lite.utils.events import EventStorage
 
 SIDE = 4
 
@@ -40,7 +41,9 @@ def test_a_sure_prediction_costs_nothing():
 @pytest.mark.parametrize("instances", [[], [person([0])]])
 def test_nothing_visible_gives_zero_with_a_gradient(instances: list):
     logits = torch.zeros(len(instances), 1, SIDE, SIDE, requires_grad=True)
-    loss = keypoint_rcnn_loss(logits, instances, None)
+    with EventStorage() as storage:
+        loss = keypoint_rcnn_loss(logits, instances, None) + keypoint_rcnn_loss(logits, [], 1.0)
+    assert storage.latest()["kpts_num_skipped_batches"][0] == 2
     loss.backward()
     assert loss == 0
     assert logits.grad.abs().sum() == 0
