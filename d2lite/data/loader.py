@@ -134,10 +134,14 @@ class TrainingLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """Batches from the position on; after the end of a finite sampler, from its beginning."""
-        delivered = self._batches
         # One number of the process's generator, as torch's loader takes for its workers: so a
-        # program of its own, under a seed, samples anchors and proposals as with detectron2.
+        # program of its own, under a seed, samples anchors and proposals as with detectron2. Now,
+        # not with the first batch: a trainer seeds its steps, and this is of none.
         torch.empty((), dtype=torch.int64).random_()
+        return self._deliver()
+
+    def _deliver(self) -> Iterator[Any]:
+        delivered = self._batches
         for delivery in self._loader:
             if delivery.error is not None:
                 raise delivery.error from _remote_cause(delivery.error)

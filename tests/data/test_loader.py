@@ -177,6 +177,16 @@ def test_random_state_of_this_process_moves_as_with_the_loader_of_torch(num_work
     assert drawn == (random.random(), np.random.rand(), torch.rand(1))
 
 
+def test_a_loader_that_has_started_draws_nothing_in_a_step():
+    """Where a run starts its loader differs between one that was resumed and one that was not."""
+    batches = iter(_loader())
+    torch.manual_seed(1)
+    next(batches)
+    drawn = torch.rand(1)
+    torch.manual_seed(1)
+    assert drawn == torch.rand(1)
+
+
 def test_two_ranks_share_the_stream_of_one(monkeypatch):
     alone = _take(_loader(size=4, aspect_ratio_grouping=False), 6)
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
