@@ -13,12 +13,16 @@ from d2lite.export.flatten import TracingAdapter
 from d2lite.export.patches import exportable
 from d2lite.modeling import GeneralizedRCNN
 from d2lite.structures import Instances
+from d2lite.utils.env import TORCH_VERSION
 from d2lite.utils.file_io import PathManager
 
 logger = logging.getLogger(__name__)
 
 # The lowest operator set that torch's exporter writes without a lossy conversion.
 STABLE_ONNX_OPSET_VERSION = 18
+
+# torch 2.6 and 2.8 cannot cut a list of unknown length to the best k; 2.10 can.
+OLDEST_TORCH = (2, 10)
 
 
 @dataclass
@@ -81,8 +85,14 @@ def export_program(
         image: (C, H, W) example, on the model's device.
         inference_func: from model and image to named tensors, in place of `detect`.
     Raises:
+        RuntimeError: torch is too old to export a detector.
         ValueError: for a model in training mode.
     """
+    if TORCH_VERSION < OLDEST_TORCH:
+        raise RuntimeError(
+            f"exporting a detector needs torch 2.10 or newer, this is {torch.__version__}; "
+            "upgrade it: pip install -U torch torchvision"
+        )
     if model.training:
         raise ValueError("only inference can be exported; call model.eval() first")
     adapter = TracingAdapter(model, image, inference_func or detect)

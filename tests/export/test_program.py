@@ -2,10 +2,14 @@ import pytest
 import torch
 
 from d2lite.config import get_cfg
-from d2lite.export import export_program
+from d2lite.export import export_program, program
 from d2lite.export.program import detect
 from d2lite.modeling import build_model
 from tests.modeling import tiny
+
+needs_new_torch = pytest.mark.skipif(
+    program.TORCH_VERSION < program.OLDEST_TORCH, reason="this torch cannot export a detector"
+)
 
 
 def small_config(meta_architecture):
@@ -54,6 +58,7 @@ def assert_same(got, expected):
         torch.testing.assert_close(torch.as_tensor(got[name]), value, rtol=1e-4, atol=1e-3)
 
 
+@needs_new_torch
 @pytest.mark.parametrize(
     "name, masks",
     [("GeneralizedRCNN", False), ("GeneralizedRCNN", True), ("RetinaNet", False)],
@@ -68,6 +73,7 @@ def test_program_finds_what_the_model_finds(name, masks):
     assert_same(exported(other), expected)
 
 
+@needs_new_torch
 def test_saved_program_and_onnx_model_find_what_the_model_finds(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -85,7 +91,14 @@ def test_saved_program_and_onnx_model_find_what_the_model_finds(tmp_path):
     assert_same(dict(zip(exported.output_names, found, strict=True)), expected)
 
 
-def test_training_mode_is_refused():
+def test_old_torch_is_refused(monkeypatch):
+    monkeypatch.setattr(program, "TORCH_VERSION", (2, 8))
+    with pytest.raises(RuntimeError, match=r"needs torch 2\.10 or newer"):
+        export_program(small_model("RetinaNet"), tiny.image())
+
+
+def test_training_mode_is_refused(monkeypatch):
+    monkeypatch.setattr(program, "TORCH_VERSION", program.OLDEST_TORCH)
     model = small_model("RetinaNet").train()
     with pytest.raises(ValueError, match=r"call model.eval\(\) first"):
         export_program(model, tiny.image())
