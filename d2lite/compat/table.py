@@ -18,8 +18,15 @@ MOVED: dict[str, dict[str, str]] = {
         "_longest_common_prefix": "old.checkpoint:_longest_common_prefix",
         "_longest_common_prefix_str": "old.checkpoint:_longest_common_prefix_str",
     },
+    "config.config": {
+        "BASE_KEY": ".fvcore.common.config:BASE_KEY",
+        "_CfgNode": ".fvcore.common.config:CfgNode",
+        "_called_with_cfg": "config.configurable:_called_with_cfg",
+        "_get_args_from_config": "old.config:_get_args_from_config",
+    },
     "data.build": {"check_metadata_consistency": "data.detection_utils:check_metadata_consistency"},
     "data.common": {
+        "_DEFAULT_DATASET_FROM_LIST_SERIALIZE_METHOD": "data.common:_default_serialization",
         "_TorchSerializedList": "data.common:_SerializedList",
         "_shard_iterator_dataloader_worker": "old.data:_shard_iterator_dataloader_worker",
     },
@@ -88,6 +95,7 @@ MOVED: dict[str, dict[str, str]] = {
         "paste_mask_in_image_old": "old.layers:paste_mask_in_image_old",
         "scale_boxes": "old.layers:scale_boxes",
     },
+    "layers.roi_align_rotated": {"_ROIAlignRotated": "old.layers:_ROIAlignRotated"},
     "layers.wrappers": {"_NewEmptyTensorOp": "old.layers:_NewEmptyTensorOp"},
     "modeling": {
         "MMDetBackbone": "old.mmdet_wrapper:MMDetBackbone",
@@ -111,7 +119,15 @@ MOVED: dict[str, dict[str, str]] = {
         "_DEFAULT_SCALE_CLAMP": "modeling.box_regression:DEFAULT_SCALE_CLAMP",
         "_dense_box_regression_loss": "modeling.box_regression:dense_box_regression_loss",
     },
-    "modeling.poolers": {"_fmt_box_list": "old.modeling:_fmt_box_list"},
+    "modeling.meta_arch.retinanet": {
+        "permute_all_cls_and_box_to_N_HWA_K_and_concat": (
+            "old.modeling:permute_all_cls_and_box_to_N_HWA_K_and_concat"
+        ),
+    },
+    "modeling.poolers": {
+        "_create_zeros": "old.modeling:_create_zeros",
+        "_fmt_box_list": "old.modeling:_fmt_box_list",
+    },
     "modeling.proposal_generator.proposal_utils": {"_is_tracing": "old.modeling:_is_tracing"},
     "modeling.roi_heads.fast_rcnn": {"FastRCNNOutputs": "old.modeling:FastRCNNOutputs"},
     "solver.build": {
@@ -122,6 +138,10 @@ MOVED: dict[str, dict[str, str]] = {
     },
     "solver.lr_scheduler": {
         "_get_warmup_factor_at_iter": "old.solver:_get_warmup_factor_at_iter",
+    },
+    "structures.boxes": {
+        "_RawBoxType": "structures.boxes:RawBoxes",
+        "matched_boxlist_iou": "structures.boxes:matched_pairwise_iou",
     },
     "utils.comm": {"_get_global_gloo_group": "old.utils:_get_global_gloo_group"},
     "utils.events": {"_CURRENT_STORAGE_STACK": "utils.event_storage:_OPEN_STORAGES"},
@@ -274,6 +294,8 @@ HOMES: dict[str, str] = {
     ".tabulate": "tabulate",
     ".termcolor": "colored",
     ".torch.nn.parallel": "DataParallel DistributedDataParallel",
+    ".timm.layers": "DropPath to_2tuple",
+    ".torch.nn.init": "trunc_normal_",
     ".torchvision.ops": "RoIPool",
 }
 
@@ -429,18 +451,19 @@ IMPORTED: dict[str, str] = {
         "BACKBONE_REGISTRY Backbone Conv2d ShapeSpec build_resnet_backbone get_norm"
     ),
     "modeling.backbone.mvit": (
-        "Backbone PatchEmbed add_decomposed_rel_pos get_abs_pos window_partition window_unpartition"
+        "Backbone DropPath PatchEmbed add_decomposed_rel_pos get_abs_pos trunc_normal_ "
+        "window_partition window_unpartition"
     ),
     "modeling.backbone.regnet": "Backbone CNNBlockBase get_norm",
     "modeling.backbone.resnet": (
         "BACKBONE_REGISTRY Backbone CNNBlockBase Conv2d DeformConv ModulatedDeformConv ShapeSpec "
         "get_norm"
     ),
-    "modeling.backbone.swin": "Backbone",
+    "modeling.backbone.swin": "Backbone DropPath to_2tuple trunc_normal_",
     "modeling.backbone.utils": "",
     "modeling.backbone.vit": (
-        "Backbone CNNBlockBase Conv2d PatchEmbed add_decomposed_rel_pos get_abs_pos get_norm "
-        "window_partition window_unpartition"
+        "Backbone CNNBlockBase Conv2d DropPath PatchEmbed add_decomposed_rel_pos get_abs_pos "
+        "get_norm trunc_normal_ window_partition window_unpartition"
     ),
     "modeling.box_regression": "Boxes cat ciou_loss diou_loss giou_loss smooth_l1_loss",
     "modeling.matcher": "nonzero_tuple",

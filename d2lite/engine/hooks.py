@@ -220,7 +220,7 @@ class BestCheckpointer(HookBase):
         """
         if mode not in ("max", "min"):
             raise ValueError(f"mode is {mode!r}; use 'max' or 'min'")
-        self._better = operator.gt if mode == "max" else operator.lt
+        self._compare = operator.gt if mode == "max" else operator.lt
         self._period = eval_period
         self._checkpointer = checkpointer
         self._val_metric = val_metric
@@ -248,13 +248,13 @@ class BestCheckpointer(HookBase):
             is_due(self.trainer.iter, self._period)
             and self.trainer.iter + 1 < self.trainer.max_iter
         ):
-            self._keep_if_best()
+            self._best_checking()
 
     def after_train(self) -> None:
         if is_complete(self.trainer):
-            self._keep_if_best()
+            self._best_checking()
 
-    def _keep_if_best(self) -> None:
+    def _best_checking(self) -> None:
         latest = self.trainer.storage.latest().get(self._val_metric)
         if latest is None:
             known = [name for name in self.trainer.storage.latest() if "/" in name]
@@ -265,11 +265,10 @@ class BestCheckpointer(HookBase):
             )
             return
         metric, iteration = latest
-        if not math.isfinite(metric):
+        if self.best_metric is not None and not self._compare(metric, self.best_metric):
             return
-        if self.best_metric is not None and not self._better(metric, self.best_metric):
+        if not self._update_best(metric, iteration):
             return
-        self.best_metric, self.best_iter = metric, iteration
         extra = {"iteration": iteration, self._val_metric: metric}
         self._checkpointer.save(self._file_prefix, **extra)
         if self._also_save is not None:
@@ -283,6 +282,13 @@ class BestCheckpointer(HookBase):
             metric,
             iteration,
         )
+
+    def _update_best(self, val: float, iteration: int) -> bool:
+        """Take a value as the best one, unless it is not finite; return whether it was taken."""
+        if not math.isfinite(val):
+            return False
+        self.best_metric, self.best_iter = val, iteration
+        return True
 
 
 class LRScheduler(HookBase):
@@ -375,16 +381,16 @@ class EvalHook(HookBase):
             is_due(self.trainer.iter, self._period)
             and self.trainer.iter + 1 < self.trainer.max_iter
         ):
-            self._evaluate()
+            self._do_eval()
 
     def after_train(self) -> None:
         # Not again where the training was stopped at an evaluation.
         again = self._latest_iter == self.trainer.max_iter - 1
         if self._eval_after_train and is_complete(self.trainer) and not again:
-            self._evaluate()
+            self._do_eval()
         del self._func  # it often holds the trainer: a circle
 
-    def _evaluate(self) -> None:
+    def _do_eval(self) -> None:
         self._latest_iter = self.trainer.iter
         results = self._func()
         if results:

@@ -195,9 +195,10 @@ class CommonMetricPrinter(EventWriter):
         if storage.iter == self._max_iter:
             # The writers run once more after training, for figures of the last evaluation.
             return
+        eta = self._get_eta(storage)
         self.logger.info(
             " %siter: %d  %s  %s%s%s",
-            self._eta(storage),
+            "" if eta is None else f"eta: {eta}  ",
             storage.iter,
             _describe_losses(storage, self._window_size),
             self._timing(storage),
@@ -205,13 +206,14 @@ class CommonMetricPrinter(EventWriter):
             _describe_memory(),
         )
 
-    def _eta(self, storage: EventStorage) -> str:
+    def _get_eta(self, storage: EventStorage) -> str | None:
+        """Return the time that is left, as "0:12:34"; None where it is not known."""
         seconds = self._remaining.seconds(storage) if self._remaining else None
         if seconds is None:
-            return ""
+            return None
         if "time" in storage.histories():
             storage.put_scalar("eta_seconds", seconds, smoothing_hint=False)
-        return f"eta: {datetime.timedelta(seconds=int(seconds))}  "
+        return str(datetime.timedelta(seconds=int(seconds)))
 
     def _timing(self, storage: EventStorage) -> str:
         """Mean over the window, and latest, of step and data seconds; absent at the very start."""

@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -16,17 +17,17 @@ from d2lite.config import get_cfg
 from d2lite.data import DatasetMapper, MapDataset, MetadataCatalog
 from d2lite.data import transforms as T
 from d2lite.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
-from d2lite.engine import DefaultPredictor, DefaultTrainer, SimpleTrainer
+from d2lite.engine import DefaultPredictor, DefaultTrainer, SimpleTrainer, TrainerBase, hooks
 from d2lite.evaluation import COCOEvaluator, DatasetEvaluator
 from d2lite.layers import ShapeSpec
 from d2lite.modeling import Backbone, GeneralizedRCNNWithTTA, build_model
 from d2lite.modeling.meta_arch import FCOS, GeneralizedRCNN, PanopticFPN, ProposalNetwork, RetinaNet
 from d2lite.modeling.meta_arch.retinanet import RetinaNetHead
 from d2lite.modeling.meta_arch.semantic_seg import SemanticSegmentor
-from d2lite.modeling.proposal_generator import RPN
+from d2lite.modeling.proposal_generator import RPN, StandardRPNHead
 from d2lite.projects import available_projects
 from d2lite.structures import Boxes, ImageList, Instances
-from d2lite.utils.events import EventWriter
+from d2lite.utils.events import CommonMetricPrinter, EventStorage, EventWriter
 from d2lite.utils.video_visualizer import VideoVisualizer
 from d2lite.utils.visualizer import Visualizer
 from tests.compat.test_names import import_name
@@ -462,3 +463,65 @@ def test_samplers_know_their_worker(sampler_class):
     assert (sampler._rank, sampler._world_size) == (0, 1)
     sampler._rank, sampler._world_size = 1, 3
     assert list(itertools.islice(sampler, 4)) == [1, 4, 1, 4]
+
+
+def test_steps_of_hooks_that_subclasses_override(tmp_path):
+    done = []
+
+    class Eval(hooks.EvalHook):
+        def _do_eval(self):
+            done.append(("eval", self.trainer.iter))
+            super()._do_eval()
+
+    class Best(hooks.BestCheckpointer):
+        def _best_checking(self):
+            super()._best_checking()
+            done.append(("best", self.best_metric, self.best_iter))
+
+        def _update_best(self, val, iteration):
+            return val != 5 and super()._update_best(val, iteration)
+
+    class Trainer(TrainerBase):
+        def run_step(self):
+            self.value = [1, float("nan"), 5, 3][self.iter]
+
+    trainer = Trainer()
+    checkpointer = DetectionCheckpointer(nn.Linear(1, 1), str(tmp_path))
+    evaluation = Eval(1, lambda: {"task": {"AP": float(trainer.value)}})
+    trainer.register_hooks([evaluation, Best(1, checkpointer, "task/AP")])
+    trainer.train(0, 4)
+    assert done == [
+        ("eval", 0),
+        ("best", 1.0, 0),
+        ("eval", 1),
+        ("best", 1.0, 0),
+        ("eval", 2),
+        ("best", 1.0, 0),
+        ("eval", 4),
+        ("best", 3.0, 4),
+    ]
+    assert not Best(1, checkpointer, "task/AP")._update_best(float("inf"), 0)
+
+
+def test_convolution_of_an_rpn_head_that_a_subclass_chooses():
+    class Pointwise(StandardRPNHead):
+        def _get_rpn_conv(self, in_channels, out_channels):
+            return nn.Conv2d(in_channels, out_channels, kernel_size=1)
+
+    head = Pointwise(in_channels=4, num_anchors=2, conv_dims=[6, -1])
+    assert [tuple(conv.weight.shape) for conv in head.conv] == [(6, 4, 1, 1), (6, 6, 1, 1)]
+    assert head.conv[0].weight.std() < 0.03 and not head.conv[1].bias.any()
+    assert [x.shape[1] for x in head([torch.zeros(1, 4, 2, 2)])[0]] == [2]
+
+
+def test_time_left_that_a_subclass_writes(caplog):
+    class Own(CommonMetricPrinter):
+        def _get_eta(self, storage):
+            assert super()._get_eta(storage) is None  # nothing is known yet
+            return "a while"
+
+    logging.getLogger("d2lite").propagate = True
+    with EventStorage() as storage, caplog.at_level(logging.INFO, logger="d2lite.utils.events"):
+        storage.put_scalar("total_loss", 1.0)
+        Own(10).write()
+    assert " eta: a while  iter: 0  total_loss: 1 " in caplog.text

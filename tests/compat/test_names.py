@@ -87,6 +87,9 @@ def test_every_entry_of_the_table_leads_to_something():
                 # A room that has the name itself hides the table's entry, which must work too.
                 target = table.target(module, name, is_package=hasattr(found, "__path__"))
                 target is None or names._load(target)
+            except ModuleNotFoundError as error:
+                if error.name.split(".")[0] != "timm":  # an extra
+                    wrong.append(f"{module}.{name}: {error!r}")
             except (AttributeError, ImportError, StopIteration) as error:
                 wrong.append(f"{module}.{name}: {error!r}")
     assert not wrong, "\n".join(wrong)

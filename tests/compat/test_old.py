@@ -335,6 +335,32 @@ def test_parameters_of_levels():
         broadcast([[1], [2]], 3, "sizes")
 
 
+def test_predictions_of_all_levels_in_rows():
+    permute = import_name(
+        "modeling.meta_arch.retinanet.permute_all_cls_and_box_to_N_HWA_K_and_concat"
+    )
+    logits = [torch.arange(12.0).view(1, 6, 1, 2), torch.arange(6.0).view(1, 6, 1, 1) + 100]
+    deltas = [torch.zeros(1, 8, 1, 2), torch.zeros(1, 8, 1, 1)]
+    rows, boxes = permute(logits, deltas, num_classes=3)
+    assert rows.shape == (6, 3) and boxes.shape == (6, 4)
+    assert rows[:2].tolist() == [[0, 2, 4], [6, 8, 10]]  # two anchors of the first cell
+    zeros = import_name("modeling.poolers._create_zeros")
+    assert zeros(torch.ones(3, 5), 2, 7, 7, rows).shape == (3, 2, 7, 7)
+    assert zeros(None, 2, 7, 7, rows).shape == (0, 2, 7, 7)
+
+
+def test_arguments_from_a_config():
+    get = import_name("config.config._get_args_from_config")
+    called = import_name("config.config._called_with_cfg")
+    cfg = get_cfg()
+
+    def from_config(cfg, size):
+        return {"size": size, "seed": cfg.SEED}
+
+    assert called(cfg) and called(cfg=cfg) and not called(3)
+    assert get(from_config, cfg, 4, seed=7) == {"size": 4, "seed": 7}
+
+
 def test_boxes_with_the_index_of_their_image():
     boxes = torch.tensor([[1.0, 2, 3, 4]])
     assert import_name("modeling.poolers._fmt_box_list")(boxes, 7).tolist() == [[7, 1, 2, 3, 4]]

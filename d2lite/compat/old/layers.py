@@ -9,6 +9,7 @@ from torch.autograd import Function
 from torchvision.ops import deform_conv2d
 
 from d2lite.layers.mask_ops import paste_masks_in_image
+from d2lite.layers.roi_align_rotated import roi_align_rotated
 from d2lite.structures import Boxes
 
 
@@ -79,6 +80,12 @@ class _ModulatedDeformConv:
     """`_ModulatedDeformConv.apply` is `modulated_deform_conv`."""
 
     apply = staticmethod(modulated_deform_conv)
+
+
+class _ROIAlignRotated:
+    """`_ROIAlignRotated.apply` is `roi_align_rotated`."""
+
+    apply = staticmethod(roi_align_rotated)
 
 
 def _do_paste_mask(

@@ -12,6 +12,7 @@ from d2lite.layers import CNNBlockBase, cat, get_norm
 from d2lite.modeling.backbone import ResNet
 from d2lite.modeling.backbone.regnet_blocks import conv2d
 from d2lite.modeling.box_regression import Box2BoxTransform, dense_box_regression_loss
+from d2lite.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from d2lite.modeling.roi_heads.fast_rcnn import _log_classification_stats, fast_rcnn_inference
 from d2lite.structures import Boxes, Instances
 
@@ -25,6 +26,34 @@ def _assert_strides_are_log2_contiguous(strides: Sequence[int]) -> None:
 def _fmt_box_list(box_tensor: Tensor, batch_index: int) -> Tensor:
     """(R, B) boxes -> (R, 1 + B), each preceded by the index of its image."""
     return torch.cat([torch.full_like(box_tensor[:, :1], batch_index), box_tensor], dim=1)
+
+
+def _create_zeros(
+    batch_target: Tensor | None,
+    channels: int,
+    height: int,
+    width: int,
+    like_tensor: Tensor,
+) -> Tensor:
+    """Return zeros (R, channels, height, width); R rows has `batch_target`, 0 for None."""
+    rows = 0 if batch_target is None else batch_target.shape[0]
+    return like_tensor.new_zeros(rows, channels, height, width, dtype=torch.float32)
+
+
+def permute_all_cls_and_box_to_N_HWA_K_and_concat(
+    box_cls: list[Tensor], box_delta: list[Tensor], num_classes: int = 80
+) -> tuple[Tensor, Tensor]:
+    """Join the predictions of all levels: (N * R, K) class logits and (N * R, 4) deltas.
+
+    Args:
+        box_cls: of each level (N, A * K, Hi, Wi).
+        box_delta: of each level (N, A * 4, Hi, Wi).
+        num_classes: K.
+    """
+    return tuple(
+        cat([permute_to_N_HWA_K(x, k) for x in levels], dim=1).reshape(-1, k)
+        for levels, k in ((box_cls, num_classes), (box_delta, 4))
+    )
 
 
 def _is_tracing() -> bool:

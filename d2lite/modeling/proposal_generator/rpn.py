@@ -83,6 +83,10 @@ class StandardRPNHead(nn.Module):
                 nn.init.normal_(layer.weight, std=0.01)
                 nn.init.zeros_(layer.bias)
 
+    def _get_rpn_conv(self, in_channels: int, out_channels: int) -> nn.Module:
+        """Return a 3x3 convolution with its activation; a subclass may take another layer."""
+        return SparseGradConv2d(in_channels, out_channels, 3, padding=1, activation=F.relu_)
+
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
         """Take anchors per cell from the configured anchor generator."""
