@@ -145,8 +145,7 @@ class IterationTimer(HookBase):
 class PeriodicWriter(HookBase):
     """Let the writers write every `period` iterations, and once more after training.
 
-    It belongs at the end of the hooks, where the values of all others are in the storage. A
-    writer with a `period` of its own is called at that one.
+    It belongs at the end of the hooks, where the values of all others are in the storage.
     """
 
     def __init__(self, writers: Iterable[EventWriter], period: int = 20) -> None:
@@ -167,8 +166,9 @@ class PeriodicWriter(HookBase):
 
     def after_step(self) -> None:
         last = self.trainer.iter == self.trainer.max_iter - 1
+        due = is_due(self.trainer.iter, self._period) or last
         for writer in self._writers:
-            if is_due(self.trainer.iter, getattr(writer, "period", None) or self._period) or last:
+            if due or writer.every_iteration:
                 writer.write()
 
     def after_train(self) -> None:

@@ -418,11 +418,14 @@ def _put_metrics(
 
 
 def _to_floats(loss_dict: Mapping[str, Tensor]) -> dict[str, float]:
-    """All losses in one copy from the device."""
-    if not loss_dict:
-        return {}
-    values = torch.stack([loss.detach().float() for loss in loss_dict.values()]).tolist()
-    return dict(zip(loss_dict, values, strict=True))
+    """All losses, of one element each, in one copy from the device."""
+    losses = [loss.detach().reshape(()) for loss in loss_dict.values()]
+    if len({loss.device for loss in losses}) == 1:
+        # Wide enough for all of them, since stacking promotes.
+        values = torch.stack([loss.float() if loss.dtype.itemsize < 4 else loss for loss in losses])
+        return dict(zip(loss_dict, map(float, values.tolist()), strict=True))
+    # A loss that is a constant is often made on the CPU.
+    return {name: float(loss) for name, loss in zip(loss_dict, losses, strict=True)}
 
 
 def _log_failure(job: concurrent.futures.Future) -> None:

@@ -45,10 +45,10 @@ class EventWriter:
     """Interface of what carries values from the storage to somewhere.
 
     Attributes:
-        period: iterations between writes; None leaves it to the hook that calls the writer.
+        every_iteration: whether it is to be called after each, whatever the period of others is.
     """
 
-    period: int | None = None
+    every_iteration = False
 
     def write(self) -> None:
         """Carry over what is new in `get_event_storage()`."""
@@ -264,7 +264,7 @@ class ProgressBarWriter(EventWriter):
     It is called at every iteration: the terminal is redrawn a few times a second at most.
     """
 
-    period = 1
+    every_iteration = True
 
     def __init__(self, max_iter: int, window_size: int = 20, file: Any = None):
         """max_iter: iterations of the run. file: stream to draw on; stderr by default."""

@@ -181,6 +181,23 @@ def test_a_single_loss_is_the_total():
     assert trainer.storage.latest()["total_loss"][0] == 4.0
 
 
+def test_losses_may_differ_in_shape_and_type():
+    class Mixed(TwoLosses):
+        def forward(self, x):
+            return {
+                "one": self.weight * 1.0,
+                "two": self.weight.half().reshape(1),
+                "three": self.weight.double() / 3,
+                "count": torch.tensor(7),
+            }
+
+    trainer = make_trainer(Mixed())
+    trainer.train(0, 1)
+    latest = {name: value for name, (value, _) in trainer.storage.latest().items()}
+    assert (latest["one"], latest["two"], latest["count"]) == (2.0, 2.0, 7.0)
+    assert latest["three"] == 2 / 3  # of double precision
+
+
 def test_loss_that_is_not_finite_stops_with_advice():
     trainer = make_trainer(data=itertools.repeat(torch.tensor(float("inf"))))
     with pytest.raises(FloatingPointError, match=r"iteration 0: .*loss_square.*BASE_LR"):
