@@ -21,7 +21,7 @@ SEQUENCE_CONFIGS = (ListConfig, getattr(omegaconf, "TupleConfig", ListConfig))
 def dump_dataclass(obj: Any) -> dict[str, Any]:
     """A dataclass instance, and those within it, as a config that `instantiate` turns back."""
     if not dataclasses.is_dataclass(obj) or isinstance(obj, type):
-        raise TypeError(f"dump_dataclass takes an instance of a dataclass, not {obj!r}")
+        raise ArgumentError(f"dump_dataclass takes an instance of a dataclass, not {obj!r}")
     dumped = {"_target_": convert_target_to_string(type(obj))}
     for field in dataclasses.fields(obj):
         dumped[field.name] = _dump_value(getattr(obj, field.name))
@@ -80,6 +80,8 @@ def _call(cfg: abc.Mapping) -> Any:
     name = name or _convert_target_to_string_or_repr(target)
     try:
         return target(**arguments)
+    except ArgumentError:
+        raise  # its text says it all
     except TypeError as error:
         # Python's own text does not say which of many nested calls failed.
         raise TypeError(f"cannot call {name}: {error}") from error

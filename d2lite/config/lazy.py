@@ -22,6 +22,7 @@ from d2lite.config.lazy_files import load_python_config, to_config
 from d2lite.config.lazy_text import as_plain_values, as_python
 from d2lite.config.overrides import apply_override
 from d2lite.config.yaml_files import load_with_bases
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.registry import convert_target_to_string, did_you_mean
 
@@ -89,7 +90,7 @@ class LazyConfig:
         """As `load`, with a path that starts from the folder of the calling file."""
         caller = inspect.stack()[1].filename
         if caller.startswith("<"):  # a notebook cell or the prompt has no folder
-            raise ValueError("load_rel can only be called from a file; use load")
+            raise ArgumentError("load_rel can only be called from a file; use load")
         return LazyConfig.load(os.path.join(os.path.dirname(caller), filename), keys)
 
     @staticmethod

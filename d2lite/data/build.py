@@ -15,6 +15,7 @@ from torch.utils.data.sampler import Sampler
 from d2lite.config import configurable
 from d2lite.utils import comm
 from d2lite.utils.env import seed_all_rng
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import did_you_mean
 from d2lite.utils.serialize import PicklableWrapper
 
@@ -107,7 +108,7 @@ def build_batch_data_loader(
         options.update(prefetch_factor=prefetch_factor, persistent_workers=persistent_workers)
     if isinstance(dataset, torchdata.IterableDataset):
         if sampler is not None:
-            raise ValueError("an iterable data set has its own order: the sampler must be None")
+            raise ArgumentError("an iterable data set has its own order: the sampler must be None")
         return _iterable_loader(
             dataset, batch_size, aspect_ratio_grouping, drop_last, collate_fn, options
         )
@@ -133,7 +134,7 @@ def _batch_size_per_worker(total: int | None, single: int | None) -> int:
         return single
     workers = comm.get_world_size()
     if total < 0 or total % workers != 0:
-        raise ValueError(
+        raise ArgumentError(
             f"SOLVER.IMS_PER_BATCH (the total batch size) is {total}; it must be a positive "
             f"multiple of the number of processes, {workers} (--num-gpus)"
         )
@@ -287,11 +288,11 @@ def build_detection_train_loader(
         dataset = MapDataset(dataset, mapper)
     if isinstance(dataset, torchdata.IterableDataset):
         if sampler is not None:
-            raise ValueError("an iterable data set has its own order: the sampler must be None")
+            raise ArgumentError("an iterable data set has its own order: the sampler must be None")
     else:
         sampler = TrainingSampler(len(dataset)) if sampler is None else sampler
         if not isinstance(sampler, Sampler):
-            raise TypeError(f"expected a torch Sampler, not {type(sampler).__name__}")
+            raise ArgumentError(f"expected a torch Sampler, not {type(sampler).__name__}")
     return build_batch_data_loader(
         dataset,
         sampler,
@@ -367,7 +368,7 @@ def build_detection_test_loader(
         dataset = MapDataset(dataset, mapper)
     if isinstance(dataset, torchdata.IterableDataset):
         if sampler is not None:
-            raise ValueError("an iterable data set has its own order: the sampler must be None")
+            raise ArgumentError("an iterable data set has its own order: the sampler must be None")
     elif sampler is None:
         sampler = InferenceSampler(len(dataset))
     skips = on_bad_sample == "skip" and isinstance(dataset, MapDataset)

@@ -16,6 +16,7 @@ import numpy as np
 import torch.utils.data as data
 from torch.utils.data.sampler import Sampler
 
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.serialize import PicklableWrapper
 
 from .samplers.grouped_batch_sampler import batches_by_group
@@ -220,9 +221,9 @@ class ToIterableDataset(data.IterableDataset):
                 that batches keep the sampler's order.
         """
         if isinstance(dataset, data.IterableDataset):
-            raise TypeError("ToIterableDataset: the data set is iterable already")
+            raise ArgumentError("ToIterableDataset: the data set is iterable already")
         if not isinstance(sampler, Sampler):
-            raise TypeError(f"ToIterableDataset needs a torch Sampler, not {sampler!r}")
+            raise ArgumentError(f"ToIterableDataset needs a torch Sampler, not {sampler!r}")
         self.dataset = dataset
         self.sampler = sampler
         self.shard_sampler = shard_sampler
@@ -264,9 +265,13 @@ class AspectRatioGroupedDataset(data.IterableDataset):
         """
         self.dataset = dataset
         self.batch_size = batch_size
+        self._buckets: tuple[list[dict], list[dict]] = ([], [])  # by aspect_group
 
     def __iter__(self) -> Iterator[list[dict]]:
-        """Batches, each as soon as it is full; what is left at the end is dropped."""
+        """Batches, each as soon as it is full; what is left waits for the next iteration."""
         return batches_by_group(
-            self.dataset, lambda item: aspect_group(item["width"], item["height"]), self.batch_size
+            self.dataset,
+            lambda item: aspect_group(item["width"], item["height"]),
+            self.batch_size,
+            self._buckets,
         )

@@ -12,6 +12,7 @@ from tabulate import tabulate
 from termcolor import colored
 
 from d2lite.structures import BoxMode
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.logger import log_first_n
 
@@ -55,13 +56,13 @@ def get_detection_dataset_dicts(
     """
     names = [names] if isinstance(names, str) else list(names)
     if not names:
-        raise ValueError("no data set is named; set DATASETS.TRAIN or DATASETS.TEST")
+        raise ArgumentError("no data set is named; set DATASETS.TRAIN or DATASETS.TEST")
     loaded = [DatasetCatalog.get(name) for name in names]
     if isinstance(loaded[0], torchdata.Dataset):
         return torchdata.ConcatDataset(loaded) if len(loaded) > 1 else loaded[0]
     for name, dicts in zip(names, loaded, strict=True):
         if len(dicts) == 0:
-            raise ValueError(f"data set {name!r} is empty: it has no images")
+            raise ArgumentError(f"data set {name!r} is empty: it has no images")
     loaded = [
         normalize_dicts(dicts, f"data set {name!r}")
         for name, dicts in zip(names, loaded, strict=True)
@@ -76,7 +77,7 @@ def get_detection_dataset_dicts(
     if min_keypoints > 0 and has_instances:
         dataset_dicts = filter_images_with_few_keypoints(dataset_dicts, min_keypoints)
     if not dataset_dicts:
-        raise ValueError(_nothing_left(names, min_keypoints))
+        raise ArgumentError(_nothing_left(names, min_keypoints))
     if check_consistency and has_instances:
         _check_classes(names, dataset_dicts)
     return NormalizedDicts(dataset_dicts, names)

@@ -11,6 +11,7 @@ from fvcore.transforms.transform import TransformList
 
 from d2lite.config import configurable
 from d2lite.structures import BoxMode
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import Registry
 
 from . import detection_utils as utils
@@ -77,7 +78,7 @@ class DatasetMapper:
             max_value_16_bit: of `detection_utils.read_image`. New in d2lite.
         """
         if recompute_boxes and not use_instance_mask:
-            raise ValueError("recompute_boxes takes boxes from masks: set use_instance_mask")
+            raise ArgumentError("recompute_boxes takes boxes from masks: set use_instance_mask")
         if use_rotated_boxes and (use_instance_mask or use_keypoint):
             raise ValueError(
                 "rotated boxes go without masks and keypoints: set MODEL.MASK_ON and "

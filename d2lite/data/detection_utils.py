@@ -18,6 +18,7 @@ from d2lite.structures import (
     RotatedBoxes,
     polygons_to_bitmask,
 )
+from d2lite.utils.errors import ArgumentError
 
 from .augmentation import build_augmentation
 from .catalog import MetadataCatalog
@@ -112,7 +113,8 @@ def transform_instance_annotations(
     """
     if isinstance(transforms, (tuple, list)):
         transforms = TransformList(transforms)
-    box = np.array(get_bbox(annotation), dtype=np.float64)
+    # As in detectron2, boxes and polygons of whole numbers stay whole: resizing drops fractions.
+    box = np.array(get_bbox(annotation))
     box = transforms.apply_box(box[None])[0].clip(min=0)
     annotation["bbox"] = np.minimum(box, list(image_size + image_size)[::-1])
     annotation["bbox_mode"] = BoxMode.XYXY_ABS
@@ -131,12 +133,12 @@ def _transform_segmentation(segmentation, transforms: Transform, image_size: tup
     """Polygons -> flat polygons; RLE -> (h, w) uint8 mask."""
     if isinstance(segmentation, list):
         # Copies: transforms change coordinates in place.
-        polygons = [np.array(p, dtype=np.float64).reshape(-1, 2) for p in segmentation]
+        polygons = [np.array(p).reshape(-1, 2) for p in segmentation]
         return [p.reshape(-1) for p in transforms.apply_polygons(polygons)]
     if isinstance(segmentation, dict):
         mask = transforms.apply_segmentation(_decode_rle(segmentation))
         if tuple(mask.shape[:2]) != tuple(image_size):
-            raise ValueError(
+            raise ArgumentError(
                 f"an RLE mask of size {segmentation['size']} became {mask.shape[:2]} where the "
                 f"image became {image_size}: mask and image are of different sizes"
             )
@@ -253,7 +255,7 @@ def _make_masks(
             )
         return PolygonMasks(segmentations)
     if mask_format != "bitmask":
-        raise ValueError(f"INPUT.MASK_FORMAT is {mask_format!r}; use 'polygon' or 'bitmask'")
+        raise ArgumentError(f"INPUT.MASK_FORMAT is {mask_format!r}; use 'polygon' or 'bitmask'")
     masks = [_to_bitmask(one, image_size) for one in segmentations]
     return BitMasks(torch.from_numpy(np.stack(masks)))
 
@@ -376,7 +378,7 @@ def gen_crop_transform_with_instance(
     x0, y0, x1, y1 = get_bbox(instance)
     center = np.array([(y0 + y1) / 2, (x0 + x1) / 2])
     if (center < 0).any() or (center > np.asarray(image_size)).any():
-        raise ValueError(
+        raise ArgumentError(
             f"box {[x0, y0, x1, y1]} has its centre outside of the image of size {image_size}"
         )
     lowest = np.maximum(np.floor(center).astype(np.int64) - size, 0)

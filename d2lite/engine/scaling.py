@@ -3,6 +3,7 @@
 import logging
 
 from d2lite.config import CfgNode
+from d2lite.utils.errors import ArgumentError
 
 __all__ = ["auto_scale", "scale_to_batch_size"]
 
@@ -26,7 +27,7 @@ def auto_scale(cfg: CfgNode, num_workers: int) -> CfgNode:
     reference = solver.REFERENCE_WORLD_SIZE
     if reference not in (0, num_workers):
         if solver.IMS_PER_BATCH % reference:
-            raise ValueError(
+            raise ArgumentError(
                 f"SOLVER.IMS_PER_BATCH {solver.IMS_PER_BATCH} is not a multiple of "
                 f"SOLVER.REFERENCE_WORLD_SIZE {reference}"
             )

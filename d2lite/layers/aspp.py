@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from d2lite.layers.batch_norm import get_norm
 from d2lite.layers.blocks import DepthwiseSeparableConv2d
 from d2lite.layers.wrappers import Conv2d
+from d2lite.utils.errors import ArgumentError
 
 
 class ASPP(nn.Module):
@@ -42,7 +43,7 @@ class ASPP(nn.Module):
         """
         super().__init__()
         if len(dilations) != 3:
-            raise ValueError(f"ASPP takes 3 dilations, got {list(dilations)}")
+            raise ArgumentError(f"ASPP takes 3 dilations, got {list(dilations)}")
         self.pool_kernel_size = pool_kernel_size
         self.dropout = dropout
         conv = partial(_conv, norm=norm, activation=activation)

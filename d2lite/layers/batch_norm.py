@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 
+from d2lite.utils.errors import ArgumentError
+from d2lite.utils.registry import UnknownNameError
+
 
 class FrozenBatchNorm2d(nn.Module):
     """Batch norm whose statistics and affine parameters are constants (buffers, never trained).
@@ -119,7 +122,7 @@ class NaiveSyncBatchNorm(nn.BatchNorm2d):
         """stats_mode: "" gives each process the same say, "N" one in proportion to its batch."""
         super().__init__(*args, **kwargs)
         if stats_mode not in ("", "N"):
-            raise ValueError(f"stats_mode is {stats_mode!r}; use '' or 'N'")
+            raise ArgumentError(f"stats_mode is {stats_mode!r}; use '' or 'N'")
         self._stats_mode = stats_mode
 
     def forward(self, input: Tensor) -> Tensor:
@@ -224,6 +227,10 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
+class UnknownNormError(UnknownNameError, ValueError):
+    """A name that no norm layer has: a KeyError, as detectron2 raises, and a ValueError."""
+
+
 def get_norm(norm: str | Callable[[int], nn.Module] | None, out_channels: int) -> nn.Module | None:
     """Make the norm layer of a convolution.
 
@@ -231,12 +238,12 @@ def get_norm(norm: str | Callable[[int], nn.Module] | None, out_channels: int) -
         norm: a name of `NORMS`, "" or None for no norm, or a callable that takes the channels.
         out_channels: C of the map to normalize.
     Raises:
-        ValueError: for an unknown name, with the known ones.
+        UnknownNormError: for an unknown name, with the known ones.
     """
     if norm is None or norm == "":
         return None
     if not isinstance(norm, str):
         return norm(out_channels)
     if norm not in NORMS:
-        raise ValueError(f"norm is {norm!r}; use one of {['', *NORMS]}")
+        raise UnknownNormError(f"norm is {norm!r}; use one of {['', *NORMS]}")
     return NORMS[norm](out_channels)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 from torchvision.ops import deform_conv2d
 
+from d2lite.utils.errors import ArgumentError
+
 
 class DeformConv(nn.Module):
     """Convolution whose sampling points are moved by learned offsets (Dai et al. 2017)."""
@@ -38,7 +40,9 @@ class DeformConv(nn.Module):
         """
         super().__init__()
         if bias:
-            raise ValueError("DeformConv has no bias; pass bias=False or use ModulatedDeformConv")
+            raise ArgumentError(
+                "DeformConv has no bias; pass bias=False or use ModulatedDeformConv"
+            )
         _set_geometry(self, in_channels, out_channels, groups, deformable_groups)
         self.kernel_size = _pair(kernel_size)
         self.stride, self.padding, self.dilation = _pair(stride), _pair(padding), _pair(dilation)
@@ -63,7 +67,7 @@ class DeformConv(nn.Module):
         return _apply(self, x, offset, mask=None)
 
     def extra_repr(self) -> str:
-        return _describe(self)
+        return f"{_describe(self)}, bias=False"
 
 
 class ModulatedDeformConv(nn.Module):
@@ -127,16 +131,20 @@ def _set_geometry(conv, in_channels, out_channels, groups, deformable_groups) ->
     for name, channels, divisor in (
         ("in_channels", in_channels, groups),
         ("out_channels", out_channels, groups),
-        ("in_channels", in_channels, deformable_groups),
     ):
         if channels % divisor:
-            raise ValueError(f"{name} {channels} is not a multiple of its {divisor} groups")
+            raise ArgumentError(f"{name} {channels} is not a multiple of its {divisor} groups")
     conv.in_channels, conv.out_channels = in_channels, out_channels
     conv.groups, conv.deformable_groups = groups, deformable_groups
 
 
 def _apply(conv, x: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
     points = conv.deformable_groups * math.prod(conv.kernel_size)
+    if conv.in_channels % conv.deformable_groups:
+        raise ValueError(
+            f"in_channels {conv.in_channels} is not a multiple of its {conv.deformable_groups} "
+            "deformable groups"
+        )
     if offset.shape[1] != 2 * points:
         raise ValueError(f"offset has {offset.shape[1]} channels, this layer needs {2 * points}")
     x = deform_conv2d(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from d2lite.utils.errors import ArgumentError
+
 if TYPE_CHECKING:
     from d2lite.structures import Boxes
 
@@ -33,7 +35,7 @@ def paste_masks_in_image(
         (R, height, width): bool, or uint8 values of 0 to 255 for a negative threshold.
     """
     if masks.shape[-1] != masks.shape[-2]:
-        raise ValueError(f"masks must be square to be pasted, got shape {tuple(masks.shape)}")
+        raise ArgumentError(f"masks must be square to be pasted, got shape {tuple(masks.shape)}")
     boxes = boxes if isinstance(boxes, Tensor) else boxes.tensor
     height, width = image_shape
     dtype = torch.bool if threshold >= 0 else torch.uint8

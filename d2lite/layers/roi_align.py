@@ -14,6 +14,7 @@ from torchvision.ops import roi_align as torchvision_roi_align
 
 from d2lite.layers.sparse_pool import Chunk, plan_chunks, sparse_pool
 from d2lite.layers.wrappers import check_if_dynamo_compiling
+from d2lite.utils.errors import ArgumentError
 
 
 class ROIAlign(nn.Module):
@@ -36,7 +37,7 @@ class ROIAlign(nn.Module):
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
         """(N, C, H, W) and (R, 5) of (image, x1, y1, x2, y2) -> (R, C, *output_size)."""
         if rois.dim() != 2 or rois.shape[1] != 5:
-            raise ValueError(f"rois must be (R, 5), got {tuple(rois.shape)}")
+            raise ArgumentError(f"rois must be (R, 5), got {tuple(rois.shape)}")
         return roi_align(
             input,
             rois,

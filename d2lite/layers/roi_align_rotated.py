@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from d2lite.layers.sparse_pool import Chunk, plan_chunks, sparse_pool
+from d2lite.utils.errors import ArgumentError
 
 
 class ROIAlignRotated(nn.Module):
@@ -23,7 +24,7 @@ class ROIAlignRotated(nn.Module):
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
         """(N, C, H, W) and (R, 6) of (image, cx, cy, w, h, degrees) -> (R, C, *output_size)."""
         if rois.dim() != 2 or rois.shape[1] != 6:
-            raise ValueError(f"rois must be (R, 6), got {tuple(rois.shape)}")
+            raise ArgumentError(f"rois must be (R, 6), got {tuple(rois.shape)}")
         return roi_align_rotated(
             input, rois, self.output_size, self.spatial_scale, self.sampling_ratio
         )

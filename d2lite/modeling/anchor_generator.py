@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from d2lite.config import configurable
 from d2lite.layers import ShapeSpec
 from d2lite.structures import Boxes, RotatedBoxes
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import Registry
 
 ANCHOR_GENERATOR_REGISTRY = Registry("ANCHOR_GENERATOR", config_key="MODEL.ANCHOR_GENERATOR.NAME")
@@ -48,7 +49,7 @@ class _GridAnchors(nn.Module):
     def __init__(self, cell_anchors: list[Tensor], strides: list[int], offset: float):
         super().__init__()
         if not 0.0 <= offset < 1.0:
-            raise ValueError(f"ANCHOR_GENERATOR.OFFSET is {offset}; it must lie in [0, 1)")
+            raise ArgumentError(f"ANCHOR_GENERATOR.OFFSET is {offset}; it must lie in [0, 1)")
         self.strides = list(strides)
         self.offset = offset
         self.cell_anchors = BufferList(cell_anchors)
@@ -233,13 +234,13 @@ def _for_all_levels(values: Sequence, num_levels: int, name: str) -> list[Sequen
     """One list of values per level; a single list, nested or not, is used for all."""
     key = f"MODEL.ANCHOR_GENERATOR.{name}"
     if not isinstance(values, Sequence) or len(values) == 0:
-        raise ValueError(f"{key} must be a list with at least one value, found {values!r}")
+        raise ArgumentError(f"{key} must be a list with at least one value, found {values!r}")
     if not isinstance(values[0], Sequence):
         return [values] * num_levels
     if len(values) == 1:
         return list(values) * num_levels
     if len(values) != num_levels:
-        raise ValueError(
+        raise ArgumentError(
             f"{key} has {len(values)} lists for {num_levels} feature maps; "
             "give one for each, or one for all"
         )

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from d2lite.utils.errors import ArgumentError
+
 
 class Matcher:
     """Match R predictions to M ground truths by thresholds on their quality (such as IoU).
@@ -31,9 +33,9 @@ class Matcher:
             ValueError: the thresholds or the labels do not keep these rules.
         """
         if list(thresholds) != sorted(thresholds) or any(t <= 0 for t in thresholds):
-            raise ValueError(f"IoU thresholds must be positive and ascend, found {thresholds}")
+            raise ArgumentError(f"IoU thresholds must be positive and ascend, found {thresholds}")
         if len(labels) != len(thresholds) + 1 or not set(labels) <= {-1, 0, 1}:
-            raise ValueError(
+            raise ArgumentError(
                 f"{len(thresholds)} IoU thresholds need {len(thresholds) + 1} IoU labels "
                 f"out of -1, 0 and 1; found {labels}"
             )

@@ -11,6 +11,7 @@ from torchvision.ops import RoIPool, roi_pool
 from d2lite.layers.roi_align import ROIAlign, multilevel_roi_align
 from d2lite.layers.roi_align_rotated import ROIAlignRotated, multilevel_roi_align_rotated
 from d2lite.structures import Boxes, RotatedBoxes
+from d2lite.utils.errors import ArgumentError
 
 __all__ = ["ROIPooler"]
 
@@ -45,7 +46,7 @@ class ROIPooler(nn.Module):
             output_size = (output_size, output_size)
         self.output_size = tuple(output_size)
         if len(self.output_size) != 2 or canonical_box_size <= 0:
-            raise ValueError(
+            raise ArgumentError(
                 f"output_size must be one or two numbers and canonical_box_size positive, "
                 f"got {output_size} and {canonical_box_size}"
             )
@@ -70,9 +71,9 @@ class ROIPooler(nn.Module):
             (R, C, *output_size), contiguous, image after image.
         """
         if len(x) != len(self.scales):
-            raise ValueError(f"ROIPooler has {len(self.scales)} scales but got {len(x)} maps")
+            raise ArgumentError(f"ROIPooler has {len(self.scales)} scales but got {len(x)} maps")
         if len(box_lists) != len(x[0]):
-            raise ValueError(f"got boxes of {len(box_lists)} images for a batch of {len(x[0])}")
+            raise ArgumentError(f"got boxes of {len(box_lists)} images for a batch of {len(x[0])}")
         if not box_lists:
             return x[0].new_zeros(0, x[0].shape[1], *self.output_size)
         rois = convert_boxes_to_pooler_format(box_lists)
@@ -159,7 +160,7 @@ def _level_range(scales: list[float]) -> tuple[int, int]:
     first = round(levels[0])
     expected = [float(first + i) for i in range(len(levels))]
     if first < 0 or levels != expected:
-        raise ValueError(
+        raise ArgumentError(
             f"ROIPooler scales {scales} must be consecutive powers of 1/2, such as 1/4, 1/8, 1/16"
         )
     return first, first + len(levels) - 1

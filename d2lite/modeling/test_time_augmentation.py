@@ -16,6 +16,7 @@ from d2lite.modeling.meta_arch import GeneralizedRCNN
 from d2lite.modeling.postprocessing import detector_postprocess
 from d2lite.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
 from d2lite.structures import Boxes, Instances
+from d2lite.utils.errors import ArgumentError
 
 __all__ = ["DatasetMapperTTA", "GeneralizedRCNNWithTTA"]
 
@@ -113,12 +114,14 @@ class GeneralizedRCNNWithTTA(nn.Module):
         if isinstance(model, DistributedDataParallel):
             model = model.module
         if not isinstance(model, GeneralizedRCNN):
-            raise ValueError(
+            raise ArgumentError(
                 f"TTA works with GeneralizedRCNN only, not with {type(model).__name__}"
             )
         for key in ("KEYPOINT_ON", "LOAD_PROPOSALS"):
             if cfg.MODEL[key]:
-                raise ValueError(f"TTA does not work with MODEL.{key}: set TEST.AUG.ENABLED False")
+                raise ArgumentError(
+                    f"TTA does not work with MODEL.{key}: set TEST.AUG.ENABLED False"
+                )
         self.cfg = cfg.clone()
         self.model = model
         self.tta_mapper = tta_mapper or DatasetMapperTTA(cfg)

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from d2lite.config import CfgNode
 from d2lite.solver.lr_scheduler import LRMultiplier, WarmupParamScheduler
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import did_you_mean
 
 __all__ = [
@@ -340,7 +341,7 @@ def _multi_step(solver: CfgNode) -> ParamScheduler:
 def _cosine(solver: CfgNode) -> ParamScheduler:
     end_value = solver.BASE_LR_END / solver.BASE_LR
     if not 0 <= end_value <= 1:
-        raise ValueError(
+        raise ArgumentError(
             f"SOLVER.BASE_LR_END is {solver.BASE_LR_END}; it has to be from 0 to "
             f"SOLVER.BASE_LR, {solver.BASE_LR}"
         )

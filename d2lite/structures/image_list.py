@@ -57,6 +57,8 @@ class ImageList:
             ValueError: an image is larger than "square_size".
         """
         assert len(tensors) > 0, "ImageList.from_tensors needs at least one image"
+        kinds = {type(image).__name__ for image in tensors if not isinstance(image, Tensor)}
+        assert not kinds, f"ImageList.from_tensors takes tensors, found {', '.join(sorted(kinds))}"
         sizes = [(image.shape[-2], image.shape[-1]) for image in tensors]
         size = _padded_size(sizes, size_divisibility, padding_constraints or {})
         if len(tensors) == 1:

@@ -5,6 +5,8 @@ import random
 
 import numpy as np
 
+from d2lite.utils.errors import ArgumentError
+
 __all__ = ["colormap", "random_color", "random_colors"]
 
 _NUM_COLORS = 80
@@ -30,7 +32,7 @@ _COLORS = _make_colors()
 
 def _scaled(colors: np.ndarray, rgb: bool, maximum: int) -> np.ndarray:
     if maximum not in (1, 255):
-        raise ValueError(f"maximum is {maximum}; use 255 or 1")
+        raise ArgumentError(f"maximum is {maximum}; use 255 or 1")
     return (colors if rgb else colors[..., ::-1]) * maximum
 
 

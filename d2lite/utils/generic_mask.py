@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_util
 
+from d2lite.utils.errors import ArgumentError
+
 
 class GenericMask:
     """One object's mask of (height, width), converted between its forms when asked for."""
@@ -87,7 +89,7 @@ class GenericMask:
 
     def _decoded(self, rle: dict) -> np.ndarray:
         if "counts" not in rle or "size" not in rle:
-            raise ValueError(f"an RLE mask has the keys counts and size, not {sorted(rle)}")
+            raise ArgumentError(f"an RLE mask has the keys counts and size, not {sorted(rle)}")
         self._check_size(tuple(rle["size"]))
         if isinstance(rle["counts"], list):
             rle = mask_util.frPyObjects(rle, *rle["size"])
@@ -95,7 +97,7 @@ class GenericMask:
 
     def _check_size(self, shape: tuple[int, ...]) -> None:
         if tuple(shape) != (self.height, self.width):
-            raise ValueError(
+            raise ArgumentError(
                 f"a mask has size {tuple(shape)}, but its image is {self.height} x {self.width} "
                 "(height x width)"
             )

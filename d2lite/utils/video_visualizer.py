@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from pycocotools import mask as mask_util
 
+from d2lite.utils.errors import ArgumentError
+
 from .canvas import VisImage
 from .colors import RGB, distinct_color
 from .painter import on_cpu
@@ -40,7 +42,9 @@ class VideoVisualizer:
             instance_mode: IMAGE or IMAGE_BW; colors of classes do not depend on the frame.
         """
         if instance_mode not in (ColorMode.IMAGE, ColorMode.IMAGE_BW):
-            raise ValueError(f"VideoVisualizer has the modes IMAGE and IMAGE_BW: {instance_mode}")
+            raise ArgumentError(
+                f"VideoVisualizer has the modes IMAGE and IMAGE_BW: {instance_mode}"
+            )
         self.metadata = metadata
         self._instance_mode = instance_mode
         self._old_instances: list[_DetectedInstance] = []

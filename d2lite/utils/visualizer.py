@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from d2lite.utils.errors import ArgumentError
+
 from .canvas import VisImage
 from .colors import RGB, Color, distinct_color, to_rgb
 from .file_io import PathManager
@@ -368,7 +370,7 @@ def _common_length(**parts: Any) -> int:
     """The length that all given parts share."""
     lengths = {name: len(part) for name, part in parts.items() if part is not None}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"overlay_instances got parts of different length: {lengths}")
+        raise ArgumentError(f"overlay_instances got parts of different length: {lengths}")
     return next(iter(lengths.values()), 0)
 
 

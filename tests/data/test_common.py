@@ -33,6 +33,14 @@ def test_golden_aspect_ratio_groups(batch_size):
     assert got == case.outputs[f"batches_{batch_size}"]
 
 
+def test_batches_left_early_and_taken_up_again_stay_whole():
+    items = [{"width": w, "height": 2} for w in (3, 1, 3, 1, 3)]
+    batches = AspectRatioGroupedDataset(items, 2)
+    for left in ([0, 1], [1, 0], [0, 0]):
+        assert len(next(iter(batches))) == 2
+        assert [len(bucket) for bucket in batches._buckets] == left
+
+
 @pytest.mark.parametrize("serialize", [True, False, list])
 def test_list_as_a_data_set(serialize):
     items = [{"a": [i]} for i in range(3)]

@@ -74,6 +74,19 @@ def test_boxes_are_clipped_to_the_image():
     assert anno["bbox_mode"] == BoxMode.XYXY_ABS
 
 
+def test_whole_numbers_stay_whole_as_in_detectron2():
+    triangle = [1, 1, 2, 1, 2, 3]
+    twice_and_a_half = [T.ResizeTransform(8, 8, 20, 20)]
+    for bbox, mode in (([1, 3, 2, 5], BoxMode.XYXY_ABS), ([1, 3, 1, 2], BoxMode.XYWH_ABS)):
+        anno = _anno(bbox=bbox, bbox_mode=mode, segmentation=[triangle])
+        detection_utils.transform_instance_annotations(anno, twice_and_a_half, (20, 20))
+        assert anno["bbox"].tolist() == [2, 7, 5, 12]
+        assert anno["segmentation"][0].tolist() == [2, 2, 5, 2, 5, 7]
+    anno = _anno(bbox=[1, 3, 2.0, 5], bbox_mode=BoxMode.XYXY_ABS)
+    detection_utils.transform_instance_annotations(anno, twice_and_a_half, (20, 20))
+    assert anno["bbox"].tolist() == [2.5, 7.5, 5, 12.5]
+
+
 def test_points_that_leave_the_image_are_zero_and_sides_swap():
     points = [1, 1, 2, 9, 1, 2, 5, 5, 0]
     flip = T.TransformList([T.HFlipTransform(10)])

@@ -67,7 +67,10 @@ def test_wrong_channels_are_refused():
     with pytest.raises(ValueError, match="no bias"):
         DeformConv(4, 6, 3, bias=True)
     with pytest.raises(ValueError, match="in_channels 4 is not a multiple of its 3 groups"):
-        DeformConv(4, 6, 3, deformable_groups=3)
+        DeformConv(4, 6, 3, groups=3)
+    conv = DeformConv(4, 6, 3, deformable_groups=3)  # which detectron2 takes too
+    with pytest.raises(ValueError, match="4 is not a multiple of its 3 deformable groups"):
+        conv(torch.zeros(1, 4, 8, 8), torch.zeros(1, 54, 6, 6))
     with pytest.raises(ValueError, match="9 channels, this layer needs 18"):
         DeformConv(4, 6, 3)(torch.zeros(1, 4, 5, 5), torch.zeros(1, 9, 3, 3))
 

@@ -11,6 +11,7 @@ import torch
 from d2lite.utils import collect_env
 from d2lite.utils.colormap import colormap, random_color, random_colors
 from d2lite.utils.develop import create_dummy_class, create_dummy_func
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.serialize import PicklableWrapper
 from d2lite.utils.torch_version_utils import min_torch_version
 from d2lite.utils.tracing import assert_fx_safe, is_fx_tracing, is_fx_tracing_legacy
@@ -34,6 +35,15 @@ def test_lambdas_and_closures_are_pickled():
     step = 1
     wrapped = PicklableWrapper(lambda x: x + step)
     assert pickle.loads(pickle.dumps(wrapped))(3) == 4
+
+
+# --- errors
+
+
+def test_argument_errors_are_caught_as_what_programs_expect():
+    for kind in (AssertionError, ValueError, TypeError):
+        with pytest.raises(kind, match="as written"):
+            raise ArgumentError("as written")
 
 
 # --- colormap

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from fvcore.transforms.transform import Transform, TransformList
 
+from d2lite.utils.errors import ArgumentError
+
 __all__ = [
     "AugInput",
     "Augmentation",
@@ -127,7 +129,7 @@ def _transform_to_aug(tfm_or_aug: Augmentation | Transform) -> Augmentation:
         return tfm_or_aug
     if isinstance(tfm_or_aug, Transform):
         return _TransformToAug(tfm_or_aug)
-    raise TypeError(f"expected an Augmentation or a Transform, not {tfm_or_aug!r}")
+    raise ArgumentError(f"expected an Augmentation or a Transform, not {tfm_or_aug!r}")
 
 
 class AugmentationList(Augmentation):

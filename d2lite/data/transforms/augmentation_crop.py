@@ -11,6 +11,8 @@ from fvcore.transforms.transform import (
     TransformList,
 )
 
+from d2lite.utils.errors import ArgumentError
+
 from .augmentation import Augmentation
 
 __all__ = ["FixedSizeCrop", "MinIoURandomCrop", "RandomCrop", "RandomCrop_CategoryAreaConstraint"]
@@ -84,7 +86,7 @@ class RandomCrop(Augmentation):
         """
         super().__init__()
         if crop_type not in _CROP_TYPES:
-            raise ValueError(f"crop type {crop_type!r} is unknown; use one of {_CROP_TYPES}")
+            raise ArgumentError(f"crop type {crop_type!r} is unknown; use one of {_CROP_TYPES}")
         self._init(locals())
 
     def get_transform(self, image) -> Transform:

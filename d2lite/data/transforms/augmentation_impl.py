@@ -14,6 +14,8 @@ from fvcore.transforms.transform import (
 )
 from PIL import Image
 
+from d2lite.utils.errors import ArgumentError
+
 from .augmentation import Augmentation, _transform_to_aug
 from .augmentation_color import (
     RandomBrightness,
@@ -60,7 +62,7 @@ class RandomApply(Augmentation):
         """
         super().__init__()
         if not 0.0 <= prob <= 1.0:
-            raise ValueError(f"RandomApply: prob is {prob}, not in [0, 1]")
+            raise ArgumentError(f"RandomApply: prob is {prob}, not in [0, 1]")
         self.aug = _transform_to_aug(tfm_or_aug)
         self.tfm_or_aug = tfm_or_aug
         self.prob = prob
@@ -137,12 +139,12 @@ class ResizeShortestEdge(Augmentation):
         """
         super().__init__()
         if sample_style not in ("range", "choice"):
-            raise ValueError(f"sample_style is {sample_style!r}; use 'range' or 'choice'")
+            raise ArgumentError(f"sample_style is {sample_style!r}; use 'range' or 'choice'")
         self.is_range = sample_style == "range"
         if isinstance(short_edge_length, int):
             short_edge_length = (short_edge_length, short_edge_length)
         if self.is_range and len(short_edge_length) != 2:
-            raise ValueError(
+            raise ArgumentError(
                 "short_edge_length must be (min, max) for sample_style 'range', "
                 f"not {short_edge_length}"
             )
@@ -241,7 +243,7 @@ class RandomRotation(Augmentation):
         """
         super().__init__()
         if sample_style not in ("range", "choice"):
-            raise ValueError(f"sample_style is {sample_style!r}; use 'range' or 'choice'")
+            raise ArgumentError(f"sample_style is {sample_style!r}; use 'range' or 'choice'")
         self.is_range = sample_style == "range"
         if isinstance(angle, (float, int)):
             angle = (angle, angle)

@@ -3,6 +3,7 @@
 from d2lite.config import CfgNode
 from d2lite.layers import ShapeSpec
 from d2lite.modeling.backbone.backbone import Backbone
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import Registry
 
 BACKBONE_REGISTRY = Registry("BACKBONE", config_key="MODEL.BACKBONE.NAME")
@@ -23,7 +24,7 @@ def build_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbo
     name = cfg.MODEL.BACKBONE.NAME
     backbone = BACKBONE_REGISTRY.get(name)(cfg, input_shape)
     if not isinstance(backbone, Backbone):
-        raise TypeError(
+        raise ArgumentError(
             f"MODEL.BACKBONE.NAME {name!r} built a {type(backbone).__name__}; "
             "a backbone must inherit d2lite.modeling.Backbone"
         )

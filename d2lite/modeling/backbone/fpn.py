@@ -13,6 +13,7 @@ from d2lite.layers import Conv2d, ShapeSpec, get_norm
 from d2lite.modeling.backbone.backbone import Backbone, select_features
 from d2lite.modeling.backbone.build import BACKBONE_REGISTRY
 from d2lite.modeling.backbone.resnet import build_resnet_backbone
+from d2lite.utils.errors import ArgumentError
 
 __all__ = [
     "FPN",
@@ -56,7 +57,7 @@ class FPN(Backbone):
         strides = [shape.stride for shape in shapes]
         _check_pyramid(in_features, strides)
         if fuse_type not in ("sum", "avg"):
-            raise ValueError(f'FPN fuse type is {fuse_type!r}; use "sum" or "avg"')
+            raise ArgumentError(f'FPN fuse type is {fuse_type!r}; use "sum" or "avg"')
         self.in_features = tuple(in_features)
         self._fuse_type = fuse_type
         self._square_pad = square_pad
@@ -202,10 +203,10 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, norm: str) -> C
 
 def _check_pyramid(in_features: Sequence[str], strides: Sequence[int]) -> None:
     if not in_features:
-        raise ValueError("FPN needs at least one input feature: set MODEL.FPN.IN_FEATURES")
+        raise ArgumentError("FPN needs at least one input feature: set MODEL.FPN.IN_FEATURES")
     doubling = all(b == 2 * a for a, b in pairwise(strides))
     if not doubling or 2 ** int(math.log2(strides[0])) != strides[0]:
-        raise ValueError(
+        raise ArgumentError(
             f"FPN needs features whose strides are powers of 2 and double from one to the next; "
             f"{list(in_features)} have strides {list(strides)}"
         )

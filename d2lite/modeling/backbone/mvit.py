@@ -21,6 +21,7 @@ from d2lite.modeling.backbone.utils import (
     window_partition,
     window_unpartition,
 )
+from d2lite.utils.errors import ArgumentError
 
 __all__ = ["MViT"]
 
@@ -86,7 +87,7 @@ class MultiScaleAttention(nn.Module):
         self.use_rel_pos = use_rel_pos
         if use_rel_pos:
             if input_size is None or input_size[0] != input_size[1]:
-                raise ValueError(f"use_rel_pos needs a square input_size, not {input_size}")
+                raise ArgumentError(f"use_rel_pos needs a square input_size, not {input_size}")
             side = max(input_size[0] // stride_q, input_size[0] // stride_kv)
             self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, head_dim))
             self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, head_dim))

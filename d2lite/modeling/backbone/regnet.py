@@ -21,6 +21,7 @@ from d2lite.modeling.backbone.regnet_blocks import (
     init_weights,
     pool2d,
 )
+from d2lite.utils.errors import ArgumentError
 
 __all__ = [
     "SE",
@@ -103,7 +104,9 @@ class AnyNet(Backbone):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, 3, H, W) -> the wanted features by name, (N, Ci, H / stride_i, W / stride_i)."""
         if x.dim() != 4:
-            raise ValueError(f"RegNet takes images as (N, C, H, W), not of shape {tuple(x.shape)}")
+            raise ArgumentError(
+                f"RegNet takes images as (N, C, H, W), not of shape {tuple(x.shape)}"
+            )
         x = self.stem(x)
         outputs = {"stem": x}
         for stage, name in self.stages_and_names:
@@ -200,7 +203,7 @@ def generate_regnet_parameters(
         ValueError: for figures that give no growing widths.
     """
     if w_a < 0 or w_0 <= 0 or w_m <= 1 or w_0 % q:
-        raise ValueError(
+        raise ArgumentError(
             f"RegNet needs w_a >= 0, w_0 a positive multiple of {q} and w_m > 1; "
             f"it has w_a {w_a}, w_0 {w_0}, w_m {w_m}"
         )
@@ -233,7 +236,7 @@ def adjust_block_compatibility(
         ValueError: for values that are not positive, or another ratio.
     """
     if min([*ws, *bs, *gs]) <= 0 or any(b > 1 and b != int(b) for b in bs):
-        raise ValueError(
+        raise ArgumentError(
             "widths, bottleneck ratios and group widths must be positive, and ratios above 1 "
             f"whole numbers; they are {list(ws)}, {list(bs)}, {list(gs)}"
         )

@@ -15,6 +15,7 @@ from d2lite.modeling.backbone.resnet_blocks import (
     DeformBottleneckBlock,
     ResNetBlockBase,
 )
+from d2lite.utils.errors import ArgumentError
 
 __all__ = [
     "BasicBlock",
@@ -86,7 +87,9 @@ class ResNet(Backbone):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, C, H, W) -> the wanted features by name, (N, Ci, H / stride_i, W / stride_i)."""
         if x.dim() != 4:
-            raise ValueError(f"ResNet takes images as (N, C, H, W), not of shape {tuple(x.shape)}")
+            raise ArgumentError(
+                f"ResNet takes images as (N, C, H, W), not of shape {tuple(x.shape)}"
+            )
         outputs = {}
         x = self.stem(x)
         if "stem" in self._out_features:
@@ -249,7 +252,7 @@ def _make_configured_stage(settings: CfgNode, index: int, in_channels: int) -> l
 def _check_settings(settings: CfgNode) -> None:
     _check_depth(settings.DEPTH, "MODEL.RESNETS.DEPTH")
     if settings.RES5_DILATION not in (1, 2):
-        raise ValueError(f"MODEL.RESNETS.RES5_DILATION is {settings.RES5_DILATION}; use 1 or 2")
+        raise ArgumentError(f"MODEL.RESNETS.RES5_DILATION is {settings.RES5_DILATION}; use 1 or 2")
     if len(settings.DEFORM_ON_PER_STAGE) != 4:
         raise ValueError(
             "MODEL.RESNETS.DEFORM_ON_PER_STAGE needs four values, for res2 to res5; "
@@ -277,7 +280,7 @@ def _check_basic_block_settings(settings: CfgNode) -> None:
     }
     for key, value in needed.items():
         if settings[key] != value:
-            raise ValueError(
+            raise ArgumentError(
                 f"MODEL.RESNETS.DEPTH {settings.DEPTH} needs MODEL.RESNETS.{key} {value}; "
                 f"it is {settings[key]}"
             )
@@ -310,7 +313,9 @@ def _as_stage(name: str, blocks: Sequence[CNNBlockBase]) -> nn.Sequential:
         raise ValueError(f"stage {name} has no blocks")
     for block in blocks:
         if not isinstance(block, CNNBlockBase):
-            raise TypeError(f"stage {name} has a {type(block).__name__}; use CNNBlockBase blocks")
+            raise ArgumentError(
+                f"stage {name} has a {type(block).__name__}; use CNNBlockBase blocks"
+            )
     return nn.Sequential(*blocks)
 
 
@@ -322,7 +327,7 @@ def _split_per_block(kwargs: dict, num_blocks: int) -> tuple[dict, dict]:
             shared[name] = value
             continue
         if len(value) != num_blocks:
-            raise ValueError(f"{name} has {len(value)} values for {num_blocks} blocks")
+            raise ArgumentError(f"{name} has {len(value)} values for {num_blocks} blocks")
         per_block[name.removesuffix("_per_block")] = value
     both = per_block.keys() & shared.keys()
     if both:

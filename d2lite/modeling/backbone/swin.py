@@ -16,6 +16,7 @@ from d2lite.modeling.backbone.transformer import (
     init_layer,
     maybe_checkpoint,
 )
+from d2lite.utils.errors import ArgumentError
 
 __all__ = [
     "BasicLayer",
@@ -130,7 +131,7 @@ class SwinTransformerBlock(nn.Module):
         """shift_size: by how many positions the windows are shifted, below window_size."""
         super().__init__()
         if not 0 <= shift_size < window_size:
-            raise ValueError(f"shift_size is {shift_size}; use 0 to {window_size - 1}")
+            raise ArgumentError(f"shift_size is {shift_size}; use 0 to {window_size - 1}")
         self.window_size = window_size
         self.shift_size = shift_size
         self.norm1 = norm_layer(dim)

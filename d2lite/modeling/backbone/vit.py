@@ -24,6 +24,7 @@ from d2lite.modeling.backbone.utils import (
     window_partition,
     window_unpartition,
 )
+from d2lite.utils.errors import ArgumentError
 
 __all__ = ["SimpleFeaturePyramid", "ViT", "get_vit_lr_decay_rate"]
 
@@ -377,7 +378,7 @@ def _check_strides(strides: Sequence[int], scale_factors: Sequence[float]) -> No
         any(b != 2 * a for a, b in pairwise(strides))
         or 2 ** int(math.log2(strides[0])) != (strides[0])
     ):
-        raise ValueError(
+        raise ArgumentError(
             f"scale_factors {list(scale_factors)} give strides {list(strides)}; "
             "they must be powers of 2 and double from one level to the next"
         )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from d2lite.structures import ImageList
+from d2lite.utils.errors import ArgumentError
 
 
 def batch_images(
@@ -77,7 +78,7 @@ def output_sizes(
 def check_pixel_statistics(pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
     """Raise ValueError unless MODEL.PIXEL_MEAN and MODEL.PIXEL_STD have equal lengths."""
     if len(pixel_mean) != len(pixel_std):
-        raise ValueError(
+        raise ArgumentError(
             f"MODEL.PIXEL_MEAN has {len(pixel_mean)} values and MODEL.PIXEL_STD {len(pixel_std)}; "
             "both need one for each channel of the image"
         )

@@ -13,6 +13,7 @@ from d2lite.modeling.meta_arch.image_model import ImageModel
 from d2lite.modeling.proposal_generator import build_proposal_generator
 from d2lite.modeling.roi_heads import build_roi_heads
 from d2lite.structures import ImageList, Instances
+from d2lite.utils.errors import ArgumentError
 
 __all__ = ["GeneralizedRCNN", "ProposalNetwork"]
 
@@ -51,7 +52,7 @@ class GeneralizedRCNN(ImageModel):
         self.backbone = backbone
         self.set_pixel_statistics(pixel_mean, pixel_std)
         if vis_period > 0 and input_format is None:
-            raise ValueError("vis_period draws images, so it needs input_format, such as 'BGR'")
+            raise ArgumentError("vis_period draws images, so it needs input_format, such as 'BGR'")
         self.proposal_generator = proposal_generator
         self.roi_heads = roi_heads
         self.input_format = input_format

@@ -19,6 +19,7 @@ from d2lite.modeling.matcher import Matcher
 from d2lite.modeling.meta_arch.build import META_ARCH_REGISTRY
 from d2lite.modeling.meta_arch.focal_detector import FocalDetector
 from d2lite.structures import Boxes, Instances, pairwise_iou
+from d2lite.utils.errors import ArgumentError
 
 __all__ = ["RetinaNet"]
 
@@ -223,7 +224,7 @@ class RetinaNetHead(nn.Module):
         """Read MODEL.RETINANET; anchors per cell come from the configured generator."""
         num_anchors = build_anchor_generator(cfg, input_shape).num_anchors
         if len(set(num_anchors)) != 1:
-            raise ValueError(
+            raise ArgumentError(
                 "RetinaNet shares its head between levels, so all need equally many anchors per "
                 f"cell; MODEL.ANCHOR_GENERATOR gives {num_anchors}"
             )

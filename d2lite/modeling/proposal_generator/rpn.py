@@ -22,6 +22,7 @@ from d2lite.modeling.proposal_generator.proposal_utils import (
 )
 from d2lite.modeling.sampling import subsample_labels
 from d2lite.structures import Boxes, ImageList, Instances, pairwise_iou
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.events import log_scalar
 from d2lite.utils.memory import retry_if_cuda_oom
 from d2lite.utils.registry import Registry
@@ -66,7 +67,7 @@ class StandardRPNHead(nn.Module):
         """
         super().__init__()
         if not conv_dims or any(width < 1 and width != -1 for width in conv_dims):
-            raise ValueError(
+            raise ArgumentError(
                 f"MODEL.RPN.CONV_DIMS is {list(conv_dims)}; it needs one or more widths, "
                 "each positive or -1 for the width of the input"
             )
@@ -394,7 +395,7 @@ def _deltas_by_anchor(deltas: Tensor, box_dim: int) -> Tensor:
 
 def _shared_by_levels(values: Sequence[int], what: str) -> int:
     if len(set(values)) != 1:
-        raise ValueError(
+        raise ArgumentError(
             f"StandardRPNHead shares its weights between levels, so all need equal {what}; "
             f"they have {list(values)}"
         )

@@ -11,6 +11,7 @@ from d2lite.modeling.poolers import ROIPooler
 from d2lite.modeling.proposal_generator.proposal_utils import add_ground_truth_to_proposals
 from d2lite.modeling.sampling import subsample_labels
 from d2lite.structures import ImageList, Instances, pairwise_iou
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.events import log_scalar
 from d2lite.utils.registry import Registry
 
@@ -204,7 +205,7 @@ def build_pooler(
     shapes = select_features(input_shape, names, "MODEL.ROI_HEADS.IN_FEATURES")
     channels = {shape.channels for shape in shapes}
     if len(channels) != 1:
-        raise ValueError(
+        raise ArgumentError(
             "MODEL.ROI_HEADS.IN_FEATURES must have equal channels, for one head looks at all: "
             f"{ {name: shape.channels for name, shape in zip(names, shapes, strict=True)} }"
         )

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from d2lite.config import CfgNode, configurable
 from d2lite.layers import Conv2d, ShapeSpec, get_norm
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import Registry
 
 __all__ = ["ROI_BOX_HEAD_REGISTRY", "FastRCNNConvFCHead", "build_box_head"]
@@ -49,7 +50,7 @@ class FastRCNNConvFCHead(nn.Sequential):
         """
         super().__init__()
         if not conv_dims and not fc_dims:
-            raise ValueError(
+            raise ArgumentError(
                 "FastRCNNConvFCHead without layers: set MODEL.ROI_BOX_HEAD.NUM_CONV or NUM_FC"
             )
         self._output_size: tuple[int, ...] = (

@@ -17,6 +17,7 @@ from d2lite.modeling.roi_heads.box_head import build_box_head
 from d2lite.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
 from d2lite.modeling.roi_heads.roi_heads import StandardROIHeads
 from d2lite.structures import Boxes, ImageList, Instances, pairwise_iou
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.events import get_event_storage, has_event_storage, log_scalar
 
 __all__ = ["CascadeROIHeads"]
@@ -49,7 +50,7 @@ class CascadeROIHeads(StandardROIHeads):
         """
         counts = {len(box_heads), len(box_predictors), len(proposal_matchers)}
         if len(counts) != 1:
-            raise ValueError(
+            raise ArgumentError(
                 f"a cascade needs as many box heads ({len(box_heads)}) as predictors "
                 f"({len(box_predictors)}) and matchers ({len(proposal_matchers)})"
             )
@@ -240,12 +241,12 @@ def _check_config(cfg: CfgNode) -> None:
     """Settings of the cascade repeat some of the common ones; they must agree."""
     stages = cfg.MODEL.ROI_BOX_CASCADE_HEAD
     if len(stages.IOUS) != len(stages.BBOX_REG_WEIGHTS):
-        raise ValueError(
+        raise ArgumentError(
             f"MODEL.ROI_BOX_CASCADE_HEAD has {len(stages.IOUS)} IOUS "
             f"but {len(stages.BBOX_REG_WEIGHTS)} BBOX_REG_WEIGHTS; it needs one for each stage"
         )
     if not cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG:
-        raise ValueError(
+        raise ArgumentError(
             "CascadeROIHeads refines one box per proposal: "
             "set MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG True"
         )
@@ -263,7 +264,7 @@ def _check_config(cfg: CfgNode) -> None:
     }
     for name, (first, key, common) in pairs.items():
         if first != common:
-            raise ValueError(
+            raise ArgumentError(
                 f"the first of MODEL.ROI_BOX_CASCADE_HEAD.{name} is {first!r}, but {key} is "
                 f"{common!r}; they must be equal, a tuple where the other is a tuple"
             )

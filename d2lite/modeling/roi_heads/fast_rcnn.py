@@ -13,6 +13,7 @@ from d2lite.modeling.box_kinds import as_boxes, nms_within
 from d2lite.modeling.box_losses import box_loss
 from d2lite.modeling.box_regression import Box2BoxTransform
 from d2lite.structures import Instances
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.events import has_event_storage, log_scalar
 
 __all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]
@@ -143,7 +144,7 @@ class FastRCNNOutputLayers(nn.Module):
         if use_fed_loss:
             _check_federated(use_sigmoid_ce, fed_loss_num_classes, num_classes)
             if get_fed_loss_cls_weights is None:
-                raise ValueError("use_fed_loss needs get_fed_loss_cls_weights")
+                raise ArgumentError("use_fed_loss needs get_fed_loss_cls_weights")
             weights = get_fed_loss_cls_weights()
             self.register_buffer("fed_loss_cls_weights", weights, persistent=False)
 
@@ -340,12 +341,12 @@ class FastRCNNOutputLayers(nn.Module):
 
 def _check_federated(use_sigmoid_ce: bool, num_trained: int, num_classes: int) -> None:
     if not use_sigmoid_ce:
-        raise ValueError(
+        raise ArgumentError(
             "the federated loss needs independent classes: with MODEL.ROI_BOX_HEAD.USE_FED_LOSS "
             "set MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE True"
         )
     if num_trained > num_classes:
-        raise ValueError(
+        raise ArgumentError(
             f"MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES is {num_trained}; it must not exceed "
             f"MODEL.ROI_HEADS.NUM_CLASSES, which is {num_classes}"
         )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from d2lite.config import CfgNode, configurable
 from d2lite.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, get_norm
 from d2lite.structures import Instances
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.events import get_event_storage, has_event_storage, log_image, log_scalar
 from d2lite.utils.registry import Registry
 
@@ -46,7 +47,7 @@ def mask_rcnn_loss(
     """
     side = pred_mask_logits.shape[2]
     if pred_mask_logits.shape[3] != side:
-        raise ValueError(f"masks must be square, not {tuple(pred_mask_logits.shape[2:])}")
+        raise ArgumentError(f"masks must be square, not {tuple(pred_mask_logits.shape[2:])}")
     occupied = [x for x in instances if len(x) > 0]
     if not occupied:
         return pred_mask_logits.sum() * 0.0
@@ -136,7 +137,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
         """
         super().__init__(**kwargs)
         if not conv_dims:
-            raise ValueError("conv_dims needs at least the width of the upsampling layer")
+            raise ArgumentError("conv_dims needs at least the width of the upsampling layer")
         self.conv_norm_relus = []
         in_channels = input_shape.channels
         for k, width in enumerate(conv_dims[:-1], 1):

@@ -21,6 +21,7 @@ from d2lite.modeling.roi_heads.base import (
 from d2lite.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from d2lite.modeling.roi_heads.mask_head import build_mask_head
 from d2lite.structures import Boxes, ImageList, Instances
+from d2lite.utils.errors import ArgumentError
 
 __all__ = ["Res5ROIHeads"]
 
@@ -155,14 +156,14 @@ class Res5ROIHeads(ROIHeads):
 
 def _check_config(cfg: CfgNode) -> None:
     if len(cfg.MODEL.ROI_HEADS.IN_FEATURES) != 1:
-        raise ValueError(
+        raise ArgumentError(
             "Res5ROIHeads crops one feature; MODEL.ROI_HEADS.IN_FEATURES is "
             f"{list(cfg.MODEL.ROI_HEADS.IN_FEATURES)}"
         )
     if cfg.MODEL.KEYPOINT_ON:
-        raise ValueError("Res5ROIHeads has no keypoints: set MODEL.KEYPOINT_ON False")
+        raise ArgumentError("Res5ROIHeads has no keypoints: set MODEL.KEYPOINT_ON False")
     if cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE[-1]:
-        raise ValueError(
+        raise ArgumentError(
             "Res5ROIHeads has no deformable res5: "
             "set the last of MODEL.RESNETS.DEFORM_ON_PER_STAGE to False"
         )

@@ -24,6 +24,7 @@ from d2lite.modeling.roi_heads.keypoint_head import build_keypoint_head
 from d2lite.modeling.roi_heads.mask_head import build_mask_head
 from d2lite.modeling.roi_heads.res5_heads import Res5ROIHeads
 from d2lite.structures import Boxes, ImageList, Instances
+from d2lite.utils.errors import ArgumentError
 
 __all__ = [
     "ROI_HEADS_REGISTRY",
@@ -166,7 +167,7 @@ class StandardROIHeads(ROIHeads):
         assert not self.training, "forward_with_given_boxes is for inference: call model.eval()"
         for x in instances:
             if not (x.has("pred_boxes") and x.has("pred_classes")):
-                raise ValueError(
+                raise ArgumentError(
                     "given instances need pred_boxes and pred_classes; "
                     f"they have {sorted(x.get_fields())}"
                 )

@@ -14,6 +14,7 @@ from d2lite.modeling.roi_heads.fast_rcnn import (
     fast_rcnn_inference_single_image,
 )
 from d2lite.modeling.roi_heads.roi_heads import StandardROIHeads
+from d2lite.utils.errors import ArgumentError
 
 __all__ = ["RROIHeads", "RotatedFastRCNNOutputLayers"]
 
@@ -51,12 +52,12 @@ class RROIHeads(StandardROIHeads):
         """
         super().__init__(**kwargs)
         if self.mask_on or self.keypoint_on:
-            raise ValueError(
+            raise ArgumentError(
                 "RROIHeads has no mask and no keypoint branch: set MODEL.MASK_ON and "
                 "MODEL.KEYPOINT_ON to False"
             )
         if self.train_on_pred_boxes:
-            raise ValueError(
+            raise ArgumentError(
                 "RROIHeads cannot train on predicted boxes: set "
                 "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES to False"
             )
@@ -65,7 +66,7 @@ class RROIHeads(StandardROIHeads):
     def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         head = cfg.MODEL.ROI_BOX_HEAD
         if head.POOLER_TYPE != "ROIAlignRotated":
-            raise ValueError(
+            raise ArgumentError(
                 f"MODEL.ROI_BOX_HEAD.POOLER_TYPE is {head.POOLER_TYPE!r}; RROIHeads needs "
                 "'ROIAlignRotated'"
             )

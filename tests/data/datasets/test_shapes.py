@@ -160,9 +160,7 @@ def test_rotated_boxes_are_frames_of_the_outlines():
                 shape.size[0] * shape.size[1], rel=1e-4
             )
             if CLASSES[shape.category] == "square":  # its outline is its frame
-                straight = BoxMode.convert([instance["bbox"]], BoxMode.XYWHA_ABS, BoxMode.XYXY_ABS)[
-                    0
-                ]
+                straight = BoxMode.convert(instance["bbox"], BoxMode.XYWHA_ABS, BoxMode.XYXY_ABS)
                 np.testing.assert_allclose(straight, shape.box, atol=1e-3)
     assert min(angles) < -120
     assert max(angles) > 120
