@@ -4,6 +4,7 @@ import functools
 import itertools
 import os
 from importlib.util import find_spec
+from typing import Any
 
 import cv2
 import numpy as np
@@ -68,7 +69,33 @@ class VisImage:
 
     def get_image(self) -> np.ndarray:
         """(H * scale, W * scale, 3) uint8 RGB: what has been drawn so far."""
-        return self.canvas.copy()
+        if "fig" not in self.__dict__:
+            return self.canvas.copy()
+        self.fig.canvas.draw()
+        overlay = np.asarray(self.fig.canvas.buffer_rgba())
+        alpha = overlay[:, :, 3:] / 255.0
+        mixed = overlay[:, :, :3] * alpha + self.canvas * (1 - alpha)
+        return mixed.round().astype(np.uint8)
+
+    @functools.cached_property
+    def fig(self) -> Any:
+        """A transparent figure of matplotlib's that lies over the drawing."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        # A bit larger, since matplotlib cuts fractions of a pixel off.
+        height, width = (side + 1e-2 for side in self.canvas.shape[:2])
+        fig = Figure(figsize=(width / 100, height / 100), dpi=100, frameon=False)
+        FigureCanvasAgg(fig)
+        return fig
+
+    @functools.cached_property
+    def ax(self) -> Any:
+        """Axes of that figure, in pixels of the original image, to draw on with matplotlib."""
+        ax = self.fig.add_axes([0, 0, 1, 1], xlim=(0, self.width), ylim=(self.height, 0))
+        ax.axis("off")
+        ax.set_autoscale_on(False)
+        return ax
 
     def save(self, filepath: str) -> None:
         """Write the drawing to a file whose ending names the format.
@@ -78,7 +105,7 @@ class VisImage:
         """
         ending = os.path.splitext(filepath)[1]
         try:
-            done, data = cv2.imencode(ending, self.canvas[:, :, ::-1])
+            done, data = cv2.imencode(ending, self.get_image()[:, :, ::-1])
         except cv2.error:
             done = False
         if not done:

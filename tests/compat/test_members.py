@@ -7,6 +7,7 @@ import logging
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -525,3 +526,22 @@ def test_time_left_that_a_subclass_writes(caplog):
         storage.put_scalar("total_loss", 1.0)
         Own(10).write()
     assert " eta: a while  iter: 0  total_loss: 1 " in caplog.text
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_drawings_by_matplotlib_lie_over_ours(scale, tmp_path):
+    """Methods that programs copied from detectron2 and changed draw on `output.ax`."""
+    pytest.importorskip("matplotlib")
+    from matplotlib.patches import Rectangle
+
+    gray = np.full((20, 30, 3), 100, np.uint8)
+    drawer = Visualizer(gray, None, scale=scale)
+    drawer.output.ax.add_patch(Rectangle((10, 5), 10, 10, facecolor="r", linewidth=0))
+    drawer.output.ax.text(0, 0, "", size=3)
+    drawn = drawer.get_output().get_image()
+    side = int(scale)
+    assert drawn.shape == (20 * side, 30 * side, 3)
+    assert drawn[10 * side, 15 * side].tolist() == [255, 0, 0]
+    assert drawn[2 * side, 2 * side].tolist() == drawn[-1, -1].tolist() == [100, 100, 100]
+    drawer.output.save(str(tmp_path / "drawn.png"))
+    assert cv2.imread(str(tmp_path / "drawn.png"))[10 * side, 15 * side].tolist() == [0, 0, 255]
