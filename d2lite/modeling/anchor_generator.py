@@ -46,14 +46,21 @@ class _GridAnchors(nn.Module):
     box_dim: int
     box_type: type[Boxes]
 
-    def __init__(self, cell_anchors: list[Tensor], strides: list[int], offset: float):
+    def __init__(self, strides: list[int], offset: float, *settings: list[Sequence[float]]):
+        """settings: what `generate_cell_anchors` takes, each by level."""
         super().__init__()
         if not 0.0 <= offset < 1.0:
             raise ArgumentError(f"ANCHOR_GENERATOR.OFFSET is {offset}; it must lie in [0, 1)")
         self.strides = list(strides)
+        self.num_features = len(self.strides)
         self.offset = offset
-        self.cell_anchors = BufferList(cell_anchors)
+        self.cell_anchors = self._calculate_anchors(*settings)
         self._cache: dict[tuple, list[Tensor]] = {}
+
+    def _calculate_anchors(self, *settings: list[Sequence[float]]) -> BufferList:
+        """Return the cell anchors of every level."""
+        per_level = zip(*settings, strict=True)
+        return BufferList([self.generate_cell_anchors(*level) for level in per_level])
 
     @property
     def num_cell_anchors(self) -> list[int]:
@@ -133,13 +140,12 @@ class DefaultAnchorGenerator(_GridAnchors):
             offset: where in its cell an anchor is centered, in strides: 0 is the top left
                 corner, 0.5 the middle; 0 <= offset < 1.
         """
-        per_level = zip(
+        super().__init__(
+            strides,
+            offset,
             _for_all_levels(sizes, len(strides), "SIZES"),
             _for_all_levels(aspect_ratios, len(strides), "ASPECT_RATIOS"),
-            strict=True,
         )
-        cell_anchors = [self.generate_cell_anchors(*level) for level in per_level]
-        super().__init__(cell_anchors, strides, offset)
 
     @classmethod
     def from_config(cls, cfg, input_shape: list[ShapeSpec]) -> dict:
@@ -186,14 +192,13 @@ class RotatedAnchorGenerator(_GridAnchors):
         Args:
             angles: by level or for all, degrees counter-clockwise.
         """
-        per_level = zip(
+        super().__init__(
+            strides,
+            offset,
             _for_all_levels(sizes, len(strides), "SIZES"),
             _for_all_levels(aspect_ratios, len(strides), "ASPECT_RATIOS"),
             _for_all_levels(angles, len(strides), "ANGLES"),
-            strict=True,
         )
-        cell_anchors = [self.generate_cell_anchors(*level) for level in per_level]
-        super().__init__(cell_anchors, strides, offset)
 
     @classmethod
     def from_config(cls, cfg, input_shape: list[ShapeSpec]) -> dict:

@@ -22,6 +22,7 @@ from d2lite.engine import DefaultPredictor, DefaultTrainer, SimpleTrainer, Train
 from d2lite.evaluation import COCOEvaluator, DatasetEvaluator
 from d2lite.layers import ShapeSpec
 from d2lite.modeling import Backbone, GeneralizedRCNNWithTTA, build_model
+from d2lite.modeling.anchor_generator import BufferList, DefaultAnchorGenerator
 from d2lite.modeling.meta_arch import FCOS, GeneralizedRCNN, PanopticFPN, ProposalNetwork, RetinaNet
 from d2lite.modeling.meta_arch.retinanet import RetinaNetHead
 from d2lite.modeling.meta_arch.semantic_seg import SemanticSegmentor
@@ -545,3 +546,14 @@ def test_drawings_by_matplotlib_lie_over_ours(scale, tmp_path):
     assert drawn[2 * side, 2 * side].tolist() == drawn[-1, -1].tolist() == [100, 100, 100]
     drawer.output.save(str(tmp_path / "drawn.png"))
     assert cv2.imread(str(tmp_path / "drawn.png"))[10 * side, 15 * side].tolist() == [0, 0, 255]
+
+
+def test_cell_anchors_that_a_subclass_lays():
+    class Own(DefaultAnchorGenerator):
+        def _calculate_anchors(self, sizes, aspect_ratios):
+            assert (sizes, aspect_ratios) == ([[4]] * self.num_features, [[1.0]] * 2)
+            usual = super()._calculate_anchors(sizes, aspect_ratios)
+            return BufferList([cells * 2 for cells in usual])
+
+    anchors = Own(sizes=[4], aspect_ratios=[1.0], strides=[8, 16])
+    assert [x.tolist() for x in anchors.cell_anchors] == [[[-4.0, -4.0, 4.0, 4.0]]] * 2
