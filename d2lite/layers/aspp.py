@@ -65,7 +65,7 @@ class ASPP(nn.Module):
         """(N, in_channels, H, W) -> (N, out_channels, H, W).
 
         Raises:
-            ValueError: in training, when `pool_kernel_size` does not divide (H, W).
+            ValueError: when (H, W) is smaller than `pool_kernel_size`, or in training no multiple.
         """
         size = x.shape[-2:]
         self._check_size(size)
@@ -75,12 +75,19 @@ class ASPP(nn.Module):
         return F.dropout(x, self.dropout, self.training) if self.dropout > 0 else x
 
     def _check_size(self, size: Sequence[int]) -> None:
-        if self.pool_kernel_size is None or not self.training:
+        pool = self.pool_kernel_size
+        if pool is None:
             return
-        if any(s % k for s, k in zip(size, self.pool_kernel_size, strict=True)):
+        if self.training and any(s % k for s, k in zip(size, pool, strict=True)):
             raise ValueError(
-                f"ASPP got a map of {tuple(size)} (H, W), which pool_kernel_size "
-                f"{tuple(self.pool_kernel_size)} does not divide; change the training crop size"
+                f"ASPP got a map of {tuple(size)} (H, W), which pool_kernel_size {tuple(pool)} "
+                "does not divide; change the training crop size"
+            )
+        if any(s < k for s, k in zip(size, pool, strict=True)):
+            raise ValueError(
+                f"ASPP got a map of {tuple(size)} (H, W), which is smaller than pool_kernel_size "
+                f"{tuple(pool)}; the image must be at least as large as the training crops "
+                "(INPUT.CROP.SIZE): see INPUT.MIN_SIZE_TEST"
             )
 
 

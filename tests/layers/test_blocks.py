@@ -50,6 +50,12 @@ def test_aspp_names_a_training_crop_that_the_pool_does_not_divide():
     assert block.eval()(torch.randn(1, 8, 6, 8)).shape == (1, 4, 6, 8)
 
 
+def test_aspp_says_which_images_are_too_small_for_its_pool():
+    block = ASPP(8, 4, [1, 2, 3], norm="", activation=F.relu, pool_kernel_size=(4, 4)).eval()
+    with pytest.raises(ValueError, match=r"\(3, 8\).* smaller than .*INPUT\.MIN_SIZE_TEST"):
+        block(torch.randn(1, 8, 3, 8))
+
+
 def test_aspp_takes_three_dilations():
     with pytest.raises(ValueError, match="3 dilations"):
         ASPP(8, 4, [1, 2], norm="", activation=F.relu)

@@ -209,7 +209,16 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     # draw random numbers: what is built next then starts with detectron2's weights.
     in_channels, stages = settings.STEM_OUT_CHANNELS, []
     for index in range(4):
-        stages.append(_make_configured_stage(settings, index, in_channels))
+        dilation = settings.RES5_DILATION if index == 3 else 1
+        stages.append(
+            make_configured_stage(
+                settings,
+                index,
+                in_channels,
+                first_stride=1 if index == 0 or dilation > 1 else 2,
+                dilations=[dilation] * num_blocks_of_stage(settings, index),
+            )
+        )
         in_channels = settings.RES2_OUT_CHANNELS * 2**index
     return ResNet(
         stem,
@@ -219,11 +228,28 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     )
 
 
-def _make_configured_stage(settings: CfgNode, index: int, in_channels: int) -> list[CNNBlockBase]:
-    """Stage res2 + index as MODEL.RESNETS wants it."""
-    num_blocks = BLOCKS_PER_STAGE[settings.DEPTH][index]
-    dilation = settings.RES5_DILATION if index == 3 else 1
-    first_stride = 1 if index == 0 or (index == 3 and dilation == 2) else 2
+def num_blocks_of_stage(settings: CfgNode, index: int) -> int:
+    """Return how many blocks the stage res2 + index of a ResNet of MODEL.RESNETS.DEPTH has."""
+    return BLOCKS_PER_STAGE[settings.DEPTH][index]
+
+
+def make_configured_stage(
+    settings: CfgNode,
+    index: int,
+    in_channels: int,
+    *,
+    first_stride: int,
+    dilations: Sequence[int],
+) -> list[CNNBlockBase]:
+    """Build the stage res2 + index with the blocks that MODEL.RESNETS wants.
+
+    Args:
+        settings: MODEL.RESNETS.
+        in_channels: of the first block.
+        first_stride: stride of the first block.
+        dilations: of the 3x3 convolution of each block; basic blocks have none.
+    """
+    num_blocks = len(dilations)
     arguments = {
         "stride_per_block": _strides(first_stride, num_blocks),
         "in_channels": in_channels,
@@ -235,7 +261,7 @@ def _make_configured_stage(settings: CfgNode, index: int, in_channels: int) -> l
     arguments |= {
         "bottleneck_channels": settings.NUM_GROUPS * settings.WIDTH_PER_GROUP * 2**index,
         "stride_in_1x1": settings.STRIDE_IN_1X1,
-        "dilation": dilation,
+        "dilation_per_block": dilations,
         "num_groups": settings.NUM_GROUPS,
     }
     if not settings.DEFORM_ON_PER_STAGE[index]:
