@@ -28,6 +28,7 @@ from .hooks import (
     TorchProfiler,
 )
 from .launch import DEFAULT_TIMEOUT, launch
+from .program import run_program, train_or_evaluate
 from .setup import config_from_args
 from .train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
 
@@ -64,5 +65,7 @@ __all__ = [
     "default_writers",
     "hooks",
     "launch",
+    "run_program",
+    "train_or_evaluate",
     "weights_to_load",
 ]

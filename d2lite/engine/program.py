@@ -1,0 +1,90 @@
+"""A training program: from the command line to a trained or evaluated model."""
+
+from argparse import Namespace
+from collections.abc import Mapping
+
+from d2lite.checkpoint import DetectionCheckpointer
+from d2lite.config import CfgNode
+from d2lite.evaluation import verify_results
+from d2lite.utils import comm
+from d2lite.utils.cli import report_user_errors
+
+from .checks import check_evaluation_settings, check_training_settings
+from .classes import check_class_counts
+from .defaults import DefaultTrainer
+from .from_checkpoint import about_weights, weights_to_load
+from .launch import launch
+from .setup import config_from_args, default_argument_parser, default_setup
+
+__all__ = ["run_program", "train_or_evaluate"]
+
+
+def run_program(main) -> None:
+    """Parse the command line and call `main(args)` in each process that it asks for.
+
+    Args:
+        main: a function of the program, so that spawned processes find it.
+    """
+    args = default_argument_parser().parse_args()
+    with report_user_errors():
+        launch(
+            main,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+
+
+def train_or_evaluate(args: Namespace, trainer: type[DefaultTrainer]) -> Mapping | None:
+    """Do what each process of a training program does.
+
+    Without `--eval-only` the model of the config is trained. With it MODEL.WEIGHTS, or with
+    `--resume` the last checkpoint of OUTPUT_DIR, is evaluated by `trainer.test`, and where
+    TEST.AUG.ENABLED asks for it by `trainer.test_with_TTA` too. Mistakes of the user end the
+    program with one line.
+
+    Args:
+        args: as of `default_argument_parser`.
+        trainer: builds model, loaders and evaluators.
+
+    Returns:
+        the results of the evaluation.
+    """
+    with report_user_errors():
+        cfg = _setup(args)
+        if args.eval_only:
+            return _evaluate(cfg, args.resume, trainer)
+        run = trainer(cfg)
+        run.resume_or_load(resume=args.resume)
+        return run.train()
+
+
+def _setup(args: Namespace) -> CfgNode:
+    """The settings, checked against the data, and everything around them prepared."""
+    cfg = config_from_args(args)
+    if args.eval_only:
+        check_evaluation_settings(cfg, args.resume)
+        about = about_weights(weights_to_load(cfg, args.resume))
+        check_class_counts(cfg, about=about)
+    else:
+        check_training_settings(cfg)
+        # The trainer compares all counts with the data itself.
+        check_class_counts(cfg, only_open=True)
+    cfg.freeze()
+    default_setup(cfg, args)
+    return cfg
+
+
+def _evaluate(cfg: CfgNode, resume: bool, trainer: type[DefaultTrainer]) -> Mapping:
+    model = trainer.build_model(cfg)
+    DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(
+        cfg.MODEL.WEIGHTS, resume=resume
+    )
+    results = trainer.test(cfg, model)
+    if cfg.TEST.AUG.ENABLED and hasattr(trainer, "test_with_TTA"):
+        results.update(trainer.test_with_TTA(cfg, model))
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results
