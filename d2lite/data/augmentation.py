@@ -6,7 +6,13 @@ from d2lite.utils.registry import Registry
 
 from . import transforms as T
 
-__all__ = ["AUGMENTATION_REGISTRY", "build_augmentation", "flip", "resize_and_flip"]
+__all__ = [
+    "AUGMENTATION_REGISTRY",
+    "build_augmentation",
+    "flip",
+    "resize_and_crop_categories",
+    "resize_and_flip",
+]
 
 AUGMENTATION_REGISTRY = Registry("AUGMENTATION", config_key="INPUT.AUGMENTATION")
 AUGMENTATION_REGISTRY.__doc__ = """Functions that list the augmentations of a config.
@@ -50,3 +56,28 @@ def flip(cfg: Any, is_train: bool) -> list[T.Augmentation]:
     if not is_train or direction == "none":
         return []
     return [T.RandomFlip(horizontal=direction == "horizontal", vertical=direction == "vertical")]
+
+
+def resize_and_crop_categories(cfg: Any) -> list[T.Augmentation]:
+    """Return the resizing of training images, and the crop of INPUT.CROP where it is enabled.
+
+    Semantic segmentation is trained so: the crop comes after the resizing, and is drawn again, up
+    to ten times, while one category covers more of it than INPUT.CROP.SINGLE_CATEGORY_MAX_AREA, a
+    setting that projects add.
+    """
+    inputs = cfg.INPUT
+    augmentations: list[T.Augmentation] = [
+        T.ResizeShortestEdge(
+            inputs.MIN_SIZE_TRAIN, inputs.MAX_SIZE_TRAIN, inputs.MIN_SIZE_TRAIN_SAMPLING
+        )
+    ]
+    if inputs.CROP.ENABLED:
+        augmentations.append(
+            T.RandomCrop_CategoryAreaConstraint(
+                inputs.CROP.TYPE,
+                inputs.CROP.SIZE,
+                inputs.CROP.SINGLE_CATEGORY_MAX_AREA,
+                cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+            )
+        )
+    return augmentations

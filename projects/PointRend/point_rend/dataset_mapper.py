@@ -3,6 +3,7 @@
 from d2lite.config import CfgNode
 from d2lite.data import DatasetMapper
 from d2lite.data import transforms as T
+from d2lite.data.augmentation import resize_and_crop_categories
 from d2lite.data.dataset_mapper import DATASET_MAPPER_REGISTRY
 
 from .color_augmentation import ColorAugSSDTransform
@@ -11,28 +12,10 @@ __all__ = ["build_sem_seg_train_aug", "pointrend_sem_seg_mapper"]
 
 
 def build_sem_seg_train_aug(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:
-    """Resize, crop (INPUT.CROP), change colors (INPUT.COLOR_AUG_SSD) and flip.
-
-    Unlike in detection, the crop comes after the resize; and it is drawn again, up to ten times,
-    while one category covers more of it than INPUT.CROP.SINGLE_CATEGORY_MAX_AREA.
-    """
-    inputs = cfg.INPUT
-    augmentations: list[T.Augmentation | T.Transform] = [
-        T.ResizeShortestEdge(
-            inputs.MIN_SIZE_TRAIN, inputs.MAX_SIZE_TRAIN, inputs.MIN_SIZE_TRAIN_SAMPLING
-        )
-    ]
-    if inputs.CROP.ENABLED:
-        augmentations.append(
-            T.RandomCrop_CategoryAreaConstraint(
-                inputs.CROP.TYPE,
-                inputs.CROP.SIZE,
-                inputs.CROP.SINGLE_CATEGORY_MAX_AREA,
-                cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
-            )
-        )
-    if inputs.COLOR_AUG_SSD:
-        augmentations.append(ColorAugSSDTransform(img_format=inputs.FORMAT))
+    """Resize, crop (INPUT.CROP), change colors (INPUT.COLOR_AUG_SSD) and flip."""
+    augmentations: list[T.Augmentation | T.Transform] = [*resize_and_crop_categories(cfg)]
+    if cfg.INPUT.COLOR_AUG_SSD:
+        augmentations.append(ColorAugSSDTransform(img_format=cfg.INPUT.FORMAT))
     return [*augmentations, T.RandomFlip()]
 
 
