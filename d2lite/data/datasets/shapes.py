@@ -37,6 +37,7 @@ __all__ = [
     "draw_sem_seg",
     "load_shapes",
     "load_shapes_panoptic",
+    "load_shapes_panoptic_standard",
     "load_shapes_rotated",
     "load_shapes_sem_seg",
     "register_all_shapes",
@@ -251,6 +252,24 @@ def load_shapes_panoptic(split: str) -> list[dict]:
     return records
 
 
+def load_shapes_panoptic_standard(split: str) -> list[dict]:
+    """Dataset dicts with `pan_seg_file_name` and `segments_info`, whose classes count together.
+
+    `category_id` counts `stuff_classes`: the things, then the textures.
+    """
+    records = []
+    for index in range(SPLITS[split].length):
+        scene = make_scene(split, index)
+        segments = _segments_info(scene)
+        for segment in segments:
+            if not segment["isthing"]:  # textures are counted from 1 in the other form
+                segment["category_id"] += len(CLASSES) - 1
+        picture = _picture(split, index, scene)
+        name = f"{picture['file_name']}/panoptic"
+        records.append({**picture, "pan_seg_file_name": name, "segments_info": segments})
+    return records
+
+
 def _picture(split: str, index: int, scene: Scene) -> dict:
     return {
         "file_name": f"shapes://{split}/{index}",
@@ -357,6 +376,19 @@ _PANOPTIC_IDS = {
         0: 0, **{len(CLASSES) + i: i for i in range(1, len(STUFF_CLASSES))}
     },
 }  # fmt: skip
+# In the standard form things are among the stuff classes too, as COCO's and Cityscapes' are.
+_ALL_CLASSES = [*CLASSES, *TEXTURES]
+_ALL_COLORS = [*_THINGS["thing_colors"], *_STUFF["stuff_colors"][1:]]
+_STANDARD = {
+    "thing_classes": _ALL_CLASSES,
+    "thing_colors": _ALL_COLORS,
+    "stuff_classes": _ALL_CLASSES,
+    "stuff_colors": _ALL_COLORS,
+    "thing_dataset_id_to_contiguous_id": {i + 1: i for i in range(len(CLASSES))},
+    "stuff_dataset_id_to_contiguous_id": {i + 1: i for i in range(len(_ALL_CLASSES))},
+    "ignore_label": 255,
+    "label_divisor": 1000,
+}
 
 # Name before the split -> splits it has, loader, metadata.
 _FAMILIES = {
@@ -372,11 +404,16 @@ _FAMILIES = {
         load_shapes_panoptic,
         {**_THINGS, **_STUFF, **_PANOPTIC_IDS, "evaluator_type": "coco_panoptic_seg"},
     ),
+    "shapes_panoptic_standard": (
+        "",
+        load_shapes_panoptic_standard,
+        {**_STANDARD, "evaluator_type": "coco_panoptic_seg"},
+    ),
 }
 
 
 def register_all_shapes() -> None:
-    """Register `shapes`, `shapes_rotated`, `shapes_sem_seg` and `shapes_panoptic` train and val."""
+    """Register the families of datasets, each with a train and a val split."""
     register_image_scheme("shapes", _read)
     for family, (prefix, load, metadata) in _FAMILIES.items():
         for split in ("train", "val"):
