@@ -1,0 +1,293 @@
+#!/usr/bin/env python3
+"""Detect on images, a video or a webcam, and show or save what is found.
+
+    python demo/demo.py --input a.jpg "photos/*.jpg" --output drawn \\
+        --opts MODEL.WEIGHTS output/quick_start/model_final.pth
+    python demo/demo.py --video-input in.mp4 --output out.mp4 --opts MODEL.WEIGHTS ...
+    python demo/demo.py --webcam --opts MODEL.WEIGHTS ...
+    python demo/demo.py --config-file CONFIG.yaml --input a.jpg --opts MODEL.WEIGHTS foreign.pkl
+
+Without --output a window shows the drawings: any key goes on, Esc ends.
+"""
+
+import argparse
+import glob
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from predictor import VisualizationDemo
+from tqdm import tqdm
+
+from d2lite.config import CfgNode
+from d2lite.data.detection_utils import read_image
+from d2lite.engine import config_from_args
+from d2lite.utils.cli import report_user_errors
+from d2lite.utils.logger import setup_logger
+
+WINDOW_NAME = "COCO detections"
+ESC = 27
+# With the weights of the zoo, where neither a config nor weights are given.
+_DEFAULT = "configs/quick_schedules/mask_rcnn_R_50_FPN_inference_acc_test.yaml"
+
+
+def setup_cfg(args: argparse.Namespace) -> CfgNode:
+    """The config of the file, or else of the weights, with --opts and the least score in it."""
+    if not (args.config_file or "MODEL.WEIGHTS" in args.opts):
+        args.config_file = str(Path(__file__).parents[1] / _DEFAULT)
+    cfg = config_from_args(args)
+    for settings in cfg.MODEL.values():  # of every kind of detector, those of projects too
+        if isinstance(settings, CfgNode) and "SCORE_THRESH_TEST" in settings:
+            settings.SCORE_THRESH_TEST = args.confidence_threshold
+    combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
+    combine.INSTANCES_CONFIDENCE_THRESH = args.confidence_threshold
+    cfg.freeze()
+    return cfg
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="path to a config file; not needed where --opts MODEL.WEIGHTS names a checkpoint of "
+        "d2lite, which contains its config",
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--webcam", action="store_true", help="take frames from the webcam")
+    source.add_argument("--video-input", metavar="FILE", help="path to a video file")
+    source.add_argument(
+        "--input", nargs="+", metavar="FILE", help="images, or patterns such as 'directory/*.jpg'"
+    )
+    parser.add_argument(
+        "--output",
+        help="a file or directory to save the drawings in; several images need a directory",
+    )
+    parser.add_argument(
+        "--confidence-threshold", type=float, default=0.5, help="least score of what is shown"
+    )
+    parser.add_argument(
+        "--opts",
+        default=[],
+        nargs=argparse.REMAINDER,
+        help="settings that override the config file, at the end: KEY VALUE KEY VALUE ...",
+    )
+    return parser
+
+
+def find_images(patterns: Sequence[str]) -> list[str]:
+    """The files that paths and patterns name, each once.
+
+    Raises:
+        FileNotFoundError: one of them names none.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        path = os.path.expanduser(pattern)
+        if os.path.isdir(path):
+            raise FileNotFoundError(
+                f"--input {pattern} is a directory; name its images, as '{pattern.rstrip('/')}"
+                "/*.jpg'"
+            )
+        matches = (
+            [path] if os.path.isfile(path) else sorted(filter(os.path.isfile, glob.glob(path)))
+        )
+        if not matches:
+            raise FileNotFoundError(f"--input {pattern}: there is no such file")
+        found.update(dict.fromkeys(matches))
+    return list(found)
+
+
+def output_paths(inputs: Sequence[str], output: str) -> list[str]:
+    """A file for the drawing of each image, none of them twice.
+
+    An output that is a directory, or has no file extension, gets files with the names of the
+    images. Of images with the same name, the later ones get the name of their directory in front,
+    or a number.
+
+    Raises:
+        ValueError: several images for one file, or a drawing would replace an image.
+    """
+    if os.path.isdir(output) or not os.path.splitext(output)[1]:
+        os.makedirs(output, exist_ok=True)
+        names = _distinct_names(inputs)
+        paths = [os.path.join(output, name) for name in names]
+    elif len(inputs) > 1:
+        raise ValueError(
+            f"--output {output} is one file for {len(inputs)} images; name a directory"
+        )
+    else:
+        paths = [output]
+    originals = {os.path.realpath(path) for path in inputs}
+    for path in paths:
+        if os.path.realpath(path) in originals:
+            raise ValueError(f"--output would replace the image {path}; choose another place")
+    return paths
+
+
+def _distinct_names(inputs: Sequence[str]) -> list[str]:
+    names: list[str] = []
+    taken: set[str] = set()
+    for path in inputs:
+        folder, base = os.path.split(os.path.abspath(path))
+        stem, ending = os.path.splitext(base)
+        if not cv2.haveImageWriter(base):
+            ending = ".jpg"
+            base = stem + ending
+        candidates = [base, f"{os.path.basename(folder)}_{base}"]
+        candidates += [f"{stem}_{i}{ending}" for i in range(1, len(inputs))]
+        # Some file systems do not tell upper and lower case apart.
+        name = next(name for name in candidates if name.lower() not in taken)
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def check_window() -> None:
+    """Raise ValueError where no window can be opened."""
+    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        raise ValueError("there is no display to show the drawings on; save them with --output")
+    gui = [line for line in cv2.getBuildInformation().splitlines() if line.strip()[:4] == "GUI:"]
+    if gui and gui[0].split()[-1] == "NONE":
+        raise ValueError(
+            "the installed OpenCV has no windows; save the drawings with --output, or replace it: "
+            "pip uninstall opencv-python-headless, then pip install opencv-python"
+        )
+
+
+def show(drawing: np.ndarray, wait: int) -> bool:
+    """Show a BGR drawing for `wait` milliseconds, 0: until a key is pressed; False after Esc."""
+    cv2.namedWindow(WINDOW_NAME, cv2.WINDOW_NORMAL)
+    cv2.imshow(WINDOW_NAME, drawing)
+    return cv2.waitKey(wait) != ESC
+
+
+def run_on_images(demo: VisualizationDemo, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Draw images into files, or without `outputs` into a window."""
+    logger = setup_logger()
+    for i, path in enumerate(tqdm(inputs, disable=not outputs)):
+        start = time.time()
+        predictions, drawing = demo.run_on_image(read_image(path, format="BGR"))
+        found = "finished"
+        if "instances" in predictions:
+            found = f"detected {len(predictions['instances'])} instances"
+        logger.info("%s: %s in %.2fs", path, found, time.time() - start)
+        if outputs:
+            drawing.save(outputs[i])
+        elif not show(drawing.get_image()[:, :, ::-1], wait=0):
+            return
+
+
+def video_path(video_input: str, output: str) -> str:
+    """The file to write: `output`, or in that directory one with the name of the input.
+
+    Raises:
+        ValueError: it exists already.
+    """
+    path = output
+    if os.path.isdir(output):
+        stem = os.path.splitext(os.path.basename(video_input))[0]
+        path = os.path.join(output, f"{stem}.mp4")
+    if os.path.isfile(path):
+        raise ValueError(f"--output {path} exists already; remove it or choose another name")
+    return path
+
+
+def write_video(frames: Iterable[np.ndarray], path: str, fps: float) -> None:
+    """Write (H, W, 3) BGR frames of one size.
+
+    Raises:
+        ValueError: OpenCV cannot write such a file.
+    """
+    writer = None
+    for frame in frames:
+        if writer is None:
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+            size = frame.shape[1], frame.shape[0]
+            writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
+            if not writer.isOpened():
+                raise ValueError(f"--output {path}: OpenCV cannot write such a file; use .mp4")
+        writer.write(frame)
+    if writer is not None:
+        writer.release()
+
+
+def run_on_video(demo: VisualizationDemo, video_input: str, output: str | None) -> None:
+    """Draw the frames of a video file into another, or without `output` into a window."""
+    video = open_video(video_input)
+    path = video_path(video_input, output) if output else None
+    num_frames = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    frames = tqdm(demo.run_on_video(video), total=num_frames if num_frames > 0 else None)
+    if path is not None:
+        # Some files do not say how many frames a second has.
+        write_video(frames, path, fps=video.get(cv2.CAP_PROP_FPS) or 30.0)
+        print(f"Saved {path}")
+    else:
+        play(frames)
+    video.release()
+
+
+def open_video(source: str | int) -> cv2.VideoCapture:
+    """A video file, or a camera by its number.
+
+    Raises:
+        FileNotFoundError: there is none. ValueError: it cannot be read.
+    """
+    if isinstance(source, str) and not os.path.isfile(source):
+        raise FileNotFoundError(f"--video-input {source}: there is no such file")
+    video = cv2.VideoCapture(source)
+    if not video.isOpened():
+        if isinstance(source, int):
+            raise ValueError("--webcam: no camera was found; read a file with --video-input")
+        raise ValueError(f"--video-input {source}: OpenCV cannot read it as a video")
+    return video
+
+
+def play(frames: Iterable[np.ndarray]) -> None:
+    """Show frames as they come, until the last one or Esc."""
+    for frame in frames:
+        if not show(frame, wait=1):
+            break
+    cv2.destroyAllWindows()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check the arguments, load the model, and draw."""
+    args = get_parser().parse_args(argv)
+    setup_logger(name="fvcore")
+    setup_logger().info("Arguments: %s", args)
+    with report_user_errors():
+        if not (args.webcam or args.video_input or args.input):
+            raise ValueError("nothing to detect on; use --input, --video-input or --webcam")
+        if args.webcam and args.output:
+            raise ValueError("--webcam shows its frames and saves none; leave --output out")
+        if not args.output:
+            check_window()
+        # Wrong paths are to be known before the model is loaded.
+        inputs = find_images(args.input or ())
+        outputs = output_paths(inputs, args.output) if inputs and args.output else []
+        if args.video_input:
+            open_video(args.video_input).release()
+            if args.output:
+                video_path(args.video_input, args.output)
+        demo = VisualizationDemo(setup_cfg(args))
+        if args.video_input:
+            run_on_video(demo, args.video_input, args.output)
+        elif args.webcam:
+            camera = open_video(0)
+            play(demo.run_on_video(camera))
+            camera.release()
+        else:
+            run_on_images(demo, inputs, outputs)
+
+
+if __name__ == "__main__":
+    main()
