@@ -2,7 +2,6 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from d2lite.data import DatasetCatalog
 from d2lite.evaluation import DatasetEvaluator
-from d2lite.evaluation.build import EVALUATORS
+from d2lite.evaluation.build import EVALUATORS, Settings
 from d2lite.evaluation.gather import gather_predictions
 from d2lite.evaluation.tables import metrics_table
 from d2lite.structures import Boxes, BoxMode, Instances, pairwise_iou
@@ -127,7 +126,7 @@ def _has_landmarks(annotation: dict) -> bool:
     return not annotation.get("iscrowd", 0) and any(v > 0 for v in visibility)
 
 
-def _make(name: str, tasks: object, output_dir: str | None, sigmas: Sequence[float]):
+def _make(name: str, settings: Settings) -> LandmarkEvaluator:
     return LandmarkEvaluator(name)
 
 
