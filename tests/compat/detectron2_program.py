@@ -55,6 +55,8 @@ from detectron2.modeling import (
     build_model,
 )
 from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
+from detectron2.projects.point_rend import ColorAugSSDTransform, add_pointrend_config
+from detectron2.projects.point_rend.point_features import point_sample
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils.events import EventStorage, get_event_storage
 from detectron2.utils.logger import log_every_n_seconds, setup_logger
@@ -505,6 +507,25 @@ def by_hand(cfg):
     assert lazy.weight.shape == (3, 2)
 
 
+def check_bundled_projects():
+    """Those that detectron2 installs, and those that its programs import from their own folder."""
+    folder = os.path.join(os.path.dirname(os.path.dirname(detectron2.__file__)), "projects")
+    sys.path[:0] = [os.path.join(folder, name) for name in ("TridentNet", "PointSup")]
+    from point_sup import PointSupDatasetMapper, add_point_sup_config
+    from tridentnet import add_tridentnet_config
+
+    cfg = get_cfg()
+    for add_config in (add_pointrend_config, add_point_sup_config, add_tridentnet_config):
+        add_config(cfg)
+    cfg.merge_from_file(os.path.join(folder, "TridentNet/configs/tridentnet_fast_R_50_C4_1x.yaml"))
+    assert cfg.MODEL.ROI_HEADS.NAME in ROI_HEADS_REGISTRY
+    assert PointSupDatasetMapper(cfg, is_train=True).sample_points == cfg.INPUT.SAMPLE_POINTS == 0
+    points = point_sample(torch.ones(1, 1, 4, 4), torch.full((1, 1, 2), 0.5), align_corners=False)
+    assert points.tolist() == [[[1.0]]]
+    image = np.full((4, 4, 3), 128, dtype=np.uint8)
+    assert ColorAugSSDTransform(img_format=cfg.INPUT.FORMAT).apply_image(image).shape == (4, 4, 3)
+
+
 def main(output_dir):
     data = os.path.join(output_dir, "balloon")
     draw_data_set(data, count=4)
@@ -518,6 +539,7 @@ def main(output_dir):
     assert trainer.iter == 4 and "validation_loss" in trainer.storage.histories()
     results = predict(cfg, output_dir)
     by_hand(cfg)
+    check_bundled_projects()
     logger.info("all done, with version %s", detectron2.__version__)
     print("RESULTS", sorted(results))
 

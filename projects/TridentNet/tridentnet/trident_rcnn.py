@@ -1,0 +1,91 @@
+"""The region heads of TridentNet."""
+
+from torch import Tensor
+
+from d2lite.config import CfgNode, configurable
+from d2lite.layers import ShapeSpec, batched_nms
+from d2lite.modeling.roi_heads import ROI_HEADS_REGISTRY, Res5ROIHeads, StandardROIHeads
+from d2lite.structures import ImageList, Instances
+
+__all__ = ["TridentRes5ROIHeads", "TridentStandardROIHeads", "merge_branch_instances"]
+
+
+def merge_branch_instances(
+    instances: list[Instances], num_branch: int, nms_thresh: float, topk_per_image: int
+) -> list[Instances]:
+    """Put the detections of all branches together, without those that overlap better ones.
+
+    Args:
+        instances: of B * N images, all of the first branch first.
+        num_branch: B.
+        nms_thresh: IoU above which the worse of two boxes of one class is dropped.
+        topk_per_image: detections kept of each image.
+    Returns:
+        those of the N images, best first.
+    """
+    if num_branch == 1:
+        return instances
+    num_images = len(instances) // num_branch
+    merged = []
+    for i in range(num_images):
+        x = Instances.cat(instances[i::num_images])
+        keep = batched_nms(x.pred_boxes.tensor, x.scores, x.pred_classes, nms_thresh)
+        merged.append(x[keep[:topk_per_image]])
+    return merged
+
+
+class _BranchedHeads:
+    """Region heads, which come after it among the bases, for B * N images of B branches."""
+
+    @configurable
+    def __init__(self, *, num_branch: int, trident_fast: bool, **kwargs):
+        """Set the number of branches.
+
+        Args:
+            num_branch: in training.
+            trident_fast: whether there is a single branch at inference.
+            kwargs: of the heads.
+        """
+        super().__init__(**kwargs)
+        self.num_branch = num_branch
+        self.trident_fast = trident_fast
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        """Read MODEL.TRIDENT too."""
+        return {
+            **super().from_config(cfg, input_shape),
+            "num_branch": cfg.MODEL.TRIDENT.NUM_BRANCH,
+            "trident_fast": cfg.MODEL.TRIDENT.TEST_BRANCH_IDX != -1,
+        }
+
+    def forward(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        proposals: list[Instances],
+        targets: list[Instances] | None = None,
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """As that of the heads, with N images and targets, and features and proposals of B * N."""
+        num_branch = 1 if self.trident_fast and not self.training else self.num_branch
+        if targets is not None:
+            targets = targets * num_branch
+        instances, losses = super().forward(images, features, proposals, targets)
+        if not self.training:
+            instances = merge_branch_instances(
+                instances,
+                num_branch,
+                self.box_predictor.test_nms_thresh,
+                self.box_predictor.test_topk_per_image,
+            )
+        return instances, losses
+
+
+@ROI_HEADS_REGISTRY.register()
+class TridentRes5ROIHeads(_BranchedHeads, Res5ROIHeads):
+    """The heads of TridentNet on res4."""
+
+
+@ROI_HEADS_REGISTRY.register()
+class TridentStandardROIHeads(_BranchedHeads, StandardROIHeads):
+    """The heads of TridentNet on res5."""
