@@ -24,7 +24,6 @@ from tests.test_configs import flat, plain
 PROJECTS = Path(__file__).parents[1] / "projects"
 PACKAGES = {package.parent.name: name for name, package in available_projects().items()}
 FACTS = json.loads(gzip.decompress((REFERENCE / "projects/projects.json.gz").read_bytes()))["facts"]
-FACTS = {name: x for name, x in FACTS.items() if name.split("/")[0].split(":")[0] in PACKAGES}
 CONFIGS = sorted(name for name in FACTS if name.endswith(".yaml"))
 NUMBERS = [name for name in CONFIGS if "small" in FACTS[name]]
 # Those of the golden cases of whole models.
