@@ -119,8 +119,15 @@ class SemSegEvaluator(DatasetEvaluator):
             truth = self._ground_truth(inp["file_name"], pred.shape)
             self._conf_matrix += self._confusion(pred, truth)
             if self._compute_boundary_iou:
-                self._b_conf_matrix += self._confusion(_boundary(pred), _boundary(truth))
+                of_pred, of_truth = (self._mask_to_boundary(x) for x in (pred, truth))
+                self._b_conf_matrix += self._confusion(of_pred, of_truth)
             self._predictions.extend(self.encode_json_sem_seg(pred, inp["file_name"]))
+
+    def _mask_to_boundary(
+        self, mask: np.ndarray, dilation_ratio: float = BOUNDARY_SHARE
+    ) -> np.ndarray:
+        """Return the boundaries of an (H, W) label map, see `_boundary`."""
+        return _boundary(mask, dilation_ratio)
 
     def _ground_truth(self, file_name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
         """(H, W) labels, where ignored pixels are numbered after the last class."""
@@ -243,15 +250,15 @@ def _labelled(records: list[dict], dataset_name: str) -> list[dict]:
     return records
 
 
-def _boundary(labels: np.ndarray) -> np.ndarray:
-    """What is left of a label map after subtracting its erosion by 2% of the diagonal.
+def _boundary(labels: np.ndarray, share: float = BOUNDARY_SHARE) -> np.ndarray:
+    """What is left of a label map after subtracting its erosion by a share of the diagonal.
 
     As in detectron2, this is done on the map of all classes at once: what remains near a border is
     the difference of two labels, so the figures are comparable with its figures only.
     """
     labels = labels.astype(np.uint8)
     height, width = labels.shape
-    steps = max(round(BOUNDARY_SHARE * float(np.hypot(height, width))), 1)
+    steps = max(round(share * float(np.hypot(height, width))), 1)
     # Zeros around the image: its edge is a border too.
     padded = cv2.copyMakeBorder(labels, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=steps)

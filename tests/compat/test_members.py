@@ -19,7 +19,7 @@ from d2lite.data import DatasetMapper, MapDataset, MetadataCatalog
 from d2lite.data import transforms as T
 from d2lite.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from d2lite.engine import DefaultPredictor, DefaultTrainer, SimpleTrainer, TrainerBase, hooks
-from d2lite.evaluation import COCOEvaluator, DatasetEvaluator
+from d2lite.evaluation import COCOEvaluator, DatasetEvaluator, SemSegEvaluator
 from d2lite.layers import ShapeSpec
 from d2lite.modeling import Backbone, GeneralizedRCNNWithTTA, build_model
 from d2lite.modeling.anchor_generator import BufferList, DefaultAnchorGenerator
@@ -557,3 +557,19 @@ def test_cell_anchors_that_a_subclass_lays():
 
     anchors = Own(sizes=[4], aspect_ratios=[1.0], strides=[8, 16])
     assert [x.tolist() for x in anchors.cell_anchors] == [[[-4.0, -4.0, 4.0, 4.0]]] * 2
+
+
+def test_boundaries_that_a_subclass_of_the_evaluator_draws():
+    class Own(SemSegEvaluator):
+        def _mask_to_boundary(self, mask, dilation_ratio=0.02):
+            usual = super()._mask_to_boundary(mask, dilation_ratio)
+            assert usual.shape == mask.shape
+            return mask  # all of a region counts
+
+    evaluator = Own("shapes_sem_seg_val", distributed=False)
+    file_name = next(iter(evaluator.input_file_to_gt_file))
+    truth = evaluator._ground_truth(file_name)
+    scores = torch.zeros(evaluator._num_classes, *truth.shape)
+    evaluator.process([{"file_name": file_name}], [{"sem_seg": scores}])
+    assert np.array_equal(evaluator._b_conf_matrix, evaluator._conf_matrix)
+    assert evaluator._predictions[0]["category_id"] == 0
