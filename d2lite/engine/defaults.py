@@ -93,7 +93,8 @@ class DefaultTrainer(TrainerBase):
             self.build_test_loader(cfg, name)
         check_test_classes(cfg)
         self.cfg = cfg
-        self._seed_step(-1)  # the initial weights, equal on all ranks
+        # The initial weights: equal on all ranks, and those of detectron2 under this SEED.
+        seed_all_rng(self._chosen_seed())
 
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
@@ -266,10 +267,13 @@ class DefaultTrainer(TrainerBase):
         self._seed_step(self.iter, comm.get_rank())
         self._trainer.run_step()
 
-    def _seed_step(self, iteration: int, rank: int = 0) -> None:
+    def _chosen_seed(self) -> int:
         if self.seed is None:
             self.seed = self.cfg.SEED if self.cfg.SEED >= 0 else comm.shared_random_seed()
-        entropy = np.random.SeedSequence((self.seed, iteration + 1, rank))
+        return self.seed
+
+    def _seed_step(self, iteration: int, rank: int) -> None:
+        entropy = np.random.SeedSequence((self._chosen_seed(), iteration + 1, rank))
         seed_all_rng(int(entropy.generate_state(1)[0]))
 
     def state_dict(self) -> dict:

@@ -7,6 +7,7 @@ import torch
 
 from d2lite.checkpoint import DetectionCheckpointer
 from d2lite.engine import DefaultPredictor, DefaultTrainer, HookBase, hooks
+from d2lite.modeling import build_model
 from d2lite.structures import Instances
 from tests.golden import REFERENCE
 
@@ -209,6 +210,12 @@ def test_seed_alone_decides_the_initial_weights(tmp_path):
 
     assert torch.equal(first_weights(1), first_weights(1))
     assert not torch.equal(first_weights(1), first_weights(2))
+
+    # And they are those of a program that seeds torch itself, as detectron2's default_setup does.
+    trainer = DefaultTrainer(tiny_cfg(tmp_path, SEED=1))
+    torch.manual_seed(1)
+    own = build_model(trainer.cfg).state_dict()
+    assert all(torch.equal(x, own[name]) for name, x in trainer.model.state_dict().items())
 
 
 def test_results_that_are_not_expected_fail_the_run(tmp_path, caplog):
