@@ -11,13 +11,8 @@ from d2lite.data import MetadataCatalog
 from d2lite.layers import ShapeSpec
 from d2lite.modeling import META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY, build_backbone
 from d2lite.modeling.backbone import Backbone
-from d2lite.modeling.meta_arch.inputs import (
-    batch_images,
-    check_pixel_statistics,
-    output_sizes,
-    per_channel,
-    required_field,
-)
+from d2lite.modeling.meta_arch.image_model import ImageModel
+from d2lite.modeling.meta_arch.inputs import batch_images, output_sizes, required_field
 from d2lite.modeling.meta_arch.semantic_seg import build_sem_seg_head
 from d2lite.modeling.postprocessing import sem_seg_postprocess
 from d2lite.projects.deeplab import DeepLabV3PlusHead
@@ -49,7 +44,7 @@ def build_ins_embed_branch(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> n
 
 
 @META_ARCH_REGISTRY.register()
-class PanopticDeepLab(nn.Module):
+class PanopticDeepLab(ImageModel):
     """A backbone and two heads, whose predictions are grouped into segments."""
 
     # Config keys with a count of classes, and the metadata that each counts.
@@ -90,12 +85,10 @@ class PanopticDeepLab(nn.Module):
             ValueError: the pixel statistics differ in length.
         """
         super().__init__()
-        check_pixel_statistics(pixel_mean, pixel_std)
+        self.set_pixel_statistics(pixel_mean, pixel_std)
         self.backbone = backbone
         self.sem_seg_head = sem_seg_head
         self.ins_embed_head = ins_embed_head
-        self.register_buffer("pixel_mean", per_channel(pixel_mean), persistent=False)
-        self.register_buffer("pixel_std", per_channel(pixel_std), persistent=False)
         self.meta = metadata
         self.stuff_area = stuff_area
         self.threshold = center_threshold
@@ -137,11 +130,6 @@ class PanopticDeepLab(nn.Module):
             "benchmark_network_speed": settings.BENCHMARK_NETWORK_SPEED,
         }
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return self.pixel_mean.device
-
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
         """Losses in training, segments otherwise.
 
@@ -159,15 +147,10 @@ class PanopticDeepLab(nn.Module):
               number, or -1.
             * "instances": Instances, if these are wanted and there are any.
         """
-        divisibility = self.size_divisibility
-        if divisibility <= 0:
-            divisibility = self.backbone.size_divisibility
-        images = batch_images(
-            required_field(batched_inputs, "image"), self.pixel_mean, self.pixel_std, divisibility
-        )
+        images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         if self.training:
-            return self._losses(features, batched_inputs, divisibility)
+            return self._losses(features, batched_inputs)
         sem_seg, _ = self.sem_seg_head(features)
         center, offset, _, _ = self.ins_embed_head(features)
         if self.benchmark_network_speed:
@@ -180,12 +163,21 @@ class PanopticDeepLab(nn.Module):
             )
         ]
 
-    def _losses(
-        self, features: dict[str, Tensor], batched_inputs: list[dict], divisibility: int
-    ) -> dict[str, Tensor]:
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Normalize the images and pad them into a batch."""
+        images = required_field(batched_inputs, "image")
+        return batch_images(images, self.pixel_mean, self.pixel_std, self._padded_to)
+
+    @property
+    def _padded_to(self) -> int:
+        if self.size_divisibility > 0:
+            return self.size_divisibility
+        return self.backbone.size_divisibility
+
+    def _losses(self, features: dict[str, Tensor], batched_inputs: list[dict]) -> dict[str, Tensor]:
         def batch(name: str, padding: float = 0) -> Tensor:
-            targets = [x.to(self.device) for x in required_field(batched_inputs, name)]
-            return ImageList.from_tensors(targets, divisibility, padding).tensor
+            targets = self._on_device(batched_inputs, name)
+            return ImageList.from_tensors(targets, self._padded_to, padding).tensor
 
         weighted = "sem_seg_weights" in batched_inputs[0]
         _, losses = self.sem_seg_head(

@@ -16,7 +16,7 @@ def find_instance_center(
     """Find the maxima of a map of centers.
 
     Args:
-        center_heatmap: (1, H, W).
+        center_heatmap: (1, H, W) or (1, 1, H, W).
         threshold: a maximum at or below it is none.
         nms_kernel: a maximum is the greatest value in a square of this odd side around it.
         top_k: keep values above the k-th largest only, so fewer than k; None keeps all.
@@ -26,7 +26,7 @@ def find_instance_center(
     """
     values = F.threshold(center_heatmap, threshold, -1)
     around = F.max_pool2d(values, nms_kernel, stride=1, padding=(nms_kernel - 1) // 2)
-    values = values.masked_fill(values != around, -1).squeeze(0)  # (H, W)
+    values = values.masked_fill(values != around, -1).view(values.shape[-2:])  # (H, W)
     least = values.new_zeros(())
     if top_k is not None:
         least = values.flatten().topk(min(top_k, values.numel())).values[-1].clamp(min=0)
