@@ -5,6 +5,9 @@
     python -m d2lite.compat --install                 # or: for all programs of the environment
 
 After any of them, `import detectron2.anything` finds the same module object as `d2lite.anything`.
+
+Names that only such programs use are in `table.py` and, where they are functions of their own, in
+`old/`; `names.py` lets every module of d2lite find them under both package names.
 """
 
 from pathlib import Path
