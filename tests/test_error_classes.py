@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from d2lite.checkpoint import DetectionCheckpointer
 from d2lite.config import configurable, downgrade_config, get_cfg, instantiate, upgrade_config
 from d2lite.data import DatasetCatalog, MetadataCatalog, ToIterableDataset, build_batch_data_loader
 from d2lite.data import transforms as T
@@ -75,6 +77,8 @@ def test_assertions_of_detectron2_can_be_caught_as_such(fault):
 @pytest.mark.parametrize(
     "error, fault",
     [
+        (AssertionError, lambda: DetectionCheckpointer(nn.Linear(1, 1)).load("not_there.pth")),
+        (FileNotFoundError, lambda: DetectionCheckpointer(nn.Linear(1, 1)).load("not_there.pth")),
         (KeyError, lambda: get_norm("any", 2)),
         (KeyError, lambda: DatasetCatalog.get("not_there")),
         (AttributeError, lambda: MetadataCatalog.get("not_there").thing_classes),

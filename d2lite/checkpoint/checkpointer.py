@@ -12,7 +12,11 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from d2lite.checkpoint.reading import CheckpointFileError, read_checkpoint_file
+from d2lite.checkpoint.reading import (
+    CheckpointFileError,
+    CheckpointNotFoundError,
+    read_checkpoint_file,
+)
 from d2lite.checkpoint.report import IncompatibleKeys, loading_report
 from d2lite.checkpoint.resuming import (
     compare_runs,
@@ -242,9 +246,9 @@ class Checkpointer:
         for rank, (its_size, its_problem) in enumerate(states):
             on_rank = f"rank {rank}: " if len(states) > 1 else ""
             if its_problem:
-                raise FileNotFoundError(on_rank + its_problem)
+                raise CheckpointNotFoundError(on_rank + its_problem)
             if its_size != states[0][0]:
-                raise FileNotFoundError(
+                raise CheckpointNotFoundError(
                     f"{on_rank}{path} has {its_size} bytes, but {states[0][0]} on rank 0; all "
                     "ranks have to see the same file, for instance in a shared folder"
                 )
@@ -386,11 +390,11 @@ def find_checkpoint(path: str, path_manager: Any = PathManager) -> str:
         return local
     folder, name = os.path.split(local)
     if os.path.isdir(local):
-        raise FileNotFoundError(f"{path} is a folder; give one of its checkpoint files")
+        raise CheckpointNotFoundError(f"{path} is a folder; give one of its checkpoint files")
     if not os.path.isdir(folder or "."):
-        raise FileNotFoundError(f"Checkpoint {path} not found: there is no folder {folder}")
+        raise CheckpointNotFoundError(f"Checkpoint {path} not found: there is no folder {folder}")
     hint = did_you_mean(name, os.listdir(folder or "."))
-    raise FileNotFoundError(f"Checkpoint {path} not found.{hint}")
+    raise CheckpointNotFoundError(f"Checkpoint {path} not found.{hint}")
 
 
 class _NotLoaded:

@@ -34,6 +34,10 @@ class CheckpointFileError(ValueError):
     """A checkpoint file is damaged, unsafe, or no checkpoint at all."""
 
 
+class CheckpointNotFoundError(FileNotFoundError, AssertionError):
+    """A checkpoint file does not exist; fvcore's checkpointer, and so detectron2's, asserts it."""
+
+
 def read_checkpoint_file(path: str | Path) -> Any:
     """Load what a checkpoint file holds, on the CPU: tensors, arrays, numbers and containers.
 

@@ -24,6 +24,8 @@ class _AliasLoader(InspectLoader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         self._module = importlib.import_module(self._found.name)
         self._own_spec = self._module.__spec__
+        logging.getLogger(self._found.name)  # some modules make theirs later
+        _alias_module_loggers()
         return self._module
 
     def exec_module(self, module: ModuleType) -> None:
@@ -92,6 +94,14 @@ def _alias_logger() -> None:
     for name, logger in loggers.items():  # those that exist already
         if name.startswith(OLD + ".") and getattr(logger, "parent", None) is logging.root:
             logger.parent = ours
+
+
+def _alias_module_loggers() -> None:
+    """Give the loggers of modules both names too: programs set the level of a single module's."""
+    loggers = logging.root.manager.loggerDict
+    for name, logger in list(loggers.items()):
+        if name.startswith(NEW + ".") and isinstance(logger, logging.Logger):
+            loggers[OLD + name[len(NEW) :]] = logger
 
 
 install()

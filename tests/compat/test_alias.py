@@ -104,6 +104,10 @@ def test_logger_of_the_old_name_is_ours(tmp_path):
         logging.getLogger("d2lite.engine").info("heard ours")
         logging.getLogger("detectron2").setLevel(logging.ERROR)
         logging.getLogger("d2lite.engine").info("silenced")
+        from detectron2.engine import hooks
+        for module in ("engine.hooks", "utils.events"):  # also one that others import
+            new = logging.getLogger("d2lite." + module)
+            assert logging.getLogger("detectron2." + module) is new
     """
     (tmp_path / "program.py").write_text(textwrap.dedent(program))
     done = run("program.py", cwd=tmp_path)
