@@ -31,8 +31,9 @@ from d2lite.engine import (
     default_writers,
     hooks,
     launch,
+    trained_classes,
 )
-from d2lite.evaluation import inference_on_dataset, print_csv_format
+from d2lite.evaluation import inference_on_dataset, match_classes, print_csv_format
 from d2lite.modeling.meta_arch.origin import ModelOrigin
 from d2lite.solver import LRMultiplier
 from d2lite.utils import comm
@@ -82,11 +83,19 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> Mapping | None:
         return None
     if not has_event_storage():  # in a training they may not have learned anything yet
         require_loaded(model)
-    results = inference_on_dataset(
-        model, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
-    )
+    loader = instantiate(cfg.dataloader.test)
+    evaluator = match_classes(instantiate(cfg.dataloader.evaluator), trained_classes(model))
+    results = inference_on_dataset(model, loader, evaluator)
     print_csv_format(results)
     return results
+
+
+def check_evaluation(cfg: DictConfig, model: nn.Module) -> None:
+    """Build what `evaluate` needs: hours before, so that what is wrong with it is known now."""
+    if "evaluator" in cfg.dataloader:
+        instantiate(cfg.dataloader.test)
+        evaluator = instantiate(cfg.dataloader.evaluator)
+        match_classes(evaluator, trained_classes(model)).check()
 
 
 def build_trainer(cfg: DictConfig, model: nn.Module) -> SimpleTrainer:
@@ -124,6 +133,7 @@ def build_hooks(
 def train(cfg: DictConfig, model: nn.Module, resume: bool) -> None:
     """Train to `train.max_iter`, from `train.init_checkpoint` or the last checkpoint."""
     trainer = build_trainer(cfg, model)
+    check_evaluation(cfg, model)
     checkpointer = DetectionCheckpointer(trainer.model, cfg.train.output_dir, trainer=trainer)
     trainer.register_hooks(build_hooks(cfg, trainer, checkpointer))
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)

@@ -21,6 +21,9 @@ from d2lite.engine import (
     about_weights,
     check_class_counts,
     check_evaluation_settings,
+    check_evaluators,
+    check_keypoints,
+    check_test_classes,
     check_training_settings,
     config_from_args,
     create_ddp_model,
@@ -28,9 +31,15 @@ from d2lite.engine import (
     default_setup,
     default_writers,
     launch,
+    trained_classes,
     weights_to_load,
 )
-from d2lite.evaluation import evaluator_for, inference_on_dataset, print_csv_format
+from d2lite.evaluation import (
+    evaluator_for,
+    inference_on_dataset,
+    match_classes,
+    print_csv_format,
+)
 from d2lite.modeling import build_model
 from d2lite.solver import build_lr_scheduler, build_optimizer
 from d2lite.utils import comm
@@ -47,7 +56,8 @@ def evaluate(cfg: CfgNode, model: torch.nn.Module) -> dict:
     results = {}
     for name in cfg.DATASETS.TEST:
         loader = build_detection_test_loader(cfg, name)
-        results[name] = inference_on_dataset(model, loader, evaluator_for(name, cfg))
+        evaluator = match_classes(evaluator_for(name, cfg), trained_classes(model, cfg))
+        results[name] = inference_on_dataset(model, loader, evaluator)
         if comm.is_main_process():
             logger.info("Results on %s:", name)
             print_csv_format(results[name])
@@ -60,6 +70,10 @@ def train(cfg: CfgNode, model: torch.nn.Module, resume: bool) -> None:
     optimizer = build_optimizer(cfg, model)
     scheduler = build_lr_scheduler(cfg, optimizer)
     data_loader = build_detection_train_loader(cfg)
+    # Hours before they are used: what is wrong with the test sets is to be known now.
+    check_keypoints(cfg)
+    check_evaluators(cfg)
+    check_test_classes(cfg)
 
     checkpointer = DetectionCheckpointer(
         model, cfg.OUTPUT_DIR, optimizer=optimizer, scheduler=scheduler, data_loader=data_loader
@@ -130,6 +144,9 @@ def main(args: Namespace) -> dict:
         if args.eval_only:
             checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
             checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+            # The classes are those of the checkpoint, whatever DATASETS.TRAIN is now.
+            about = about_weights(weights_to_load(cfg, args.resume))
+            model.built_from.metadata = about.get("metadata") or None
             return evaluate(cfg, model)
         model = create_ddp_model(model)
         train(cfg, model, resume=args.resume)

@@ -19,6 +19,7 @@ from d2lite.structures import (
     polygons_to_bitmask,
 )
 from d2lite.utils.errors import ArgumentError
+from d2lite.utils.registry import did_you_mean
 
 from .augmentation import build_augmentation
 from .catalog import MetadataCatalog
@@ -324,7 +325,7 @@ def create_keypoint_hflip_indices(dataset_names: str | Sequence[str]) -> list[in
     Args:
         dataset_names: data sets with `keypoint_names` and `keypoint_flip_map`, the same in all.
     Raises:
-        ValueError: a data set names no keypoints.
+        ValueError: a data set names no keypoints, or its flip map does not fit the names.
     """
     if isinstance(dataset_names, str):
         dataset_names = [dataset_names]
@@ -338,9 +339,22 @@ def create_keypoint_hflip_indices(dataset_names: str | Sequence[str]) -> list[in
     check_metadata_consistency("keypoint_names", dataset_names)
     check_metadata_consistency("keypoint_flip_map", dataset_names)
     metadata = MetadataCatalog.get(dataset_names[0])
-    partner = dict(metadata.keypoint_flip_map)
-    partner.update({right: left for left, right in partner.items()})
     names = list(metadata.keypoint_names)
+    pairs = [tuple(pair) for pair in metadata.keypoint_flip_map]
+    in_pairs = [name for pair in pairs for name in pair]
+    unknown = [name for name in in_pairs if name not in names]
+    repeated = [name for name in in_pairs if in_pairs.count(name) > 1]
+    if unknown or repeated or len(set(names)) < len(names):
+        problem = (
+            f"keypoint_flip_map has {unknown[0]!r}, which keypoint_names has not"
+            f".{did_you_mean(unknown[0], names)}"
+            if unknown
+            else f"{repeated[0]!r} is in two pairs of keypoint_flip_map"
+            if repeated
+            else "keypoint_names has a name twice"
+        )
+        raise ValueError(f"data set {dataset_names[0]!r}: {problem}")
+    partner = {**dict(pairs), **{right: left for left, right in pairs}}
     return [names.index(partner.get(name, name)) for name in names]
 
 

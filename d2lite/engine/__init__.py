@@ -1,8 +1,14 @@
 """The engine: training loop, hooks, the standard trainer and predictor, and launching."""
 
 from . import hooks
-from .checks import check_evaluation_settings, check_training_settings
-from .classes import check_class_counts
+from .checks import (
+    check_evaluation_settings,
+    check_evaluators,
+    check_keypoints,
+    check_test_classes,
+    check_training_settings,
+)
+from .classes import check_class_counts, dataset_classes, trained_classes
 from .defaults import (
     DefaultPredictor,
     DefaultTrainer,
@@ -56,10 +62,14 @@ __all__ = [
     "about_weights",
     "check_class_counts",
     "check_evaluation_settings",
+    "check_evaluators",
+    "check_keypoints",
+    "check_test_classes",
     "check_training_settings",
     "config_from_args",
     "config_from_checkpoint",
     "create_ddp_model",
+    "dataset_classes",
     "default_argument_parser",
     "default_setup",
     "default_writers",
@@ -67,5 +77,6 @@ __all__ = [
     "launch",
     "run_program",
     "train_or_evaluate",
+    "trained_classes",
     "weights_to_load",
 ]

@@ -1,19 +1,27 @@
 """Compare settings with what they can be, before anything is built from them."""
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
 
 import torch
 from PIL import ImageMode
 
 from d2lite.config import CfgNode
 from d2lite.data import MetadataCatalog
+from d2lite.evaluation import evaluator_for, match_names
 
+from .classes import class_count_keys, dataset_classes
 from .from_checkpoint import weights_to_load
 
-__all__ = ["check_evaluation_settings", "check_test_classes", "check_training_settings"]
+__all__ = [
+    "check_evaluation_settings",
+    "check_evaluators",
+    "check_keypoints",
+    "check_test_classes",
+    "check_training_settings",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +68,7 @@ def check_evaluation_settings(cfg: CfgNode, resume: bool = False) -> None:
 
 
 def _check_shared(cfg: CfgNode) -> None:
+    _check_finite(cfg)
     _check_minima(cfg, _MINIMA)
     _check_device(cfg.MODEL.DEVICE)
     _check_image_format(cfg.INPUT.FORMAT)
@@ -89,6 +98,10 @@ def check_training_settings(cfg: CfgNode) -> None:
             f"INPUT.MIN_SIZE_TRAIN is {sizes}; INPUT.MIN_SIZE_TRAIN_SAMPLING 'range' needs the "
             "least and the greatest length"
         )
+    if not all(cfg.MODEL.PIXEL_STD):
+        raise ValueError(
+            f"MODEL.PIXEL_STD is {cfg.MODEL.PIXEL_STD}; images are divided by it, so it cannot be 0"
+        )
     if cfg.TEST.BEST_METRIC and not cfg.DATASETS.TEST:
         raise ValueError(
             f"TEST.BEST_METRIC is {cfg.TEST.BEST_METRIC!r}, but DATASETS.TEST is empty, so it is "
@@ -100,6 +113,16 @@ def check_training_settings(cfg: CfgNode) -> None:
             f"is {cfg.TEST.BEST_METRIC!r} and TEST.EVAL_PERIOD {cfg.TEST.EVAL_PERIOD}; set them "
             "to a figure such as bbox/AP and to iterations, or set TEST.PATIENCE 0"
         )
+
+
+def _check_finite(cfg: CfgNode, path: str = "") -> None:
+    for name, value in cfg.items():
+        if isinstance(value, CfgNode):
+            _check_finite(value, f"{path}{name}.")
+            continue
+        for number in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"{path}{name} is {value}; expected finite numbers")
 
 
 def _check_minima(cfg: CfgNode, minima: dict[str, float]) -> None:
@@ -152,32 +175,64 @@ def _check_image_format(name: str) -> None:
 
 
 def check_test_classes(cfg: CfgNode) -> None:
-    """Compare the classes that are learned with those of the test sets.
+    """Match the classes that are learned with those of the test sets, by name.
 
-    To be called when the data sets have been read, so that their classes are known. Other classes
-    are a warning: a test set may have names of its own for them.
+    To be called when the data sets have been read, so that their classes are known.
 
     Raises:
-        ValueError: a test set has the same classes in another order, so that every figure would
-            compare one class with another.
+        ValueError: they cannot be matched, see `match_names`.
     """
-    trained = _classes(cfg.DATASETS.TRAIN[0]) if cfg.DATASETS.TRAIN else []
+    trained = dataset_classes(cfg.DATASETS.TRAIN)
     for name in cfg.DATASETS.TEST:
-        tested = _classes(name)
-        if not trained or not tested or trained == tested:
-            continue
-        difference = (
-            f"The classes of DATASETS.TEST {name} ({', '.join(tested[:6])}) are not those of "
-            f"DATASETS.TRAIN {cfg.DATASETS.TRAIN[0]} ({', '.join(trained[:6])})"
-        )
-        if sorted(trained) == sorted(tested):
+        for kind, tested in dataset_classes([name]).items():
+            if kind in trained:
+                match_names(trained[kind], tested, f"DATASETS.TEST {name}")
+
+
+def check_keypoints(cfg: CfgNode) -> None:
+    """Compare NUM_KEYPOINTS with the names of the data's keypoints and with the OKS sigmas.
+
+    Raises:
+        ValueError: names the key, both numbers, and the data set.
+    """
+    # Other architectures have keypoint heads of their own.
+    if not (cfg.MODEL.KEYPOINT_ON and "MODEL.ROI_HEADS.NUM_CLASSES" in class_count_keys(cfg)):
+        return
+    key, count = "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        names = MetadataCatalog.get(name).get("keypoint_names")
+        if names is not None and len(names) != count:
             raise ValueError(
-                f"{difference}: they are in another order, and class k of one is compared with "
-                "class k of the other; give both one order, which a data set URI does with "
-                f"'classes={','.join(quote(word) for word in trained)}'"
+                f"{key} is {count}, but data set {name!r} has {len(names)} keypoints "
+                f"({', '.join(map(str, names[:6]))}); set {key} to {len(names)}"
             )
-        logger.warning("%s: class k of one is compared with class k of the other", difference)
+    sigmas = list(cfg.TEST.KEYPOINT_OKS_SIGMAS)
+    if sigmas and (len(sigmas) != count or not min(sigmas) > 0):
+        raise ValueError(
+            f"TEST.KEYPOINT_OKS_SIGMAS is {sigmas}; expected {count} numbers above 0, one for each "
+            f"keypoint ({key}), or an empty list for COCO's"
+        )
 
 
-def _classes(name: str) -> list[str]:
-    return list(MetadataCatalog.get(name).get("thing_classes") or ())
+def check_evaluators(
+    cfg: CfgNode,
+    build_evaluator: Callable[[CfgNode, str], Any] = lambda cfg, name: evaluator_for(name, cfg),
+) -> None:
+    """Build the evaluators of all test sets and let them evaluate no detections.
+
+    What is wrong with a test set is known so before the training, not after it.
+
+    Args:
+        build_evaluator: as of DefaultTrainer; test sets for which it raises NotImplementedError
+            are left out.
+    Raises:
+        ValueError: an evaluator cannot be built, or cannot evaluate what the model predicts.
+    """
+    predicted = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
+    for name in cfg.DATASETS.TEST:
+        try:
+            evaluator = build_evaluator(cfg, name)
+        except NotImplementedError:
+            continue
+        if hasattr(evaluator, "check"):  # some only look like evaluators
+            evaluator.check([task for task, is_on in predicted.items() if is_on])

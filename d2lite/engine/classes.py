@@ -4,11 +4,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
 from d2lite.config import CfgNode
 from d2lite.data import DatasetCatalog, MetadataCatalog
 from d2lite.modeling import META_ARCH_REGISTRY
 
-__all__ = ["check_class_counts"]
+__all__ = ["check_class_counts", "class_count_keys", "dataset_classes", "trained_classes"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ def check_class_counts(
             or a count is -1 and no data set says how many there are.
     """
     names = dataset_names or cfg.DATASETS.TRAIN or cfg.DATASETS.TEST
-    for key, kind in _class_keys(cfg):
+    for key, kind in class_count_keys(cfg).items():
         node, name = _locate(cfg, key)
         wanted = getattr(node, name)
         trained = _trained_count(cfg, key, about or {})
@@ -98,10 +100,39 @@ def _without_classes(names: Sequence[str], kind: str) -> str:
     return f"DATASETS.TRAIN {tuple(names)} names no {kind}"
 
 
-def _class_keys(cfg: CfgNode) -> list[tuple[str, str]]:
+def class_count_keys(cfg: CfgNode) -> dict[str, str]:
     """The keys that hold a class count of this model, each with the metadata that it counts."""
     model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-    return list(getattr(model, "class_count_keys", {}).items())
+    return dict(getattr(model, "class_count_keys", {}))
+
+
+def dataset_classes(names: Sequence[str]) -> dict[str, list[str]]:
+    """Class names by "thing_classes" and "stuff_classes", of the first data set that has them."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        for kind in ("thing_classes", "stuff_classes"):
+            classes = MetadataCatalog.get(name).get(kind)
+            if classes and kind not in found:
+                found[kind] = list(classes)
+    return found
+
+
+def trained_classes(model: nn.Module, cfg: CfgNode | None = None) -> dict[str, list[str]]:
+    """What the classes of a model are called, as its checkpoint or its training sets say.
+
+    Args:
+        model: perhaps within DistributedDataParallel or test-time augmentation.
+        cfg: names the training sets of a model that does not know what it was built from.
+    Returns:
+        names by "thing_classes" and "stuff_classes", where they are known.
+    """
+    while not hasattr(model, "built_from"):
+        inner = getattr(model, "module", None) or getattr(model, "model", None)
+        if not isinstance(inner, nn.Module):
+            return dataset_classes(cfg.DATASETS.TRAIN) if cfg is not None else {}
+        model = inner
+    metadata = model.built_from.about()["metadata"]
+    return {k: list(metadata[k]) for k in ("thing_classes", "stuff_classes") if metadata.get(k)}
 
 
 def _classes(names: Sequence[str], kind: str) -> tuple[str, list[str]]:

@@ -23,6 +23,7 @@ from d2lite.evaluation import (
     DrawDetections,
     evaluator_for,
     inference_on_dataset,
+    match_classes,
     print_csv_format,
     verify_results,
 )
@@ -34,8 +35,13 @@ from d2lite.utils.events import EventWriter, ProgressBarWriter, has_event_storag
 from d2lite.utils.logger import FILE_ONLY, setup_logger
 
 from . import hooks
-from .checks import check_test_classes, check_training_settings
-from .classes import check_class_counts
+from .checks import (
+    check_evaluators,
+    check_keypoints,
+    check_test_classes,
+    check_training_settings,
+)
+from .classes import check_class_counts, trained_classes
 from .early_stop import EarlyStop
 from .ema import ModelEMA
 from .interrupt import InterruptLater
@@ -92,6 +98,7 @@ class DefaultTrainer(TrainerBase):
         for name in cfg.DATASETS.TEST:
             self.build_test_loader(cfg, name)
         check_test_classes(cfg)
+        check_keypoints(cfg)
         self.cfg = cfg
         # The initial weights: equal on all ranks, and those of detectron2 under this SEED.
         seed_all_rng(self._chosen_seed())
@@ -108,6 +115,17 @@ class DefaultTrainer(TrainerBase):
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.register_hooks(self.build_hooks())
+        if any(isinstance(hook, hooks.EvalHook) for hook in self._hooks):
+            self._check_evaluators()
+
+    def _check_evaluators(self) -> None:
+        try:
+            check_evaluators(self.cfg, self.build_evaluator)
+        except Exception as error:
+            # A `test` of one's own may do without them.
+            if type(self).test.__func__ is DefaultTrainer.test.__func__:
+                raise
+            logging.getLogger(__name__).warning("build_evaluator: %s", error)
 
     @staticmethod
     def _build_trainer(
@@ -374,6 +392,7 @@ class DefaultTrainer(TrainerBase):
                     max_value_16_bit=cfg.INPUT.MAX_VALUE_16_BIT,
                 )
                 evaluator = DatasetEvaluators([evaluator, drawing])
+            evaluator = match_classes(evaluator, trained_classes(model, cfg))
             results[name] = inference_on_dataset(model, loader, evaluator)
             if comm.is_main_process():
                 logging.getLogger(__name__).info("Results on %s:", name)

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -123,6 +123,9 @@ class MatchClasses(DatasetEvaluator):
 
     def reset(self) -> None:
         self._evaluator.reset()
+
+    def check(self, tasks: Collection[str] = ("bbox",)) -> None:
+        self._evaluator.check(tasks)
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         self._evaluator.process(inputs, [self._translate(output) for output in outputs])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from d2lite.modeling.backbone import Backbone
 from d2lite.modeling.backbone.backbone import select_features
 from d2lite.modeling.meta_arch.image_model import MAX_DRAWN_BOXES, ImageModel
+from d2lite.modeling.meta_arch.inputs import required_field
 from d2lite.modeling.postprocessing import detector_postprocess
 from d2lite.structures import Boxes, ImageList, Instances
 
@@ -69,7 +70,8 @@ class DenseDetector(ImageModel):
         features = [by_name[name] for name in self.head_in_features]
         predictions = self.head(features)
         if self.training:
-            gt_instances = self._on_device(batched_inputs, "instances")
+            required_field(batched_inputs, "instances")
+            gt_instances = self._ground_truth(batched_inputs)
             losses = self.forward_training(images, features, predictions, gt_instances)
             if self._is_time_to_draw():
                 with torch.no_grad():

@@ -11,6 +11,7 @@ from d2lite.data.detection_utils import convert_image_to_rgb
 from d2lite.modeling.backbone import Backbone
 from d2lite.modeling.meta_arch.inputs import (
     batch_images,
+    check_classes,
     check_pixel_statistics,
     output_sizes,
     per_channel,
@@ -73,10 +74,21 @@ class ImageModel(nn.Module):
         """The "instances" of all inputs; None where the first has none.
 
         A model whose heads need no ground truth trains without.
+
+        Raises:
+            ValueError: an object has a class that the model does not have.
         """
         if "instances" not in batched_inputs[0]:
             return None
+        num_classes = self._num_label_classes()
+        if num_classes is not None:
+            keys = list(getattr(self, "class_count_keys", {}))
+            check_classes(batched_inputs, num_classes, keys[0] if keys else "NUM_CLASSES")
         return self._on_device(batched_inputs, "instances")
+
+    def _num_label_classes(self) -> int | None:
+        """How many classes objects may have in training; None where their classes don't matter."""
+        return getattr(self, "num_classes", None)
 
     @staticmethod
     def _postprocess(

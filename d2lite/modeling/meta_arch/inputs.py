@@ -65,6 +65,57 @@ def required_field(batched_inputs: Sequence[Mapping[str, Any]], name: str) -> li
     return [x[name] for x in batched_inputs]
 
 
+def check_classes(
+    batched_inputs: Sequence[Mapping[str, Any]], num_classes: int, key: str = "NUM_CLASSES"
+) -> None:
+    """Compare the `gt_classes` of all inputs with the classes that a model has.
+
+    Most losses take a class beyond the last for the background, and learn nothing from it.
+
+    Args:
+        batched_inputs: with "instances", as a loader gives them: on the CPU, where a look at their
+            values costs no synchronization.
+        key: of the config, for the message.
+    Raises:
+        ValueError: names the image and the class.
+    """
+    for x in batched_inputs:
+        instances = x.get("instances")
+        if instances is None or not instances.has("gt_classes") or not len(instances):
+            continue
+        low, high = (int(v) for v in torch.aminmax(instances.gt_classes))
+        if low < 0 or high >= num_classes:
+            raise ValueError(_wrong_class(x, low if low < 0 else high, num_classes, key))
+
+
+def check_labels(
+    batched_inputs: Sequence[Mapping[str, Any]],
+    num_classes: int,
+    ignore_value: int,
+    key: str = "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+) -> None:
+    """The same for "sem_seg", whose pixels may also have the label `ignore_value`."""
+    for x in batched_inputs:
+        labels = x["sem_seg"]
+        labels = labels[labels != ignore_value]
+        if not labels.numel():
+            continue
+        low, high = (int(v) for v in torch.aminmax(labels))
+        if low < 0 or high >= num_classes:
+            raise ValueError(
+                f"{_wrong_class(x, low if low < 0 else high, num_classes, key)} Pixels that do not "
+                f"count have the label {ignore_value} (MODEL.SEM_SEG_HEAD.IGNORE_VALUE)"
+            )
+
+
+def _wrong_class(x: Mapping[str, Any], found: int, num_classes: int, key: str) -> str:
+    name = x.get("sem_seg_file_name") or x.get("file_name") or "an image of the batch"
+    return (
+        f"{name} has a label of class {found}, but the model has the classes 0 to "
+        f"{num_classes - 1}; set {key} to the number of classes of the data, or correct the label."
+    )
+
+
 def output_sizes(
     batched_inputs: Sequence[Mapping[str, Any]], image_sizes: Sequence[tuple[int, int]]
 ) -> list[tuple[int, int]]:

@@ -83,9 +83,7 @@ class PanopticFPN(GeneralizedRCNN):
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
-        targets = batch_targets(
-            batched_inputs, self.device, self.backbone, self.sem_seg_head.ignore_value
-        )
+        targets = batch_targets(batched_inputs, self.device, self.backbone, self.sem_seg_head)
         _, sem_seg_losses = self.sem_seg_head(features, targets)
         gt_instances = self._ground_truth(batched_inputs)
         proposals, proposal_losses = self._propose(batched_inputs, images, features, gt_instances)

@@ -139,6 +139,9 @@ class GeneralizedRCNN(ImageModel):
         name = "Left: GT bounding boxes;  Right: Predicted proposals"
         self._draw_with_truth(batched_inputs[0], proposals[0].proposal_boxes, name, axis=1)
 
+    def _num_label_classes(self) -> int | None:
+        return getattr(self.roi_heads, "num_classes", None)
+
     def _propose(
         self,
         batched_inputs: list[dict[str, Any]],

@@ -17,7 +17,7 @@ from d2lite.modeling.backbone import Backbone, build_backbone
 from d2lite.modeling.backbone.backbone import select_features
 from d2lite.modeling.meta_arch.build import META_ARCH_REGISTRY
 from d2lite.modeling.meta_arch.image_model import ImageModel
-from d2lite.modeling.meta_arch.inputs import output_sizes, required_field
+from d2lite.modeling.meta_arch.inputs import check_labels, output_sizes, required_field
 from d2lite.modeling.postprocessing import sem_seg_postprocess
 from d2lite.structures import ImageList
 from d2lite.utils.registry import Registry
@@ -41,14 +41,19 @@ def batch_targets(
     batched_inputs: Sequence[dict[str, Any]],
     device: torch.device,
     backbone: Backbone,
-    ignore_value: int,
+    sem_seg_head: nn.Module,
 ) -> Tensor:
     """The "sem_seg" of all inputs as one (N, H, W) batch, padded like the images.
 
     Args:
-        ignore_value: label of the padding.
+        sem_seg_head: has `ignore_value`, the label of the padding, and maybe `num_classes`.
+    Raises:
+        ValueError: a pixel has a class that the head does not have.
     """
     targets = [x.to(device) for x in required_field(batched_inputs, "sem_seg")]
+    ignore_value = sem_seg_head.ignore_value
+    if getattr(sem_seg_head, "num_classes", None) is not None:
+        check_labels(batched_inputs, sem_seg_head.num_classes, ignore_value)
     return ImageList.from_tensors(
         targets, backbone.size_divisibility, ignore_value, backbone.padding_constraints
     ).tensor
@@ -102,9 +107,7 @@ class SemanticSegmentor(ImageModel):
         features = self.backbone(images.tensor)
         targets = None
         if "sem_seg" in batched_inputs[0]:
-            targets = batch_targets(
-                batched_inputs, self.device, self.backbone, self.sem_seg_head.ignore_value
-            )
+            targets = batch_targets(batched_inputs, self.device, self.backbone, self.sem_seg_head)
         results, losses = self.sem_seg_head(features, targets)
         if self.training:
             return losses
@@ -155,6 +158,7 @@ class SemSegFPNHead(nn.Module):
                 "SemSegFPNHead needs at least one feature: MODEL.SEM_SEG_HEAD.IN_FEATURES"
             )
         self.in_features = sorted(input_shape, key=lambda name: input_shape[name].stride)
+        self.num_classes = num_classes
         self.ignore_value = ignore_value
         self.common_stride = common_stride
         self.loss_weight = loss_weight

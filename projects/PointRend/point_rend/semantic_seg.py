@@ -41,6 +41,7 @@ class PointRendSemSegHead(nn.Module):
             ValueError: the two heads have different numbers of classes.
         """
         super().__init__()
+        self.num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
         self.ignore_value = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
         name = cfg.MODEL.POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME
         self.coarse_sem_seg_head = SEM_SEG_HEADS_REGISTRY.get(name)(cfg, input_shape)

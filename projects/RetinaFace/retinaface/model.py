@@ -264,12 +264,6 @@ class RetinaFace(DenseDetector):
 
     def _points_of(self, gt: Instances) -> Tensor:
         """(M, L, 3) landmarks of the ground truth; none is labelled where the data have none."""
-        if len(gt) and int(gt.gt_classes.max()) >= self.num_classes:
-            raise ValueError(
-                f"the data have class {int(gt.gt_classes.max())}, but "
-                f"MODEL.RETINAFACE.NUM_CLASSES is {self.num_classes}; set it to the number of "
-                "classes of the data set"
-            )
         if not (self.num_landmarks and gt.has("gt_keypoints")):
             return gt.gt_boxes.tensor.new_zeros(len(gt), self.num_landmarks, 3)
         points = gt.gt_keypoints.tensor

@@ -95,18 +95,10 @@ def test_losses_of_empty_images_are_finite(model):
     assert model.head.landmark_pred[0].weight.grad is not None  # DDP needs all
 
 
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"gt_classes": torch.tensor([4])}, "data have class 4, but MODEL.RETINAFACE.NUM_CLASSES"),
-        ({"gt_keypoints": Keypoints(torch.zeros(1, 17, 3))}, "17 keypoints, but MODEL.RETINAFACE"),
-    ],
-)
-def test_data_of_other_classes_or_landmarks_are_refused(model, change, message):
+def test_data_of_other_landmarks_are_refused(model):
     gt = truth([[0.0, 0.0, 16.0, 16.0]])
-    for name, value in change.items():
-        gt.set(name, value)
-    with pytest.raises(ValueError, match=message):
+    gt.gt_keypoints = Keypoints(torch.zeros(1, 17, 3))
+    with pytest.raises(ValueError, match=r"17 keypoints, but MODEL\.RETINAFACE"):
         model.label_anchors(Boxes(torch.zeros(1, 4)), [gt])
 
 

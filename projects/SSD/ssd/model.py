@@ -131,18 +131,7 @@ class SSD(DenseDetector):
             {"height": image.shape[-2], "width": image.shape[-1], **x}
             for image, x in zip(images, batched_inputs, strict=True)
         ]
-        if self.training:
-            self._check_classes(required_field(batched_inputs, "instances"))
         return super().forward(with_size)
-
-    def _check_classes(self, gt_instances: list[Instances]) -> None:
-        for gt in gt_instances:
-            if len(gt) > 0 and int(gt.gt_classes.max()) >= self.num_classes:
-                raise ValueError(
-                    f"an object of class {int(gt.gt_classes.max())} (counted from 0) is in the "
-                    f"training data, but MODEL.SSD.NUM_CLASSES is {self.num_classes}; set it to "
-                    "the number of classes of the data set"
-                )
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Resize the images to the square and normalise them."""

@@ -111,7 +111,7 @@ def test_wrong_settings_name_their_key(key, value, message):
 
 
 def test_class_beyond_the_models_is_told(model):
-    with pytest.raises(ValueError, match=r"class 6 .*MODEL\.YOLOV3\.NUM_CLASSES is 6"):
+    with pytest.raises(ValueError, match=r"class 6, .* 0 to 5; set MODEL\.YOLOV3\.NUM_CLASSES"):
         model.train()([{"image": image_of(64, 64), "instances": truth([[1, 1, 30, 30]], [6])}])
 
 

@@ -162,7 +162,6 @@ class YOLOv3(DenseDetector):
     ) -> dict[str, Tensor]:
         """See `DenseDetector.forward_training`; gives "loss_xy", "loss_wh", "loss_obj" and
         "loss_cls"."""
-        self._check_classes(gt_instances)
         sizes = [tuple(x.shape[-2:]) for x in features]
         side = images.tensor.shape[-1]
         gt_boxes = [
@@ -203,15 +202,6 @@ class YOLOv3(DenseDetector):
                 for gt, boxes in zip(gt_boxes, decoded, strict=True)
             ]
         )
-
-    def _check_classes(self, gt_instances: list[Instances]) -> None:
-        for gt in gt_instances:
-            if len(gt) > 0 and int(gt.gt_classes.max()) >= self.num_classes:
-                raise ValueError(
-                    f"an object of class {int(gt.gt_classes.max())} (counted from 0) is in the "
-                    f"training data, but MODEL.YOLOV3.NUM_CLASSES is {self.num_classes}; set it "
-                    "to the number of classes of the data set"
-                )
 
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]
