@@ -14,7 +14,7 @@ MAX_FILE_LINES = 600  # 450 is the yardstick, this the end
 
 
 def parse(path):
-    return ast.parse(path.read_text(), str(path))
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
 def where(path, node):
@@ -121,6 +121,39 @@ def test_files_are_short():
 
 def line_count(path):
     return len(path.read_text().splitlines())
+
+
+def is_text_without_encoding(node):
+    """Whether a call opens a text file in the encoding of the machine it runs on."""
+    if not isinstance(node, ast.Call):
+        return False
+    called = ast.unparse(node.func)
+    if called.endswith((".read_text", ".write_text")):
+        # The encoding may be given by position; metadata.Distribution.read_text takes a name.
+        return not node.keywords and len(node.args) == called.endswith(".write_text")
+    elif called == "open" or called.endswith(("PathManager.open", "path_manager.open")):
+        given = [*node.args[1:2], *(k.value for k in node.keywords if k.arg == "mode")]
+        mode = ast.literal_eval(given[0]) if given and isinstance(given[0], ast.Constant) else "r"
+        if given and not isinstance(given[0], ast.Constant):
+            return False  # handed through from a caller
+    else:
+        return False
+    named = any(keyword.arg in ("encoding", None) for keyword in node.keywords)
+    return "b" not in mode and not named
+
+
+def test_text_files_are_opened_with_an_encoding():
+    """Else a file written on one machine is not readable on another, such as on Windows."""
+    root = PACKAGE.parent
+    files = [*FILES, *root.glob("tools/*.py")]
+    files += [p for p in root.glob("projects/**/*.py") if "tests" not in p.parts]
+    wrong = [
+        f"{path.relative_to(root)}:{node.lineno}"
+        for path in files
+        for node in ast.walk(parse(path))
+        if is_text_without_encoding(node)
+    ]
+    assert not wrong, "give an encoding, or use read_text of utils.file_io: " + ", ".join(wrong)
 
 
 def test_library_does_not_print():

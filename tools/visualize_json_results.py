@@ -31,7 +31,7 @@ from d2lite.evaluation.drawing import (
 )
 from d2lite.structures import Boxes, BoxMode, Instances, RotatedBoxes
 from d2lite.utils.cli import report_user_errors
-from d2lite.utils.file_io import PathManager
+from d2lite.utils.file_io import PathManager, read_text
 from d2lite.utils.logger import setup_logger
 
 
@@ -54,11 +54,10 @@ def read_predictions(path: str) -> dict[int | str, list[dict]]:
     Raises:
         ValueError: the file is no list of results in COCO's format.
     """
-    with PathManager.open(path) as f:
-        try:
-            rows = json.load(f)
-        except json.JSONDecodeError as e:
-            raise ValueError(f"{path}: not valid JSON ({e})") from None
+    try:
+        rows = json.loads(read_text(path))
+    except json.JSONDecodeError as e:
+        raise ValueError(f"{path}: not valid JSON ({e})") from None
     by_image: dict[int | str, list[dict]] = defaultdict(list)
     for number, row in enumerate(rows if isinstance(rows, list) else [rows]):
         needed = ("image_id", "category_id", "score", "bbox")

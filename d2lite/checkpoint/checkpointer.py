@@ -202,8 +202,8 @@ class Checkpointer:
     def get_checkpoint_file(self) -> str:
         """Path of the last checkpoint of the folder, or "" when there is none."""
         try:
-            with self.path_manager.open(self._last_checkpoint_file, "r") as file:
-                name = file.read().strip()
+            with self.path_manager.open(self._last_checkpoint_file, "rb") as file:
+                name = file.read().decode().strip()
         except OSError:  # none was saved, or the folder has just been deleted
             return ""
         return os.path.join(self.save_dir, name)

@@ -29,7 +29,7 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open(mode) as file:
+        with partial.open(mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

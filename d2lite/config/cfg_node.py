@@ -1,5 +1,6 @@
 """CfgNode, the yaml config tree."""
 
+import io
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +21,7 @@ from d2lite.config.compat import (
 from d2lite.config.device import best_device
 from d2lite.config.errors import ConfigTypeError, ConfigVersionError, UnknownKeyError
 from d2lite.config.yaml_files import load_with_bases
-from d2lite.utils.file_io import PathManager
+from d2lite.utils.file_io import read_text
 from d2lite.utils.registry import did_you_mean
 from d2lite.utils.renamed import RENAMED_KEYS
 
@@ -53,7 +54,7 @@ class CfgNode(_CfgNode):
 
     @classmethod
     def _open_cfg(cls, filename: str) -> Any:
-        return PathManager.open(filename, "r")
+        return io.StringIO(read_text(filename))
 
     def __setitem__(self, key: str, value: Any) -> None:
         # Every merge and assignment ends here, so a device is never "auto" when it is read.

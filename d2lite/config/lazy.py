@@ -103,7 +103,7 @@ class LazyConfig:
         """
         plain, as_text = as_plain_values(copy.copy(cfg))
         text = yaml.safe_dump(plain, default_flow_style=None, allow_unicode=True, width=100)
-        with PathManager.open(filename, "w") as file:
+        with PathManager.open(filename, "w", encoding="utf-8") as file:
             file.write(text)
         if as_text:
             _save_pickled(cfg, filename, as_text)

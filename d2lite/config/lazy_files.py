@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from d2lite.utils.file_io import PathManager
+from d2lite.utils.file_io import PathManager, read_text
 
 __all__ = ["load_python_config", "to_config"]
 
@@ -38,8 +38,7 @@ def to_config(value: Any) -> Any:
 def _run(filename: str) -> ModuleType:
     if not PathManager.isfile(filename):
         raise FileNotFoundError(f"There is no config file {filename}")
-    with PathManager.open(filename) as file:
-        source = file.read()
+    source = read_text(filename)
     tree = ast.parse(source, filename)
     module = ModuleType(f"{_PACKAGE}.{os.path.basename(filename).removesuffix('.py')}")
     module.__file__ = filename

@@ -69,6 +69,8 @@ def _where(record: dict, index: int) -> str:
 
 
 def _check_masks(dataset_dicts: Sequence[dict], total: int, mask_format: str) -> None:
+    if mask_format not in ("polygon", "bitmask"):
+        raise ValueError(f"INPUT.MASK_FORMAT is {mask_format!r}; use 'polygon' or 'bitmask'")
     without = sum("segmentation" not in a for _, _, a in _instances(dataset_dicts))
     if without:
         raise ValueError(

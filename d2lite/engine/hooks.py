@@ -26,7 +26,7 @@ from d2lite.evaluation.testing import flatten_results_dict
 from d2lite.solver import LRMultiplier
 from d2lite.utils import comm
 from d2lite.utils.events import EventStorage, EventWriter
-from d2lite.utils.file_io import PathManager
+from d2lite.utils.file_io import PathManager, read_text
 from d2lite.utils.registry import did_you_mean
 
 from .train_loop import HookBase, is_complete
@@ -235,8 +235,7 @@ class BestCheckpointer(HookBase):
 
     def before_train(self) -> None:
         if self.trainer.start_iter > 0 and PathManager.isfile(self._record):
-            with PathManager.open(self._record) as file:
-                record = json.load(file)
+            record = json.loads(read_text(self._record))
             # A record from after the checkpoint will be made again. The evaluation after a
             # training counts as one of the iteration that would have followed.
             if record["iteration"] <= self.trainer.start_iter:
@@ -273,7 +272,7 @@ class BestCheckpointer(HookBase):
         self._checkpointer.save(self._file_prefix, **extra)
         if self._also_save is not None:
             self._also_save(self._file_prefix)
-        with PathManager.open(self._record, "w") as file:
+        with PathManager.open(self._record, "w", encoding="utf-8") as file:
             json.dump({"metric": metric, "iteration": iteration, "name": self._val_metric}, file)
         logger.info(
             "%s.pth: best %s so far, %.4f in iteration %d",

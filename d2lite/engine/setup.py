@@ -209,8 +209,8 @@ def _make_writable(folder: str) -> None:
     probe = os.path.join(folder, ".writable")
     try:
         PathManager.mkdirs(folder)
-        with PathManager.open(probe, "w") as file:
-            file.write("")
+        with PathManager.open(probe, "wb") as file:
+            file.write(b"")
         PathManager.rm(probe)
     except OSError as error:
         raise OSError(
@@ -221,7 +221,7 @@ def _make_writable(folder: str) -> None:
 
 def _dump(cfg: CfgNode | DictConfig | Sequence, path: str) -> None:
     if isinstance(cfg, CfgNode):
-        with PathManager.open(path, "w") as file:
+        with PathManager.open(path, "w", encoding="utf-8") as file:
             file.write(cfg.dump())
     elif OmegaConf.is_config(cfg):
         LazyConfig.save(cfg, path)

@@ -92,7 +92,7 @@ class CityscapesInstanceEvaluator(CityscapesEvaluator):
                 score = float(instances.scores[i])
                 lines.append(f"{os.path.basename(png)} {name2label[name].id} {score}\n")
             # An image without detections has an empty list.
-            with open(self._path(inp["file_name"], "_pred.txt"), "w") as f:
+            with open(self._path(inp["file_name"], "_pred.txt"), "w", encoding="utf-8") as f:
                 f.writelines(lines)
 
     def evaluate(self) -> dict | None:

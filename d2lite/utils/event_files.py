@@ -30,7 +30,7 @@ def drop_json_lines_from(start_iter: int, json_file: str) -> int:
     if start_iter == 0:
         _set_aside(path)
         return -1
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if _iteration_of(line) < start_iter]
     if kept != lines:
         _replace(path, "".join(kept).encode())

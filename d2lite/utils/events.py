@@ -104,7 +104,8 @@ class JSONWriter(EventWriter):
         if self._new is None:
             last_written = drop_json_lines_from(storage.start_iter, self._json_file)
             self._new = _NewScalars(self._window_size, last_written)
-            self._file_handle = open(self._json_file, "a")  # noqa: SIM115  (open until close())
+            # Open until close().
+            self._file_handle = open(self._json_file, "a", encoding="utf-8")  # noqa: SIM115
         for iteration, scalars in self._new.take(storage).items():
             line = json.dumps({**scalars, "iteration": iteration}, sort_keys=True)
             self._file_handle.write(line + "\n")

@@ -152,7 +152,8 @@ def _open_log_stream(path: str) -> IO[str]:
     # Local files are line buffered; remote ones are too slow for that.
     is_remote = "://" in path
     remote_size = int(os.environ.get(D2_LOG_BUFFER_SIZE_KEY, DEFAULT_LOG_BUFFER_SIZE))
-    stream = PathManager.open(path, "a", buffering=remote_size if is_remote else 1)
+    buffering = remote_size if is_remote else 1
+    stream = PathManager.open(path, "a", buffering=buffering, encoding="utf-8")
     atexit.register(stream.close)
     return stream
 

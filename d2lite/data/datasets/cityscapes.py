@@ -3,7 +3,6 @@
 Only the files are needed, not the cityscapesscripts package (evaluation does need that).
 """
 
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -220,8 +219,7 @@ def load_cityscapes_semantic(image_dir: str, gt_dir: str) -> list[dict]:
     records = []
     for city, image_file in list_images(image_dir):
         label_file = _label_file(gt_dir, city, image_file, "labelTrainIds.png")
-        with PathManager.open(_label_file(gt_dir, city, image_file, "polygons.json")) as f:
-            size = json.load(f)
+        size = read_json(_label_file(gt_dir, city, image_file, "polygons.json"))
         records.append(
             {
                 "file_name": image_file,

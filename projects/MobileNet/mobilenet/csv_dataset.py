@@ -18,6 +18,7 @@ Options, joined by `&`:
 """
 
 import csv
+import io
 import json
 import logging
 import os
@@ -28,7 +29,7 @@ from d2lite.data.catalog import ResolvedDataset, register_scheme
 from d2lite.data.datasets.uri import DatasetURI, parse_dataset_uri
 from d2lite.data.missing_files import missing_files
 from d2lite.structures import BoxMode
-from d2lite.utils.file_io import PathManager
+from d2lite.utils.file_io import PathManager, read_text
 from d2lite.utils.registry import did_you_mean
 
 __all__ = ["load_csv_boxes", "resolve_csv"]
@@ -163,18 +164,17 @@ def _check_images(csv_file: str, records: list[dict]) -> None:
 
 
 def _read_rows(csv_file: str) -> Iterator[_Row]:
-    with PathManager.open(csv_file, "r") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        for column in COLUMNS:
-            if column not in columns:
-                raise ValueError(
-                    f"{csv_file}: the first line must name the columns {', '.join(COLUMNS)}, but "
-                    f"{column!r} is not among {', '.join(map(repr, columns)) or 'nothing'}."
-                    f"{did_you_mean(column, columns)}"
-                )
-        for values in reader:
-            yield _parse_row(f"{csv_file}, line {reader.line_num}", values)
+    reader = csv.DictReader(io.StringIO(read_text(csv_file)))
+    columns = reader.fieldnames or []
+    for column in COLUMNS:
+        if column not in columns:
+            raise ValueError(
+                f"{csv_file}: the first line must name the columns {', '.join(COLUMNS)}, but "
+                f"{column!r} is not among {', '.join(map(repr, columns)) or 'nothing'}."
+                f"{did_you_mean(column, columns)}"
+            )
+    for values in reader:
+        yield _parse_row(f"{csv_file}, line {reader.line_num}", values)
 
 
 def _parse_row(where: str, values: dict) -> _Row:

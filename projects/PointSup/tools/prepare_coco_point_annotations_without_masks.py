@@ -57,12 +57,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=default, help=f"COCO file; {default}")
     args = parser.parse_args()
     with report_user_errors():
-        data = json.loads(args.json.read_text())
+        data = json.loads(args.json.read_text(encoding="utf-8-sig"))
         for version in range(1, args.num_versions + 1):
             name = f"{args.json.stem}_n{args.num_points}_v{version}_without_masks.json"
             path = args.json.with_name(name)
             part = path.with_suffix(".part")
-            part.write_text(json.dumps(with_points(data, args.num_points, seed=version)))
+            text = json.dumps(with_points(data, args.num_points, seed=version))
+            part.write_text(text, encoding="utf-8")
             os.replace(part, path)
             print(path)
 

@@ -20,7 +20,7 @@ from d2lite.data.catalog import ResolvedDataset, register_scheme
 from d2lite.data.datasets.uri import parse_dataset_uri
 from d2lite.data.image_io import read_image_size
 from d2lite.structures import BoxMode
-from d2lite.utils.file_io import PathManager
+from d2lite.utils.file_io import PathManager, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -56,18 +56,17 @@ def load_widerface(label_file: str, image_root: str) -> list[dict]:
     """
     records: list[dict] = []
     dropped = 0
-    with PathManager.open(label_file) as file:
-        for number, line in enumerate(file, start=1):
-            if line.startswith("#"):
-                records.append(_record(len(records), line[1:].strip(), image_root))
-            elif line.strip():
-                face = _face(line, f"{label_file}:{number}")
-                if not records:
-                    raise ValueError(f"{label_file}:{number}: a face before any '# IMAGE' line")
-                if min(face["bbox"][2:]) > 0:
-                    records[-1]["annotations"].append(face)
-                else:
-                    dropped += 1
+    for number, line in enumerate(read_text(label_file).split("\n"), start=1):
+        if line.startswith("#"):
+            records.append(_record(len(records), line[1:].strip(), image_root))
+        elif line.strip():
+            face = _face(line, f"{label_file}:{number}")
+            if not records:
+                raise ValueError(f"{label_file}:{number}: a face before any '# IMAGE' line")
+            if min(face["bbox"][2:]) > 0:
+                records[-1]["annotations"].append(face)
+            else:
+                dropped += 1
     if not records:
         raise ValueError(f"{label_file}: no line names an image, such as '# folder/name.jpg'")
     logger.info(f"{label_file}: {len(records)} images; {dropped} empty boxes were left out")
