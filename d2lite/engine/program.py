@@ -82,9 +82,10 @@ def _evaluate(cfg: CfgNode, resume: bool, trainer: type[DefaultTrainer]) -> Mapp
     DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(
         cfg.MODEL.WEIGHTS, resume=resume
     )
-    # The classes are those of the checkpoint, whatever DATASETS.TRAIN is now.
-    about = about_weights(weights_to_load(cfg, resume))
-    model.built_from.metadata = about.get("metadata") or None
+    if hasattr(model, "built_from"):
+        # The classes are those of the checkpoint, whatever DATASETS.TRAIN is now.
+        about = about_weights(weights_to_load(cfg, resume))
+        model.built_from.metadata = about.get("metadata") or None
     results = trainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED and hasattr(trainer, "test_with_TTA"):
         results.update(trainer.test_with_TTA(cfg, model))

@@ -66,12 +66,13 @@ class DenseDetector(ImageModel):
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
         """Losses in training, detections otherwise; see `GeneralizedRCNN.forward`."""
         images = self.preprocess_image(batched_inputs)
+        if self.training:
+            required_field(batched_inputs, "instances")
+            gt_instances = self._ground_truth(batched_inputs)
         by_name = self.backbone(images.tensor)
         features = [by_name[name] for name in self.head_in_features]
         predictions = self.head(features)
         if self.training:
-            required_field(batched_inputs, "instances")
-            gt_instances = self._ground_truth(batched_inputs)
             losses = self.forward_training(images, features, predictions, gt_instances)
             if self._is_time_to_draw():
                 with torch.no_grad():

@@ -5,7 +5,7 @@ import torch
 
 from d2lite.config import get_cfg
 from d2lite.layers import ShapeSpec
-from d2lite.modeling import FCOS, AnchorGenerator, build_model
+from d2lite.modeling import FCOS, build_model
 from d2lite.modeling.meta_arch.fcos import FCOSHead
 from d2lite.modeling.meta_arch.inputs import check_classes
 from d2lite.modeling.roi_heads.keypoint_head import KRCNNConvDeconvUpsampleHead
@@ -34,11 +34,8 @@ def from_config(architecture, **changes):
 
 
 def fcos():
-    backbone = TinyBackbone()
-    shapes = [backbone.output_shape()[name] for name in ("p3", "p4")]
-    anchors = AnchorGenerator([[8], [16]], [[1.0]], strides=[8, 16], offset=0.5)
-    head = FCOSHead(input_shape=shapes, num_classes=K, conv_dims=[8])
-    return FCOS(backbone=backbone, head=head, num_classes=K, **PIXELS)
+    head = FCOSHead(input_shape=[ShapeSpec(channels=8)] * 2, num_classes=K, conv_dims=[8])
+    return FCOS(backbone=TinyBackbone(), head=head, num_classes=K, **PIXELS)
 
 
 MODELS = {
