@@ -201,7 +201,7 @@ class CommonMetricPrinter(EventWriter):
             " %siter: %d  %s  %s%s%s",
             "" if eta is None else f"eta: {eta}  ",
             storage.iter,
-            _describe_losses(storage, self._window_size),
+            _describe_scalars(storage, self._window_size),
             self._timing(storage),
             _describe_lr(storage),
             _describe_memory(),
@@ -227,11 +227,13 @@ class CommonMetricPrinter(EventWriter):
         return text + "  " if text else text
 
 
-def _describe_losses(storage: EventStorage, window_size: int) -> str:
+def _describe_scalars(storage: EventStorage, window_size: int) -> str:
+    """Medians over the window of the losses, then of what has "[metric]" in its name."""
     return "  ".join(
         f"{name}: {history.median(storage.count_samples(name, window_size)):.4g}"
+        for part in ("loss", "[metric]")
         for name, history in storage.histories().items()
-        if "loss" in name
+        if part in name
     )
 
 

@@ -241,3 +241,11 @@ def test_progress_bar_follows_the_iteration():
 def test_pipe_does_not_suit_a_progress_bar(tmp_path):
     with open(tmp_path / "file", "w") as stream:
         assert not ProgressBarWriter.suits(stream)
+
+
+def test_line_has_the_scalars_that_are_called_metrics(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("d2lite"), "propagate", True)
+    with EventStorage() as storage, caplog.at_level(logging.INFO, logger="d2lite.utils.events"):
+        storage.put_scalars(**{"[metric]bn_stat": 1.5, "loss_a": 2.0, "other": 3.0})
+        CommonMetricPrinter(10).write()
+    assert "loss_a: 2  [metric]bn_stat: 1.5" in caplog.text and "other" not in caplog.text
