@@ -666,7 +666,7 @@ def test_the_batch_is_shared_by_the_processes(main, good, monkeypatch):
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
     outcome = main(SOLVER__IMS_PER_BATCH=3, **train_on(good))
     assert outcome.code == 1 and not outcome.started
-    message = r"^process 0: ValueError: SOLVER\.IMS_PER_BATCH .* is 3; .* number of processes, 2"
+    message = r"^process 0: ArgumentError: SOLVER\.IMS_PER_BATCH .* is 3; .* number of processes, 2"
     assert re.search(message, outcome.error), outcome.error
 
 
