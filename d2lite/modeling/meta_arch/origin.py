@@ -47,7 +47,7 @@ class ModelOrigin:
             cfg: of either kind; later changes of it are not seen.
             datasets: names of the training sets.
         """
-        self.config = plain(cfg) if isinstance(cfg, CfgNode) else as_plain_values(cfg)
+        self.config = plain(cfg) if isinstance(cfg, CfgNode) else as_plain_values(cfg)[0]
         self.kind = "yacs" if isinstance(cfg, CfgNode) else "lazy"
         self.datasets = tuple(datasets)
         self.metadata: dict[str, Any] | None = None
