@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _NUMBERED = re.compile(r"^(?P<prefix>.*)_(?P<iteration>\d{7,})\.pth$")
+_LONGEST_NAME = 4096  # bytes read of `last_checkpoint`
 
 
 class Checkpointer:
@@ -189,6 +190,11 @@ class Checkpointer:
                 problems.append(str(error))
             finally:
                 self._resuming = False
+        if not files:
+            raise CheckpointFileError(
+                f"{self._last_checkpoint_file} does not name a checkpoint, and {self.save_dir} has "
+                "none with a number; without --resume, training starts anew"
+            )
         raise CheckpointFileError(
             f"None of the checkpoints in {self.save_dir} can be resumed from "
             f"({', '.join(map(os.path.basename, files))}); the newest: {problems[0]}. "
@@ -200,12 +206,22 @@ class Checkpointer:
         return self.path_manager.exists(self._last_checkpoint_file)
 
     def get_checkpoint_file(self) -> str:
-        """Path of the last checkpoint of the folder, or "" when there is none."""
+        """Path of the last checkpoint of the folder, or "" when there is none.
+
+        Raises:
+            CheckpointFileError: `last_checkpoint` does not contain the name of a file, or names
+                one of another folder.
+        """
         try:
             with self.path_manager.open(self._last_checkpoint_file, "rb") as file:
-                name = file.read().decode().strip()
+                name = file.read(_LONGEST_NAME).decode(errors="replace").strip()
         except OSError:  # none was saved, or the folder has just been deleted
             return ""
+        if not name or not name.isprintable() or re.search(r"[/\\\ufffd]|^\.*$", name):
+            raise CheckpointFileError(
+                f"{self._last_checkpoint_file} is damaged: it contains {name[:80]!r}; expected the "
+                "name of a checkpoint of its own folder"
+            )
         return os.path.join(self.save_dir, name)
 
     def get_all_checkpoint_files(self) -> list[str]:
@@ -224,7 +240,11 @@ class Checkpointer:
 
     def _resumable_files(self) -> list[str]:
         """The last checkpoint, then the numbered ones before it, newest first."""
-        last = self.get_checkpoint_file()
+        try:
+            last = self.get_checkpoint_file()
+        except CheckpointFileError as error:
+            self.logger.error("%s. Looking for the newest of the numbered checkpoints", error)
+            last = ""
         number = _iteration_of(last)
         numbered = {path: _iteration_of(path) for path in self.get_all_checkpoint_files()}
         earlier = [
@@ -232,7 +252,8 @@ class Checkpointer:
             for path, iteration in numbered.items()
             if iteration is not None and path != last and (number is None or iteration < number)
         ]
-        return [last, *sorted(earlier, key=numbered.get, reverse=True)]
+        earlier.sort(key=numbered.get, reverse=True)
+        return [last, *earlier] if last else earlier
 
     def _find(self, path: str) -> str:
         """The local file of a path or URL, the same one on all ranks."""

@@ -5,9 +5,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from iopath.common.file_io import file_lock, get_cache_dir
 
+from d2lite.utils.downloads import download
 from d2lite.utils.file_io import PathHandler, PathManager
 from d2lite.utils.registry import did_you_mean
 
@@ -61,24 +61,13 @@ class TorchvisionHandler(PathHandler):
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
         url = _weights_url(path[len(self.PREFIX) :])
         local = os.path.join(get_cache_dir(), "torchvision", os.path.basename(url))
-        os.makedirs(os.path.dirname(local), exist_ok=True)
         with file_lock(local):
             if force or not os.path.isfile(local):
-                digest = re.search(r"-([0-9a-f]{8,})\.", os.path.basename(url))
-                _download(url, local, digest.group(1) if digest else None)
+                download(url, local)
         return local
 
     def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> Any:
         return open(self._get_local_path(path), mode, buffering)
-
-
-def _download(url: str, local: str, digest: str | None) -> None:
-    try:
-        torch.hub.download_url_to_file(url, local, hash_prefix=digest, progress=False)
-    except (OSError, RuntimeError) as error:
-        raise OSError(
-            f"Cannot download {url}: {error}. Check the connection, or put the file at {local}"
-        ) from error
 
 
 def _weights_url(name: str) -> str:

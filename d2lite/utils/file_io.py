@@ -4,45 +4,50 @@ Other schemes can be added with `PathManager.register_handler`.
 """
 
 import codecs
+import logging
 import os
 from typing import Any
-from urllib.error import URLError
-from urllib.parse import urlparse
 
-from iopath.common.file_io import HTTPURLHandler, PathHandler, get_cache_dir
+from iopath.common.file_io import PathHandler, file_lock, get_cache_dir
 from iopath.common.file_io import PathManager as PathManagerBase
 
+from d2lite.utils.downloads import cached_name, download
+
 __all__ = ["PathHandler", "PathManager", "read_text"]
+
+logger = logging.getLogger(__name__)
 
 PathManager = PathManagerBase()
 """The path manager of this package; `PathManager.open`, `.exists`, `.get_local_path`, ..."""
 
-# Files of this host are cached by their path alone, as detectron2 does it, so that weights which
-# are already in its cache are found, offline too.
-_SHARED_CACHE_HOST = "dl.fbaipublicfiles.com"
 
-
-class DownloadHandler(HTTPURLHandler):
+class DownloadHandler(PathHandler):
     """Downloads `https://` files once, with a progress bar, into a cache folder.
 
     The cache is $FVCORE_CACHE, else ~/.torch/iopath_cache. A file appears there only when it is
-    complete, and several processes can ask for it at once.
+    complete, and several processes can ask for it at once. No address leads out of that folder.
     """
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return ["http://", "https://", "ftp://"]
 
     def _get_local_path(
         self, path: str, force: bool = False, cache_dir: str | None = None, **kwargs: Any
     ) -> str:
-        host = urlparse(path).netloc
-        cache_dir = get_cache_dir(cache_dir)
-        if host != _SHARED_CACHE_HOST:
-            cache_dir = os.path.join(cache_dir, host)
-        try:
-            return super()._get_local_path(path, force=force, cache_dir=cache_dir, **kwargs)
-        except URLError as error:
-            raise OSError(
-                f"Cannot download {path}: {error}. Check the address and the connection, or "
-                f"download it elsewhere and put it under {cache_dir}{urlparse(path).path}"
-            ) from error
+        name = cached_name(path)
+        local = os.path.join(get_cache_dir(cache_dir), name)
+        if force or not os.path.isfile(local):
+            with file_lock(local):
+                if force or not os.path.isfile(local):
+                    logger.info("Downloading %s ...", path)
+                    download(path, local)
+                    logger.info("%s is stored as %s", path, local)
+        return local
+
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> Any:
+        if mode not in ("r", "rb"):
+            raise ValueError(f"{path} cannot be opened with mode {mode!r}: downloads are read only")
+        return open(self._get_local_path(path), mode, buffering)
 
 
 class Detectron2Handler(PathHandler):

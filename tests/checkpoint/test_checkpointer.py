@@ -278,3 +278,24 @@ def test_period_of_zero_saves_at_the_end_only(tmp_path):
 def test_keeping_none_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="max_to_keep is 0"):
         PeriodicCheckpointer(Checkpointer(small_model(), str(tmp_path)), 2, max_to_keep=0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"../other/model_0000009.pth", b"/etc/hosts", b"..", b"", b"a\x1b[2J", b"\xff\0"],
+)
+def test_last_checkpoint_names_a_file_of_its_own_folder(tmp_path, content, caplog):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "run").mkdir()
+    Checkpointer(small_model(1), str(tmp_path / "other")).save("model_0000009")
+    last = tmp_path / "run" / "last_checkpoint"
+    checkpointer = Checkpointer(small_model(2), str(tmp_path / "run"))
+    last.write_bytes(content)
+    with pytest.raises(CheckpointFileError, match="none with a number"):
+        checkpointer.resume_or_load("")
+    checkpointer.save("model_0000003", iteration=3)
+    last.write_bytes(content)
+    with pytest.raises(CheckpointFileError, match="last_checkpoint is damaged"):
+        checkpointer.get_checkpoint_file()
+    assert checkpointer.resume_or_load("")["iteration"] == 3
+    assert f"{last} is damaged" in caplog.text
