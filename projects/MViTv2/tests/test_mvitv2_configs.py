@@ -19,6 +19,15 @@ SIZES = {
     "l": (144, [2, 6, 36, 4]),
     "h": (192, [4, 8, 60, 8]),
 }
+# Parameters of the detectors in millions (the paper's tables of COCO; L is not in them).
+MILLIONS = {
+    "mask_rcnn_mvitv2_t_3x": 44,
+    "cascade_mask_rcnn_mvitv2_t_3x": 76,
+    "cascade_mask_rcnn_mvitv2_s_3x": 87,
+    "cascade_mask_rcnn_mvitv2_b_3x": 103,
+    "cascade_mask_rcnn_mvitv2_b_in21k_3x": 103,
+    "cascade_mask_rcnn_mvitv2_h_in21k_lsj_3x": 718,
+}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -34,6 +43,8 @@ def test_config_builds_the_network_of_the_paper(name):
     assert net.use_act_checkpoint == (size == "h")
     kind = CascadeROIHeads if name.startswith("cascade") else StandardROIHeads
     assert type(model.roi_heads) is kind
+    if name in MILLIONS:
+        assert round(sum(p.numel() for p in model.parameters()) / 1e6) == MILLIONS[name]
     assert list(model.backbone.output_shape()) == ["p2", "p3", "p4", "p5", "p6"]
 
     pretrained = "in21k" if "in21k" in name else "in1k"
