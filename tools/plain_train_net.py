@@ -14,7 +14,11 @@ from argparse import Namespace
 
 import torch
 
-from d2lite.checkpoint import DetectionCheckpointer, PeriodicCheckpointer, require_loaded
+from d2lite.checkpoint import (
+    DetectionCheckpointer,
+    PeriodicCheckpointer,
+    require_loaded,
+)
 from d2lite.config import CfgNode
 from d2lite.data import build_detection_test_loader, build_detection_train_loader
 from d2lite.engine import (
@@ -40,6 +44,7 @@ from d2lite.evaluation import (
     match_classes,
     print_csv_format,
 )
+from d2lite.evaluation.testing import flatten_results_dict
 from d2lite.modeling import build_model
 from d2lite.solver import build_lr_scheduler, build_optimizer
 from d2lite.utils import comm
@@ -109,10 +114,13 @@ def train(cfg: CfgNode, model: torch.nn.Module, resume: bool) -> None:
 
             period = cfg.TEST.EVAL_PERIOD
             if period > 0 and (iteration + 1) % period == 0 and iteration + 1 < max_iter:
-                evaluate(cfg, model)
+                results = flatten_results_dict(evaluate(cfg, model))
+                storage.put_scalars(**results, smoothing_hint=False)
+                storage.evaluated_iter = iteration
                 comm.synchronize()
             storage.put_scalar("time", time.perf_counter() - start)
-            if (iteration + 1) % 20 == 0 or iteration + 1 == max_iter:
+            is_new = storage.evaluated_iter == iteration or iteration + 1 == max_iter
+            if (iteration + 1) % 20 == 0 or is_new:
                 for writer in writers:
                     writer.write()
             periodic_checkpointer.step(iteration)

@@ -5,6 +5,7 @@ from d2lite.checkpoint.checkpointer import (
     Checkpointer,
     PeriodicCheckpointer,
     find_checkpoint,
+    metadata_of,
     model_entries,
     require_loaded,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "PeriodicCheckpointer",
     "catalog",
     "find_checkpoint",
+    "metadata_of",
     "model_entries",
     "read_about",
     "require_loaded",

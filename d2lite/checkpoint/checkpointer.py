@@ -34,8 +34,10 @@ __all__ = [
     "Checkpointer",
     "PeriodicCheckpointer",
     "find_checkpoint",
+    "metadata_of",
     "model_entries",
     "require_loaded",
+    "unwrap_model",
 ]
 
 _NUMBERED = re.compile(r"^(?P<prefix>.*)_(?P<iteration>\d{7,})\.pth$")
@@ -67,7 +69,7 @@ class Checkpointer:
             checkpointables: objects with `state_dict` and `load_state_dict`, by the names of
                 their entries in the file.
         """
-        self.model = _unwrap(model)
+        self.model = unwrap_model(model)
         self.checkpointables: dict[str, Any] = {}
         for key, checkpointable in checkpointables.items():
             self.add_checkpointable(key, checkpointable)
@@ -312,8 +314,8 @@ class Checkpointer:
         if metadata is not None:
             state._metadata = metadata  # versions, by which modules read older states
         result = self.model.load_state_dict(state, strict=False)
+        self.model.loaded = _Loaded(self.model, checkpoint.get("about", {}), incorrect_shapes)
         wrong = {name for name, _, _ in incorrect_shapes}
-        self.model.not_loaded = _NotLoaded(self.model, incorrect_shapes)
         missing = [name for name in result.missing_keys if name not in wrong]
         return IncompatibleKeys(
             _not_shared(self.model, missing), list(result.unexpected_keys), incorrect_shapes
@@ -389,7 +391,7 @@ class PeriodicCheckpointer:
             self.path_manager.rm(numbered[number])
 
 
-def _unwrap(model: nn.Module) -> nn.Module:
+def unwrap_model(model: nn.Module) -> nn.Module:
     """The model itself, whose names are in the checkpoint, inside of DDP and torch.compile."""
     while True:
         if isinstance(model, (DistributedDataParallel, DataParallel)):
@@ -418,33 +420,42 @@ def find_checkpoint(path: str, path_manager: Any = PathManager) -> str:
     raise CheckpointNotFoundError(f"Checkpoint {path} not found.{hint}")
 
 
-class _NotLoaded:
-    """Entries of a model that a checkpoint has in other shapes, so that they kept their values."""
+class _Loaded:
+    """What the last checkpoint meant for a model, until the model is trained on."""
 
-    def __init__(self, model: nn.Module, incorrect_shapes: list[tuple]) -> None:
-        own_state = model.state_dict(keep_vars=True)
+    def __init__(self, model: nn.Module, about: dict[str, Any], incorrect_shapes: list[tuple]):
+        """
+        Args:
+            about: what the checkpoint says of itself, {} for those of other programs.
+            incorrect_shapes: entries that kept their values for it.
+        """
+        self.about = about
         self.shapes = {name: shapes for name, *shapes in incorrect_shapes}
-        self.versions = {name: own_state[name]._version for name in self.shapes}
+        self.versions = _versions(model)
+
+
+def _versions(model: nn.Module) -> dict[str, int]:
+    """Every change in place, as by an optimizer's step, counts a tensor's version up."""
+    return {name: value._version for name, value in model.named_parameters()}
 
 
 def require_loaded(model: nn.Module) -> None:
     """Raise if the last checkpoint did not fit a model that has not been trained since.
 
-    Its figures would be those of a random layer.
+    Its metrics would be those of a random layer.
 
     Raises:
         ValueError: names the entries, and their shapes in the checkpoint and in the model.
     """
-    model = _unwrap(model)
-    kept = getattr(model, "not_loaded", None)
-    if kept is None or not kept.shapes:
+    model = unwrap_model(model)
+    loaded = getattr(model, "loaded", None)
+    if not isinstance(loaded, _Loaded) or not loaded.shapes:
         return
-    own_state = model.state_dict(keep_vars=True)
-    # Every step of an optimizer writes in place, which counts the version up.
+    now = _versions(model)
     random = [
         f"{name} {theirs} in the checkpoint, {own} in the model"
-        for name, (theirs, own) in kept.shapes.items()
-        if own_state[name]._version == kept.versions[name]
+        for name, (theirs, own) in loaded.shapes.items()
+        if now.get(name) == loaded.versions.get(name)
     ]
     if random:
         shown = "; ".join(random[:4]) + ("; ..." if len(random) > 4 else "")
@@ -455,12 +466,27 @@ def require_loaded(model: nn.Module) -> None:
         )
 
 
+def metadata_of(model: nn.Module) -> dict[str, Any]:
+    """Class names and the like of a model, by their keys in the metadata of datasets.
+
+    Those of the checkpoint that was loaded, if the model has not been trained since; else those of
+    the datasets that it was built for. {} where neither is known.
+    """
+    model = unwrap_model(model)
+    loaded = getattr(model, "loaded", None)
+    if isinstance(loaded, _Loaded) and _versions(model) == loaded.versions:
+        metadata = loaded.about.get("metadata")
+        if metadata:
+            return metadata
+    return model.built_from.about()["metadata"] if hasattr(model, "built_from") else {}
+
+
 def model_entries(model: nn.Module) -> dict[str, Any]:
     """The entries of a checkpoint that a model alone gives: its state and, where it knows what it
     was built from, "about": config, class names and version."""
     entries: dict[str, Any] = {"model": model.state_dict()}
     if hasattr(model, "built_from"):
-        entries["about"] = model.built_from.about()
+        entries["about"] = {**model.built_from.about(), "metadata": metadata_of(model)}
     return entries
 
 

@@ -5,6 +5,7 @@ import logging
 import operator
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 import cv2
@@ -390,13 +391,22 @@ def trivial_batch_collator(batch: list) -> list:
     return batch
 
 
+def _end_later(number: int, frame: FrameType | None) -> None:
+    """Have this process end when the one that started it is gone, or does not need it for long."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.alarm(30)
+
+
 def worker_init_reset_seed(worker_id: int) -> None:
     """Seed the generators of a loader's worker process, each differently; one thread for each.
 
-    The worker leaves Ctrl-C to the process that started it.
+    The worker leaves Ctrl-C and SIGTERM to the process that started it.
     """
     cv2.setNumThreads(0)  # torch's loader does the same for torch
     if torchdata.get_worker_info() is not None:
         # Ctrl-C reaches all processes of a terminal; the training process is the one to answer.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Schedulers send SIGTERM to all processes. The training finishes its step with the workers.
+        if hasattr(signal, "alarm"):
+            signal.signal(signal.SIGTERM, _end_later)
     seed_all_rng(torch.initial_seed() % 2**31 + worker_id)

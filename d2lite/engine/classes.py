@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from d2lite.checkpoint import metadata_of
 from d2lite.config import CfgNode
 from d2lite.data import DatasetCatalog, MetadataCatalog
 from d2lite.modeling import META_ARCH_REGISTRY
@@ -131,7 +132,7 @@ def trained_classes(model: nn.Module, cfg: CfgNode | None = None) -> dict[str, l
         if not isinstance(inner, nn.Module):
             return dataset_classes(cfg.DATASETS.TRAIN) if cfg is not None else {}
         model = inner
-    metadata = model.built_from.about()["metadata"]
+    metadata = metadata_of(model)
     return {k: list(metadata[k]) for k in ("thing_classes", "stuff_classes") if metadata.get(k)}
 
 

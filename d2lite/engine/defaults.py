@@ -33,6 +33,7 @@ from d2lite.utils import comm
 from d2lite.utils.env import seed_all_rng
 from d2lite.utils.events import EventWriter, ProgressBarWriter, has_event_storage
 from d2lite.utils.logger import FILE_ONLY, setup_logger
+from d2lite.utils.stop_signals import StopRequested
 
 from . import hooks
 from .checks import (
@@ -44,8 +45,8 @@ from .checks import (
 from .classes import check_class_counts, trained_classes
 from .early_stop import EarlyStop
 from .ema import ModelEMA
-from .interrupt import InterruptLater
 from .predictor import DefaultPredictor
+from .run_folder import claim_output_dir, release_output_dir
 from .scaling import auto_scale
 from .setup import create_ddp_model, default_argument_parser, default_setup, default_writers
 from .train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
@@ -84,7 +85,8 @@ class DefaultTrainer(TrainerBase):
 
     # Subclasses with a constructor of their own set no more than detectron2's sets.
     seed: int | None = None
-    _interrupt = InterruptLater()
+    _saved_before = 0
+    _asked_to_resume = False
     _ema: ModelEMA | None = None
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -145,6 +147,7 @@ class DefaultTrainer(TrainerBase):
         Args:
             resume: whether to look for a checkpoint in OUTPUT_DIR.
         """
+        self._asked_to_resume = resume
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
             # What is stored is the last iteration that was completed.
@@ -237,16 +240,21 @@ class DefaultTrainer(TrainerBase):
         Raises:
             SystemExit: they are not those of TEST.EXPECTED_RESULTS.
             KeyboardInterrupt: Ctrl-C was pressed; the message says how to go on.
+            SystemExit: with status 143 after SIGTERM.
+            OutputDirInUseError: another run trains in OUTPUT_DIR.
         """
-        saved_before = self._last_save()
-        with InterruptLater() as self._interrupt:
-            try:
-                super().train(self.start_iter, self.max_iter)
-            except BaseException as error:
-                # Another process that has stopped first leaves errors of all kinds behind.
-                if self._interrupt.requested or isinstance(error, KeyboardInterrupt):
-                    raise KeyboardInterrupt(self._how_to_go_on(saved_before)) from None
-                raise
+        folder = self.cfg.OUTPUT_DIR
+        new_run = self.start_iter == 0 and not self._asked_to_resume
+        claim_output_dir(folder, new_run=new_run, weights=self.cfg.MODEL.WEIGHTS)
+        self._saved_before = self._last_save()
+        try:
+            super().train(self.start_iter, self.max_iter)
+        except StopRequested:
+            raise
+        except KeyboardInterrupt:  # within a step: a second one, or somebody else's
+            raise KeyboardInterrupt(self._how_to_go_on()) from None
+        finally:
+            release_output_dir(folder)
         if comm.is_main_process() and hasattr(self, "_last_eval_results"):
             verify_results(self.cfg, self._last_eval_results)
             return self._last_eval_results
@@ -259,19 +267,14 @@ class DefaultTrainer(TrainerBase):
             self._trainer.register_hooks([_PassOn(weakref.proxy(self))])
         super().before_train()
 
-    def after_step(self) -> None:
-        """Call the hooks of that name; then Ctrl-C ends the training."""
-        super().after_step()
-        self._interrupt.check()
-
     def _last_save(self) -> int:
         """The time of the last checkpoint of OUTPUT_DIR, which may be another run's."""
         path = os.path.join(self.cfg.OUTPUT_DIR, "last_checkpoint")
         return os.stat(path).st_mtime_ns if os.path.isfile(path) else 0
 
-    def _how_to_go_on(self, saved_before: int) -> str:
-        stopped = f"Stopped at iteration {self.iter} of {self.max_iter}."
-        if self.start_iter == 0 and self._last_save() == saved_before:
+    def _how_to_go_on(self) -> str:
+        stopped = super()._how_to_go_on()
+        if self.start_iter == 0 and self._last_save() == self._saved_before:
             period = self.cfg.SOLVER.CHECKPOINT_PERIOD
             return f"{stopped} No checkpoint was saved yet (SOLVER.CHECKPOINT_PERIOD is {period})."
         last = self.checkpointer.get_checkpoint_file()

@@ -41,8 +41,9 @@ class EarlyStop(HookBase):
             self._first_iter = self.trainer.start_iter
         # A run that had stopped is resumed: it goes on if it is to have more patience now.
         resumed, self._stopped = self._stopped, False
-        if resumed:
-            self._stop_if_due(self.trainer.start_iter - 1)
+        last = self.trainer.start_iter - 1
+        if resumed or (last >= 0 and self.trainer.storage.evaluated_iter == last):
+            self._stop_if_due(last)
 
     def after_step(self) -> None:
         # The last iteration is evaluated in after_train.

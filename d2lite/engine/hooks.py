@@ -1,19 +1,17 @@
 """The hooks of a training run: everything but the step itself."""
 
-import datetime
+import contextlib
 import json
 import logging
 import math
 import operator
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 import torch.distributed as dist
 from fvcore.common.param_scheduler import ParamScheduler
-from fvcore.common.timer import Timer
 from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 from torch import nn
 from torch.optim import Optimizer
@@ -22,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler as TorchLRScheduler
 from d2lite.checkpoint import Checkpointer
 from d2lite.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
 from d2lite.checkpoint.resuming import log_kept_schedule
+from d2lite.checkpoint.writing import atomic_write
 from d2lite.evaluation.testing import flatten_results_dict
 from d2lite.solver import LRMultiplier
 from d2lite.utils import comm
@@ -29,7 +28,8 @@ from d2lite.utils.events import EventStorage, EventWriter
 from d2lite.utils.file_io import PathManager, read_text
 from d2lite.utils.registry import did_you_mean
 
-from .train_loop import HookBase, is_complete
+from .timing import IterationTimer, TorchProfiler
+from .train_loop import HookBase, TrainerBase, is_complete
 
 __all__ = [
     "BestCheckpointer",
@@ -96,50 +96,21 @@ class CallbackHook(HookBase):
             self._after_step(self.trainer)
 
 
-class IterationTimer(HookBase):
-    """Put the seconds of each step into the storage as "time", and sum up at the end.
+@contextlib.contextmanager
+def _at_last_iteration(trainer: TrainerBase) -> Iterator[bool]:
+    """In `before_train` of a run that is resumed, go back to the iteration before the first one.
 
-    The time is that of the step and not of the hooks around it. The first steps, which allocate
-    and tune, are left out.
+    The run may have ended between saving its checkpoint and what came after that in the same
+    iteration. Yields whether there is such an iteration.
     """
-
-    def __init__(self, warmup_iter: int = 3) -> None:
-        """warmup_iter: number of the first step that is measured, from 1."""
-        self._warmup_iter = warmup_iter
-        self._step_timer = Timer()
-        self._start()
-
-    def _start(self) -> None:
-        self._start_time = time.perf_counter()
-        self._num_measured = 0
-        self._seconds = 0.0
-
-    def before_train(self) -> None:
-        self._start()
-
-    def before_step(self) -> None:
-        self._step_timer.reset()
-
-    def after_step(self) -> None:
-        seconds = self._step_timer.seconds()
-        if self.trainer.iter - self.trainer.start_iter + 1 < self._warmup_iter:
-            self._start_time = time.perf_counter()
-            return
-        self.trainer.storage.put_scalars(time=seconds)
-        self._num_measured += 1
-        self._seconds += seconds
-
-    def after_train(self) -> None:
-        if self._num_measured == 0:
-            return
-        total = time.perf_counter() - self._start_time
-        logger.info(
-            "%d iterations took %s (%.4f s each); hooks around them took %s",
-            self._num_measured,
-            datetime.timedelta(seconds=int(self._seconds)),
-            self._seconds / self._num_measured,
-            datetime.timedelta(seconds=int(total - self._seconds)),
-        )
+    if trainer.start_iter == 0:
+        yield False
+        return
+    trainer.iter = trainer.storage.iter = trainer.start_iter - 1
+    try:
+        yield True
+    finally:
+        trainer.iter = trainer.storage.iter = trainer.start_iter
 
 
 class PeriodicWriter(HookBase):
@@ -155,26 +126,29 @@ class PeriodicWriter(HookBase):
         self._period = period
 
     def before_train(self) -> None:
-        # The run that is resumed may have ended between saving its checkpoint and writing the
-        # figures of that iteration. Writers leave out what they find written.
-        start_iter, storage = self.trainer.start_iter, self.trainer.storage
-        if start_iter > 0 and is_due(start_iter - 1, self._period):
-            storage.iter = start_iter - 1
-            for writer in self._writers:
-                writer.write()
-            storage.iter = start_iter
+        # Writers leave out what they find written.
+        with _at_last_iteration(self.trainer) as resumed:
+            if resumed:
+                self._write_if_due()
 
     def after_step(self) -> None:
-        last = self.trainer.iter == self.trainer.max_iter - 1
-        due = is_due(self.trainer.iter, self._period) or last
+        self._write_if_due()
+
+    def _write_if_due(self) -> None:
+        iteration, storage = self.trainer.iter, self.trainer.storage
+        last = iteration == self.trainer.max_iter - 1
+        # The next evaluation would replace what this one found.
+        always = last or storage.evaluated_iter == iteration
         for writer in self._writers:
-            if due or writer.every_iteration:
+            if always or is_due(iteration, self._period) or writer.every_iteration:
                 writer.write()
 
     def after_train(self) -> None:
         for writer in self._writers:
-            # Evaluation after training has put figures since the last write.
-            writer.write()
+            # Evaluation after training has put figures since the last write. What a run that goes
+            # on will write is in its checkpoint.
+            if not getattr(self.trainer, "_left", False):
+                writer.write()
             writer.close()
 
 
@@ -186,6 +160,11 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
 
     def after_step(self) -> None:
         self.step(self.trainer.iter)
+
+    def save_now(self) -> None:
+        iteration = self.trainer.iter
+        self.save(f"{self.file_prefix}_{iteration:07d}", iteration=iteration)
+        self._delete_oldest(iteration)
 
     def after_train(self) -> None:
         # Which iteration was the last one of a stopped training is known only now.
@@ -228,18 +207,32 @@ class BestCheckpointer(HookBase):
         self._also_save = also_save
         self.best_metric: float | None = None
         self.best_iter: int | None = None
+        self._knows_best = False  # from the checkpoint
 
     @property
     def _record(self) -> str:
         return os.path.join(self._checkpointer.save_dir, f"{self._file_prefix}.json")
 
     def before_train(self) -> None:
-        if self.trainer.start_iter > 0 and PathManager.isfile(self._record):
+        start_iter = self.trainer.start_iter
+        if start_iter > 0 and not self._knows_best and PathManager.isfile(self._record):
             record = json.loads(read_text(self._record))
             # A record from after the checkpoint will be made again. The evaluation after a
             # training counts as one of the iteration that would have followed.
-            if record["iteration"] <= self.trainer.start_iter:
+            if record["iteration"] <= start_iter:
                 self.best_metric, self.best_iter = record["metric"], record["iteration"]
+        with _at_last_iteration(self.trainer) as resumed:
+            if resumed and self.trainer.storage.evaluated_iter == self.trainer.iter:
+                self._best_checking()
+
+    def resume_state(self) -> dict:
+        return {"metric": self.best_metric, "iteration": self.best_iter}
+
+    def load_resume_state(self, state: dict) -> None:
+        """Take over the best evaluation until the checkpoint. The file may be of a later one, which
+        will be made again."""
+        self.best_metric, self.best_iter = state["metric"], state["iteration"]
+        self._knows_best = True
 
     def after_step(self) -> None:
         # After the last iteration comes the evaluation of after_train.
@@ -272,7 +265,7 @@ class BestCheckpointer(HookBase):
         self._checkpointer.save(self._file_prefix, **extra)
         if self._also_save is not None:
             self._also_save(self._file_prefix)
-        with PathManager.open(self._record, "w", encoding="utf-8") as file:
+        with atomic_write(self._record, "w") as file:
             json.dump({"metric": metric, "iteration": iteration, "name": self._val_metric}, file)
         logger.info(
             "%s.pth: best %s so far, %.4f in iteration %d",
@@ -373,14 +366,34 @@ class EvalHook(HookBase):
         self._func = eval_function
         self._eval_after_train = eval_after_train
         self._latest_iter: int | None = None
+        self._is_resumed = False
+
+    def before_train(self) -> None:
+        """Evaluate what the run that is resumed did not come to evaluate after its checkpoint."""
+        with _at_last_iteration(self.trainer) as resumed:
+            if not (resumed and self._is_resumed):
+                return
+            if self._latest_iter == self.trainer.iter:
+                self.trainer.storage.evaluated_iter = self.trainer.iter
+            elif self._is_due():
+                self._do_eval()
 
     def after_step(self) -> None:
-        # The last iteration is evaluated in after_train.
-        if (
-            is_due(self.trainer.iter, self._period)
-            and self.trainer.iter + 1 < self.trainer.max_iter
-        ):
+        if self._is_due():
             self._do_eval()
+
+    def _is_due(self) -> bool:
+        # The last iteration is evaluated in after_train.
+        last = self.trainer.iter + 1 >= self.trainer.max_iter
+        return is_due(self.trainer.iter, self._period) and not last
+
+    def resume_state(self) -> dict:
+        return {"latest_iter": self._latest_iter}
+
+    def load_resume_state(self, state: dict) -> None:
+        """Take over which iteration was evaluated."""
+        self._latest_iter = state["latest_iter"]
+        self._is_resumed = True
 
     def after_train(self) -> None:
         # Not again where the training was stopped at an evaluation.
@@ -390,8 +403,8 @@ class EvalHook(HookBase):
         del self._func  # it often holds the trainer: a circle
 
     def _do_eval(self) -> None:
-        self._latest_iter = self.trainer.iter
         results = self._func()
+        self._latest_iter = self.trainer.storage.evaluated_iter = self.trainer.iter
         if results:
             assert isinstance(results, Mapping), f"evaluation must return a dict, not {results!r}"
             figures = flatten_results_dict(results)
@@ -479,6 +492,9 @@ class SyncBuffers(HookBase):
         if last or any(is_due(self.trainer.iter, period) for period in self._periods):
             self.average()
 
+    def before_stop(self) -> None:
+        self.average()
+
     @torch.no_grad()
     def average(self) -> None:
         """Give all ranks the mean, in one exchange."""
@@ -491,62 +507,6 @@ class SyncBuffers(HookBase):
             self._buffers, flat.split([b.numel() for b in self._buffers]), strict=True
         ):
             buffer.copy_(mean.view_as(buffer))
-
-
-class TorchProfiler(HookBase):
-    """Profile the iterations that a predicate chooses, for the trace viewer or TensorBoard."""
-
-    def __init__(
-        self,
-        enable_predicate: Callable[["TorchProfiler"], bool],
-        output_dir: str,
-        *,
-        activities: list | None = None,
-        save_tensorboard: bool = True,
-    ) -> None:
-        """
-        Args:
-            enable_predicate: called with the trainer before each step; True profiles the step.
-            output_dir: gets `profiler_iterN-trace.json` or, for TensorBoard, a `log` folder.
-            activities: as of torch.profiler.profile; None means all that the machine has.
-            save_tensorboard: write for TensorBoard's profile page.
-        """
-        self._enable_predicate = enable_predicate
-        self._activities = activities
-        self._output_dir = output_dir
-        self._save_tensorboard = save_tensorboard
-        self._profiler = None
-
-    def before_step(self) -> None:
-        if not self._enable_predicate(self.trainer):
-            return
-        on_trace_ready = None
-        if self._save_tensorboard:
-            on_trace_ready = torch.profiler.tensorboard_trace_handler(
-                os.path.join(
-                    self._output_dir, "log", f"profiler-tensorboard-iter{self.trainer.iter}"
-                ),
-                f"worker{comm.get_rank()}",
-            )
-        self._profiler = torch.profiler.profile(
-            activities=self._activities,
-            on_trace_ready=on_trace_ready,
-            record_shapes=True,
-            profile_memory=True,
-            with_stack=True,
-            with_flops=True,
-        )
-        self._profiler.__enter__()
-
-    def after_step(self) -> None:
-        if self._profiler is None:
-            return
-        self._profiler.__exit__(None, None, None)
-        if not self._save_tensorboard:
-            PathManager.mkdirs(self._output_dir)
-            name = f"profiler_iter{self.trainer.iter}-trace.json"
-            self._profiler.export_chrome_trace(os.path.join(self._output_dir, name))
-        self._profiler = None
 
 
 class TorchMemoryStats(HookBase):

@@ -1,10 +1,14 @@
 """Start one process per device, or join those that `torchrun` has started."""
 
+import gc
 import logging
 import os
+import signal
 import socket
+import time
 from collections.abc import Callable
 from datetime import timedelta
+from types import FrameType
 from typing import Any
 
 import torch
@@ -12,11 +16,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from d2lite.utils import comm
+from d2lite.utils.stop_signals import FORWARDED
 
 __all__ = ["DEFAULT_TIMEOUT", "launch"]
 
 DEFAULT_TIMEOUT = timedelta(minutes=30)
-_FAREWELL = 20.0  # seconds that a worker has to stop after Ctrl-C
+_FAREWELL = 28.0  # seconds that workers have to stop; schedulers kill after 30
 
 
 def launch(
@@ -44,7 +49,8 @@ def launch(
 
     Raises:
         ValueError: these processes cannot be started on this machine.
-        SystemExit: a worker ended itself, with its exit status; 130 after Ctrl-C.
+        SystemExit: a worker ended itself, with its exit status; 130 after Ctrl-C, 143 after
+            SIGTERM, which are passed on to the workers.
 
     Returns:
         What `main_func` returns if it ran in this process, None if it ran in spawned ones.
@@ -79,20 +85,43 @@ def launch(
 
 
 def _wait_for(workers: mp.ProcessContext) -> None:
-    """Wait until all workers have finished; end this process as they end."""
+    """Wait until all workers have finished; end this process as they end.
+
+    A first SIGINT or SIGTERM is passed on to them, a second one ends them; SIGUSR1 goes to the
+    first of them, which saves.
+    """
+    received: list[tuple[int, float]] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        received.append((number, time.monotonic()))
+        for process in workers.processes:
+            if len(received) > 1 or FORWARDED is None:
+                process.kill()
+            elif process.is_alive():
+                # Where the signal came from a terminal they have it already; this one does no harm.
+                os.kill(process.pid, FORWARDED)
+
+    def save(number: int, frame: FrameType | None) -> None:
+        os.kill(workers.processes[0].pid, number)
+
+    handlers = {signal.SIGINT: pass_on, signal.SIGTERM: pass_on}
+    if FORWARDED is not None:
+        handlers[signal.SIGUSR1] = save
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        while not workers.join():
-            pass
+        while not workers.join(timeout=1.0):
+            if received and time.monotonic() - received[0][1] > _FAREWELL:
+                for process in workers.processes:
+                    process.kill()
     except mp.ProcessExitedException as stopped:
+        if received:
+            raise SystemExit(128 + received[0][0]) from None
         if stopped.exit_code > 0:  # it ended by itself, and has said why
             raise SystemExit(stopped.exit_code) from None
         raise
-    except KeyboardInterrupt:
-        # Ctrl-C has reached the workers too: they save what they write, and answer it.
-        for process in workers.processes:
-            process.join(timeout=_FAREWELL)
-            process.terminate()
-        raise SystemExit(130) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _under_torchrun() -> bool:
@@ -125,7 +154,11 @@ def _spawned_worker(local_rank, machine_rank, environment, main_func, args, time
     """What torchrun would set, then the same way in."""
     rank = machine_rank * int(environment["LOCAL_WORLD_SIZE"]) + local_rank
     os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(local_rank))
-    _join_and_run(main_func, args, timeout)
+    try:
+        _join_and_run(main_func, args, timeout)
+    finally:
+        # The process ends: looking for garbage among its modules and models would take seconds.
+        gc.freeze()
 
 
 def _check_device_count(num_processes: int) -> None:

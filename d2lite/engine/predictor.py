@@ -60,8 +60,6 @@ class DefaultPredictor:
         self.model = build_model(self.cfg)
         self.model.eval()
         self.metadata = model_metadata(self.cfg, about)
-        # To be saved along, should the weights be.
-        self.model.built_from.metadata = about.get("metadata")
         DetectionCheckpointer(self.model).load(self.cfg.MODEL.WEIGHTS)
         require_loaded(self.model)
         augs = build_augmentation(self.cfg, is_train=False)

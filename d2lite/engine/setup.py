@@ -28,6 +28,7 @@ from d2lite.utils.file_io import PathManager
 from d2lite.utils.logger import setup_logger
 
 from .from_checkpoint import about_weights, config_from_checkpoint, weights_to_load
+from .run_folder import claim_output_dir
 
 __all__ = [
     "config_from_args",
@@ -144,14 +145,19 @@ def default_setup(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
 
     Args:
         cfg: of either kind. Lazy configs have these settings under `train`.
-        args: as of `default_argument_parser`; only logged.
+        args: as of `default_argument_parser`; logged. If they have `resume` and do not ask for it,
+            nor for an evaluation, an earlier run in OUTPUT_DIR is moved into `old_runs` in there.
 
     Raises:
         OSError: OUTPUT_DIR cannot be written to.
+        OutputDirInUseError: another run trains there.
     """
     output_dir = _setting(cfg, "OUTPUT_DIR", "output_dir", "train.output_dir")
     if comm.is_main_process() and output_dir:
         _make_writable(output_dir)
+        if hasattr(args, "resume") and not getattr(args, "eval_only", False):
+            weights = _setting(cfg, "MODEL.WEIGHTS", "train.init_checkpoint", default="")
+            claim_output_dir(output_dir, new_run=not args.resume, weights=weights)
     rank = comm.get_rank()
     setup_logger(output_dir, distributed_rank=rank, name="fvcore")
     logger = setup_logger(output_dir, distributed_rank=rank)

@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import logging
+import signal
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +19,7 @@ from d2lite.checkpoint.resuming import optimizer_layout, require_same_optimizer
 from d2lite.utils import comm
 from d2lite.utils.events import EventStorage, get_event_storage
 from d2lite.utils.logger import FILE_ONLY
+from d2lite.utils.stop_signals import StopRequested, StopSignals
 
 __all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
 
@@ -57,6 +59,21 @@ class HookBase:
     def after_step(self) -> None:
         """Called after each step."""
 
+    def before_stop(self) -> None:
+        """Called on all ranks when a signal ends the training after this step, and before the
+        checkpoint is saved."""
+
+    def save_now(self) -> None:
+        """Save a checkpoint of this iteration, for hooks that save any: a signal asks for it."""
+
+    def resume_state(self) -> dict:
+        """What a run needs beside `state_dict` to go on exactly. It is kept apart from that, for
+        hooks that detectron2 has too and gives no state."""
+        return {}
+
+    def load_resume_state(self, state: dict) -> None:
+        """Take over what `resume_state` gave."""
+
     def state_dict(self) -> dict:
         """What a checkpoint has to keep of this hook: tensors, numbers, strings, containers.
 
@@ -79,6 +96,7 @@ class TrainerBase:
     # Of the class, since programs have constructors and loops of their own.
     stopped = False
     _failed = False
+    _left = False  # because of a signal, with a checkpoint
     _storage_state: dict | None = None
 
     def __init__(self) -> None:
@@ -99,12 +117,20 @@ class TrainerBase:
             self._hooks.append(hook)
 
     def train(self, start_iter: int, max_iter: int) -> None:
-        """Run the steps start_iter <= iter < max_iter with all hooks around them."""
+        """Run the steps start_iter <= iter < max_iter with all hooks around them.
+
+        SIGINT (Ctrl-C) and SIGTERM end it after the current iteration, or within an evaluation,
+        with a checkpoint; SIGUSR1 saves one and goes on (`d2lite.utils.stop_signals`).
+
+        Raises:
+            KeyboardInterrupt: SIGINT; the message says where the checkpoint is.
+            SystemExit: SIGTERM, with status 143.
+        """
         logger.info("Training from iteration %d to %d", start_iter, max_iter)
         self.iter = self.start_iter = start_iter
         self.max_iter = max_iter
-        self.stopped = self._failed = False
-        with EventStorage(start_iter) as self.storage:
+        self.stopped = self._failed = self._left = False
+        with EventStorage(start_iter) as self.storage, StopSignals() as signals:
             if self._storage_state is not None:
                 self.storage.load_state_dict(self._storage_state)
                 self._storage_state = None
@@ -115,20 +141,68 @@ class TrainerBase:
                         break
                     self.before_step()
                     self.run_step()
-                    self.after_step()
+                    try:
+                        self.after_step()
+                    except (Exception, StopRequested):
+                        # In an evaluation, which is repeated on resume. It fails in other ways too
+                        # where the signal has ended workers of its loader.
+                        if signals.requested:
+                            self._save_now()
+                        raise
+                    self._answer(signals)
                 else:
                     self.iter = max(start_iter, max_iter)
                 if self.stopped:
                     self.max_iter = self.iter
             except BaseException as error:
                 self._failed = True
+                if signals.requested:
+                    # Another process that has stopped first leaves errors of all kinds behind.
+                    self._leave(signals.requested)
                 if isinstance(error, Exception):
                     logger.error("Training failed in iteration %d", self.iter)
                     # The terminal gets it from whoever handles the error.
                     logger.debug("It failed with this error:", exc_info=True, extra=FILE_ONLY)
                 raise
             finally:
-                self.after_train()
+                self._finish(signals)
+
+    def _finish(self, signals: StopSignals) -> None:
+        try:
+            self.after_train()
+        except StopRequested:  # in the evaluation after the last step, which is repeated on resume
+            self._failed = True
+            self._leave(signals.requested)
+        finally:
+            if signals.requested:
+                comm.leave_together(f"stopped at {self.iter}")
+
+    def _answer(self, signals: StopSignals) -> None:
+        """Do what signals have asked for since the last step, on all ranks alike."""
+        stop, save = signals.agreed()
+        if stop:
+            for hook in self._hooks:
+                hook.before_stop()
+        if stop or save:
+            self._save_now()
+        if stop:
+            raise StopRequested(stop)
+
+    def _save_now(self) -> None:
+        for hook in self._hooks:
+            hook.save_now()
+
+    def _leave(self, number: int) -> None:
+        """End a training that was asked to stop: the way out depends on the signal."""
+        self._left = True
+        message = self._how_to_go_on()
+        if number == signal.SIGINT:
+            raise StopRequested(number, message) from None
+        logger.warning(message)
+        raise SystemExit(128 + number) from None
+
+    def _how_to_go_on(self) -> str:
+        return f"Stopped at iteration {self.iter} of {self.max_iter}."
 
     def stop(self) -> None:
         """End the training behind the current iteration as if it were the last; called in
@@ -174,6 +248,9 @@ class TrainerBase:
         hooks = {name: hook.state_dict() for name, hook in _named(self._hooks)}
         if hooks := {name: kept for name, kept in hooks.items() if kept}:
             state["hooks"] = hooks
+        resume = {name: hook.resume_state() for name, hook in _named(self._hooks)}
+        if resume := {name: kept for name, kept in resume.items() if kept}:
+            state["resume"] = resume
         if hasattr(self, "storage"):
             state["storage"] = self.storage.state_dict()
         return state
@@ -189,6 +266,9 @@ class TrainerBase:
                 hooks[name].load_state_dict(state)
             elif comm.is_main_process():
                 logger.warning("The checkpoint has a state for hook %s, which is not in use", name)
+        for name, state in state_dict.get("resume", {}).items():
+            if name in hooks:
+                hooks[name].load_resume_state(state)
 
 
 def is_complete(trainer: TrainerBase) -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from d2lite.utils.comm import get_world_size, is_main_process
+from d2lite.utils.stop_signals import check_stop
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +143,7 @@ def inference_on_dataset(
             call("after_inference")
             clock.lap("compute")
             evaluator.process(inputs, outputs)
+            check_stop()
             clock.lap("eval")
             clock.next_batch()
             progress()

@@ -33,7 +33,8 @@ def report_user_errors() -> Iterator[None]:
     """End the program with the message of an error, and without the way to it.
 
     The way to it is in log.txt if that is open; set the environment variable D2LITE_TRACEBACK=1 to
-    see it on the terminal. Ctrl-C ends the program with exit status 130, as shells have it.
+    see it on the terminal. Ctrl-C ends the program with exit status 130, as shells have it (SIGTERM
+    with 143: `d2lite.utils.stop_signals`).
     """
     try:
         yield

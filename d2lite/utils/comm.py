@@ -5,6 +5,7 @@ Objects travel over a gloo group, so that they need not be on a GPU whatever the
 
 import functools
 import os
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ __all__ = [
     "get_rank",
     "get_world_size",
     "is_main_process",
+    "leave_together",
+    "max_over_ranks",
     "reduce_dict",
     "shared_random_seed",
     "synchronize",
@@ -153,6 +156,37 @@ def gather(data: Any, dst: int = 0, group: "dist.ProcessGroup | None" = None) ->
     collected = [None] * dist.get_world_size(group)
     dist.gather_object(data, collected, dst=dst, group=group)
     return collected
+
+
+def leave_together(occasion: str, seconds: float = 25.0) -> None:
+    """Have the other processes wait for the first one, which calls this when its work is safe.
+
+    Not a barrier: some of them may be in the middle of an exchange that nobody will end. Whoever
+    started the processes ends all when one of them ends.
+
+    Args:
+        occasion: a text, the same on all of them.
+        seconds: how long they wait.
+    """
+    if get_world_size() == 1:
+        return
+    store = dist.distributed_c10d._get_default_store()
+    if is_main_process():
+        store.set(occasion, "done")
+        return
+    try:
+        store.wait([occasion], timedelta(seconds=seconds))
+    except RuntimeError:  # in time, or the first process has ended
+        return
+
+
+def max_over_ranks(values: list[int]) -> list[int]:
+    """The greatest value of each place over all processes; as fast as an exchange can be."""
+    if get_world_size() == 1:
+        return values
+    greatest = torch.tensor(values)
+    dist.all_reduce(greatest, dist.ReduceOp.MAX, group=_object_group(None))
+    return greatest.tolist()
 
 
 def shared_random_seed() -> int:

@@ -96,6 +96,7 @@ class EventStorage:
         self._current_prefix = ""
         self._vis_data: list[tuple[str, Any, int]] = []
         self._histograms: list[dict] = []
+        self.evaluated_iter = -1  # of the latest evaluation; what it found is to be written
 
     @property
     def iter(self) -> int:

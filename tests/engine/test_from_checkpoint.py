@@ -13,7 +13,7 @@ import d2lite
 from d2lite.checkpoint import DetectionCheckpointer, read_about, require_loaded
 from d2lite.checkpoint.resuming import ResumeError
 from d2lite.config import get_cfg
-from d2lite.data import DatasetCatalog, MetadataCatalog
+from d2lite.data import DatasetCatalog, Metadata, MetadataCatalog
 from d2lite.engine import (
     DefaultPredictor,
     DefaultTrainer,
@@ -22,6 +22,7 @@ from d2lite.engine import (
     default_argument_parser,
 )
 from d2lite.modeling import build_model
+from d2lite.structures import Boxes, Instances
 
 from .tiny import ROOT, tiny_cfg
 
@@ -198,5 +199,28 @@ def test_a_resumed_run_says_what_it_takes_from_the_checkpoint(tmp_path, caplog):
     assert "SOLVER.BASE_LR is 0.5, was 0.002; SOLVER.MAX_ITER is 2, was 1" in told
     with pytest.raises(ResumeError, match=r"cls_score.weight is \(7, 32\) in the checkpoint and"):
         start(True, MODEL__ROI_HEADS__NUM_CLASSES=9)
-    with pytest.raises(ResumeError, match=r"stem.conv1.weight was trained, and is not any more"):
-        start(True, MODEL__BACKBONE__FREEZE_AT=1)
+
+
+def test_an_evaluation_maps_the_checkpoints_classes_by_name(orchard, tmp_path, monkeypatch):
+    records = draw(tmp_path / "photos")  # of a pear, which is class 1 of the model
+    for record in records:
+        record["annotations"][0]["category_id"] = 0
+    monkeypatch.setitem(DatasetCatalog.data, "market", lambda: records)
+    metadata = Metadata(name="market", thing_classes=["pear", "plum"], evaluator_type="coco")
+    monkeypatch.setitem(MetadataCatalog.data, "market", metadata)
+    weights = str(orchard / "model_final.pth")
+    opts = ["OUTPUT_DIR", str(tmp_path), "DATASETS.TEST", ("market",)]
+    cfg = config_from_checkpoint(weights, opts)
+    model = build_model(cfg)
+    DetectionCheckpointer(model).load(weights)
+
+    def find(images):  # a pear and an apple
+        found = Instances((64, 80))
+        found.pred_boxes = Boxes(torch.tensor([[10.0, 10, 40, 40], [0, 0, 9, 9]]))
+        found.scores, found.pred_classes = torch.tensor([0.9, 0.8]), torch.tensor([1, 0])
+        return [{"instances": found} for _ in images]
+
+    monkeypatch.setattr(model, "forward", find)
+    results = DefaultTrainer.test(cfg, model)["bbox"]
+    assert results["AP-pear"] == pytest.approx(100)
+    assert np.isnan(results["AP-plum"])  # there is none in the pictures

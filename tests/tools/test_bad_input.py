@@ -688,8 +688,8 @@ def test_more_processes_than_devices(monkeypatch):
         launch(print, 1, num_machines=2, machine_rank=2, dist_url="tcp://localhost:1")
 
 
-def interrupt(good, folder, after: str, **changes) -> subprocess.CompletedProcess:
-    """Press Ctrl-C, which reaches all processes of a terminal, when `after` was printed."""
+def interrupt(good, folder, number, after: str, **changes) -> subprocess.CompletedProcess:
+    """Send a signal to all processes, as a terminal does, when `after` was printed."""
     arguments = command(folder, SOLVER__MAX_ITER=100000, **train_on(good), **changes)
     with open(folder / "out.txt", "w") as out, open(folder / "err.txt", "w") as err:
         process = subprocess.Popen(
@@ -707,7 +707,7 @@ def interrupt(good, folder, after: str, **changes) -> subprocess.CompletedProces
                 assert process.poll() is None, (folder / "err.txt").read_text()
                 assert time.monotonic() < deadline, f"no {after!r}"
                 time.sleep(0.05)
-            os.killpg(process.pid, signal.SIGINT)
+            os.killpg(process.pid, number)
             code = process.wait(timeout=60)
         finally:
             process.kill()
@@ -716,21 +716,18 @@ def interrupt(good, folder, after: str, **changes) -> subprocess.CompletedProces
     return subprocess.CompletedProcess(arguments, code, *texts)
 
 
-def test_ctrl_c_says_how_to_go_on(good, tmp_path):
-    done = interrupt(
-        good,
-        tmp_path,
-        "model_0000003.pth",
-        DATALOADER__NUM_WORKERS=2,
-        SOLVER__CHECKPOINT_PERIOD=4,
-    )
-    assert done.returncode == 130
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_keeps_the_work_and_says_how_to_go_on(good, tmp_path, number, code):
+    done = interrupt(good, tmp_path, number, STARTED, DATALOADER__NUM_WORKERS=2)
+    assert done.returncode == code
     assert "Traceback" not in done.stdout + done.stderr
-    assert re.fullmatch(
-        r"\s*Stopped at iteration \d+ of 100000\. The last checkpoint is \S+model_\d{7}\.pth; the "
-        r"same command with --resume goes on\.\s*",
-        done.stderr,
-    ), done.stderr
+    told = re.search(
+        r"Stopped at iteration (\d+) of 100000\. The last checkpoint is (\S+model_(\d{7})\.pth); "
+        r"the same command with --resume goes on\.",
+        done.stderr if number == signal.SIGINT else done.stdout,
+    )
+    assert told, done.stdout + done.stderr
+    assert told[1] == str(int(told[3])) and os.path.isfile(told[2])
 
 
 def test_ctrl_c_before_the_first_checkpoint(main, good, monkeypatch):

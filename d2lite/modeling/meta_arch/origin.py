@@ -38,7 +38,6 @@ class ModelOrigin:
         config: the settings as nested dicts of plain values.
         datasets: names of the training sets. Their metadata are read when a checkpoint is saved,
             since some are known only once the annotations were read.
-        metadata: given in place of theirs, for a model whose weights come with metadata.
     """
 
     def __init__(self, cfg: CfgNode | DictConfig, datasets: Sequence[str] = ()) -> None:
@@ -50,7 +49,6 @@ class ModelOrigin:
         self.config = plain(cfg) if isinstance(cfg, CfgNode) else as_plain_values(cfg)[0]
         self.kind = "yacs" if isinstance(cfg, CfgNode) else "lazy"
         self.datasets = tuple(datasets)
-        self.metadata: dict[str, Any] | None = None
 
     def about(self) -> dict[str, Any]:
         """The entry of a checkpoint: tensors aside, all that it takes to detect with the weights.
@@ -63,10 +61,10 @@ class ModelOrigin:
             "version": d2lite.__version__,
             "config_kind": self.kind,
             "config": self.config,
-            "metadata": self._names() if self.metadata is None else self.metadata,
+            "metadata": self._metadata(),
         }
 
-    def _names(self) -> dict[str, Any]:
+    def _metadata(self) -> dict[str, Any]:
         for dataset in self.datasets:
             known = MetadataCatalog.data.get(dataset)  # without resolving a URI only for this
             if known is None:

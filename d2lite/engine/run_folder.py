@@ -1,0 +1,147 @@
+"""The folder of a run belongs to one run at a time, and to one run in the end."""
+
+import datetime
+import json
+import logging
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import IO
+
+from d2lite.utils import comm
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+__all__ = ["OutputDirInUseError", "claim_output_dir", "release_output_dir"]
+
+logger = logging.getLogger(__name__)
+
+LOCK = "run.lock"
+OLD_RUNS = "old_runs"
+# What a run leaves behind. Other files in the folder are left alone.
+_FILES = (
+    "log.txt*",
+    "config.yaml",
+    "metrics.json",
+    "last_checkpoint",
+    "model_*.pth",
+    "model_best.json",
+    "events.out.tfevents.*",
+    "inference",
+    "visualizations",
+)
+# Without any of these the folder holds no run: default_setup writes its log and config first.
+_TRACES = ("metrics.json", "last_checkpoint", "model_*.pth")
+
+# The folders that this process holds, and all that it has held.
+_claimed: dict[str, IO] = {}
+_used: set[str] = set()
+
+
+class OutputDirInUseError(OSError):
+    """Another process trains in this OUTPUT_DIR."""
+
+
+def claim_output_dir(folder: str, *, new_run: bool, weights: str = "") -> None:
+    """Take an output folder for the run of this process, until `release_output_dir` or its end.
+
+    The folder is locked: by the system, on the file `run.lock`, which says who holds it. The lock
+    of a process that was killed is free. And what an earlier process has left is moved into
+    `old_runs/N` in the folder, if this is a new run: that would overwrite one part of it, add to
+    another and leave a third, and a later `--resume` could go on from the wrong one.
+
+    Only the main process of a run does so, and the second time that a process trains in a folder
+    it leaves the files where they are.
+
+    Args:
+        folder: the output folder.
+        new_run: whether the run starts anew, and does not resume the one in the folder.
+        weights: the file that a new run starts from; it stays where it is, and is copied.
+
+    Raises:
+        OutputDirInUseError: another process holds the lock; the message names host and process.
+    """
+    if not folder or not comm.is_main_process():
+        return
+    folder = os.path.realpath(folder)
+    os.makedirs(folder, exist_ok=True)
+    _lock(folder)
+    if new_run and folder not in _used:
+        _set_old_run_aside(Path(folder), weights)
+    _used.add(folder)
+
+
+def release_output_dir(folder: str) -> None:
+    """Give up the lock of `claim_output_dir`, where this process has it."""
+    file = _claimed.pop(os.path.realpath(folder), None)
+    if file is not None:
+        file.truncate(0)
+        file.close()
+
+
+def _lock(folder: str) -> None:
+    if fcntl is None or folder in _claimed:
+        return
+    path = os.path.join(folder, LOCK)
+    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  open as long as it is locked
+    try:
+        # Not flock, which the workers of a data loader would inherit and hold on to.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        holder = _read(file)
+        file.close()
+        raise OutputDirInUseError(
+            f"OUTPUT_DIR {folder} is in use: process {holder.get('pid', '?')} on host "
+            f"{holder.get('host', '?')} has trained there since {holder.get('since', '?')}. Choose "
+            "another OUTPUT_DIR, or stop that run first"
+        ) from None
+    except OSError as error:
+        logger.warning(
+            "%s cannot be locked (%s): nobody notices a second run in there", path, error
+        )
+        file.close()
+        return
+    holder = _read(file)
+    if holder:
+        logger.info(
+            "The run of process %s on host %s in %s has ended without its last words",
+            *(holder.get("pid"), holder.get("host"), folder),
+        )
+    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    file.truncate(0)
+    json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": now}, file)
+    file.flush()
+    _claimed[folder] = file
+
+
+def _read(file: IO) -> dict:
+    file.seek(0)
+    try:
+        content = json.loads(file.read() or "{}")
+    except ValueError:  # of a process that died while it wrote
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _set_old_run_aside(folder: Path, weights: str) -> None:
+    if not any(any(folder.glob(trace)) for trace in _TRACES):
+        return
+    old_runs = folder / OLD_RUNS
+    old_runs.mkdir(exist_ok=True)
+    numbers = [int(path.name) for path in old_runs.iterdir() if path.name.isdigit()]
+    target = old_runs / str(max(numbers, default=0) + 1)
+    target.mkdir()
+    weights = weights.partition("?")[0]
+    for path in sorted({path for pattern in _FILES for path in folder.glob(pattern)}):
+        if weights and os.path.exists(weights) and os.path.samefile(path, weights):
+            shutil.copy2(path, target / path.name)
+        else:
+            path.rename(target / path.name)
+    logger.warning(
+        "%s holds the files of an earlier run, and this one does not resume it: they are in %s now",
+        *(folder, target),
+    )
