@@ -9,6 +9,7 @@ import yaml
 
 from d2lite.config.errors import ConfigFileError, ConfigYamlError
 from d2lite.config.expressions import ExpressionError, evaluate
+from d2lite.utils.file_io import TextFileError
 from d2lite.utils.registry import did_you_mean
 
 __all__ = ["load_with_bases"]
@@ -55,8 +56,8 @@ def _load_one(filename: str, open_file: Callable, loading: tuple[str, ...]) -> d
         raise ConfigFileError(
             f"The config file {filename} cannot be read: {error.strerror or error}"
         ) from error
-    except UnicodeDecodeError:
-        raise ConfigYamlError(f"{filename} is no text file; give a yaml file") from None
+    except (TextFileError, UnicodeDecodeError):
+        raise ConfigYamlError(f"{filename}: not a text file in UTF-8; give a yaml file") from None
     except yaml.constructor.ConstructorError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigYamlError(f"{filename}{line}: {error.problem}") from None

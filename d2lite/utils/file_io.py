@@ -13,7 +13,7 @@ from iopath.common.file_io import PathManager as PathManagerBase
 
 from d2lite.utils.downloads import cached_name, download
 
-__all__ = ["PathHandler", "PathManager", "read_text"]
+__all__ = ["PathHandler", "PathManager", "TextFileError", "read_text"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,10 @@ _BYTE_ORDER_MARKS = {
 }
 
 
+class TextFileError(ValueError):
+    """A file that is not text, or in an encoding that is not known."""
+
+
 def read_text(path: str) -> str:
     """Return the text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
 
@@ -88,7 +92,7 @@ def read_text(path: str) -> str:
     the text. Line ends become "\\n".
 
     Raises:
-        ValueError: the file is in another encoding, or not a text file.
+        TextFileError: the file is in another encoding, or not a text file.
     """
     with PathManager.open(path, "rb") as file:
         content = file.read()
@@ -97,7 +101,7 @@ def read_text(path: str) -> str:
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise ValueError(
+        raise TextFileError(
             f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start}); save it as "
             "UTF-8"
         ) from None
