@@ -16,6 +16,7 @@ from d2lite.modeling.meta_arch.inputs import (
     output_sizes,
     per_channel,
     required_field,
+    takes_any_layout,
 )
 from d2lite.modeling.postprocessing import detector_postprocess
 from d2lite.structures import Boxes, ImageList, Instances
@@ -61,6 +62,7 @@ class ImageModel(nn.Module):
             self.pixel_std,
             self.backbone.size_divisibility,
             self.backbone.padding_constraints,
+            any_layout=takes_any_layout(self),
         )
 
     def _on_device(self, batched_inputs: list[dict[str, Any]], name: str) -> list[Any]:

@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from d2lite.structures import ImageList
 from d2lite.utils.errors import ArgumentError
+
+# Packages whose modules don't depend on the memory layout of their inputs.
+LAYOUT_FREE = {"d2lite", "torch", "torchvision", "fvcore", "timm"}
 
 
 def batch_images(
@@ -16,6 +19,7 @@ def batch_images(
     pixel_std: Tensor,
     size_divisibility: int = 0,
     padding_constraints: Mapping[str, int] | None = None,
+    any_layout: bool = True,
 ) -> ImageList:
     """Pad images into one batch on the device of `pixel_mean`, and normalise it once.
 
@@ -23,6 +27,7 @@ def batch_images(
         images: (C, Hi, Wi), of any dtype.
         pixel_mean, pixel_std: (C, 1, 1).
         size_divisibility, padding_constraints: of the padded size, see `ImageList.from_tensors`.
+        any_layout: whether the model takes a batch in any memory layout, see `takes_any_layout`.
     Returns:
         (image - mean) / std, padded with zeros, in the memory layout that suits convolutions.
     """
@@ -32,7 +37,8 @@ def batch_images(
     raw = ImageList.from_tensors(
         images, size_divisibility, padding_constraints=dict(padding_constraints or {})
     )
-    batch = raw.tensor.contiguous(memory_format=_fast_layout(raw.tensor.device))
+    layout = _fast_layout(raw.tensor.device) if any_layout else torch.contiguous_format
+    batch = raw.tensor.contiguous(memory_format=layout)
     batch = (batch - pixel_mean).div_(pixel_std)
     # By index: views of the batch would not let gradients through to images that want them.
     for i, (height, width) in enumerate(raw.image_sizes):
@@ -50,6 +56,15 @@ def _fast_layout(device: torch.device) -> torch.memory_format:
     if device.type == "cpu" and torch.is_grad_enabled():
         return torch.contiguous_format
     return torch.channels_last
+
+
+def takes_any_layout(model: nn.Module) -> bool:
+    """Whether no module of a model is of a program's own.
+
+    Modules written for detectron2 get contiguous features there, and may rely on it: in channels
+    last, `x.view(N, -1)` is an error.
+    """
+    return all(type(part).__module__.partition(".")[0] in LAYOUT_FREE for part in model.modules())
 
 
 def per_channel(values: Sequence[float]) -> Tensor:

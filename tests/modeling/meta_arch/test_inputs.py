@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from d2lite.modeling.meta_arch.inputs import (
     batch_images,
@@ -9,6 +10,7 @@ from d2lite.modeling.meta_arch.inputs import (
     output_sizes,
     per_channel,
     required_field,
+    takes_any_layout,
 )
 
 MEAN, STD = per_channel([1.0, 2.0, 3.0]), per_channel([1.0, 2.0, 4.0])
@@ -35,6 +37,18 @@ def test_layout_suits_what_is_done(grad: bool, layout: torch.memory_format):
     with torch.set_grad_enabled(grad):
         batch = batch_images([torch.ones(3, 5, 6)], MEAN, STD)
     assert batch.tensor.is_contiguous(memory_format=layout)
+
+
+def test_modules_of_a_program_get_contiguous_features():
+    class Tower(nn.Sequential):
+        """Written elsewhere: `view` of channels last features is an error."""
+
+    assert takes_any_layout(nn.Sequential(nn.Conv2d(3, 4, 1)))
+    assert not takes_any_layout(nn.Sequential(Tower(nn.Conv2d(3, 4, 1))))
+    with torch.no_grad():
+        batch = batch_images([torch.ones(3, 5, 6)], MEAN, STD, any_layout=False)
+    assert batch.tensor.is_contiguous()
+    batch.tensor.view(1, -1)
 
 
 def test_the_given_image_is_not_changed():
