@@ -19,10 +19,6 @@ Classes that lay anchors, called with (cfg, list[ShapeSpec]). `forward` takes L 
 (N, C, Hi, Wi) and returns L Boxes of Hi * Wi * A anchors, ordered by row, column, cell anchor.
 """
 
-# How many pyramids of anchors are kept. Test images come in few sizes, so most calls find
-# theirs; training with many sizes must not fill the memory.
-_CACHED_PYRAMIDS = 8
-
 
 class BufferList(nn.Module):
     """A list of tensors that follow the module to its device but stay out of the state dict."""
@@ -55,7 +51,6 @@ class _GridAnchors(nn.Module):
         self.num_features = len(self.strides)
         self.offset = offset
         self.cell_anchors = self._calculate_anchors(*settings)
-        self._cache: dict[tuple, list[Tensor]] = {}
 
     def _calculate_anchors(self, *settings: list[Sequence[float]]) -> BufferList:
         """Return the cell anchors of every level."""
@@ -75,24 +70,11 @@ class _GridAnchors(nn.Module):
     def forward(self, features: list[Tensor]) -> list[Boxes]:
         """Anchors of L feature maps (N, C, Hi, Wi): L times Hi * Wi * A boxes.
 
-        They are ordered by row, column and cell anchor. The tensors are shared between calls:
-        do not write into them.
+        They are ordered by row, column and cell anchor. Every call makes new ones: programs
+        write into them, or set other `cell_anchors`.
         """
         grid_sizes = [tuple(feature.shape[-2:]) for feature in features]
-        return [self.box_type(anchors) for anchors in self._anchors(grid_sizes)]
-
-    def _anchors(self, grid_sizes: list[tuple[int, int]]) -> list[Tensor]:
-        if torch.compiler.is_compiling():  # sizes and tensors are symbols there, good for one use
-            return self._grid_anchors(grid_sizes)
-        example = next(iter(self.cell_anchors))
-        # A tensor made in inference mode cannot take part in training later.
-        state = (example.device, example.dtype, torch.is_inference_mode_enabled())
-        key = (*grid_sizes, *state)
-        if key not in self._cache:
-            if len(self._cache) >= _CACHED_PYRAMIDS:
-                del self._cache[next(iter(self._cache))]  # the oldest
-            self._cache[key] = self._grid_anchors(grid_sizes)
-        return self._cache[key]
+        return [self.box_type(anchors) for anchors in self._grid_anchors(grid_sizes)]
 
     def _grid_anchors(self, grid_sizes: list[tuple[int, int]]) -> list[Tensor]:
         """L tensors (Hi * Wi * A, box_dim)."""
