@@ -430,6 +430,14 @@ def test_a_test_set_without_masks_is_evaluated_by_its_boxes(register, tmp_path, 
     assert "has no masks: the model's are not evaluated" in caplog.text
 
 
+@pytest.mark.parametrize("metric, is_known", [("bbox/AP-dog", True), ("segm/AP", False)])
+def test_a_metric_that_nothing_reports_is_told_before_training(
+    register, tmp_path, caplog, metric, is_known
+):
+    Trainer(make_cfg(tmp_path, register(good_file()), TEST__BEST_METRIC=metric))
+    assert ("which no evaluator reports" in caplog.text) != is_known
+
+
 def test_sigmas_of_keypoints_follow_their_names(register):
     """Of COCO: nose 0.026, ears 0.035; a keypoint that it does not have gets the mean."""
     evaluator = COCOEvaluator(register(good_file()))

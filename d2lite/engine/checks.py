@@ -11,6 +11,7 @@ from PIL import ImageMode
 from d2lite.config import CfgNode
 from d2lite.data import MetadataCatalog
 from d2lite.evaluation import evaluator_for, match_names
+from d2lite.utils.registry import did_you_mean
 
 from .classes import class_count_keys, dataset_classes
 from .from_checkpoint import weights_to_load
@@ -229,10 +230,23 @@ def check_evaluators(
         ValueError: an evaluator cannot be built, or cannot evaluate what the model predicts.
     """
     predicted = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
+    metrics: set[str] | None = set()
     for name in cfg.DATASETS.TEST:
         try:
             evaluator = build_evaluator(cfg, name)
         except NotImplementedError:
             continue
-        if hasattr(evaluator, "check"):  # some only look like evaluators
-            evaluator.check([task for task, is_on in predicted.items() if is_on])
+        check = getattr(evaluator, "check", lambda _: None)  # some only look like evaluators
+        found = check([task for task, is_on in predicted.items() if is_on])
+        if metrics is not None and found is not None:
+            metrics |= {f"{name}/{m}" for m in found} if len(cfg.DATASETS.TEST) > 1 else found
+        else:
+            metrics = None
+    best = cfg.TEST.BEST_METRIC
+    if best and metrics is not None and best not in metrics:
+        # Not an error yet: evaluations of a program's own may report it.
+        logger.warning(
+            f"TEST.BEST_METRIC is {best!r}, which no evaluator reports."
+            f"{did_you_mean(best, metrics)} They report "
+            f"{', '.join(sorted(m for m in metrics if '-' not in m))}"
+        )

@@ -124,8 +124,8 @@ class MatchClasses(DatasetEvaluator):
     def reset(self) -> None:
         self._evaluator.reset()
 
-    def check(self, tasks: Collection[str] = ("bbox",)) -> None:
-        self._evaluator.check(tasks)
+    def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
+        return self._evaluator.check(tasks)
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         self._evaluator.process(inputs, [self._translate(output) for output in outputs])

@@ -26,7 +26,7 @@ from .coco_json import coco_api, image_id_of, instances_to_coco_json, load_coco_
 from .evaluator import DatasetEvaluator
 from .fast_eval_api import COCOeval_opt
 from .gather import gather_predictions, save_predictions
-from .proposal_recall import average_recalls
+from .proposal_recall import average_recalls, recall_names
 from .tables import metrics_table
 
 METRICS = {
@@ -93,11 +93,11 @@ class COCOEvaluator(DatasetEvaluator):
     def reset(self) -> None:
         self._predictions = []
 
-    def check(self, tasks: Collection[str] = ("bbox",)) -> None:
+    def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
         """See `DatasetEvaluator.check`."""
         if not self._do_evaluation:
-            return
-        wanted = self._tasks or set(tasks) & set(METRICS)
+            return set()
+        wanted = set(self._tasks or tasks) & METRICS.keys()
         possible = self._tasks_of_truth()
         for task in sorted(wanted):
             if task in possible:
@@ -111,6 +111,10 @@ class COCOEvaluator(DatasetEvaluator):
                     f"data set {self._metadata.name!r} has no {_FIELDS[task]}: the model's are not "
                     "evaluated"
                 )
+        names = distinct_names(self._metadata.thing_classes)
+        by_class = [f"AP-{name}" for name in names] if len(names) > 1 else []
+        found = {f"{task}/{m}" for task in wanted & possible for m in (*METRICS[task], *by_class)}
+        return found | {f"box_proposals/{m}" for m in recall_names()}
 
     def _tasks_of_truth(self) -> set[str]:
         """The tasks that the annotations allow.

@@ -31,13 +31,15 @@ class DatasetEvaluator:
     def reset(self) -> None:
         """Forget everything processed so far. Called before a new round of evaluation."""
 
-    def check(self, tasks: Collection[str] = ("bbox",)) -> None:
+    def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
         """Evaluate no detections, so that faults of the ground truth show before a training.
 
         Nothing is written, and what was processed is kept. By default nothing is checked.
 
         Args:
             tasks: what the model predicts, of "bbox", "segm" and "keypoints".
+        Returns:
+            the metrics that will be reported, such as "bbox/AP"; None where they are not known.
         Raises:
             ValueError: a task cannot be evaluated.
         """
@@ -69,11 +71,13 @@ class DatasetEvaluators(DatasetEvaluator):
         for evaluator in self._evaluators:
             evaluator.reset()
 
-    def check(self, tasks: Collection[str] = ("bbox",)) -> None:
+    def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
         """Check all of them that can; see `DatasetEvaluator.check`."""
-        for evaluator in self._evaluators:
-            if hasattr(evaluator, "check"):  # some only look like evaluators
-                evaluator.check(tasks)
+        # Some only look like evaluators.
+        able = [e for e in self._evaluators if hasattr(e, "check")]
+        found = [evaluator.check(tasks) for evaluator in able]
+        known = len(able) == len(self._evaluators) and None not in found
+        return set().union(*found) if known else None
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         for evaluator in self._evaluators:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from .coco_json import image_id_of, instances_to_coco_json
 from .evaluator import DatasetEvaluator
 from .gather import gather_predictions, save_predictions
 from .numpy_names import removed_numpy_names
-from .proposal_recall import average_recalls
+from .proposal_recall import average_recalls, recall_names
 from .tables import metrics_table
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
@@ -69,6 +70,11 @@ class LVISEvaluator(DatasetEvaluator):
 
     def reset(self) -> None:
         self._predictions = []
+
+    def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
+        """See `DatasetEvaluator.check`."""
+        found = {f"{task}/{m}" for task in set(self._tasks or tasks) & set(TASKS) for m in METRICS}
+        return found | {f"box_proposals/{m}" for m in recall_names()}
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         for inp, output in zip(inputs, outputs, strict=True):

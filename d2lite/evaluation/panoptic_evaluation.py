@@ -128,10 +128,11 @@ class COCOPanopticEvaluator(DatasetEvaluator):
             quality.add(true_ids, image.segments, pred_ids, pred["segments_info"], image.png)
         return OrderedDict(panoptic_seg=self._report(quality, categories))
 
-    def check(self, tasks: Collection[str] = ("bbox",)) -> None:
+    def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
         """Read the segments of the first image; see `DatasetEvaluator.check`."""
         for image in self._true_images()[:1]:
             _read_ids(image.png)
+        return {f"panoptic_seg/{m}{suffix}" for m in ("PQ", "SQ", "RQ") for suffix in GROUPS}
 
     def _categories(self) -> list[dict]:
         """Things and stuff, each with "id", "name" and "isthing"."""

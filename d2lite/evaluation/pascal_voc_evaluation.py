@@ -2,6 +2,7 @@
 
 import logging
 from collections import OrderedDict, defaultdict
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,10 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
     def reset(self) -> None:
         # By class index: (image id, score, xmin, ymin, xmax, ymax).
         self._predictions: dict[int, list[tuple]] = defaultdict(list)
+
+    def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
+        """See `DatasetEvaluator.check`."""
+        return {"bbox/AP", "bbox/AP50", "bbox/AP75"}
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         for inp, output in zip(inputs, outputs, strict=True):

@@ -24,13 +24,21 @@ AnnotationsOf = Callable[[int], list[dict]]  # of an image, by its id, in COCO's
 
 def average_recalls(predictions: list[dict], annotations_of: AnnotationsOf) -> dict[str, float]:
     """Average recall in percent of the best 100 and 1000 proposals: AR@100, ARs@100, ..."""
-    suffixes = {"all": "", "small": "s", "medium": "m", "large": "l"}
     recalls = {}
-    for limit in (100, 1000):
-        for area, suffix in suffixes.items():
-            stats = box_proposal_recall(predictions, annotations_of, area=area, limit=limit)
-            recalls[f"AR{suffix}@{limit:d}"] = float(stats["ar"].item() * 100)
+    for name, (area, limit) in recall_names().items():
+        stats = box_proposal_recall(predictions, annotations_of, area=area, limit=limit)
+        recalls[name] = float(stats["ar"].item() * 100)
     return recalls
+
+
+def recall_names() -> dict[str, tuple[str, int]]:
+    """Names of the average recalls, each with its area range and number of proposals."""
+    suffixes = {"all": "", "small": "s", "medium": "m", "large": "l"}
+    return {
+        f"AR{suffix}@{limit:d}": (area, limit)
+        for limit in (100, 1000)
+        for area, suffix in suffixes.items()
+    }
 
 
 def box_proposal_recall(

@@ -1,5 +1,7 @@
 """COCO's AP for rotated boxes."""
 
+from collections.abc import Collection
+
 import numpy as np
 import torch
 from pycocotools.cocoeval import COCOeval
@@ -77,6 +79,10 @@ class RotatedCOCOeval(COCOeval):
 
 class RotatedCOCOEvaluator(COCOEvaluator):
     """COCOEvaluator for rotated boxes, predicted or true; it has the task "bbox" only."""
+
+    def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
+        """See `DatasetEvaluator.check`; only boxes are evaluated."""
+        return super().check(("bbox",))
 
     def instances_to_json(self, instances: Instances, img_id: int) -> list[dict]:
         """Detections in COCO's format of results, with five numbers to a rotated box."""

@@ -90,10 +90,11 @@ class SemSegEvaluator(DatasetEvaluator):
         self.sem_seg_loading_fn = sem_seg_loading_fn
         self.reset()
 
-    def check(self, tasks: Collection[str] = ("bbox",)) -> None:
+    def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
         """Read the labels of the first image; see `DatasetEvaluator.check`."""
         for file_name in list(self.input_file_to_gt_file)[:1]:
             self._ground_truth(file_name)
+        return {f"sem_seg/{name}" for name in self._metrics()}
 
     def reset(self) -> None:
         size = (self._num_classes + 1, self._num_classes + 1)  # the last: ignored pixels

@@ -71,3 +71,51 @@ def test_no_objects_at_all_give_nan(folder):
     (folder / "Annotations/a.xml").write_text(f"<annotation>{size}</annotation>")
     evaluator = PascalVOCDetectionEvaluator(f"voc:{folder}?split=val&classes=cat")
     assert math.isnan(evaluator.evaluate()["bbox"]["AP"])
+
+
+def test_difficult_objects_travel_with_the_dicts_and_do_not_count(folder):
+    """By VOC's rules a difficult object that is not found is no miss."""
+    xml = folder / "Annotations/a.xml"
+    xml.write_text(xml.read_text().replace("<difficult>0", "<difficult>1"))
+    evaluator = PascalVOCDetectionEvaluator(f"voc:{folder}?split=val")
+    record = DatasetCatalog.get(f"voc:{folder}?split=val")[1]
+    evaluator.process([record], [outputs_of(record)])
+    assert evaluator.evaluate()["bbox"]["AP50"] == pytest.approx(100)
+
+
+def test_predictions_stay_numbers_rounded_as_in_vocs_files(folder):
+    evaluator = PascalVOCDetectionEvaluator(f"voc:{folder}?split=val")
+    found = Instances((50, 60), pred_boxes=Boxes(torch.tensor([[1.04, 2.0, 3.06, 4.0]])))
+    found.scores, found.pred_classes = torch.tensor([0.12345]), torch.tensor([1])
+    evaluator.process([{"image_id": "a"}], [{"instances": found}])
+    assert dict(evaluator._predictions) == {1: [("a", 0.123, 2.0, 3.0, 3.1, 4.0)]}
+
+
+@pytest.mark.parametrize(
+    "stem, encoding, list_encoding, extension",
+    [
+        ("my photo {} (1)", "utf-8", "utf-8", "jpg"),
+        ("img{}", "utf-16", "utf-8", "jpg"),
+        ("img{}", "utf-8", "utf-8-sig", "tif"),
+        ("img{}", "utf-8", "utf-16", "webp"),
+    ],
+)
+def test_what_loads_is_evaluated(tmp_path, stem, encoding, list_encoding, extension):
+    """Names with spaces, texts with byte order marks, images of other kinds."""
+    for sub in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (tmp_path / sub).mkdir(parents=True)
+    size = "<size><width>60</width><height>50</height></size>"
+    xml = f"<annotation>{size}{OBJECT.format('cat', 1, 1, 20, 20)}</annotation>"
+    names = [stem.format(i) for i in range(2)]
+    for name in names:
+        (tmp_path / "Annotations" / f"{name}.xml").write_text(xml, encoding=encoding)
+        blank = Image.fromarray(np.zeros((50, 60, 3), np.uint8))
+        blank.save(tmp_path / "JPEGImages" / f"{name}.{extension}")
+    (tmp_path / "ImageSets/Main/val.txt").write_text("\n".join(names), encoding=list_encoding)
+    for kind in ("coco", "pascal_voc"):
+        uri = f"voc:{tmp_path}?split=val&evaluator={kind}"
+        evaluator = evaluator_for(uri)
+        evaluator.reset()
+        for record in DatasetCatalog.get(uri):
+            evaluator.process([record], [outputs_of(record)])
+        assert evaluator.evaluate()["bbox"]["AP50"] == pytest.approx(100)

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from d2lite.utils.file_io import PathManager
+from d2lite.utils.file_io import PathManager, TextFileError, read_text
 
 
 @pytest.fixture
@@ -63,3 +63,15 @@ def test_detectron2_address_is_found_in_the_cache_of_detectron2(cache):
     assert PathManager.get_local_path("detectron2://X/model.pkl") == str(cached)
     with PathManager.open("detectron2://X/model.pkl", "rb") as file:
         assert file.read() == b"weights"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_text_is_read_whatever_marks_it_starts_with(tmp_path, encoding):
+    (tmp_path / "a.txt").write_bytes("K\u00e4tzchen\r\nb\r".encode(encoding))
+    assert read_text(str(tmp_path / "a.txt")) == "K\u00e4tzchen\nb\n"
+
+
+def test_text_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "a.txt").write_bytes("K\u00e4tzchen".encode("latin-1"))
+    with pytest.raises(TextFileError, match=r"a\.txt: not a text file in UTF-8 .* at byte 1"):
+        read_text(str(tmp_path / "a.txt"))
