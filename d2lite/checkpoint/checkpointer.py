@@ -100,6 +100,8 @@ class Checkpointer:
 
         Raises:
             TypeError: an entry is of another kind, which could not be loaded safely.
+            FloatingPointError: the model has weights that are not finite; the file is kept aside,
+                under a name that nothing resumes from.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -118,6 +120,15 @@ class Checkpointer:
         if os.path.basename(path) != basename:
             raise ValueError(f"{name!r} is no file name; give one without folders")
         os.makedirs(self.save_dir, exist_ok=True)
+        broken = non_finite_entries(self.model)
+        if broken:
+            aside = f"{path}.nonfinite"
+            save_checkpoint_file(data, aside)
+            raise FloatingPointError(
+                f"{basename} is not saved, as {len(broken)} entries of the model are not finite: "
+                f"{', '.join(broken[:4])}{', ...' if len(broken) > 4 else ''}. They are kept in "
+                f"{aside}; --resume goes on from the checkpoint before"
+            )
         self.logger.info("Saving checkpoint to %s", path)
         save_checkpoint_file(data, path)
         self.tag_last_checkpoint(basename)
@@ -488,6 +499,24 @@ def model_entries(model: nn.Module) -> dict[str, Any]:
     if hasattr(model, "built_from"):
         entries["about"] = {**model.built_from.about(), "metadata": metadata_of(model)}
     return entries
+
+
+def non_finite_entries(model: nn.Module) -> list[str]:
+    """Names of the parameters that are not finite and of the buffers with a NaN.
+
+    Buffers may be infinite, as masks of attention are.
+    """
+    checks = [(torch.isfinite, model.named_parameters()), (_is_no_nan, model.named_buffers())]
+    return [
+        name
+        for is_sound, entries in checks
+        for name, value in entries
+        if not nn.parameter.is_lazy(value) and not value.is_meta and not is_sound(value).all()
+    ]
+
+
+def _is_no_nan(value: torch.Tensor) -> torch.Tensor:
+    return ~torch.isnan(value)
 
 
 def _iteration_of(path: str) -> int | None:

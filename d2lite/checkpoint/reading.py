@@ -1,21 +1,24 @@
 """Read checkpoint files without trusting them.
 
-PyTorch files are loaded with `weights_only=True`, other pickles by an unpickler that knows arrays
-and plain containers only. The format is told by a file's content; its name matters for formats
-that projects add to `READERS` alone.
+All pickles go through `PlainUnpickler`, which knows arrays, tensors and plain containers only.
+Files of PyTorch are then loaded by `torch.load`, which looks at no checksums and sizes itself. The
+format is told by a file's content; its name matters for formats that projects add to `READERS`
+alone.
 """
 
-import collections
 import importlib
+import math
 import pickle
-import re
+import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
+
+from d2lite.utils.plain_pickle import PLAIN_GLOBALS, Named, PlainUnpickler, RefusedGlobalError
 
 __all__ = ["READERS", "CheckpointFileError", "read_about", "read_checkpoint_file"]
 
@@ -55,10 +58,7 @@ def read_checkpoint_file(path: str | Path) -> Any:
             return reader(str(path))
     with path.open("rb") as file:
         head = file.read(64)
-    if head.startswith(ZIP_MAGIC):
-        _verify_zip(path)
-        return _load_torch(path)
-    if head.startswith(LEGACY_TORCH_MAGIC):
+    if head.startswith((ZIP_MAGIC, LEGACY_TORCH_MAGIC)):
         return _load_torch(path)
     if head.startswith(PICKLE_MAGICS):
         return _load_pickle(path)
@@ -83,9 +83,8 @@ def read_about(path: str | Path) -> dict[str, Any]:
         CheckpointFileError: the file is damaged or unsafe.
     """
     path = Path(path)
-    with path.open("rb") as file:
-        if path.name.endswith(tuple(READERS)) or file.read(4) != ZIP_MAGIC:
-            return {}
+    if path.name.endswith(tuple(READERS)) or not _is_zip(path):
+        return {}
     data = _load_torch(path, mmap=True)
     about = data.get("about") if isinstance(data, dict) else None
     if not isinstance(about, dict):
@@ -95,34 +94,30 @@ def read_about(path: str | Path) -> dict[str, Any]:
     return about
 
 
-def _verify_zip(path: Path) -> None:
-    """Compare every record with its checksum, which torch.load does not do."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, OSError) as error:
-        raise _damaged(path, error) from error
-    if damaged is not None:
-        raise _damaged(path, f"the checksum of {damaged} differs")
-
-
 def _load_torch(path: Path, mmap: bool = False) -> Any:
     try:
-        with torch.serialization.safe_globals(_plain_array_globals()):
+        if _is_zip(path):
+            _verify_zip(path, checksums=not mmap)
+        else:
+            _verify_legacy(path)
+        with torch.serialization.safe_globals(_array_globals()):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except pickle.UnpicklingError as error:
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if refused:
-            raise _unsafe(path, refused.group(1)) from None
-        raise _damaged(path, str(error).partition("\n")[0]) from error
-    except Exception as error:  # torch raises whatever its reader meets
-        raise _damaged(path, error) from error
+    except RefusedGlobalError as refused:
+        raise _unsafe(path, str(refused)) from None
+    except Exception as error:  # zipfile and torch raise whatever they meet
+        raise _damaged(path, str(error).partition("\n")[0] or type(error).__name__) from error
 
 
-def _plain_array_globals() -> list[Any]:
-    """What the pickle of a numpy array or scalar refers to, under its old and new names.
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == ZIP_MAGIC
 
-    RNG states and figures of hooks are such arrays and scalars.
+
+def _array_globals() -> list[Any]:
+    """What torch.load has to know for numpy arrays and scalars, under old and new names.
+
+    RNG states and values of hooks are such arrays and scalars. `_verify_zip` and `_verify_legacy`
+    have looked at them.
     """
     renamed = int(np.__version__.partition(".")[0]) >= 2  # numpy.core became numpy._core
     multiarray = importlib.import_module(f"numpy.{'_core' if renamed else 'core'}.multiarray")
@@ -131,69 +126,191 @@ def _plain_array_globals() -> list[Any]:
         for name in ("_reconstruct", "scalar")
         for core in ("core", "_core")
     ]
-    dtypes = {type(np.dtype(code)) for code in "?bhilqBHILQefdFD"}
+    dtypes = {type(np.dtype(code)) for code in "?bhilqBHILQefdFDSU"}
     return [*functions, np.ndarray, np.dtype, *dtypes]
 
 
 def _load_pickle(path: Path) -> Any:
     with path.open("rb") as file:
         try:
-            # latin1 keeps the bytes of arrays that Python 2 pickled as text.
-            return _PlainUnpickler(file, encoding="latin1").load()
-        except _RefusedGlobal as refused:
+            return PlainUnpickler(file, path.stat().st_size).load()
+        except RefusedGlobalError as refused:
             raise _unsafe(path, str(refused)) from None
-        except Exception as error:  # a damaged pickle can fail in any way
+        except (pickle.UnpicklingError, MemoryError) as error:
             raise _damaged(path, error) from error
 
 
-class _RefusedGlobal(Exception):
-    """The name of something that a pickle refers to and that is not plain data."""
+def _verify_zip(path: Path, checksums: bool) -> None:
+    """Raise unless torch.load will read exactly what torch.save wrote into a zip file.
+
+    torch.load compares no checksums. Of a record that the directory calls empty, a folder, or
+    shorter than its tensor it reads nothing, and leaves the memory as it is.
+
+    Args:
+        checksums: whether to read all of the file and compare them.
+    """
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        file.seek(size - 22)
+        if file.read(4) != b"PK\5\6":
+            raise ValueError("it does not end with the directory of a zip file")
+        records = archive.infolist()
+        if len({record.filename.lower() for record in records}) != len(records):
+            raise ValueError("it has two records of one name")
+        if sum(record.file_size for record in records) > size:
+            raise ValueError("its records are said to be larger than the file")
+        reader = torch._C.PyTorchFileReader(str(path))
+        for record in records:
+            _verify_record(record, file, reader)
+        damaged = archive.testzip() if checksums else None
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged} differs")
+        sizes = {r.filename.partition("/")[2]: r.file_size for r in records}
+        if "data.pkl" not in sizes:
+            raise ValueError("it has no record data.pkl")
+        folder = records[0].filename.partition("/")[0]
+        with archive.open(f"{folder}/data.pkl") as content:
+            unpickler = _TorchUnpickler(content, sizes["data.pkl"])
+            unpickler.load()
+        for key, needed in unpickler.storages.items():
+            if sizes.get(f"data/{key}") != needed:
+                raise ValueError(
+                    f"its record data/{key} has {sizes.get(f'data/{key}', 'no')} bytes, and its "
+                    f"tensors {needed}"
+                )
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """An unpickler of numpy arrays and plain containers, which can run no code from the file."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        # Python 2's and numpy 1's names for the same things.
-        module = {"__builtin__": "builtins"}.get(
-            module, module.replace("numpy.core", "numpy._core")
+def _verify_record(record: zipfile.ZipInfo, file: IO[bytes], reader: Any) -> None:
+    """Compare how Python and torch see a record of a zip file."""
+    name = record.filename
+    if record.compress_type != zipfile.ZIP_STORED or record.flag_bits & ~0x0808:
+        raise ValueError(
+            f"its record {name} is compressed or encrypted, which torch.save never does"
         )
-        try:
-            return _PICKLE_GLOBALS[f"{module}.{name}"]
-        except KeyError:
-            raise _RefusedGlobal(f"{module}.{name}") from None
+    if record.compress_size != record.file_size or record.is_dir() or record.external_attr & 0x10:
+        raise ValueError(f"its record {name} has a size of its own in the directory")
+    file.seek(record.header_offset)
+    header = file.read(30)
+    if len(header) < 30 or header[:4] != ZIP_MAGIC:
+        raise ValueError(f"its record {name} is not where the directory says")
+    start = record.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
+    short_name = name.partition("/")[2]
+    if reader.get_record_offset(short_name) != start:
+        raise ValueError(f"its record {name} is not where its header says")
 
 
-def _latin1_bytes(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes in the pickle protocols of Python 2."""
-    if encoding != "latin1":
-        raise ValueError(f"bytes in encoding {encoding!r}")
-    return text.encode("latin1")
+def _verify_legacy(path: Path) -> None:
+    """Raise unless a file in torch.save's format of before version 1.6 has all that it speaks of.
+
+    Five pickles (magic number, protocol, system, content, keys of storages) come before the bytes
+    of the storages, for which torch.load would ask for memory as they are announced.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        storages: dict[str, int] = {}
+        for _ in range(5):
+            unpickler = _TorchUnpickler(file, size - file.tell())
+            unpickler.load()
+            storages |= unpickler.storages
+        if sum(storages.values()) > size - file.tell():
+            raise ValueError("it ends before the last of its tensors")
 
 
-def _array_from_buffer(buffer: Any, dtype: np.dtype, shape: tuple, order: str, *_: Any) -> Any:
-    return np.frombuffer(bytearray(buffer), dtype=dtype).reshape(shape, order=order)
+class _TorchUnpickler(PlainUnpickler):
+    """Reads what the pickle in a file of torch.save says of its tensors, without their content."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        super().__init__(file, size, _TORCH_GLOBALS)
+        self.storages: dict[str, int] = {}  # bytes of each storage by its key
+
+    def persistent_load(self, pid: Any) -> "_Storage":
+        tag, kind, key, _location, numel, *_view = pid
+        name = kind.name.removeprefix("torch.") if isinstance(kind, Named) else ""
+        if tag != "storage" or name not in _STORAGE_BYTES or not isinstance(key, str):
+            raise pickle.UnpicklingError(f"it has a storage of the kind {name[:40]!r}")
+        if type(numel) is not int or not 0 <= numel < 2**48:
+            raise pickle.UnpicklingError(f"it has a storage of {numel!r:.40} elements")
+        storage = _Storage(numel * _STORAGE_BYTES[name], _STORAGE_BYTES[name])
+        if self.storages.setdefault(key, storage.bytes) != storage.bytes:
+            raise pickle.UnpicklingError(f"it has two sizes of the storage {key[:40]!r}")
+        return storage
 
 
-def _numpy_globals() -> dict[str, Any]:
-    plain = {}
-    for item in _plain_array_globals():
-        if isinstance(item, tuple):
-            plain[item[1]] = item[0]
-        else:
-            plain[f"{item.__module__}.{item.__name__}"] = item
-    return plain
+class _Storage:
+    def __init__(self, n_bytes: int, item: int) -> None:
+        self.bytes, self.item = n_bytes, item
 
 
-_PICKLE_GLOBALS: dict[str, Any] = {
-    **_numpy_globals(),
-    "numpy._core.numeric._frombuffer": _array_from_buffer,
-    "_codecs.encode": _latin1_bytes,
-    "collections.OrderedDict": collections.OrderedDict,
-    "builtins.set": set,
-    "builtins.frozenset": frozenset,
-    "builtins.bytearray": bytearray,
-    "builtins.complex": complex,
+class _Tensor:
+    """A tensor whose content was not read."""
+
+
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> _Tensor:
+    if isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= 64:
+        numbers = (offset, *size, *stride)
+    else:
+        numbers = ()
+    plain = numbers and all(type(n) is int and 0 <= n < 2**48 for n in numbers)
+    if not plain or not isinstance(storage, _Storage):
+        raise pickle.UnpicklingError("it has a tensor whose shape is not made of numbers")
+    dtype = next(
+        (_DTYPES[x.name] for x in rest if isinstance(x, Named) and x.name in _DTYPES), None
+    )
+    item = dtype.itemsize if dtype else storage.item
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if math.prod(size) and (last + 1) * item > storage.bytes:
+        raise pickle.UnpicklingError("it has a tensor that reaches beyond its storage")
+    if math.prod(size) > max(storage.bytes // item, _MAX_REPEATED):
+        raise pickle.UnpicklingError("it has a tensor that repeats a few values without end")
+    return _Tensor()
+
+
+def _parameter(data: Any, *_: Any) -> Any:
+    return data
+
+
+def _size(values: Any = ()) -> tuple:
+    if not isinstance(values, tuple | list) or not all(type(value) is int for value in values):
+        raise pickle.UnpicklingError("it has a torch.Size that is not made of integers")
+    return tuple(values)
+
+
+def _rebuild_from_type(function: Any, _type: Any, args: Any, _state: Any) -> Any:
+    if not isinstance(function, Named) or function.make not in (_tensor, _parameter):
+        raise pickle.UnpicklingError("it has a tensor that is made in an unknown way")
+    return function.make(*args)
+
+
+# The elements of a tensor that an expanded view may have beyond those in the file.
+_MAX_REPEATED = 2**24
+_DTYPES: dict[str, torch.dtype] = {
+    f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)
+}
+_STORAGE_BYTES: dict[str, int] = {  # of one element
+    **dict.fromkeys(("ByteStorage", "CharStorage", "BoolStorage"), 1),
+    **dict.fromkeys(("UntypedStorage", "storage.UntypedStorage"), 1),
+    **dict.fromkeys(("ShortStorage", "HalfStorage", "BFloat16Storage"), 2),
+    **dict.fromkeys(("IntStorage", "FloatStorage"), 4),
+    **dict.fromkeys(("LongStorage", "DoubleStorage", "ComplexFloatStorage"), 8),
+    "ComplexDoubleStorage": 16,
+}
+_TORCH_MAKERS: dict[str, Callable[..., Any] | None] = {
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _tensor,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
+    "torch.Size": _size,
+    "torch.device": lambda *_: None,
+    "torch.Tensor": None,
+    "torch.nn.parameter.Parameter": None,
+    **dict.fromkeys(_DTYPES),
+    **dict.fromkeys(f"torch.{name}" for name in _STORAGE_BYTES),
+}
+_TORCH_GLOBALS: Mapping[str, Named] = {
+    **PLAIN_GLOBALS,
+    **{name: Named(name, make) for name, make in _TORCH_MAKERS.items()},
 }
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 import pickle
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from d2lite.structures import BoxMode
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.logger import log_first_n
+from d2lite.utils.plain_pickle import PLAIN_GLOBALS, Named, PlainUnpickler, RefusedGlobalError
 
 from .catalog import DatasetCatalog, MetadataCatalog
 from .detection_utils import check_metadata_consistency
@@ -233,14 +235,28 @@ def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -
     return dataset_dicts
 
 
+# BoxMode under all the names that it had.
+_PROPOSAL_GLOBALS = {
+    **PLAIN_GLOBALS,
+    **{
+        f"{package}.structures{module}.BoxMode": Named("BoxMode", BoxMode)
+        for package in ("detectron2", "d2lite")
+        for module in ("", ".boxes", ".box_mode")
+    },
+}
 _OLD_KEYS = {"indexes": "ids", "scores": "objectness_logits"}  # Detectron1's
 
 
 def _read_proposals(proposal_file: str) -> dict[str, Any]:
     with PathManager.open(proposal_file, "rb") as file:
         try:
-            found = _PlainUnpickler(file, encoding="latin1").load()
-        except (EOFError, pickle.UnpicklingError) as error:
+            found = PlainUnpickler(file, os.stat(file.fileno()).st_size, _PROPOSAL_GLOBALS).load()
+        except RefusedGlobalError as refused:
+            raise ValueError(
+                f"{proposal_file}: not a file of proposals: it names {refused}, which proposals do "
+                "not need"
+            ) from None
+        except (pickle.UnpicklingError, MemoryError) as error:
             raise ValueError(f"{proposal_file}: not a file of proposals: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{proposal_file}: expected a dict, found a {type(found).__name__}")
@@ -249,24 +265,3 @@ def _read_proposals(proposal_file: str) -> dict[str, Any]:
     if missing:
         raise ValueError(f"{proposal_file}: has no {', '.join(sorted(missing))}")
     return found
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads containers, numbers, arrays and BoxMode, and runs no code that a file names."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        # Arrays are written by numpy.core or numpy._core, depending on the version.
-        if module in _ARRAY_MODULES and name in ("_reconstruct", "scalar", "_frombuffer"):
-            return super().find_class(module, name)
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return super().find_class(module, name)
-        if (module, name) == ("_codecs", "encode"):
-            return super().find_class(module, name)
-        if name == "BoxMode" and module.startswith(("detectron2.structures", "d2lite.structures")):
-            return BoxMode
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which proposals do not need")
-
-
-_ARRAY_MODULES = tuple(
-    f"numpy.{core}.{module}" for core in ("core", "_core") for module in ("multiarray", "numeric")
-)

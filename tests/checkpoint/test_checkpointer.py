@@ -299,3 +299,17 @@ def test_last_checkpoint_names_a_file_of_its_own_folder(tmp_path, content, caplo
         checkpointer.get_checkpoint_file()
     assert checkpointer.resume_or_load("")["iteration"] == 3
     assert f"{last} is damaged" in caplog.text
+
+
+def test_weights_that_are_not_finite_are_kept_aside(tmp_path):
+    model = small_model()
+    checkpointer = Checkpointer(model, str(tmp_path))
+    checkpointer.save("model_0000003", iteration=3)
+    model.register_buffer("mask", torch.tensor(-torch.inf), persistent=False)
+    checkpointer.save("model_0000004", iteration=4)
+    model.norm.running_var[0] = torch.nan
+    model.body.weight.data[0] = torch.inf
+    with pytest.raises(FloatingPointError, match=r"2 entries .*body\.weight, norm\.running_var"):
+        checkpointer.save("model_0000005", iteration=5)
+    assert (tmp_path / "model_0000005.pth.nonfinite").is_file()
+    assert Checkpointer(small_model(), str(tmp_path)).resume_or_load("")["iteration"] == 4

@@ -173,3 +173,108 @@ def test_a_registered_reader_reads_the_files_of_its_ending(tmp_path, monkeypatch
     (tmp_path / "a.raw.f4").rename(tmp_path / "a.f4")
     with pytest.raises(CheckpointFileError, match=r"a\.f4 is not a checkpoint"):
         DetectionCheckpointer(model).load(str(tmp_path / "a.f4"))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "run.pth"
+    torch.save({"model": {"w": torch.arange(4.0)}, "iteration": 3}, path)
+    return path
+
+
+def test_no_flipped_bit_is_loaded_as_other_weights(saved):
+    content = bytearray(saved.read_bytes())
+    random.seed(0)
+    # All of the directory at the end, and some of the rest.
+    begin = content.index(b"PK\1\2")
+    places = [*range(begin * 8, len(content) * 8, 3), *random.sample(range(begin * 8), 150)]
+    for place in random.sample(places, 400):
+        content[place // 8] ^= 1 << place % 8
+        saved.write_bytes(content)
+        content[place // 8] ^= 1 << place % 8
+        try:
+            got = read_checkpoint_file(saved)
+        except CheckpointFileError as error:
+            assert str(saved) in str(error)
+        else:
+            assert got["iteration"] == 3 and got["model"]["w"].tolist() == [0, 1, 2, 3]
+
+
+def rewrite(path, change, **settings):
+    """Write the records of a file anew: `change(name, content)` gives the content, None drops."""
+    with zipfile.ZipFile(path) as archive:
+        records = {r.filename: archive.read(r) for r in archive.infolist()}
+    with zipfile.ZipFile(path, "w", **settings) as archive:
+        for name, content in records.items():
+            content = change(name.partition("/")[2], content)
+            if content is not None:
+                archive.writestr(name, content)
+
+
+@pytest.mark.parametrize(
+    "change, settings, message",
+    [
+        (lambda name, content: content, {"compression": zipfile.ZIP_DEFLATED}, "compressed"),
+        (lambda name, content: b"" if name == "data/0" else content, {}, "data/0 has 0 bytes"),
+        (lambda name, content: content[:-4] if name == "data/0" else content, {}, "has 12 bytes"),
+        (lambda name, content: None if name == "data/0" else content, {}, "has no bytes"),
+        (lambda name, content: None if name == "data.pkl" else content, {}, "data.pkl"),
+    ],
+)
+def test_records_that_are_not_what_tensors_need(saved, change, settings, message):
+    rewrite(saved, change, **settings)
+    with pytest.raises(CheckpointFileError, match=message):
+        read_checkpoint_file(saved)
+
+
+def test_record_that_is_marked_as_a_folder(saved):
+    content = bytearray(saved.read_bytes())
+    for at in range(content.index(b"PK\1\2"), len(content)):
+        if content[at : at + 4] == b"PK\1\2":
+            content[at + 38] |= 0x10  # of the attributes
+    saved.write_bytes(content)
+    with pytest.raises(CheckpointFileError, match="damaged"):
+        read_checkpoint_file(saved)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_sizes_in_a_torch_file_ask_for_no_memory(tmp_path, legacy):
+    path = tmp_path / "a.pth"
+    torch.save({"w": torch.zeros(256)}, path, _use_new_zipfile_serialization=not legacy)
+
+    def enlarge(name, content):
+        return content.replace(b"M\x00\x01", b"J\x00\x00\x00\x70")  # 256 -> 1.9e9
+
+    if legacy:
+        path.write_bytes(enlarge("", path.read_bytes()))
+    else:
+        rewrite(path, enlarge)
+    with pytest.raises(CheckpointFileError, match="damaged"):
+        read_checkpoint_file(path)
+
+
+def test_expanded_tensor_without_end(tmp_path):
+    path = tmp_path / "a.pth"
+    torch.save({"w": torch.zeros(1).expand(2**40), "small": torch.zeros(1).expand(50)}, path)
+    with pytest.raises(CheckpointFileError, match="repeats"):
+        read_checkpoint_file(path)
+
+
+def test_parameters_and_special_types_are_read(tmp_path):
+    path = tmp_path / "a.pth"
+    data = {
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        "view": torch.arange(6.0).reshape(2, 3).t(),
+        "types": [torch.float16, torch.Size([1, 2]), torch.device("cpu"), torch.zeros(0, 3)],
+        "half": torch.ones(2, dtype=torch.bfloat16),
+        "float8": torch.ones(2).to(torch.float8_e4m3fn),
+        "uint16": torch.ones(2).to(torch.uint16),
+        "complex": torch.ones(2, dtype=torch.complex64),
+        "state": torch.nn.BatchNorm2d(2).state_dict(),
+    }
+    torch.save(data, path)
+    got = read_checkpoint_file(path)
+    assert got["types"][:3] == data["types"][:3]
+    for name in ("parameter", "view", "half", "complex"):
+        assert torch.equal(got[name], data[name])
+    assert got["state"]._metadata == data["state"]._metadata
