@@ -282,7 +282,8 @@ class PlainUnpickler(pickle._Unpickler):
         self.stack[-1].update(_key(item) for item in items)
 
     def _load_frozenset(self) -> None:
-        self.append(frozenset(_key(item) for item in self.pop_mark()))
+        items = self.pop_mark()  # which also changes what self.append appends to
+        self.append(frozenset(_key(item) for item in items))
 
     def _load_bytearray8(self) -> None:
         length = int.from_bytes(self.read(8), "little")
