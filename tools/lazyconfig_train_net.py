@@ -25,6 +25,7 @@ from d2lite.engine import (
     AMPTrainer,
     HookBase,
     SimpleTrainer,
+    check_model_classes,
     create_ddp_model,
     default_argument_parser,
     default_setup,
@@ -33,7 +34,12 @@ from d2lite.engine import (
     launch,
     trained_classes,
 )
-from d2lite.evaluation import inference_on_dataset, match_classes, print_csv_format
+from d2lite.evaluation import (
+    DatasetEvaluators,
+    inference_on_dataset,
+    match_classes,
+    print_csv_format,
+)
 from d2lite.modeling.meta_arch.origin import ModelOrigin
 from d2lite.solver import LRMultiplier
 from d2lite.utils import comm
@@ -90,12 +96,17 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> Mapping | None:
     return results
 
 
-def check_evaluation(cfg: DictConfig, model: nn.Module) -> None:
-    """Build what `evaluate` needs: hours before, so that what is wrong with it is known now."""
+def check_data(cfg: DictConfig, model: nn.Module) -> None:
+    """Compare the model with its data, and build what `evaluate` needs, hours before it does.
+
+    The data have been read, so that the names of their classes are known.
+    """
+    check_model_classes(model)
     if "evaluator" in cfg.dataloader:
         instantiate(cfg.dataloader.test)
         evaluator = instantiate(cfg.dataloader.evaluator)
-        match_classes(evaluator, trained_classes(model)).check()
+        # Some only look like evaluators, which DatasetEvaluators takes care of.
+        DatasetEvaluators([match_classes(evaluator, trained_classes(model))]).check()
 
 
 def build_trainer(cfg: DictConfig, model: nn.Module) -> SimpleTrainer:
@@ -133,7 +144,7 @@ def build_hooks(
 def train(cfg: DictConfig, model: nn.Module, resume: bool) -> None:
     """Train to `train.max_iter`, from `train.init_checkpoint` or the last checkpoint."""
     trainer = build_trainer(cfg, model)
-    check_evaluation(cfg, model)
+    check_data(cfg, model)
     checkpointer = DetectionCheckpointer(trainer.model, cfg.train.output_dir, trainer=trainer)
     trainer.register_hooks(build_hooks(cfg, trainer, checkpointer))
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)

@@ -8,7 +8,12 @@ from .checks import (
     check_test_classes,
     check_training_settings,
 )
-from .classes import check_class_counts, dataset_classes, trained_classes
+from .classes import (
+    check_class_counts,
+    check_model_classes,
+    dataset_classes,
+    trained_classes,
+)
 from .defaults import (
     DefaultPredictor,
     DefaultTrainer,
@@ -64,6 +69,7 @@ __all__ = [
     "check_evaluation_settings",
     "check_evaluators",
     "check_keypoints",
+    "check_model_classes",
     "check_test_classes",
     "check_training_settings",
     "config_from_args",

@@ -11,7 +11,13 @@ from d2lite.config import CfgNode
 from d2lite.data import DatasetCatalog, MetadataCatalog
 from d2lite.modeling import META_ARCH_REGISTRY
 
-__all__ = ["check_class_counts", "class_count_keys", "dataset_classes", "trained_classes"]
+__all__ = [
+    "check_class_counts",
+    "check_model_classes",
+    "class_count_keys",
+    "dataset_classes",
+    "trained_classes",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +99,25 @@ def _trained_count(cfg: CfgNode, key: str, about: Mapping[str, Any]) -> int | No
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
+
+
+def check_model_classes(model: nn.Module) -> None:
+    """Compare the classes of a model that was built without a yaml config with its training data's.
+
+    Raises:
+        ValueError: the model has fewer; more are a warning.
+    """
+    classes = trained_classes(model).get("thing_classes")
+    count = model._num_label_classes() if hasattr(model, "_num_label_classes") else None
+    if not classes or count is None:
+        return
+    message = (
+        f"the model has {count} classes, its training data {len(classes)} ({_shorten(classes)})"
+    )
+    if count < len(classes):
+        raise ValueError(f"{message}; set its num_classes to {len(classes)}")
+    if count > len(classes):
+        logger.warning("%s: the rest never learns anything", message)
 
 
 def _without_classes(names: Sequence[str], kind: str) -> str:

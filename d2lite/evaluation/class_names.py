@@ -198,17 +198,20 @@ def _look_up(table: list[int], index: int) -> int:
 
 
 def match_classes(
-    evaluator: DatasetEvaluator, model_classes: Mapping[str, Sequence[str]]
+    evaluator: DatasetEvaluator | Sequence[DatasetEvaluator],
+    model_classes: Mapping[str, Sequence[str]],
 ) -> DatasetEvaluator:
-    """Let an evaluator take the predictions of a model with these classes.
+    """Let an evaluator, or several, take the predictions of a model with these classes.
 
     Args:
-        evaluator: changed nothing where it is not known what its dataset's classes are, which its
-            `_metadata` say.
+        evaluator: returned as it is where it has no `_metadata`, which say what the classes of its
+            dataset are.
         model_classes: names by "thing_classes" and "stuff_classes", where they are known.
     Raises:
         ValueError: as `match_names`.
     """
+    if isinstance(evaluator, (list, tuple)):
+        evaluator = DatasetEvaluators(list(evaluator))
     if isinstance(evaluator, DatasetEvaluators):
         return DatasetEvaluators([match_classes(e, model_classes) for e in evaluator._evaluators])
     metadata = getattr(evaluator, "_metadata", None)

@@ -149,3 +149,9 @@ def test_another_kind_of_config_says_what_to_do(tmp_path, text, message):
     path.write_text(text or "")
     with pytest.raises(ValueError, match=message):
         tool.load_config(Namespace(config_file=str(path) if text else "", opts=[]))
+
+
+def test_fewer_classes_than_the_data_are_told_before_training(arguments, capsys):
+    with pytest.raises(SystemExit):
+        tool.main(arguments("few", "model.roi_heads.num_classes=5"))
+    assert "the model has 5 classes, its training data 6 (" in capsys.readouterr().err

@@ -46,6 +46,13 @@ def load_coco_panoptic_json(
                 f"{json_file}: annotation number {index} lacks one of 'image_id', 'file_name' and "
                 "'segments_info'; is this a panoptic file?"
             )
+        if not isinstance(row["image_id"], int) and not str(row["image_id"]).isdecimal():
+            raise ValueError(
+                f"{json_file}: annotation number {index} has image_id {row['image_id']!r}; "
+                "expected a whole number"
+            )
+        if not isinstance(row["segments_info"], list):
+            raise ValueError(f"{json_file}: 'segments_info' of {row['file_name']} is not a list")
         stem = os.path.splitext(row["file_name"])[0]
         records.append(
             {
@@ -65,7 +72,12 @@ def load_coco_panoptic_json(
 
 def contiguous_segment(segment: dict, meta: dict[str, Any], json_file: str) -> dict:
     """A copy of a segment with a contiguous `category_id` and `isthing`; ValueError if unknown."""
-    category = segment["category_id"]
+    category = segment.get("category_id") if isinstance(segment, dict) else None
+    if not isinstance(category, int) or not isinstance(segment.get("id"), int):
+        raise ValueError(
+            f"{json_file}: a segment is {segment!r:.100}; expected whole numbers for 'id' and "
+            "'category_id'"
+        )
     for isthing, key in ((True, "thing"), (False, "stuff")):
         table = meta[f"{key}_dataset_id_to_contiguous_id"]
         if category in table:
