@@ -1,6 +1,7 @@
 """Compare dataset dicts with what DatasetMapper needs of them, before the first sample is made."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -149,7 +150,9 @@ def check_image_sizes(dataset_dicts: Sequence[dict], *, tolerant: bool = False) 
 
 
 def _size_or_none(record: dict) -> tuple[int, int] | None:
+    if not os.path.isfile(record["file_name"]):  # a pipe would be waited for
+        return None
     try:
         return read_image_size(record["file_name"])
-    except OSError:
+    except Exception:  # decoders raise errors of all kinds, and the loader reports them better
         return None

@@ -189,7 +189,8 @@ class COCOEvaluator(DatasetEvaluator):
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
             return
-        tasks = self._tasks or self._tasks_from_predictions(results) & self._tasks_of_truth()
+        found = set(self._tasks_from_predictions(results))
+        tasks = self._tasks or found & self._tasks_of_truth()
         for task in sorted(tasks):
             coco_eval = self._evaluate_task(results, task, img_ids) if results else None
             self._results[task] = self._derive_coco_results(
@@ -243,13 +244,13 @@ class COCOEvaluator(DatasetEvaluator):
             ValueError: predictions, ground truth and sigmas have different numbers of keypoints.
         """
         lengths = {len(a["keypoints"]) for a in self._coco_api.anns.values() if "keypoints" in a}
-        in_truth = max(lengths) // 3
+        in_truth = max(lengths, default=0) // 3
         count = len(results[0]["keypoints"]) // 3 if results else in_truth
         given = self._kpt_oks_sigmas or self._metadata.get("keypoint_oks_sigmas", ())
         if len(given) == 0:
             given = self._default_oks_sigmas(count)
         if len(lengths) > 1 or not count == in_truth == len(given):
-            found = " or ".join(str(length // 3) for length in sorted(lengths))
+            found = " or ".join(str(length // 3) for length in sorted(lengths)) or "none"
             raise ValueError(
                 f"the model predicts {count} keypoints, data set {self._metadata.name!r} has "
                 f"{found}, and there are {len(given)} OKS sigmas; set "
