@@ -19,8 +19,13 @@ from d2lite.config.compat import (
     upgrade_config,
 )
 from d2lite.config.device import best_device
-from d2lite.config.errors import ConfigTypeError, ConfigVersionError, UnknownKeyError
-from d2lite.config.yaml_files import load_with_bases
+from d2lite.config.errors import (
+    ConfigTypeError,
+    ConfigVersionError,
+    ConfigYamlError,
+    UnknownKeyError,
+)
+from d2lite.config.yaml_files import MAX_LENGTH, load_with_bases
 from d2lite.utils.file_io import read_text
 from d2lite.utils.registry import did_you_mean
 from d2lite.utils.renamed import RENAMED_KEYS
@@ -54,7 +59,7 @@ class CfgNode(_CfgNode):
 
     @classmethod
     def _open_cfg(cls, filename: str) -> Any:
-        return io.StringIO(read_text(filename))
+        return io.StringIO(read_text(filename, MAX_LENGTH))
 
     def __setitem__(self, key: str, value: Any) -> None:
         # Every merge and assignment ends here, so a device is never "auto" when it is read.
@@ -78,7 +83,11 @@ class CfgNode(_CfgNode):
             ConfigTypeError: a value has another type than the default (a ValueError).
             ConfigVersionError: the file is of a newer version (a ValueError).
         """
-        loaded = type(self)(self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe))
+        content = self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe)
+        try:
+            loaded = type(self)(content)
+        except AssertionError as error:  # a date, a set, bytes
+            raise ConfigYamlError(f"{cfg_filename}: {error}") from None
         current = self.get("VERSION", CURRENT_VERSION)
         version = guess_version(loaded, cfg_filename)
         if version > current:

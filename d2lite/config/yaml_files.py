@@ -4,17 +4,27 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import yaml
 
 from d2lite.config.errors import ConfigFileError, ConfigYamlError
 from d2lite.config.expressions import ExpressionError, evaluate
 from d2lite.utils.file_io import TextFileError
+from d2lite.utils.plain_values import Parts, require_bounded
 from d2lite.utils.registry import did_you_mean
 
 __all__ = ["load_with_bases"]
 
 _BASE_KEY = "_BASE_"
+# Far above what configs need, and low enough that no file takes a noticeable time or memory.
+MAX_LENGTH = 2**18  # characters of a file
+MAX_DEPTH = 32  # groups within groups
+MAX_VALUES = 10_000  # in the text
+MAX_SIZE = 2**16  # values, after references to anchors are followed
+MAX_DIGITS = 40  # of an integer
+MAX_BASES = 8  # files that lead from one to the next
+MAX_FILES = 32  # of one config
 _PYTHON_TAG = "tag:yaml.org,2002:python/"
 
 
@@ -29,16 +39,40 @@ def load_with_bases(
         open_file: opens a file for reading.
         loading: the files that led here, for messages.
     """
-    content = _load_one(filename, open_file, loading)
-    bases = content.pop(_BASE_KEY, [])
-    merged: dict[str, Any] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
-        path = _resolve_base(base, filename)
-        if path in (*loading, filename):
-            raise ConfigFileError(f"{filename}: {_BASE_KEY} {base} leads back to the file itself")
-        _overwrite(merged, load_with_bases(path, open_file, (*loading, filename)), filename)
-    _overwrite(merged, content, filename)
-    return merged
+    return _Files(open_file).load(filename, loading)
+
+
+class _Files:
+    """The files that one config is made of."""
+
+    def __init__(self, open_file: Callable[[str], Any]) -> None:
+        self._open_file = open_file
+        self._count = 0
+
+    def load(self, filename: str, loading: tuple[str, ...]) -> dict[str, Any]:
+        self._count += 1
+        if len(loading) >= MAX_BASES or self._count > MAX_FILES:
+            raise ConfigYamlError(
+                f"{(*loading, filename)[0]}: its {_BASE_KEY} files are more than {MAX_FILES}, or "
+                f"lead to each other more than {MAX_BASES} times; merge some of them"
+            )
+        content = _load_one(filename, self._open_file, loading)
+        bases = content.pop(_BASE_KEY, [])
+        merged: dict[str, Any] = {}
+        for base in bases if isinstance(bases, list | tuple) else [bases]:
+            if not isinstance(base, str):
+                raise ConfigYamlError(
+                    f"{filename}: {_BASE_KEY} is {str(base)[:40]!r}; expected the path of a file, "
+                    "or a list of paths"
+                )
+            path = _resolve_base(base, filename)
+            if path in (*loading, filename):
+                raise ConfigFileError(
+                    f"{filename}: {_BASE_KEY} {base} leads back to the file itself"
+                )
+            _overwrite(merged, self.load(path, (*loading, filename)), filename)
+        _overwrite(merged, content, filename)
+        return merged
 
 
 def _load_one(filename: str, open_file: Callable, loading: tuple[str, ...]) -> dict[str, Any]:
@@ -49,7 +83,12 @@ def _load_one(filename: str, open_file: Callable, loading: tuple[str, ...]) -> d
         )
     try:
         with open_file(filename) as file:
-            content = yaml.load(file, Loader=_DataLoader)
+            text = file.read(MAX_LENGTH + 1)
+        if len(text) > MAX_LENGTH:
+            raise ConfigYamlError(
+                f"{filename} is larger than {MAX_LENGTH} characters, which no config is"
+            )
+        content = yaml.load(text, Loader=_DataLoader)
     except FileNotFoundError:
         raise ConfigFileError(_missing_message(filename, loading)) from None
     except OSError as error:
@@ -65,6 +104,9 @@ def _load_one(filename: str, open_file: Callable, loading: tuple[str, ...]) -> d
         raise ConfigYamlError(
             f"{filename} is not valid yaml: {' '.join(str(error).split())}"
         ) from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # What yaml's own constructors meet in dates, numbers and tags.
+        raise ConfigYamlError(f"{filename} is not valid yaml: {error}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -76,6 +118,47 @@ def _load_one(filename: str, open_file: Callable, loading: tuple[str, ...]) -> d
 
 class _DataLoader(yaml.SafeLoader):
     """yaml's safe loader, with Python's plain types and arithmetic in place of `eval`."""
+
+    _depth = _count = 0
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
+        self._depth += 1
+        self._count += 1
+        message = ""
+        if self._depth > MAX_DEPTH:
+            message = f"values nest deeper than {MAX_DEPTH} levels"
+        elif self._count > MAX_VALUES:
+            message = f"more than {MAX_VALUES} values, which no config has"
+        if message:
+            mark = self.peek_event().start_mark
+            raise yaml.constructor.ConstructorError(None, None, message, mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        try:
+            require_bounded(node, depth=MAX_DEPTH, size=MAX_SIZE, parts=_parts_of_node)
+        except ValueError as error:
+            raise _error_at(node, str(error)) from None
+        return node
+
+    def construct_yaml_int(self, node: yaml.Node) -> int:
+        if isinstance(node, yaml.ScalarNode) and len(node.value) > MAX_DIGITS:
+            raise _error_at(node, f"an integer of more than {MAX_DIGITS} digits")
+        return super().construct_yaml_int(node)
+
+
+def _parts_of_node(node: Any) -> Parts | None:
+    """`parts_of` for the tree that yaml makes of a file, before anything is made of that."""
+    if not isinstance(node, yaml.CollectionNode):
+        return None
+    pairs = isinstance(node, yaml.MappingNode)
+    inner = [entry for pair in node.value for entry in pair] if pairs else node.value
+    texts = sum(len(entry.value) // 32 for entry in inner if isinstance(entry, yaml.ScalarNode))
+    containers = [entry for entry in inner if isinstance(entry, yaml.CollectionNode)]
+    return 1 + len(inner) + texts, containers
 
 
 def _construct_tuple(loader: _DataLoader, node: yaml.Node) -> tuple:
@@ -114,10 +197,11 @@ def _short(tag: str) -> str:
 
 _CONSTRUCTORS = {
     None: _refuse_tag,
+    "tag:yaml.org,2002:int": _DataLoader.construct_yaml_int,
     f"{_PYTHON_TAG}none": yaml.SafeLoader.construct_yaml_null,
     f"{_PYTHON_TAG}bool": yaml.SafeLoader.construct_yaml_bool,
-    f"{_PYTHON_TAG}int": yaml.SafeLoader.construct_yaml_int,
-    f"{_PYTHON_TAG}long": yaml.SafeLoader.construct_yaml_int,
+    f"{_PYTHON_TAG}int": _DataLoader.construct_yaml_int,
+    f"{_PYTHON_TAG}long": _DataLoader.construct_yaml_int,
     f"{_PYTHON_TAG}float": yaml.SafeLoader.construct_yaml_float,
     f"{_PYTHON_TAG}str": yaml.SafeLoader.construct_yaml_str,
     f"{_PYTHON_TAG}unicode": yaml.SafeLoader.construct_yaml_str,
@@ -152,6 +236,8 @@ def _resolve_base(base: str, filename: str) -> str:
     base = os.path.expanduser(base)
     if base.startswith("/") or "://" in base:
         return base
+    if "://" in filename:
+        return urljoin(filename, base)
     return os.path.normpath(os.path.join(os.path.dirname(filename), base))
 
 

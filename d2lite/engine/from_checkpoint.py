@@ -11,8 +11,7 @@ from d2lite.checkpoint.detection_checkpoint import split_matching
 from d2lite.config import CfgNode, get_cfg
 from d2lite.data import DatasetCatalog, MetadataCatalog
 from d2lite.data.catalog import Metadata, is_dataset_uri
-from d2lite.projects import add_projects, available_projects
-from d2lite.utils.registry import did_you_mean
+from d2lite.projects import add_projects, require_known
 
 __all__ = ["about_weights", "config_from_checkpoint", "model_metadata", "weights_to_load"]
 
@@ -62,7 +61,7 @@ def config_from_checkpoint(weights: str | os.PathLike, opts: Sequence[str] = ())
     if "PROJECTS" in opts:
         add_projects(cfg, "", opts)
     elif projects := [str(name) for name in about["config"].get("PROJECTS", ())]:
-        _require_known(projects, weights)
+        require_known(projects, weights)
         add_projects(cfg, "", ["PROJECTS", ",".join(projects)])
     # Code that has registered the model may have added keys which are not known here.
     cfg.set_new_allowed(True)
@@ -73,17 +72,6 @@ def config_from_checkpoint(weights: str | os.PathLike, opts: Sequence[str] = ())
     cfg.MODEL.WEIGHTS = weights
     cfg.merge_from_list(list(opts))
     return cfg
-
-
-def _require_known(projects: Sequence[str], weights: str) -> None:
-    """A file of weights must not choose what is imported; the folder projects/ is ours."""
-    known = available_projects()
-    for name in projects:
-        if name not in known:
-            raise ImportError(
-                f"{weights} was trained with PROJECTS {name!r}, which is not under projects/."
-                f"{did_you_mean(name, known)} Name it yourself: PROJECTS \"['{name}']\""
-            )
 
 
 def model_metadata(cfg: CfgNode, about: Mapping[str, Any]) -> Metadata:

@@ -2,7 +2,7 @@
 
 A project is a small package that registers its parts when it is imported, and may add its
 settings with a function `add_NAME_config(cfg)`. The setting `PROJECTS` lists those that a config
-needs: names as here, or dotted names of any importable package.
+needs, by names as here; on the command line it may have dotted names of any importable package.
 """
 
 import importlib
@@ -19,7 +19,7 @@ import yaml
 from d2lite.config import CfgNode
 from d2lite.utils.registry import did_you_mean
 
-__all__ = ["add_projects", "available_projects", "import_project"]
+__all__ = ["add_projects", "available_projects", "import_project", "require_known"]
 
 _INSTALLED = Path(__file__).resolve().parent
 _FOLDER = _INSTALLED.parents[1] / "projects"
@@ -64,12 +64,19 @@ def add_projects(cfg: CfgNode, config_file: str = "", opts: Sequence[str] = ()) 
     Args:
         cfg: gets the settings of `add_NAME_config(cfg)`, where a project has that function.
         config_file: a yaml file, with its bases; its `PROJECTS` is read and nothing else.
-        opts: overrides KEY VALUE; those of `PROJECTS` come before the file's.
+        opts: overrides KEY VALUE; those of `PROJECTS` come before the file's, and may be names of
+            any importable package.
+
+    Raises:
+        ImportError: there is no such package, or the file names one that is not a project.
     """
-    names = CfgNode.load_yaml_with_base(config_file).get("PROJECTS", ()) if config_file else ()
-    for key, value in zip(opts[::2], opts[1::2], strict=False):
-        if key == "PROJECTS":
-            names = yaml.safe_load(value) if value.lstrip().startswith("[") else value.split(",")
+    named = CfgNode.load_yaml_with_base(config_file).get("PROJECTS") if config_file else ()
+    names = [named] if isinstance(named, str) else list(named or ())
+    given = dict(zip(opts[::2], opts[1::2], strict=False)).get("PROJECTS")
+    if given is not None:
+        names = yaml.safe_load(given) if given.lstrip().startswith("[") else given.split(",")
+    else:
+        require_known(names, config_file)
     for name in names:
         module = import_project(name.strip(" ()'\""))
         package = module.__name__.rpartition(".")[2]
@@ -78,6 +85,27 @@ def add_projects(cfg: CfgNode, config_file: str = "", opts: Sequence[str] = ()) 
             if add_config is not None:
                 add_config(cfg)
                 break
+
+
+def require_known(names: Sequence[str], source: str) -> None:
+    """Raise unless all names are of projects, or of modules that the program itself has imported.
+
+    A config or checkpoint that comes from elsewhere must not choose what is imported.
+
+    Args:
+        source: the file that has the names.
+
+    Raises:
+        ImportError: names the file, the name and how to allow it.
+    """
+    known = available_projects()
+    for name in names:
+        if name not in known and name not in sys.modules:
+            raise ImportError(
+                f"{source}: PROJECTS names {name!r}, which is not under projects/, so it is not "
+                f"imported.{did_you_mean(str(name), known)} If you trust it, name it yourself on "
+                f"the command line: PROJECTS \"['{name}']\""
+            )
 
 
 class _ProjectFinder(MetaPathFinder):

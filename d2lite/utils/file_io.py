@@ -6,9 +6,10 @@ Other schemes can be added with `PathManager.register_handler`.
 import codecs
 import logging
 import os
+import stat
 from typing import Any
 
-from iopath.common.file_io import PathHandler, file_lock, get_cache_dir
+from iopath.common.file_io import NativePathHandler, PathHandler, file_lock, get_cache_dir
 from iopath.common.file_io import PathManager as PathManagerBase
 
 from d2lite.utils.downloads import cached_name, download
@@ -19,6 +20,18 @@ logger = logging.getLogger(__name__)
 
 PathManager = PathManagerBase()
 """The path manager of this package; `PathManager.open`, `.exists`, `.get_local_path`, ..."""
+
+
+class LocalFileHandler(NativePathHandler):
+    """Opens local files. What is not a file is not waited for and not read without end."""
+
+    def _open(self, path: str, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if "r" in mode and not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+            raise OSError(f"{path!r} is a pipe, device or socket; expected a file")
+        return super()._open(path, mode, *args, **kwargs)
+
+
+PathManager.register_handler(LocalFileHandler())
 
 
 class DownloadHandler(PathHandler):
@@ -85,7 +98,7 @@ class TextFileError(ValueError):
     """A file that is not text, or in an encoding that is not known."""
 
 
-def read_text(path: str) -> str:
+def read_text(path: str, limit: int | None = None) -> str:
     """Return the text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
 
     The locale plays no part. Editors and shells on Windows write such marks; they are not part of
@@ -95,7 +108,9 @@ def read_text(path: str) -> str:
         TextFileError: the file is in another encoding, or not a text file.
     """
     with PathManager.open(path, "rb") as file:
-        content = file.read()
+        content = file.read() if limit is None else file.read(limit + 1)
+    if limit is not None and len(content) > limit:
+        raise TextFileError(f"{path} has more than {limit} bytes, too many for a file of its kind")
     marks = (e for mark, e in _BYTE_ORDER_MARKS.items() if content.startswith(mark))
     encoding = next(marks, "utf-8")
     try:

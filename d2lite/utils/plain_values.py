@@ -1,13 +1,25 @@
 """Plain values of files that nobody has vouched for: containers, numbers, strings, arrays."""
 
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["require_bounded"]
+__all__ = ["Parts", "parts_of", "require_bounded"]
 
-_CONTAINERS = (dict, list, tuple, set, frozenset)
+Parts = tuple[int, list[Any]]
 
 
-def require_bounded(value: Any, *, depth: int, size: int) -> None:
+def parts_of(value: Any) -> Parts | None:
+    """How much a plain container counts by itself, and the containers in it; None for others."""
+    if not isinstance(value, _CONTAINERS):
+        return None
+    entries = value.values() if isinstance(value, dict) else value
+    texts = sum(len(entry) // 32 for entry in entries if isinstance(entry, str | bytes))
+    return 1 + len(value) + texts, [entry for entry in entries if isinstance(entry, _CONTAINERS)]
+
+
+def require_bounded(
+    value: Any, *, depth: int, size: int, parts: Callable[[Any], Parts | None] = parts_of
+) -> None:
     """Raise unless containers form a tree of bounded depth and size.
 
     A container that occurs several times counts each time, as everything that walks over the value
@@ -16,32 +28,36 @@ def require_bounded(value: Any, *, depth: int, size: int) -> None:
     Args:
         depth: the most containers within each other.
         size: the most values: each container, each of its entries, every 32 letters of a text.
+        parts: as `parts_of`, for containers of other kinds.
 
     Raises:
         ValueError: says which limit is exceeded, or that a container contains itself.
     """
-    if not isinstance(value, _CONTAINERS):
+    if parts(value) is None:
         return
-    heights: dict[int, int] = {}  # 0 while the container is being walked
-    sizes: dict[int, int] = {}
+    heights: dict[int, int] = {}
+    sizes: dict[int, int] = {}  # of those that have been walked; the others contain what is walked
     # The value itself keeps all containers alive, so that their ids stay theirs.
     waiting: list[tuple[Any, bool]] = [(value, False)]
     while waiting:
         container, walked = waiting.pop()
         key = id(container)
-        entries = container.values() if isinstance(container, dict) else container
-        inner = [entry for entry in entries if isinstance(entry, _CONTAINERS)]
+        if not walked and key in heights:
+            continue
+        own, inner = parts(container)
         if walked:
             heights[key] = 1 + max((heights[id(entry)] for entry in inner), default=0)
-            texts = sum(len(entry) // 32 for entry in entries if isinstance(entry, str | bytes))
-            sizes[key] = len(container) + 1 + texts + sum(sizes[id(entry)] for entry in inner)
+            sizes[key] = own + sum(sizes[id(entry)] for entry in inner)
             if heights[key] > depth:
                 raise ValueError(f"containers nest deeper than {depth} levels")
             if sizes[key] > size:
                 raise ValueError(f"references in it expand to more than {size} values")
-        elif key not in heights:
-            heights[key] = 0
-            waiting.append((container, True))
-            waiting.extend((entry, False) for entry in inner)
-            if any(id(entry) in heights and id(entry) not in sizes for entry in inner):
-                raise ValueError("a container in it contains itself")
+            continue
+        heights[key] = 0
+        waiting.append((container, True))
+        waiting.extend((entry, False) for entry in inner)
+        if any(id(entry) in heights and id(entry) not in sizes for entry in inner):
+            raise ValueError("a container in it contains itself")
+
+
+_CONTAINERS = (dict, list, tuple, set, frozenset)

@@ -167,7 +167,7 @@ def test_a_weights_file_does_not_choose_what_is_imported(orchard, tmp_path):
     checkpoint = torch.load(orchard / "model_final.pth", weights_only=True)
     checkpoint["about"]["config"]["PROJECTS"] = ["antigravity"]
     torch.save(checkpoint, tmp_path / "bad.pth")
-    with pytest.raises(ImportError, match=r"PROJECTS 'antigravity', which is not under projects/"):
+    with pytest.raises(ImportError, match=r"PROJECTS names 'antigravity', which is not under"):
         config_from_checkpoint(tmp_path / "bad.pth")
 
 
