@@ -132,9 +132,9 @@ def test_names_of_classes_are_read_whatever_the_locale(register, tmp_path, monke
     assert MetadataCatalog.get(name).thing_classes == ["K\u00e4tzchen", "dog"]
 
 
-def perfect(name, index_of=lambda category: category, map_to=None, fast=True):
+def perfect(name, index_of=lambda category: category, map_to=None, fast=True, evaluator=None):
     """Evaluate the ground truth as detections, whose classes are renumbered."""
-    evaluator = COCOEvaluator(name, use_fast_impl=fast)
+    evaluator = evaluator or COCOEvaluator(name, use_fast_impl=fast)
     evaluator = evaluator if map_to is None else match_classes(evaluator, {"thing_classes": map_to})
     evaluator.reset()
     for record in DatasetCatalog.get(name):
@@ -156,6 +156,20 @@ def test_ids_of_annotations_do_not_change_the_ap(register, fast):
     for row, new_id in zip(contents["annotations"], (0, -1, "a", 0), strict=True):
         row["id"] = new_id
     assert perfect(register(contents), fast=fast)["AP"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("limit, expected", [(300, 100), (100, 100 * 67 / 101)])
+def test_all_detections_of_crowded_images_count(register, tmp_path, limit, expected):
+    """150 objects are found; of 100 that count, precision is 1 up to a recall of 2/3: 67 of 101."""
+    contents = good_file()
+    boxes = [[4 * (i % 15), 4 * (i // 15), 3, 3] for i in range(150)]
+    contents["annotations"] = [
+        {"image_id": 1, "category_id": 1, "bbox": box, "iscrowd": 0} for box in boxes
+    ]
+    name = register(contents)
+    cfg = make_cfg(tmp_path, name, TEST__DETECTIONS_PER_IMAGE=limit)
+    results = perfect(name, evaluator=Trainer.build_evaluator(cfg, name))
+    assert results["AP"] == pytest.approx(expected)
 
 
 def without_dogs(data):

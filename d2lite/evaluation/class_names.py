@@ -161,6 +161,12 @@ class MatchClasses(DatasetEvaluator):
         ]
         new = torch.as_tensor(classes, dtype=torch.int64, device=instances.pred_classes.device)
         kept = new != NO_CLASS
+        num_named = len(self._table["thing_classes"])
+        if max(instances.pred_classes.tolist(), default=0) >= num_named:
+            _warn(
+                f"the model finds classes beyond the {num_named} that it was taught: such "
+                "detections are left out of the evaluation (see NUM_CLASSES)"
+            )
         if not kept.all():
             instances, new = instances[kept], new[kept]
         return Instances(instances.image_size, **{**instances.get_fields(), "pred_classes": new})
