@@ -5,7 +5,7 @@ Objects travel over a gloo group, so that they need not be on a GPU whatever the
 
 import functools
 import os
-from datetime import timedelta
+import time
 from typing import Any
 
 import numpy as np
@@ -174,10 +174,16 @@ def leave_together(occasion: str, seconds: float = 25.0) -> None:
     if is_main_process():
         store.set(occasion, "done")
         return
-    try:
-        store.wait([occasion], timedelta(seconds=seconds))
-    except RuntimeError:  # in time, or the first process has ended
-        return
+    deadline, failures = time.monotonic() + seconds, 0
+    # Asked again and again, since a signal would end a wait.
+    while time.monotonic() < deadline and failures < 10:
+        try:
+            if store.check([occasion]):
+                return
+            failures = 0
+        except RuntimeError:  # the first process has ended, or a signal came
+            failures += 1
+        time.sleep(0.1)
 
 
 def max_over_ranks(values: list[int]) -> list[int]:
