@@ -161,7 +161,7 @@ def load_config(args: Namespace) -> DictConfig:
     """
     if not args.config_file:
         raise ValueError("give a Python config: --config-file CONFIG.py")
-    cfg = LazyConfig.load(args.config_file)
+    cfg = LazyConfig.load(args.config_file, trust=getattr(args, "trust_config", False))
     missing = [key for key in ("model", "dataloader", "optimizer", "train") if key not in cfg]
     if missing:
         advice = "this is a config of tools/train_net.py" if "MODEL" in cfg else "add it"
@@ -186,7 +186,13 @@ def main(args: Namespace) -> Mapping | None:
 
 
 if __name__ == "__main__":
-    arguments = default_argument_parser().parse_args()
+    parser = default_argument_parser()
+    parser.add_argument(
+        "--trust-config",
+        action="store_true",
+        help="let a yaml config call anything; a Python config is a program, which always can",
+    )
+    arguments = parser.parse_args()
     launch(
         main,
         arguments.num_gpus,

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, ListConfig
 from d2lite.config.lazy_files import load_python_config, to_config
 from d2lite.config.lazy_text import as_plain_values, as_python
 from d2lite.config.overrides import apply_override
+from d2lite.config.trusted import require_trusted_targets
 from d2lite.config.yaml_files import load_with_bases
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.file_io import PathManager
@@ -58,25 +59,39 @@ class LazyConfig:
     """Loads, saves and changes configs that are Python files."""
 
     @staticmethod
-    def load(filename: str, keys: str | tuple[str, ...] | None = None) -> Any:
+    def load(
+        filename: str, keys: str | tuple[str, ...] | None = None, *, trust: bool = False
+    ) -> Any:
         """Load a config file.
 
-        A Python file may import from neighbouring config files by relative imports; what it gets is
-        its own copy.
+        A Python file is a program: it is run, and can do whatever you can. It may import from
+        neighbouring config files by relative imports; what it gets is its own copy. A yaml file
+        is data, but its `_target_` entries say what `instantiate` calls.
 
         Args:
             filename: a .py file, or .yaml of plain values such as `save` writes.
             keys: the name, or names, to return. By default all dicts of the file whose names do not
                 start with an underscore are returned, in one config.
+            trust: let the `_target_` entries of a yaml file name anything, not only what is in
+                `trusted.TRUSTED_PACKAGES`.
         Raises:
-            ValueError: another file type. FileNotFoundError: no such file.
+            ValueError: another file type, an address on the network, or a yaml file that would
+                call what is not trusted. FileNotFoundError: no such file.
             KeyError: the file has no such key; near names are given.
         """
-        filename = os.path.normpath(filename) if "://" not in filename else filename
+        if "://" in filename:
+            raise ArgumentError(
+                f"{filename} is not on this machine. Lazy configs say what is run, so they are not "
+                "loaded from elsewhere: download it, read it, and give its path"
+            )
+        filename = os.path.normpath(filename)
         if filename.endswith(".py"):
             content = load_python_config(filename)
         elif filename.endswith((".yaml", ".yml")):
-            content = to_config(load_with_bases(filename, PathManager.open))
+            plain = load_with_bases(filename, PathManager.open)
+            if not trust:
+                require_trusted_targets(plain, filename)
+            content = to_config(plain)
         else:
             raise ValueError(f"Config file {filename} must be .py or .yaml")
         if keys is None:
@@ -86,12 +101,14 @@ class LazyConfig:
         return tuple(_pick(content, key, filename) for key in keys)
 
     @staticmethod
-    def load_rel(filename: str, keys: str | tuple[str, ...] | None = None) -> Any:
+    def load_rel(
+        filename: str, keys: str | tuple[str, ...] | None = None, *, trust: bool = False
+    ) -> Any:
         """As `load`, with a path that starts from the folder of the calling file."""
         caller = inspect.stack()[1].filename
         if caller.startswith("<"):  # a notebook cell or the prompt has no folder
             raise ArgumentError("load_rel can only be called from a file; use load")
-        return LazyConfig.load(os.path.join(os.path.dirname(caller), filename), keys)
+        return LazyConfig.load(os.path.join(os.path.dirname(caller), filename), keys, trust=trust)
 
     @staticmethod
     def save(cfg: Any, filename: str) -> None:

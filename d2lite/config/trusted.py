@@ -1,0 +1,113 @@
+"""Which classes and functions a yaml file may have called.
+
+A lazy config in Python is a program, which whoever runs it has to trust. One in yaml looks like
+data, but its `_target_` entries name what is called, with arguments of the file. Without more trust
+they name the parts that models, data and optimizers are made of.
+"""
+
+import inspect
+import re
+from typing import Any
+
+from torch import nn
+
+from d2lite.config.errors import ConfigYamlError
+from d2lite.utils.registry import locate
+
+__all__ = ["TRUSTED_PACKAGES", "require_trusted_targets"]
+
+TRUSTED_PACKAGES = [
+    *(
+        f"d2lite.{room}"
+        for room in (
+            "data",
+            "evaluation",
+            "layers",
+            "modeling",
+            "projects",
+            "solver",
+            "structures",
+            "tracking",
+        )
+    ),
+    "fvcore.common.param_scheduler",
+    "fvcore.nn",
+    "torch.nn",
+    "torch.optim",
+    "types.SimpleNamespace",
+]
+"""Packages, modules or objects, to which a program can append its own."""
+
+# These write files of any name, or load what they are told to.
+_NOT_FROM_FILES = ("d2lite.data.datasets", "d2lite.modeling.mmdet_wrapper")
+# How `LazyConfig.save` writes a class and a partial function; the name in them is looked at too.
+_LOCATE = "d2lite.utils.registry.locate"
+_PARTIAL = "d2lite.config.instantiate.partial_of"
+# References to other entries and to the environment. Other resolvers of omegaconf make new entries
+# out of text, which nobody would look at.
+_PLAIN_REFERENCE = re.compile(r"\$\{(?:[\w.\[\]-]+|oc\.env:\w+(?:,[\w ./-]*)?)\}")
+
+
+def require_trusted_targets(content: Any, filename: str, key: str = "") -> None:
+    """Raise if a yaml file names something to call that is not a part of models and the like.
+
+    Args:
+        content: what the file has, as dicts and lists.
+        filename: for the message.
+        key: where `content` is in the file.
+
+    Raises:
+        ConfigYamlError: names the file, the key and the target.
+        ImportError: a target is in a trusted package, but does not exist.
+    """
+    if isinstance(content, list | tuple):
+        for index, entry in enumerate(content):
+            require_trusted_targets(entry, filename, f"{key}[{index}]")
+    elif isinstance(content, str):
+        if "${" in _PLAIN_REFERENCE.sub("", content):
+            raise ConfigYamlError(
+                f"{filename}: {key} is {content[:80]!r}; a reference may name another key, "
+                "${a.b}, or a variable, ${oc.env:NAME}, and nothing else"
+            )
+    elif isinstance(content, dict):
+        for name, entry in content.items():
+            require_trusted_targets(entry, filename, f"{key}.{name}" if key else str(name))
+        if "_target_" in content:
+            _require_trusted_call(content, filename, key)
+
+
+def _require_trusted_call(call: dict, filename: str, key: str) -> None:
+    target = call["_target_"]
+    if isinstance(target, dict) or target == _PARTIAL:
+        return  # what is called is itself made by a call, which has been looked at
+    name = str(target)
+    if name == _LOCATE and set(call) == {"_target_", "name"}:
+        name = str(call["name"])
+    if not _is_trusted(name):
+        raise ConfigYamlError(
+            f"{filename}: {key or 'the file'} would call {name[:80]!r}, which is not among the "
+            "parts of models, data and optimizers that a yaml file may name. If you trust the "
+            "file, load it with trust=True (--trust-config)"
+        )
+
+
+def _is_trusted(name: str) -> bool:
+    name = re.sub(r"^detectron2\.", "d2lite.", name)
+    if not _is_in_trusted_package(name) or re.search(r"(^|\.)_", name):
+        return False
+    # Modules have what they import as attributes too: d2lite.data.common.pickle.loads.
+    found = locate(name)
+    if not (inspect.isclass(found) or inspect.isroutine(found)):
+        return False
+    where = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
+    if where.startswith("torch.nn."):
+        of_tensors = where.startswith(("torch.nn.init.", "torch.nn.functional."))
+        return of_tensors or (inspect.isclass(found) and issubclass(found, nn.Module))
+    return _is_in_trusted_package(where)
+
+
+def _is_in_trusted_package(name: str) -> bool:
+    def inside(package: str) -> bool:
+        return name == package or name.startswith(f"{package}.")
+
+    return any(map(inside, TRUSTED_PACKAGES)) and not any(map(inside, _NOT_FROM_FILES))
