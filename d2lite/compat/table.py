@@ -102,6 +102,7 @@ MOVED: dict[str, dict[str, str]] = {
         "MMDetDetector": "old.mmdet_wrapper:MMDetDetector",
         "make_stage": "old.modeling:make_stage",
     },
+    "model_zoo.model_zoo": {"_ModelZooUrls": "old.model_zoo:_ModelZooUrls"},
     "modeling.anchor_generator": {
         "_broadcast_params": "old.modeling:_broadcast_params",
         "_create_grid_offsets": "old.modeling:_create_grid_offsets",
@@ -143,6 +144,7 @@ MOVED: dict[str, dict[str, str]] = {
         "_RawBoxType": "structures.boxes:RawBoxes",
         "matched_boxlist_iou": "structures.boxes:matched_pairwise_iou",
     },
+    "structures.image_list": {"_as_tensor": "old.modeling:_as_tensor"},
     "utils.comm": {"_get_global_gloo_group": "old.utils:_get_global_gloo_group"},
     "utils.events": {"_CURRENT_STORAGE_STACK": "utils.event_storage:_OPEN_STORAGES"},
     "utils.logger": {

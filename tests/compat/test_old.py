@@ -493,3 +493,20 @@ def test_box_modes_are_read_through_modules_that_only_import_them():
     assert import_name("utils.logger.logging") is logging
     assert import_name("modeling.poolers.cat") is import_name("layers.cat")
     assert import_name("engine.defaults.T") is import_name("data.transforms")
+
+
+# --- model zoo, structures ------------------------------------------------------------------------
+
+
+def test_addresses_of_released_models():
+    urls = import_name("model_zoo.model_zoo._ModelZooUrls")
+    name = "COCO-Detection/retinanet_R_50_FPN_1x"
+    suffix = "190397773/model_final_bfca0b.pkl"
+    assert urls.CONFIG_PATH_TO_URL_SUFFIX[name] == suffix
+    assert urls.query(f"{name}.yaml") == f"{urls.S3_PREFIX}{name}/{suffix}"
+    assert urls.query("COCO-Detection/mine.yaml") is None
+
+
+@pytest.mark.parametrize("size", [(3, 4), torch.tensor([3, 4]), (torch.tensor(3), torch.tensor(4))])
+def test_image_sizes_become_tensors(size):
+    assert import_name("structures.image_list._as_tensor")(size).tolist() == [3, 4]

@@ -235,3 +235,12 @@ class FastRCNNOutputs:
             nms_thresh,
             topk_per_image,
         )
+
+
+def _as_tensor(x: tuple[int, int] | Tensor) -> Tensor:
+    """Return an image size (height, width), given as numbers or as two tensors, as a tensor."""
+    if isinstance(x, Tensor):
+        return x
+    if isinstance(x, list | tuple) and all(isinstance(t, Tensor) for t in x):
+        return torch.stack(list(x))
+    return torch.as_tensor(x)
