@@ -105,11 +105,18 @@ def check_classes(
 
 def check_labels(
     batched_inputs: Sequence[Mapping[str, Any]],
-    num_classes: int,
-    ignore_value: int,
+    sem_seg_head: nn.Module,
     key: str = "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
 ) -> None:
-    """The same for "sem_seg", whose pixels may also have the label `ignore_value`."""
+    """Compare the labels in "sem_seg" of all inputs with the classes that a head has.
+
+    Pixels with the label `ignore_value` of the head don't count. A head of a program's own may have
+    no `num_classes`; then all labels pass.
+    """
+    num_classes = getattr(sem_seg_head, "num_classes", None)
+    if num_classes is None:
+        return
+    ignore_value = sem_seg_head.ignore_value
     for x in batched_inputs:
         labels = x["sem_seg"]
         labels = labels[labels != ignore_value]

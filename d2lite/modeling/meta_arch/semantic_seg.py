@@ -51,11 +51,12 @@ def batch_targets(
         ValueError: a pixel has a class that the head does not have.
     """
     targets = [x.to(device) for x in required_field(batched_inputs, "sem_seg")]
-    ignore_value = sem_seg_head.ignore_value
-    if getattr(sem_seg_head, "num_classes", None) is not None:
-        check_labels(batched_inputs, sem_seg_head.num_classes, ignore_value)
+    check_labels(batched_inputs, sem_seg_head)
     return ImageList.from_tensors(
-        targets, backbone.size_divisibility, ignore_value, backbone.padding_constraints
+        targets,
+        backbone.size_divisibility,
+        sem_seg_head.ignore_value,
+        backbone.padding_constraints,
     ).tensor
 
 

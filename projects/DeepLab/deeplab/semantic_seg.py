@@ -74,6 +74,7 @@ class DeepLabV3PlusHead(nn.Module):
                 f"{list(project_channels)} (PROJECT_CHANNELS) and {list(decoder_channels)}"
             )
         self.ignore_value = ignore_value
+        self.num_classes = num_classes
         self.common_stride = common_stride
         self.loss_weight = loss_weight
         self.loss_type = loss_type
@@ -206,6 +207,7 @@ class DeepLabV3Head(nn.Module):
             )
         self.in_features = list(in_features)
         self.ignore_value = ignore_value
+        self.num_classes = num_classes
         self.common_stride = common_stride
         self.loss_weight = loss_weight
         self.loss_type = loss_type

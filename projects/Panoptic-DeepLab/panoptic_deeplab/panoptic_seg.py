@@ -12,7 +12,12 @@ from d2lite.layers import ShapeSpec
 from d2lite.modeling import META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY, build_backbone
 from d2lite.modeling.backbone import Backbone
 from d2lite.modeling.meta_arch.image_model import ImageModel
-from d2lite.modeling.meta_arch.inputs import batch_images, output_sizes, required_field
+from d2lite.modeling.meta_arch.inputs import (
+    batch_images,
+    check_labels,
+    output_sizes,
+    required_field,
+)
 from d2lite.modeling.meta_arch.semantic_seg import build_sem_seg_head
 from d2lite.modeling.postprocessing import sem_seg_postprocess
 from d2lite.projects.deeplab import DeepLabV3PlusHead
@@ -179,6 +184,7 @@ class PanopticDeepLab(ImageModel):
             targets = self._on_device(batched_inputs, name)
             return ImageList.from_tensors(targets, self._padded_to, padding).tensor
 
+        check_labels(batched_inputs, self.sem_seg_head)
         weighted = "sem_seg_weights" in batched_inputs[0]
         _, losses = self.sem_seg_head(
             features,
@@ -278,6 +284,7 @@ class PanopticDeepLabSemSegHead(DeepLabV3PlusHead):
             **kwargs,
         )
         self.loss_weight = loss_weight
+        self.num_classes = num_classes
         width = decoder_channels[0]
         build = separable_conv5x5 if self.use_depthwise_separable_conv else two_conv3x3
         self.head = build(width, width, head_channels, norm)

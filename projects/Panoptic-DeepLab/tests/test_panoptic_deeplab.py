@@ -258,6 +258,9 @@ def test_losses_fall_and_every_parameter_learns(records, opts):
     assert all(math.isfinite(x) for step in steps for x in step.values())
     assert sum(steps[-1].values()) < sum(steps[0].values())
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    batch[1]["sem_seg"][0, 0] = model.sem_seg_head.num_classes
+    with pytest.raises(ValueError, match=r"SEM_SEG_HEAD.NUM_CLASSES to the number of classes"):
+        model(batch)
 
 
 def test_losses_by_hand():
