@@ -141,6 +141,7 @@ class DatasetMapper:
             dataset_dict["file_name"],
             format=self.image_format,
             max_value_16_bit=getattr(self, "max_value_16_bit", None),  # older subclasses
+            expected=dataset_dict,
         )
         utils.check_image_size(dataset_dict, image)
         sem_seg = None

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from d2lite.utils.file_io import PathManager
+from d2lite.utils.image_files import MAX_BYTES, ImageReadError, open_image
 
 from .image_schemes import find_image_reader
 
@@ -54,16 +55,15 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-class ImageReadError(OSError):
-    """A file that is there but does not hold a readable image."""
-
-
 class SizeMismatchError(ValueError):
     """An image whose size is not what its data set says."""
 
 
 def read_image(
-    file_name: str, format: str | None = None, max_value_16_bit: int | None = None
+    file_name: str,
+    format: str | None = None,
+    max_value_16_bit: int | None = None,
+    expected: dict | None = None,
 ) -> np.ndarray:
     """Read an image upright, that is, turned as its EXIF orientation says.
 
@@ -73,18 +73,23 @@ def read_image(
         max_value_16_bit: which value of a 16-bit file becomes 255 in the formats of 8 bits, such as
             4095 where the content has 12 bits. None: 65535, and for "L" no scaling, as the values
             of label maps are numbers.
+        expected: a dataset dict, with whose "height" and "width" the file is compared before its
+            pixels are decoded.
     Returns:
         (H, W, C) uint8 in [0, 255]; (H, W, 1) for "L"; float32 for YUV.
     Raises:
         FileNotFoundError: there is no such file.
-        ImageReadError: it does not decode.
+        ImageReadError: it does not decode, or is of another format than `raster_formats`.
+        SizeMismatchError: it has another size than expected.
     """
     draw = find_image_reader(file_name)
     if draw is not None:
         return convert_PIL_to_numpy(Image.fromarray(draw(file_name)), format)
     content = _read_file(file_name)
+    image = open_image(io.BytesIO(content), file_name)
     try:
-        image = Image.open(io.BytesIO(content))
+        if expected is not None:
+            _compare_sides(expected, *image.size)
         if format in ("RGB", "BGR") and image.format == "JPEG" and image.mode == "RGB":
             return _decode_jpeg(content, image, format)
         upright = ImageOps.exif_transpose(image)
@@ -93,17 +98,16 @@ def read_image(
         elif max_value_16_bit is not None and format in _8_BIT_FORMATS:
             upright = _to_8_bits(upright, max_value_16_bit)
         return convert_PIL_to_numpy(upright, format)
-    except UnidentifiedImageError:
-        raise ImageReadError(f"{file_name}: not an image of a known format") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow's answers to damaged files: each decoder has its own.
+    except SizeMismatchError:
+        raise
+    except Exception as error:  # each decoder has its own answers to damaged files
         raise ImageReadError(f"{file_name}: the image does not decode: {error}") from error
 
 
 def _read_file(file_name: str) -> bytes:
     try:
         with PathManager.open(file_name, "rb") as file:
-            return file.read()
+            return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{file_name}: no such image file; is the image folder of the data set right?"
@@ -139,15 +143,27 @@ def read_image_size(file_name: str) -> tuple[int, int]:
         return draw(file_name).shape[:2]
     try:
         with PathManager.open(file_name, "rb") as file:
-            image = Image.open(file)
+            image = open_image(file, file_name)
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
             width, height = image.size
     except FileNotFoundError:
         raise FileNotFoundError(f"{file_name}: no such image file") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except ImageReadError:
+        raise
+    except Exception as error:  # of the decoders, which each have their own
         raise ImageReadError(f"{file_name}: the image does not decode: {error}") from error
     # Orientations 5 to 8 lie on their side.
     return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
+def _compare_sides(expected: dict, width: int, height: int) -> None:
+    """Compare the size in a file's header with a dataset dict, whichever way it is turned.
+
+    Pillow decodes a PNG to find its orientation.
+    """
+    sides = {expected.get("height", height), expected.get("width", width)}
+    if not {height, width} <= sides:
+        compare_size(expected, height, width)
 
 
 def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:

@@ -18,6 +18,7 @@ from d2lite.data.ground_truth import load_ground_truth
 from d2lite.data.image_schemes import find_image_reader
 from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
+from d2lite.utils.image_files import open_image
 
 from .evaluator import DatasetEvaluator
 from .panoptic_quality import PanopticQuality, id_to_rgb, rgb_to_id
@@ -218,4 +219,4 @@ def _read_ids(path: str) -> np.ndarray:
     if reader is not None:
         return rgb_to_id(np.asarray(reader(path)))
     with PathManager.open(path, "rb") as f:
-        return rgb_to_id(np.asarray(Image.open(f).convert("RGB")))
+        return rgb_to_id(np.asarray(open_image(f, path).convert("RGB")))

@@ -16,6 +16,7 @@ from d2lite.data.ground_truth import load_ground_truth
 from d2lite.data.image_schemes import find_image_reader
 from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
+from d2lite.utils.image_files import open_image
 
 from .class_names import distinct_names
 from .evaluator import DatasetEvaluator
@@ -30,10 +31,8 @@ def load_image_into_numpy_array(filename: str, dtype: type | None = None) -> np.
     reader = find_image_reader(filename)
     if reader is not None:
         return np.array(reader(filename), dtype=dtype)
-    from PIL import Image
-
     with PathManager.open(filename, "rb") as f:
-        return np.array(Image.open(f), dtype=dtype)
+        return np.array(open_image(f, filename), dtype=dtype)
 
 
 class SemSegEvaluator(DatasetEvaluator):

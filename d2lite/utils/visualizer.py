@@ -13,6 +13,7 @@ from .canvas import VisImage
 from .colors import RGB, Color, distinct_color, to_rgb
 from .file_io import PathManager
 from .generic_mask import GenericMask
+from .image_files import open_image
 from .painter import Painter, on_cpu
 from .panoptic_segments import PanopticSegments
 
@@ -386,7 +387,5 @@ def _read_image(path: str) -> np.ndarray:
     reader = find_image_reader(path)
     if reader is not None:
         return np.asarray(reader(path))
-    from PIL import Image
-
     with PathManager.open(path, "rb") as f:
-        return np.asarray(Image.open(f))
+        return np.asarray(open_image(f, path))

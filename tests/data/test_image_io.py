@@ -2,6 +2,8 @@
 
 import io
 import os
+import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -214,3 +216,65 @@ def test_worker_processes_share_that_warning(tmp_path, not_yet_warned):
     else:
         read_image(twelve, "RGB")
         os._exit(0)
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+@pytest.mark.parametrize("read", [read_image, read_image_size])
+def test_postscript_starts_no_other_program(tmp_path, monkeypatch, read):
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args, **kwargs: pytest.fail("run"))
+    path = tmp_path / "a.jpg"
+    path.write_bytes(POSTSCRIPT)
+    with pytest.raises(ImageReadError, match=r"a\.jpg: not an image of a known format \(JPEG, PNG"):
+        read(str(path))
+
+
+@pytest.mark.parametrize("read", [read_image, read_image_size])
+@pytest.mark.parametrize("kind", ["pipe", "device", "link to itself"])
+def test_what_is_not_a_file_is_not_waited_for(tmp_path, read, kind):
+    path = tmp_path / "a.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else path)
+    with pytest.raises(ImageReadError, match=r"a\.png"):
+        read(str(path))
+
+
+def test_size_is_compared_before_pixels_are_decoded(tmp_path, monkeypatch):
+    path = _save(tmp_path / "a.png")
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
+    with pytest.raises(SizeMismatchError, match=r"b\.png: the image is 48 x 64"):
+        read_image(path, "RGB", expected={"file_name": "b.png", "height": 48, "width": 63})
+
+
+def test_more_pixels_than_pillow_decodes_are_an_error_of_the_file(tmp_path):
+    header = io.BytesIO()
+    Image.new("1", (60_000, 1)).save(header, "PNG")
+    content = bytearray(header.getvalue())
+    content[20:24] = (60_000).to_bytes(4, "big")  # the height
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(content)
+    for read in (read_image, read_image_size):
+        with pytest.raises(ImageReadError, match=r"a\.png: Image size .*MAX_IMAGE_PIXELS"):
+            read(str(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tiff", "webp", "gif", "bmp", "ppm", "tga"])
+def test_damaged_files_are_told_as_such(tmp_path, suffix):
+    whole = bytearray(Path(_save(tmp_path / f"whole.{suffix}")).read_bytes())
+    random = np.random.default_rng(0)
+    path = tmp_path / f"a.{suffix}"
+    for _ in range(40):
+        content = whole.copy()
+        for place in random.integers(0, min(len(content), 300), 3):
+            content[place] = random.integers(256)
+        path.write_bytes(content[: random.integers(1, len(content))])
+        for read in (read_image, read_image_size):
+            try:
+                read(str(path))
+            except ImageReadError as error:
+                assert str(path) in str(error)
