@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from d2lite.utils import comm
 from d2lite.utils.logger import FILE_ONLY
+from d2lite.utils.printable import printable
 
 __all__ = ["report_user_errors"]
 
@@ -62,7 +63,7 @@ def _describe(error: BaseException) -> str:
     """The kind of the error and its message."""
     # str(KeyError) is the quoted key; its argument is the message itself.
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return f"{type(error).__name__}: {message}"
+    return printable(f"{type(error).__name__}: {message}")
 
 
 def _where() -> str:

@@ -14,6 +14,7 @@ from termcolor import colored
 from tqdm import tqdm
 
 from d2lite.utils.file_io import PathManager
+from d2lite.utils.printable import printable
 
 __all__ = [
     "FILE_ONLY",
@@ -37,7 +38,7 @@ _PLAIN_FORMAT = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
 
 
 class _AbbreviatingFormatter(logging.Formatter):
-    """Writes loggers under `root` with a shorter name."""
+    """Writes loggers under `root` with a shorter name, and control characters as escapes."""
 
     def __init__(self, fmt: str, root: str, abbreviation: str):
         super().__init__(fmt, datefmt=_DATE_FORMAT)
@@ -48,7 +49,7 @@ class _AbbreviatingFormatter(logging.Formatter):
         if full_name == self.root or full_name.startswith(self.root + "."):
             record.name = self.abbreviation + full_name[len(self.root) :]
         try:
-            return super().format(record)
+            return printable(super().format(record))
         finally:
             record.name = full_name  # other handlers see the same record
 
