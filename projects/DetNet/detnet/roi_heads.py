@@ -30,7 +30,8 @@ class DetNetROIHeads(StandardROIHeads):
         parts = super().from_config(cfg, {**input_shape, **_with_doubling_strides(names, shapes)})
         for name in POOLERS:
             if parts.get(name) is not None:
-                parts[name].scales = [1.0 / shape.stride for shape in shapes]
+                for pooler, shape in zip(parts[name].level_poolers, shapes, strict=True):
+                    pooler.spatial_scale = 1.0 / shape.stride
         return parts
 
 
