@@ -49,23 +49,39 @@ class Named:
 class _Type:
     """The type of an array's elements, whose byte order comes after its name."""
 
-    __slots__ = ("code", "order")
+    __slots__ = ("code", "is_new", "order")
 
-    def __init__(self, code: Any, *_: Any) -> None:
+    def __init__(self, code: Any, align: Any = False, copy: Any = False) -> None:
         match = isinstance(code, str) and (_NUMBERS.fullmatch(code) or _TEXTS.fullmatch(code))
         if not match:
             raise pickle.UnpicklingError(
                 f"it has an array of the type {str(code)[:40]!r}; only numbers and texts are plain"
             )
+        if type(align) not in (bool, int) or align or type(copy) not in (bool, int):
+            raise pickle.UnpicklingError("it has an array of an aligned type")
         self.order, self.code = match[1], match[2]
+        self.is_new = bool(copy)
 
     def set_order(self, state: Any) -> None:
-        # (version, byte order, subarray, names, fields, ...): a structure has the last three.
-        if not isinstance(state, tuple) or len(state) < 5 or any(x is not None for x in state[2:5]):
+        """Take a state of numpy's types: (version, byte order, subarray, names, fields, ...).
+
+        What numbers and texts have in the rest is known. In numpy itself, a state changes an object
+        that all arrays of the type may share, and its flags say where there are pointers.
+        """
+        size = self.numpy.itemsize
+        known: tuple[tuple, ...] = ((-1, -1, 0),)
+        if self.code[0] in "SU":
+            known = ((size, 1, 0), (size, 4, 8), (size, 4, 0))
+        form = (
+            isinstance(state, tuple)
+            and len(state) in (8, 9)
+            and all(type(part) in (int, str, type(None)) for part in state)
+        )
+        plain = form and state[2:5] == (None,) * 3 and state[5:8] in known and not any(state[8:])
+        if not (self.is_new and plain and state[0] in (3, 4) and state[1] in ("<", ">", "=", "|")):
             raise pickle.UnpicklingError("it has an array of structures, which is not plain data")
-        if state[1] not in ("<", ">", "=", "|"):
-            raise pickle.UnpicklingError(f"it has an array of the byte order {state[1]!r}")
         self.order = state[1]
+        self.is_new = False
 
     @property
     def numpy(self) -> np.dtype:
@@ -91,11 +107,14 @@ def _require_size(kind: Any, shape: Any, data: bytes | bytearray) -> None:
         )
 
 
-def _empty_array(*_: Any) -> np.ndarray:
+def _empty_array(kind: Any, shape: Any, code: Any) -> np.ndarray:
+    is_array = isinstance(kind, Named) and kind.name == "numpy.ndarray"
+    if not is_array or shape != (0,) or code not in ("b", b"b"):
+        raise pickle.UnpicklingError("it makes an array in a way that numpy does not")
     return np.zeros(0, dtype=np.int8)  # its content comes in the next step
 
 
-def _scalar(kind: Any, data: Any = b"") -> Any:
+def _scalar(kind: Any, data: Any) -> Any:
     data = _bytes_of(data)
     _require_size(kind, (), data)
     return np.frombuffer(bytes(data), dtype=kind.numpy)[0]
@@ -243,8 +262,10 @@ class PlainUnpickler(pickle._Unpickler):
         if isinstance(target, _Type):
             target.set_order(state)
         elif self._new_arrays.pop(id(target), None) is target and isinstance(state, tuple):
-            _, shape, kind, fortran, content = state
+            version, shape, kind, fortran, content = state
             data = _bytes_of(content)
+            if version != 1 or type(fortran) not in (bool, int):
+                raise pickle.UnpicklingError("it has an array with a state of another version")
             _require_size(kind, shape, data)
             target.__setstate__((1, shape, kind.numpy, bool(fortran), bytes(data)))
         elif isinstance(target, collections.OrderedDict) and _is_metadata(state):

@@ -32,13 +32,16 @@ def test_plain_values_come_back(protocol):
 
 
 # Python 2's text, so that a few letters are the content of an array.
-def array(kind=b"cnumpy\ndtype\n(S'i1'\ntR", shape=b"(I2\nt", content=b"S'ab'\n", state=b""):
+def array(
+    kind=b"cnumpy\ndtype\n(S'i1'\nI0\nI1\ntR", shape=b"(I2\nt", content=b"S'ab'\n", state=b""
+):
     new = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
     return new + b"(I1\n" + shape + kind + state + b"I00\n" + content + b"tb."
 
 
 def test_array_by_hand():
     assert load(array()).tolist() == [97, 98]
+    assert load(array(state=b"(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb")).tolist() == [97, 98]
 
 
 SHARED = b"".join(b"(g%d\ng%d\ntp%d\n" % (i, i, i + 1) for i in range(70))
@@ -47,6 +50,15 @@ HOSTILE = {
     "void array": array(kind=b"cnumpy\ndtype\n(S'V8'\ntR"),
     "structure": array(kind=b"cnumpy\ndtype\n((lp0\nS'a'\natR"),
     "fields in the state": array(state=b"(I3\nS'<'\nN(S'x'\nt}I8\nI1\nI0\ntb"),
+    "flags of pointers": array(state=b"(I3\nS'<'\nNNNI-1\nI-1\nI63\ntb"),
+    "size of its own": array(state=b"(I3\nS'<'\nNNNI800\nI-1\nI0\ntb"),
+    "state of a shared type": array(
+        kind=b"cnumpy\ndtype\n(S'i1'\ntR", state=b"(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
+    ),
+    "two states": array(state=2 * b"(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"),
+    "aligned type": array(kind=b"cnumpy\ndtype\n(S'i1'\nNI1\ntR"),
+    "empty array of a size": array().replace(b"(I0\n", b"(I2000000000\n"),
+    "empty array of objects": array().replace(b"S'b'", b"S'O'"),
     "more elements than bytes": array(shape=b"(I2000000000\nt"),
     "fewer elements than bytes": array(shape=b"(I1\nt"),
     "negative shape": array(shape=b"(I-1\nI-2\nt"),
