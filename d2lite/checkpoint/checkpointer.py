@@ -193,7 +193,7 @@ class Checkpointer:
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[])
         problems = []
-        files = self._resumable_files()
+        files = self.resumable_files()
         for file in files:
             try:
                 self._resuming = True
@@ -251,7 +251,7 @@ class Checkpointer:
     def _last_checkpoint_file(self) -> str:
         return os.path.join(self.save_dir, "last_checkpoint")
 
-    def _resumable_files(self) -> list[str]:
+    def resumable_files(self) -> list[str]:
         """The last checkpoint, then the numbered ones before it, newest first."""
         try:
             last = self.get_checkpoint_file()

@@ -1,5 +1,6 @@
 """What a checkpoint says of its model: the config to build it with, and its classes."""
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,12 +9,15 @@ from torch import nn
 
 from d2lite.checkpoint import Checkpointer, find_checkpoint, read_about
 from d2lite.checkpoint.detection_checkpoint import split_matching
+from d2lite.checkpoint.reading import CheckpointFileError
 from d2lite.config import CfgNode, get_cfg
 from d2lite.data import DatasetCatalog, MetadataCatalog
 from d2lite.data.catalog import Metadata, is_dataset_uri
 from d2lite.projects import add_projects, require_known
 
 __all__ = ["about_weights", "config_from_checkpoint", "model_metadata", "weights_to_load"]
+
+logger = logging.getLogger(__name__)
 
 
 def about_weights(weights: str) -> dict[str, Any]:
@@ -30,9 +34,19 @@ def about_weights(weights: str) -> dict[str, Any]:
 
 def weights_to_load(cfg: CfgNode, resume: bool) -> str:
     """The checkpoint that `resume_or_load` takes: with `resume` the last one of OUTPUT_DIR where
-    there is one, else MODEL.WEIGHTS."""
-    last = Checkpointer(nn.Module(), cfg.OUTPUT_DIR).get_checkpoint_file() if resume else ""
-    return last or cfg.MODEL.WEIGHTS
+    there is one, or the one before where that is damaged, else MODEL.WEIGHTS."""
+    checkpointer = Checkpointer(nn.Module(), cfg.OUTPUT_DIR)
+    if not resume or not checkpointer.has_checkpoint():
+        return cfg.MODEL.WEIGHTS
+    files = checkpointer.resumable_files()
+    for file in files:
+        try:
+            read_about(file)
+        except (CheckpointFileError, OSError) as error:
+            logger.error("%s. Looking at the checkpoint before it", error)
+        else:
+            return file
+    return files[0] if files else cfg.MODEL.WEIGHTS
 
 
 def config_from_checkpoint(weights: str | os.PathLike, opts: Sequence[str] = ()) -> CfgNode:

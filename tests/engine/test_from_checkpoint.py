@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import d2lite
-from d2lite.checkpoint import DetectionCheckpointer, read_about, require_loaded
+from d2lite.checkpoint import Checkpointer, DetectionCheckpointer, read_about, require_loaded
 from d2lite.checkpoint.resuming import ResumeError
 from d2lite.config import get_cfg
 from d2lite.data import DatasetCatalog, Metadata, MetadataCatalog
@@ -21,6 +21,7 @@ from d2lite.engine import (
     config_from_checkpoint,
     default_argument_parser,
 )
+from d2lite.engine.from_checkpoint import weights_to_load
 from d2lite.modeling import build_model
 from d2lite.structures import Boxes, Instances
 
@@ -224,3 +225,18 @@ def test_an_evaluation_maps_the_checkpoints_classes_by_name(orchard, tmp_path, m
     results = DefaultTrainer.test(cfg, model)["bbox"]
     assert results["AP-pear"] == pytest.approx(100)
     assert np.isnan(results["AP-plum"])  # there is none in the pictures
+
+
+def test_classes_come_from_the_checkpoint_that_can_be_read(tmp_path, caplog):
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = str(tmp_path), "initial.pth"
+    assert weights_to_load(cfg, resume=True) == "initial.pth"
+    checkpointer = Checkpointer(torch.nn.Linear(1, 1), str(tmp_path))
+    for name in ("model_0000001", "model_0000003"):
+        checkpointer.save(name)
+    newest = tmp_path / "model_0000003.pth"
+    assert weights_to_load(cfg, resume=True) == str(newest)
+    newest.write_bytes(newest.read_bytes()[:500])
+    assert weights_to_load(cfg, resume=True) == str(tmp_path / "model_0000001.pth")
+    assert f"{newest} is damaged" in caplog.text
+    assert weights_to_load(cfg, resume=False) == "initial.pth"
