@@ -86,10 +86,12 @@ class CfgNode(_CfgNode):
         content = self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe)
         try:
             loaded = type(self)(content)
-        except AssertionError as error:  # a date, a set, bytes
+        except (AssertionError, TypeError) as error:  # a date, a set, bytes, also as a key
             raise ConfigYamlError(f"{cfg_filename}: {error}") from None
         current = self.get("VERSION", CURRENT_VERSION)
         version = guess_version(loaded, cfg_filename)
+        if type(version) is not int:
+            raise ConfigYamlError(f"{cfg_filename}: VERSION is {version!r}; expected 1 or 2")
         if version > current:
             raise ConfigVersionError(
                 f"{cfg_filename}: VERSION is {version}, newer than {current}, which this release "

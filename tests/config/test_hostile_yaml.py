@@ -27,6 +27,8 @@ HOSTILE = {
     "no timestamp": "A: !!timestamp x",
     "no number": "A: !!float x",
     "date": "OUTPUT_DIR: 2020-01-01",
+    "bytes as key": "!!binary QQ==: {A: {B: 1}}",
+    "no version": "VERSION: null",
     "base that is a number": "_BASE_: 5",
     "base that is a group": "_BASE_: {a: 1}",
 }
@@ -92,6 +94,8 @@ REFUSED = {
     "resolver": "m: '${oc.create:{_target_: os.system, command: x}}'",
     "resolver by name": "x: create\nm: '${oc.${x}:{_target_: os.system}}'",
     "number": "m: {_target_: 5}",
+    "not there": "m: {_target_: torch.nn.Linea}",
+    "no name": "m: {_target_: torch.nn.2}",
 }
 
 
@@ -99,9 +103,16 @@ REFUSED = {
 def test_lazy_yaml_calls_only_parts_of_models(tmp_path, name):
     path = tmp_path / "lazy.yaml"
     path.write_text(REFUSED[name])
-    with pytest.raises(ConfigYamlError, match=r"lazy\.yaml: m\S* (would call|is) "):
+    with pytest.raises(ConfigYamlError, match=r"lazy\.yaml: m\S* (would call|is|'|Cannot)"):
         LazyConfig.load(str(path))
     LazyConfig.load(str(path), trust=True)  # loads, and calls nothing
+
+
+@pytest.mark.parametrize("text", ["null: 1", "a: '${b'", "a: '${b}${'"])
+def test_what_omegaconf_cannot_read_is_an_error_of_the_file(tmp_path, text):
+    (tmp_path / "lazy.yaml").write_text(text)
+    with pytest.raises(ConfigYamlError, match=r"lazy\.yaml: [^\n]*$"):
+        LazyConfig.load(str(tmp_path / "lazy.yaml"), trust=True)
 
 
 def test_lazy_yaml_may_name_layers_optimizers_and_references(tmp_path):
