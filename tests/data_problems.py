@@ -141,6 +141,13 @@ def _add(**row) -> Callable[[dict], None]:
     return spoil
 
 
+def _ids_as_floats(data: dict) -> None:
+    for row in (*data["images"], *data["categories"]):
+        row["id"] = float(row["id"])
+    for row in data["annotations"]:
+        row.update({key: float(row[key]) for key in ("id", "image_id", "category_id")})
+
+
 nan, inf = float("nan"), float("inf")
 
 COCO_PROBLEMS = (
@@ -166,6 +173,7 @@ COCO_PROBLEMS = (
     Problem("image_id as text where the image has a number", ERROR, "annotation 11 has image_id '1', but the image has id 1", annotation(image_id="1")),
     Problem("annotations of images that are not listed", LEFT_OUT, r"left out 1 annotations of images absent", _add(image_id=99)),
     Problem("a category that is not listed", ERROR, "has category_id 9, absent from its 'categories'", annotation(category_id=9)),
+    Problem("ids that are whole numbers with a point, as 2.0", TAKEN, "", _ids_as_floats),
     Problem("a category_id as text", ERROR, "has category_id '1', absent", annotation(category_id="1")),
     Problem("iscrowd as text", ERROR, "has iscrowd '0'; expected a whole number", annotation(iscrowd="0")),
     Problem("'ignore' is set", ERROR, "has 'ignore' set, which is not supported", annotation(ignore=1)),

@@ -319,12 +319,50 @@ def test_a_dict_without_annotations_beside_others_has_none(hand_made, tmp_path):
         (set_first(segmentation=np.zeros((9, 9))), "has a mask of 9 x 9, its image is 48 x 64"),
         (set_first(keypoints=[1, 2, 3, 4]), r"has keypoints \[1, 2, 3, 4\]"),
         (set_first(iscrowd=2), "has iscrowd 2; expected 0 or 1"),
+        (set_first(category_id=[1]), r"an annotation has category_id \[1\], the 2 thing_classes"),
+        (lambda rs: rs[0]["annotations"][0].pop("category_id"), r"1\.png: .* category_id None"),
+        (
+            lambda rs: rs[0].update(annotations="none"),
+            r"annotations of .*1\.png are 'none'; expected",
+        ),
+        (lambda rs: rs[0].update(annotations=[None]), r"1\.png are \[None\]; expected a list of"),
+        (
+            lambda rs: rs.__setitem__(0, None),
+            "'problem_by_hand': item number 0 is not a dict: None",
+        ),
+        (lambda rs: rs[0].update(image_id="1"), "some values of image_id are numbers, others are"),
+        (remove("file_name", slice(1, 2)), "image number 1 has no 'file_name'"),
     ],
 )
 def test_faults_of_dicts_are_told_before_training(hand_made, tmp_path, change, message):
     name = hand_made(change)
     with pytest.raises(ValueError, match=message):
         Trainer(make_cfg(tmp_path, name))
+
+
+@pytest.mark.parametrize("names", ["cat", {0: "cat", 1: "dog"}, 2])
+def test_names_of_classes_are_a_list(hand_made, names):
+    with pytest.raises(
+        ValueError, match=r"thing_classes of 'problem_by_hand' is .*expected a list"
+    ):
+        hand_made(thing_classes=names)
+
+
+def test_arrays_of_numpy_and_torch_are_taken(hand_made, tmp_path):
+    change = set_first(
+        bbox=np.array(BOX, np.float32), category_id=torch.tensor(1), keypoints=torch.ones(3, 3)
+    )
+    name = hand_made(change, thing_classes=np.array(["cat", "dog"]))
+    Trainer(make_cfg(tmp_path, name))
+    assert DatasetCatalog.get(name)[0]["annotations"][0]["keypoints"].shape == (3, 3)
+
+
+def test_test_sets_without_names_of_keypoints_are_counted(register, hand_made, tmp_path):
+    val = hand_made(lambda rs: [r["annotations"][0].update(keypoints=[9, 9, 2] * 2) for r in rs])
+    with pytest.raises(
+        ValueError, match=r"NUM_KEYPOINTS is 3, but data set .* has 2 keypoints; set"
+    ):
+        Trainer(make_cfg(tmp_path, register(good_file()), val, needs="keypoints"))
 
 
 def test_a_dataset_of_unknown_kind_is_told_before_training(hand_made, tmp_path):

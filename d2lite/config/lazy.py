@@ -17,9 +17,7 @@ from typing import Any
 import cloudpickle
 import yaml
 from omegaconf import DictConfig, ListConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from d2lite.config.errors import ConfigYamlError
 from d2lite.config.lazy_files import load_python_config, to_config
 from d2lite.config.lazy_text import as_plain_values, as_python
 from d2lite.config.overrides import apply_override
@@ -93,11 +91,7 @@ class LazyConfig:
             plain = load_with_bases(filename, PathManager.open)
             if not trust:
                 require_trusted_targets(plain, filename)
-            try:
-                content = to_config(plain)
-            except OmegaConfBaseException as error:
-                reason = str(error).partition("\n")[0]
-                raise ConfigYamlError(f"{filename}: {reason}") from None
+            content = to_config(plain)
         else:
             raise ValueError(f"Config file {filename} must be .py or .yaml")
         if keys is None:

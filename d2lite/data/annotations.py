@@ -89,6 +89,8 @@ def _show(value: Any) -> str:
 def _whole_number(value: Any, key: str) -> Any:
     if isinstance(value, (int, np.integer)):
         return value
+    if getattr(value, "ndim", None) == 0:  # a tensor or an array of one number
+        value = value.item()
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return int(value)
     if isinstance(value, (str, float, np.floating)) or value is None:
@@ -171,7 +173,7 @@ def _check_area(area: Any) -> None:
 
 
 def _check_keypoints(keypoints: Any) -> None:
-    if isinstance(keypoints, np.ndarray):
+    if hasattr(keypoints, "reshape"):  # an array or a tensor
         keypoints = keypoints.reshape(-1)
     numbers = _flat(keypoints)
     if numbers is None or len(numbers) % 3 or not math.isfinite(_total(numbers)):

@@ -10,10 +10,13 @@ import re
 import types
 import zlib
 from collections import UserDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import UnknownNameError, did_you_mean
 
 __all__ = [
@@ -188,8 +191,19 @@ class Metadata(types.SimpleNamespace):
         )
 
     def __setattr__(self, key: str, val: Any) -> None:
-        """Set an attribute; AssertionError when it has another value already."""
+        """Set an attribute; AssertionError when it has another value already.
+
+        Names of classes must be a list or the like: a single text would be taken letter by letter,
+        a dict by its keys.
+        """
         key = self._RENAMED.get(key, key)
+        if key in ("thing_classes", "stuff_classes") and val is not None:
+            if isinstance(val, (str, Mapping)) or not isinstance(val, Iterable):
+                raise ArgumentError(
+                    f"{key} of {self.name!r} is {_shorten(val)}; expected a list of names"
+                )
+            if isinstance(val, np.ndarray):
+                val = val.tolist()  # arrays don't compare like lists
         if key in self.__dict__:
             old = self.__dict__[key]
             assert old == val, (

@@ -4,7 +4,8 @@ import itertools
 import logging
 import os
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,8 @@ def get_detection_dataset_dicts(
         normalize_dicts(dicts, f"data set {name!r}")
         for name, dicts in zip(names, loaded, strict=True)
     ]
+    for name, dicts in zip(names, loaded, strict=True):
+        _check_form(name, dicts, with_annotations=filter_empty or check_consistency)
     if proposal_files is not None:
         loaded = _with_proposals(names, loaded, proposal_files)
     dataset_dicts = list(itertools.chain.from_iterable(loaded))
@@ -83,6 +86,23 @@ def get_detection_dataset_dicts(
     if check_consistency and has_instances:
         _check_classes(names, dataset_dicts)
     return NormalizedDicts(dataset_dicts, names)
+
+
+def _check_form(name: str, dicts: Iterable[Any], *, with_annotations: bool) -> None:
+    for index, one in enumerate(dicts):
+        if not isinstance(one, dict):
+            raise ArgumentError(
+                f"data set {name!r}: item number {index} is not a dict: {one!r:.100}"
+            )
+        rows = one.get("annotations", ())
+        if with_annotations and not (
+            isinstance(rows, (list, tuple)) and all(isinstance(row, Mapping) for row in rows)
+        ):
+            where = one.get("file_name", f"item number {index}")
+            raise ArgumentError(
+                f"data set {name!r}: the annotations of {where} are {rows!r:.100}; expected a list "
+                "of dicts"
+            )
 
 
 def _nothing_left(names: list[str], min_keypoints: int) -> str:
@@ -112,7 +132,7 @@ def _with_proposals(
 
 
 def _check_classes(names: list[str], dataset_dicts: list[dict]) -> None:
-    if not any("thing_classes" in MetadataCatalog.get(name).as_dict() for name in names):
+    if all(MetadataCatalog.get(name).get("thing_classes") is None for name in names):
         return  # nothing is known about the classes
     try:
         check_metadata_consistency("thing_classes", names)
@@ -126,10 +146,11 @@ def _check_classes(names: list[str], dataset_dicts: list[dict]) -> None:
 def _check_category_ids(dataset_dicts: list[dict], num_classes: int) -> None:
     for one in dataset_dicts:
         for anno in one.get("annotations", ()):
-            if not 0 <= anno["category_id"] < num_classes:
+            category = anno.get("category_id")
+            if not isinstance(category, Integral) or not 0 <= category < num_classes:
                 raise ValueError(
                     f"{one.get('file_name', 'an image')}: an annotation has category_id "
-                    f"{anno['category_id']}, the {num_classes} thing_classes of the data set have "
+                    f"{category!r}, the {num_classes} thing_classes of the data set have "
                     f"ids 0 to {num_classes - 1}. Correct the annotation or the thing_classes"
                 )
 
@@ -188,7 +209,7 @@ def print_instances_class_histogram(dataset_dicts: list[dict], class_names: Sequ
     counts = np.bincount(np.asarray(classes, dtype=np.int64), minlength=len(class_names))
     cells = [
         cell
-        for name, count in zip(class_names, counts.tolist(), strict=True)
+        for name, count in zip(map(str, class_names), counts.tolist(), strict=True)
         for cell in (name if len(name) <= 13 else f"{name[:11]}..", count)
     ]
     cells += [None] * (-len(cells) % 2) + ["total", int(counts.sum())]

@@ -16,6 +16,7 @@ from d2lite.utils.registry import Registry
 
 from . import detection_utils as utils
 from . import transforms as T
+from .image_io import check_label_size, read_labels
 
 __all__ = ["DATASET_MAPPER_REGISTRY", "DatasetMapper", "build_dataset_mapper"]
 
@@ -146,7 +147,9 @@ class DatasetMapper:
         utils.check_image_size(dataset_dict, image)
         sem_seg = None
         if "sem_seg_file_name" in dataset_dict:
-            sem_seg = utils.read_image(dataset_dict.pop("sem_seg_file_name"), "L").squeeze(2)
+            sem_seg_file = dataset_dict.pop("sem_seg_file_name")
+            sem_seg = read_labels(sem_seg_file)
+            check_label_size(sem_seg_file, sem_seg.shape, image.shape[:2])
 
         aug_input = T.AugInput(image, boxes=self._upright_boxes(dataset_dict), sem_seg=sem_seg)
         transforms = self.augmentations(aug_input)

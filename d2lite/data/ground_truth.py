@@ -101,8 +101,17 @@ def load_ground_truth(dataset_name: str, *, sizes: bool = True) -> list[dict]:
             f"{source}: image_id {repeated[0][0]!r} occurs {repeated[0][1]} times; each image "
             "needs one of its own, since predictions are assigned by it"
         )
+    if len({isinstance(record["image_id"], str) for record in records}) > 1:
+        raise ValueError(
+            f"{source}: some values of image_id are numbers, others are texts; use one kind"
+        )
     for record in records if sizes else ():
         if "height" not in record or "width" not in record:
+            if "file_name" not in record:
+                raise ValueError(
+                    f"{source}: image {record['image_id']!r} has no height and width, and no "
+                    "file_name to read them from"
+                )
             record["height"], record["width"] = read_image_size(record["file_name"])
     return records
 

@@ -20,11 +20,13 @@ __all__ = [
     "ImageReadError",
     "SizeMismatchError",
     "check_image_size",
+    "check_label_size",
     "compare_size",
     "convert_PIL_to_numpy",
     "convert_image_to_rgb",
     "read_image",
     "read_image_size",
+    "read_labels",
     "scale_16_bits",
 ]
 
@@ -184,11 +186,55 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
     return pixels
 
 
+def read_labels(file_name: str) -> np.ndarray:
+    """Read a label image: the number of every pixel, as training and evaluation take it.
+
+    Those of a palette are its indices, not the gray of its colors; 16 bits are kept; an image of
+    one bit has 0 and 1.
+
+    Returns:
+        (H, W) uint8 where the numbers are so small, otherwise int32.
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImageReadError: it does not decode, or has colors in place of numbers.
+    """
+    draw = find_image_reader(file_name)
+    if draw is not None:
+        labels = np.asarray(draw(file_name))
+    else:
+        image = open_image(io.BytesIO(_read_file(file_name)), file_name)
+        try:
+            labels = np.asarray(ImageOps.exif_transpose(image))
+        except Exception as error:  # each decoder has its own answers to damaged files
+            raise ImageReadError(f"{file_name}: the image does not decode: {error}") from error
+    if labels.ndim == 3 and labels.shape[2] == 1:
+        labels = labels[:, :, 0]
+    if labels.ndim != 2 or labels.dtype.kind not in "biu":
+        raise ImageReadError(
+            f"{file_name}: labels are one whole number for each pixel, found {labels.dtype} of "
+            f"shape {labels.shape}; save them as an image of one channel or with a palette"
+        )
+    is_small = labels.min(initial=0) >= 0 and labels.max(initial=0) <= np.iinfo(np.uint8).max
+    return labels.astype(np.uint8 if is_small else np.int32)
+
+
 def _to_8_bits(image: Image.Image, max_value: int) -> Image.Image:
     """A gray image of 16 bits scaled so that `max_value` becomes 255; any other as it is.
 
-    Pillow's own conversion cuts values off at 255, which leaves a white picture.
+    Numbers of 32 bits count as 16 where they are so large. Floating-point numbers are from 0 to 1
+    where none is above 1. Pillow's own conversion cuts values off at 0 and 255, which leaves a
+    white picture, or a black one.
     """
+    if image.mode == "F":
+        pixels = np.asarray(image)
+        if not np.isfinite(pixels).all():
+            raise ValueError("it has values that are not finite")
+        greatest = pixels.max(initial=0)
+        if 0 < greatest <= 1:
+            return Image.fromarray((pixels.clip(min=0) * 255).round().astype(np.uint8))
+        if 255 < greatest < 2**16:
+            return Image.fromarray(scale_16_bits(pixels.clip(min=0), max_value))
+        return image
     pixels = np.asarray(image) if image.mode.startswith("I") else None
     # Pillow calls a PNG of 16 bits "I;16" or, in older versions, "I", as it does 32 bits.
     if pixels is None or (image.mode == "I" and not 255 < pixels.max(initial=0) < 2**16):
@@ -272,4 +318,19 @@ def compare_size(dataset_dict: dict, height: int, width: int) -> None:
             f"{dataset_dict.get('file_name', 'image')}: the image is {height} x {width} "
             f"(height x width), its data set says {expected[0]} x {expected[1]}. "
             "Correct the size there, or the EXIF orientation of the file"
+        )
+
+
+def check_label_size(
+    file_name: str, label_size: tuple[int, int], image_size: tuple[int, int]
+) -> None:
+    """Compare the (height, width) of a label image with that of its image.
+
+    Raises:
+        SizeMismatchError: they differ.
+    """
+    if tuple(label_size) != tuple(image_size):
+        raise SizeMismatchError(
+            f"{file_name}: the label image is {label_size[0]} x {label_size[1]} (height x width), "
+            f"its image {image_size[0]} x {image_size[1]}; there must be a label for each pixel"
         )

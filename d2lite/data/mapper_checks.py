@@ -9,7 +9,7 @@ import numpy as np
 
 from .dataset_mapper import DatasetMapper
 from .ground_truth import NormalizedDicts
-from .image_io import compare_size, read_image_size
+from .image_io import check_label_size, compare_size, read_image_size, read_labels
 from .image_schemes import find_image_reader
 from .missing_files import check_files_exist
 
@@ -36,8 +36,14 @@ def check_for_mapper(
     """
     if not dataset_dicts:
         return
+    for index, record in enumerate(dataset_dicts):
+        if "file_name" not in record:
+            names = ", ".join(dataset_dicts.names)
+            raise ValueError(f"{names}: the dict of image number {index} has no 'file_name'")
     check_files_exist(dataset_dicts, dataset_dicts.names, tolerant=tolerant)
     check_image_sizes(dataset_dicts, tolerant=tolerant)
+    if "sem_seg_file_name" in dataset_dicts[0] and not tolerant:
+        read_labels(dataset_dicts[0]["sem_seg_file_name"])
     if not mapper.is_train:
         return
     total = sum(1 for _ in _instances(dataset_dicts))
@@ -105,7 +111,7 @@ def _check_keypoints(
         )
     expected = None if flip_indices is None else len(flip_indices)
     for record, index, annotation in _instances(dataset_dicts):
-        count = np.size(annotation["keypoints"]) // 3
+        count = np.asarray(annotation["keypoints"]).size // 3
         if expected is None:
             expected = count
         if count != expected:
@@ -119,6 +125,8 @@ def _check_keypoints(
 def check_image_sizes(dataset_dicts: Sequence[dict], *, tolerant: bool = False) -> None:
     """Compare "height" and "width" with the heads of the image files, up to 5000 evenly spread.
 
+    Label images must have the size of their images.
+
     Files that cannot be read are left to the loader, which reads more of them.
 
     Args:
@@ -129,19 +137,23 @@ def check_image_sizes(dataset_dicts: Sequence[dict], *, tolerant: bool = False) 
     sized = [
         record
         for record in dataset_dicts
-        if {"height", "width", "file_name"} <= record.keys()
+        if ({"height", "width"} <= record.keys() or "sem_seg_file_name" in record)
+        and "file_name" in record
         and find_image_reader(record["file_name"]) is None
         and "://" not in str(record["file_name"])
     ]
     step = max(1, len(sized) / MAX_SIZES_READ)
     sample = [sized[int(position * step)] for position in range(min(len(sized), MAX_SIZES_READ))]
     with ThreadPoolExecutor(8) as threads:  # they wait for a disk or a network
-        sizes = list(threads.map(_size_or_none, sample))
-    for record, size in zip(sample, sizes, strict=True):
+        sizes = list(threads.map(lambda r: _size_or_none(r["file_name"]), sample))
+        of_labels = list(threads.map(lambda r: _size_or_none(r.get("sem_seg_file_name")), sample))
+    for record, size, label_size in zip(sample, sizes, of_labels, strict=True):
         if size is None:
             continue
         try:
             compare_size(record, *size)
+            if label_size is not None:
+                check_label_size(record["sem_seg_file_name"], label_size, size)
         except ValueError as error:
             if not tolerant:
                 raise
@@ -149,10 +161,10 @@ def check_image_sizes(dataset_dicts: Sequence[dict], *, tolerant: bool = False) 
             return
 
 
-def _size_or_none(record: dict) -> tuple[int, int] | None:
-    if not os.path.isfile(record["file_name"]):  # a pipe would be waited for
+def _size_or_none(path: str | None) -> tuple[int, int] | None:
+    if path is None or not os.path.isfile(path):  # a pipe would be waited for
         return None
     try:
-        return read_image_size(record["file_name"])
+        return read_image_size(path)
     except Exception:  # decoders raise errors of all kinds, and the loader reports them better
         return None

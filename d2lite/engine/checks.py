@@ -5,11 +5,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import ImageMode
 
 from d2lite.config import CfgNode
 from d2lite.data import MetadataCatalog
+from d2lite.data.ground_truth import load_ground_truth
 from d2lite.evaluation import evaluator_for, match_names
 from d2lite.utils.registry import did_you_mean
 
@@ -202,10 +204,12 @@ def check_keypoints(cfg: CfgNode) -> None:
     key, count = "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         names = MetadataCatalog.get(name).get("keypoint_names")
-        if names is not None and len(names) != count:
+        found = _keypoints_of_first(name) if names is None else len(names)
+        if found not in (None, count):
+            listed = f" ({', '.join(map(str, names[:6]))})" if names else ""
             raise ValueError(
-                f"{key} is {count}, but data set {name!r} has {len(names)} keypoints "
-                f"({', '.join(map(str, names[:6]))}); set {key} to {len(names)}"
+                f"{key} is {count}, but data set {name!r} has {found} keypoints{listed}; set {key} "
+                f"to {found}"
             )
     sigmas = list(cfg.TEST.KEYPOINT_OKS_SIGMAS)
     if sigmas and (len(sigmas) != count or not min(sigmas) > 0):
@@ -213,6 +217,15 @@ def check_keypoints(cfg: CfgNode) -> None:
             f"TEST.KEYPOINT_OKS_SIGMAS is {sigmas}; expected {count} numbers above 0, one for each "
             f"keypoint ({key}), or an empty list for COCO's"
         )
+
+
+def _keypoints_of_first(dataset_name: str) -> int | None:
+    """How many keypoints the first object has that has any; None where no object has."""
+    for record in load_ground_truth(dataset_name, sizes=False):
+        for annotation in record.get("annotations", ()):
+            if "keypoints" in annotation:
+                return np.asarray(annotation["keypoints"]).size // 3
+    return None
 
 
 def check_evaluators(

@@ -188,5 +188,5 @@ def _set(cfg: CfgNode, node: CfgNode, name: str, value: int) -> None:
 
 
 def _shorten(classes: Sequence[str], limit: int = 6) -> str:
-    shown = ", ".join(classes[:limit])
+    shown = ", ".join(map(str, classes[:limit]))
     return shown if len(classes) <= limit else f"{shown}, ..."

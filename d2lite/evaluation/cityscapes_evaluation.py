@@ -5,6 +5,7 @@ import logging
 import os
 import tempfile
 from collections import OrderedDict
+from collections.abc import Collection
 from types import ModuleType
 from unittest import mock
 
@@ -23,8 +24,12 @@ from .numpy_names import removed_numpy_names
 class CityscapesEvaluator(DatasetEvaluator):
     """Base: a folder that all processes write predictions into, for Cityscapes' scripts to read.
 
-    All processes have to run on one machine.
+    All processes have to run on one machine. Subclasses name the script in `cityscapesscripts`
+    and the ground truth files that it takes, in the folders of `gt_dir`.
     """
+
+    _script_name: str
+    _truth_pattern: str
 
     def __init__(self, dataset_name: str):
         """dataset_name: its metadata have `gt_dir` and, for instances, `thing_classes`."""
@@ -43,8 +48,26 @@ class CityscapesEvaluator(DatasetEvaluator):
             self._working_dir.cleanup()
         self._logger.info(f"Writing Cityscapes predictions to {self._temp_dir}")
 
-    def _run_script(self, script: ModuleType, pattern: str) -> dict | None:
-        """Let a script compare all predictions with the ground truth files of a pattern.
+    def check(self, tasks: Collection[str] = ("bbox",)) -> None:
+        """Look for the script and its ground truth files; see `DatasetEvaluator.check`."""
+        if self._metadata.get("gt_dir") is None:
+            raise ValueError(
+                f"data set {self._metadata.name!r}: its metadata have no gt_dir, the folder of the "
+                "ground truth that Cityscapes' scripts read; set it, or another evaluator_type"
+            )
+        _script(self._script_name)
+        self._true_files()
+
+    def _true_files(self) -> list[str]:
+        gt_dir = PathManager.get_local_path(self._metadata.gt_dir)
+        pattern = os.path.join("*", self._truth_pattern)
+        truth = sorted(glob.glob(os.path.join(gt_dir, pattern)))
+        if not truth:
+            raise FileNotFoundError(f"{gt_dir}: there is no file {pattern}")
+        return truth
+
+    def _run_script(self, script: ModuleType) -> dict | None:
+        """Let a script compare all predictions with the ground truth files.
 
         Returns None on processes other than the main one.
         """
@@ -56,10 +79,7 @@ class CityscapesEvaluator(DatasetEvaluator):
         script.args.JSONOutput = False
         script.args.colorized = False
         script.args.quiet = True
-        gt_dir = PathManager.get_local_path(self._metadata.gt_dir)
-        truth = sorted(glob.glob(os.path.join(gt_dir, "*", pattern)))
-        if not truth:
-            raise FileNotFoundError(f"{gt_dir}: there is no file {os.path.join('*', pattern)}")
+        truth = self._true_files()
         predictions = [self._prediction_of(script, path) for path in truth]
         # The scripts use np.in1d, and leave files in the working directory that nobody reads.
         quiet = mock.patch.object(script, "writeDict2JSON", lambda *_: None)
@@ -77,6 +97,9 @@ class CityscapesEvaluator(DatasetEvaluator):
 
 class CityscapesInstanceEvaluator(CityscapesEvaluator):
     """AP and AP50 of instance masks, by Cityscapes' script."""
+
+    _script_name = "evalInstanceLevelSemanticLabeling"
+    _truth_pattern = "*_gtFine_instanceIds.png"
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """Write masks and a list of them for each image."""
@@ -97,10 +120,10 @@ class CityscapesInstanceEvaluator(CityscapesEvaluator):
 
     def evaluate(self) -> dict | None:
         """{"segm": {"AP", "AP50"}} in percent."""
-        script = _script("evalInstanceLevelSemanticLabeling")
+        script = _script(self._script_name)
         # The script would take the ground truth from an earlier run's file.
         script.args.gtInstancesFile = os.path.join(self._temp_dir, "gtInstances.json")
-        results = self._run_script(script, "*_gtFine_instanceIds.png")
+        results = self._run_script(script)
         if results is None:
             return None
         averages = results["averages"]
@@ -114,6 +137,9 @@ class CityscapesInstanceEvaluator(CityscapesEvaluator):
 class CityscapesSemSegEvaluator(CityscapesEvaluator):
     """IoU and iIoU of classes and of their groups, by Cityscapes' script."""
 
+    _script_name = "evalPixelLevelSemanticLabeling"
+    _truth_pattern = "*_gtFine_labelIds.png"
+
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """Write the label map of each image, in Cityscapes' own ids."""
         ids = np.full(256, 255, np.uint8)
@@ -126,9 +152,7 @@ class CityscapesSemSegEvaluator(CityscapesEvaluator):
 
     def evaluate(self) -> dict | None:
         """{"sem_seg": {"IoU", "iIoU", "IoU_sup", "iIoU_sup"}} in percent; sup: groups."""
-        results = self._run_script(
-            _script("evalPixelLevelSemanticLabeling"), "*_gtFine_labelIds.png"
-        )
+        results = self._run_script(_script(self._script_name))
         if results is None:
             return None
         keys = {

@@ -36,7 +36,8 @@ def match_names(
 ) -> list[int]:
     """For each class of a model the class of a dataset that has its name, or -1.
 
-    Where there are as many classes and not one name is common to both, they are taken for the same
+    Upper and lower case are the same, where no two classes of one list differ in that alone. Where
+    there are as many classes and not one name is common to both, they are taken for the same
     ones under other names, in their order, with a warning. Classes that only one of them has are a
     warning as well.
 
@@ -50,6 +51,7 @@ def match_names(
     """
     if list(model_names) == list(dataset_names):
         return list(range(len(model_names)))
+    dataset_names = _in_spelling_of(model_names, dataset_names)
     of_model, of_dataset = Counter(model_names), Counter(dataset_names)
     both = f"the model's are {_listed(model_names)}; those of {dataset} {_listed(dataset_names)}"
     for name in of_model.keys() & of_dataset.keys():
@@ -82,6 +84,21 @@ def match_names(
             "are left out of the evaluation"
         )
     return matched
+
+
+def _in_spelling_of(model_names: Sequence[str], dataset_names: Sequence[str]) -> Sequence[str]:
+    """Names of a dataset as the model writes them, where they differ in case or blanks around.
+
+    Not where that would make one of two names: 'a' and 'A' of one list are different classes.
+    """
+
+    def plain(name: str) -> str:
+        return str(name).strip().casefold()
+
+    if any(len(set(map(plain, n))) < len(set(n)) for n in (model_names, dataset_names)):
+        return dataset_names
+    spelling = {plain(name): name for name in model_names}
+    return [spelling.get(plain(name), name) for name in dataset_names]
 
 
 def _warn(message: str) -> None:

@@ -5,7 +5,7 @@ import itertools
 import json
 import logging
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from d2lite.data.catalog import MetadataCatalog
 from d2lite.data.datasets.coco_panoptic import load_coco_panoptic_json
 from d2lite.data.ground_truth import load_ground_truth
 from d2lite.data.image_schemes import find_image_reader
+from d2lite.data.missing_files import missing_files
 from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.image_files import open_image
@@ -130,9 +131,35 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         return OrderedDict(panoptic_seg=self._report(quality, categories))
 
     def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
-        """Read the segments of the first image; see `DatasetEvaluator.check`."""
-        for image in self._true_images()[:1]:
-            _read_ids(image.png)
+        """Compare images and segments with the dataset; see `DatasetEvaluator.check`.
+
+        The segment ids of the first image are read; of the others it is seen that they exist.
+        """
+        images = self._true_images()
+        where = f"data set {self._dataset_name!r}"
+        counts = Counter(image.image_id for image in images)
+        records = load_ground_truth(self._dataset_name, sizes=False)
+        unknown = counts.keys() - {record["image_id"] for record in records}
+        if unknown or max(counts.values(), default=0) > 1:
+            image_id, count = counts.most_common(1)[0]
+            problem = (
+                f"image {min(unknown, key=str)!r}, which is not among its images"
+                if unknown
+                else f"image {image_id!r} {count} times"
+            )
+            raise ValueError(f"{where}: its panoptic annotations have {problem}")
+        if missing := missing_files(image.png for image in images):
+            raise FileNotFoundError(
+                f"{where}: {len(missing)} of the {len(images)} images of segment ids do not exist, "
+                f"the first is {missing[0]}"
+            )
+        for image in images[:1]:
+            found = set(np.unique(_read_ids(image.png)).tolist())
+            if found and not found & {segment["id"] for segment in image.segments}:
+                raise ValueError(
+                    f"{image.png}: has the segment ids {sorted(found)[:6]} (red + 256 green + "
+                    f"65536 blue), of which none is in the list of its segments"
+                )
         return {f"panoptic_seg/{m}{suffix}" for m in ("PQ", "SQ", "RQ") for suffix in GROUPS}
 
     def _categories(self) -> list[dict]:

@@ -13,26 +13,22 @@ from pycocotools import mask as mask_util
 
 from d2lite.data.catalog import MetadataCatalog
 from d2lite.data.ground_truth import load_ground_truth
-from d2lite.data.image_schemes import find_image_reader
+from d2lite.data.image_io import read_labels
 from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
-from d2lite.utils.image_files import open_image
 
 from .class_names import distinct_names
 from .evaluator import DatasetEvaluator
 from .gather import gather_predictions
 from .tables import metrics_table
 
+LABELS_CHECKED = 50  # label images that are read before a training; one takes some milliseconds
 BOUNDARY_SHARE = 0.02  # width of a boundary over the image's diagonal (Cheng et al., 2021)
 
 
 def load_image_into_numpy_array(filename: str, dtype: type | None = None) -> np.ndarray:
     """(H, W) labels of a file, or of an image that is drawn on demand."""
-    reader = find_image_reader(filename)
-    if reader is not None:
-        return np.array(reader(filename), dtype=dtype)
-    with PathManager.open(filename, "rb") as f:
-        return np.array(open_image(f, filename), dtype=dtype)
+    return read_labels(filename).astype(dtype or np.int64)
 
 
 class SemSegEvaluator(DatasetEvaluator):
@@ -68,6 +64,11 @@ class SemSegEvaluator(DatasetEvaluator):
             for record in _labelled(load_ground_truth(dataset_name, sizes=False), dataset_name)
         }
         self._metadata = meta = MetadataCatalog.get(dataset_name)
+        if not meta.get("stuff_classes"):
+            raise ValueError(
+                f"data set {dataset_name!r}: its metadata have no stuff_classes, the names of its "
+                "labels; set them by MetadataCatalog.get(NAME).set(stuff_classes=[...])"
+            )
         to_index = meta.get("stuff_dataset_id_to_contiguous_id")
         self._contiguous_id_to_dataset_id = (
             {v: k for k, v in to_index.items()} if to_index else None
@@ -90,8 +91,9 @@ class SemSegEvaluator(DatasetEvaluator):
         self.reset()
 
     def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
-        """Read the labels of the first image; see `DatasetEvaluator.check`."""
-        for file_name in list(self.input_file_to_gt_file)[:1]:
+        """Read labels of up to 50 images; see `DatasetEvaluator.check`."""
+        file_names = list(self.input_file_to_gt_file)
+        for file_name in file_names[:: max(1, len(file_names) // LABELS_CHECKED)]:
             self._ground_truth(file_name)
         return {f"sem_seg/{name}" for name in self._metrics()}
 

@@ -22,12 +22,18 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
 
     Args:
         image: (H, W) or (H, W, 1) gray, (H, W, 2) gray and alpha, (H, W, 3) RGB or (H, W, 4) RGBA,
-            of any type, 0 to 255.
+            of any type, 0 to 255; up to 65535 in uint16; True is white; floating-point numbers of
+            which none is above 1 are from 0 to 1.
 
     Raises:
         ValueError: an array of another shape.
     """
-    pixels = np.asarray(image).clip(0, 255).astype(np.uint8)
+    pixels = np.asarray(image)
+    if pixels.dtype == np.uint16:
+        pixels = pixels >> 8
+    elif pixels.dtype == bool or (pixels.dtype.kind == "f" and np.nanmax(pixels, initial=0) <= 1):
+        pixels = (pixels * 255.0).round()
+    pixels = np.nan_to_num(pixels).clip(0, 255).astype(np.uint8)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4:

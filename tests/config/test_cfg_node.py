@@ -298,3 +298,11 @@ def test_a_python_config_in_place_of_yaml_says_which_program_takes_it(tmp_path):
     (tmp_path / "lazy.py").write_text("model = {}")
     with pytest.raises(ValueError, match=r"lazy\.py is a Python config, .*lazyconfig_train_net"):
         get_cfg().merge_from_file(str(tmp_path / "lazy.py"))
+
+
+def test_no_test_set_may_be_written_as_none():
+    cfg = get_cfg()
+    cfg.DATASETS.TEST = None
+    assert cfg.DATASETS.TEST == ()
+    cfg.merge_from_list(["DATASETS.TEST", "None"])
+    assert cfg.DATASETS.TEST == ()

@@ -27,8 +27,6 @@ HOSTILE = {
     "no timestamp": "A: !!timestamp x",
     "no number": "A: !!float x",
     "date": "OUTPUT_DIR: 2020-01-01",
-    "bytes as key": "!!binary QQ==: {A: {B: 1}}",
-    "no version": "VERSION: null",
     "base that is a number": "_BASE_: 5",
     "base that is a group": "_BASE_: {a: 1}",
 }
@@ -94,8 +92,6 @@ REFUSED = {
     "resolver": "m: '${oc.create:{_target_: os.system, command: x}}'",
     "resolver by name": "x: create\nm: '${oc.${x}:{_target_: os.system}}'",
     "number": "m: {_target_: 5}",
-    "not there": "m: {_target_: torch.nn.Linea}",
-    "no name": "m: {_target_: torch.nn.2}",
 }
 
 
@@ -103,16 +99,9 @@ REFUSED = {
 def test_lazy_yaml_calls_only_parts_of_models(tmp_path, name):
     path = tmp_path / "lazy.yaml"
     path.write_text(REFUSED[name])
-    with pytest.raises(ConfigYamlError, match=r"lazy\.yaml: m\S* (would call|is|'|Cannot)"):
+    with pytest.raises(ConfigYamlError, match=r"lazy\.yaml: m\S* (would call|is) "):
         LazyConfig.load(str(path))
     LazyConfig.load(str(path), trust=True)  # loads, and calls nothing
-
-
-@pytest.mark.parametrize("text", ["null: 1", "a: '${b'", "a: '${b}${'"])
-def test_what_omegaconf_cannot_read_is_an_error_of_the_file(tmp_path, text):
-    (tmp_path / "lazy.yaml").write_text(text)
-    with pytest.raises(ConfigYamlError, match=r"lazy\.yaml: [^\n]*$"):
-        LazyConfig.load(str(tmp_path / "lazy.yaml"), trust=True)
 
 
 def test_lazy_yaml_may_name_layers_optimizers_and_references(tmp_path):

@@ -11,6 +11,7 @@ from d2lite.config import get_cfg
 from d2lite.data import DatasetMapper
 from d2lite.data import transforms as T
 from d2lite.data.dataset_mapper import to_chw_tensor
+from d2lite.data.detection_utils import SizeMismatchError
 from d2lite.structures import BitMasks, BoxMode, PolygonMasks
 from tests.golden import case_names, load_case
 
@@ -208,3 +209,15 @@ def test_rotated_boxes_follow_from_five_regression_weights():
     cfg.MODEL.MASK_ON = True
     with pytest.raises(ValueError, match=r"set MODEL\.MASK_ON and MODEL\.KEYPOINT_ON to False"):
         DatasetMapper(cfg)
+
+
+@pytest.mark.parametrize("shape, fits", [((40, 60), True), ((30, 60), False)])
+def test_labels_have_the_size_of_their_image(tmp_path, shape, fits):
+    record = {**_write(tmp_path), "sem_seg_file_name": str(tmp_path / "labels.png")}
+    Image.fromarray(np.full(shape, 300, np.uint16)).save(tmp_path / "labels.png")
+    mapper = DatasetMapper(True, augmentations=[], image_format="RGB")
+    if fits:
+        assert mapper(record)["sem_seg"].unique().tolist() == [300]
+        return
+    with pytest.raises(SizeMismatchError, match=r"labels\.png: the label image is 30 x 60 .* 40 x"):
+        mapper(record)

@@ -18,7 +18,7 @@ from d2lite.data.detection_utils import (
     convert_image_to_rgb,
     read_image,
 )
-from d2lite.data.image_io import convert_PIL_to_numpy, read_image_size
+from d2lite.data.image_io import convert_PIL_to_numpy, read_image_size, read_labels
 from d2lite.data.image_schemes import register_image_scheme
 from tests.golden import load_case
 
@@ -278,3 +278,58 @@ def test_damaged_files_are_told_as_such(tmp_path, suffix):
                 read(str(path))
             except ImageReadError as error:
                 assert str(path) in str(error)
+
+
+def _palette(labels) -> Image.Image:
+    image = Image.fromarray(labels.astype(np.uint8), mode="P")
+    image.putpalette([200, 0, 0, 0, 150, 0, 0, 0, 100])
+    return image
+
+
+@pytest.mark.parametrize(
+    "save_as, numbers",
+    [
+        (lambda a: Image.fromarray(a.astype(np.uint8)), [0, 1, 2]),
+        (_palette, [0, 1, 2]),  # not the gray of the colors
+        (lambda a: Image.fromarray(a.astype(np.uint16) * 300), [0, 300, 600]),
+        (lambda a: Image.fromarray(a.astype(np.int32) * 70000), [0, 70000, 140000]),
+        (lambda a: Image.fromarray(a > 0), [0, 1, 1]),
+    ],
+    ids=["8 bits", "palette", "16 bits", "32 bits", "1 bit"],
+)
+def test_labels_are_the_numbers_in_the_file(tmp_path, save_as, numbers):
+    path = tmp_path / "labels.tif"
+    save_as(np.array([[0, 1, 2]])).save(path)
+    labels = read_labels(str(path))
+    assert labels.tolist() == [numbers]
+    assert labels.dtype == (np.uint8 if max(numbers) < 256 else np.int32)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "F"])
+def test_colors_are_no_labels(tmp_path, mode):
+    path = tmp_path / "labels.tif"
+    Image.new(mode, (4, 3)).save(path)
+    with pytest.raises(ImageReadError, match=r"labels\.tif: labels are one whole number for each"):
+        read_labels(str(path))
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),  # from 0 to 1
+        ([0.0, 128.0, 255.0], [0, 128, 255]),
+        ([0.0, 32768.0, 65535.0], [0, 128, 255]),  # 16 bits in a float
+    ],
+)
+def test_floating_point_images(tmp_path, values, expected):
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.array([values], np.float32)).save(path)
+    assert read_image(str(path), "RGB")[0, :, 0].tolist() == expected
+    assert read_image(str(path), "L", max_value_16_bit=65535)[0, :, 0].tolist() == expected
+
+
+def test_an_image_that_is_not_finite_is_named(tmp_path):
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.array([[1, np.nan]], np.float32)).save(path)
+    with pytest.raises(ImageReadError, match=r"a\.tif: .*not finite"):
+        read_image(str(path), "BGR")

@@ -66,7 +66,16 @@ def test_missing_ground_truth_is_named(dataset, tmp_path):
     name = "evaluation_cityscapes_empty"
     MetadataCatalog.get(name).set(gt_dir=str(tmp_path / "nothing"))
     evaluator = CityscapesSemSegEvaluator(name)
+    with pytest.raises(FileNotFoundError, match="labelIds"):
+        evaluator.check()
     evaluator.reset()
     with pytest.raises(FileNotFoundError, match="labelIds"):
         evaluator.evaluate()
     MetadataCatalog.remove(name)
+
+
+def test_what_is_missing_is_told_before_training(dataset):
+    CityscapesInstanceEvaluator(dataset).check()
+    with pytest.raises(ValueError, match="its metadata have no gt_dir"):
+        CityscapesInstanceEvaluator("evaluation_cityscapes_by_hand").check()
+    MetadataCatalog.remove("evaluation_cityscapes_by_hand")

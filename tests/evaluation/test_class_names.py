@@ -20,6 +20,8 @@ from d2lite.structures import Boxes, Instances
         ("aab", "aab", [0, 1, 2]),
         ("aab", "baa", [1, 2, 0]),  # the second "a" is the second one there
         ("ab", "xy", [0, 1]),  # the same ones under other names
+        (["cat", "dog"], ["Dog", " cat"], [1, 0]),
+        ("aA", "Aa", [1, 0]),  # upper and lower case are different classes
     ],
 )
 def test_matched_by_name(model, dataset, expected):

@@ -183,3 +183,16 @@ def test_missing_image_is_named(dataset):
     evaluator = COCOPanopticEvaluator(dataset)
     with pytest.raises(ValueError, match="no prediction for image 0"):
         evaluator.evaluate()
+
+
+def test_faults_of_the_ground_truth_are_told_before_training(dataset, tmp_path):
+    records = DatasetCatalog.get(dataset)
+    evaluator = COCOPanopticEvaluator(dataset)
+    evaluator.check()
+    good = dict(records[0])
+    records[0]["segments_info"] = [{**s, "id": 10**6 + s["id"]} for s in good["segments_info"]]
+    with pytest.raises(ValueError, match="of which none is in the list of its segments"):
+        evaluator.check()
+    records[0].update(good, pan_seg_file_name=str(tmp_path / "none.png"))
+    with pytest.raises(FileNotFoundError, match=r"1 of the 3 .*none\.png"):
+        evaluator.check()

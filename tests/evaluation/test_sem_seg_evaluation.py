@@ -85,3 +85,20 @@ def test_mistakes_are_named(dataset, tmp_path):
     with pytest.raises(ValueError, match=r"truth.png: has label 77, but .* classes 0 to 2"):
         pred = np.zeros((20, 20), np.int64)
         evaluator.process([{"file_name": "a.jpg"}], [{"sem_seg": one_hot(pred)}])
+
+
+def test_labels_of_all_images_are_checked_before_training(dataset, tmp_path):
+    Image.fromarray(np.full((20, 20), 7, np.uint8)).save(tmp_path / "other.png")
+    SemSegEvaluator(dataset).check()
+    other = {"file_name": "b.jpg", "sem_seg_file_name": str(tmp_path / "other.png")}
+    records = [*DatasetCatalog.get(dataset), other]
+    DatasetCatalog.remove(dataset)
+    DatasetCatalog.register(dataset, lambda: records)
+    with pytest.raises(ValueError, match=r"other\.png: has label 7, but"):
+        SemSegEvaluator(dataset).check()
+
+
+def test_a_dataset_without_names_of_labels_is_told(dataset):
+    MetadataCatalog.remove(dataset)
+    with pytest.raises(ValueError, match="its metadata have no stuff_classes"):
+        SemSegEvaluator(dataset)

@@ -454,3 +454,16 @@ def test_transparent_parts_are_white():
 def test_what_is_no_image_is_an_error(shape):
     with pytest.raises(ValueError, match="with 1 to 4 channels, got"):
         Visualizer(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [GRAY / 255.0, GRAY.astype(np.uint16) * 257, GRAY.astype(np.float32), GRAY.astype(np.int64)],
+    ids=["0 to 1", "16 bits", "0 to 255", "int64"],
+)
+def test_numbers_of_any_type_are_drawn_as_their_brightness(image):
+    assert np.array_equal(Visualizer(image).get_output().get_image(), GRAY)
+
+
+def test_masks_are_drawn_in_black_and_white():
+    assert Visualizer(GRAY[..., 0] > 100).get_output().get_image().max() == 255

@@ -21,6 +21,7 @@ from .coco_json import (
     read_json,
     section,
     sorted_images,
+    whole_number,
 )
 
 __all__ = [
@@ -159,7 +160,7 @@ def _annotation(
             f"{json_file}: {label(row)} has 'ignore' set, which is not supported; use 'iscrowd' "
             "for regions to leave out, or drop it"
         )
-    category = row.get("category_id")
+    category = whole_number(row.get("category_id"))
     if not isinstance(category, int) or (id_map is not None and category not in id_map):
         raise ValueError(
             f"{json_file}: {label(row)} has category_id {category!r}, absent from its "

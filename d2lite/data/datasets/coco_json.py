@@ -92,9 +92,17 @@ def read_categories(json_file: str) -> list[dict]:
     return checked_categories(_parse(json_file, text), json_file)
 
 
+def whole_number(value: Any) -> Any:
+    """2 for 2.0, which tables of numbers with gaps write as ids; any other value as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def checked_categories(data: Any, json_file: str) -> list[dict]:
     """The categories of a parsed COCO file, sorted by id; each has a whole-number id and a name."""
-    categories = section(data, "categories", json_file)
+    categories = [
+        {**row, "id": whole_number(row["id"])} if "id" in row else row
+        for row in section(data, "categories", json_file)
+    ]
     for index, category in enumerate(categories):
         if not isinstance(category.get("id"), int) or not isinstance(category.get("name"), str):
             raise ValueError(
@@ -116,7 +124,10 @@ def checked_categories(data: Any, json_file: str) -> list[dict]:
 
 def sorted_images(data: Any, json_file: str, needs: tuple[str, ...]) -> list[dict]:
     """The images of a parsed file, sorted by id; each must have 'id' and the keys in `needs`."""
-    images = section(data, "images", json_file)
+    images = [
+        {**row, "id": whole_number(row["id"])} if "id" in row else row
+        for row in section(data, "images", json_file)
+    ]
     wanted = {"id", *needs}
     for index, image in enumerate(images):
         if not wanted <= image.keys():
@@ -124,14 +135,14 @@ def sorted_images(data: Any, json_file: str, needs: tuple[str, ...]) -> list[dic
                 f"{json_file}: image number {index} (id {image.get('id')}) lacks "
                 f"{sorted(wanted - image.keys())}"
             )
-        _check_image(image, index, json_file)
+        _check_image(image, index, json_file, needs)
     if len({type(image["id"]) for image in images}) > 1:
         raise ValueError(f"{json_file}: some image ids are numbers, others are texts; use one kind")
     check_unique_ids([image["id"] for image in images], "image", json_file)
     return sorted(images, key=lambda image: image["id"])
 
 
-def _check_image(image: dict, index: int, json_file: str) -> None:
+def _check_image(image: dict, index: int, json_file: str, needs: tuple[str, ...]) -> None:
     if not isinstance(image["id"], int | str):
         raise ValueError(
             f"{json_file}: image number {index} has id {image['id']!r}; expected a whole number or "
@@ -144,11 +155,12 @@ def _check_image(image: dict, index: int, json_file: str) -> None:
                 f"{json_file}: image number {index} (id {image['id']}) has {key} {size!r}; "
                 "expected a number of pixels above 0"
             )
-    if not isinstance(image.get("file_name", ""), str):
-        raise ValueError(
-            f"{json_file}: image number {index} (id {image['id']}) has file_name "
-            f"{image['file_name']!r}; expected a text"
-        )
+    for key in ("file_name", "coco_url"):
+        if key in needs and not isinstance(image[key], str):
+            raise ValueError(
+                f"{json_file}: image number {index} (id {image['id']}) has {key} "
+                f"{image[key]!r}; expected a text"
+            )
 
 
 def check_unique_ids(ids: list, what: str, json_file: str) -> None:

@@ -78,6 +78,11 @@ def contiguous_segment(segment: dict, meta: dict[str, Any], json_file: str) -> d
             f"{json_file}: a segment is {segment!r:.100}; expected whole numbers for 'id' and "
             "'category_id'"
         )
+    if segment.get("iscrowd", 0) not in (0, 1):
+        raise ValueError(
+            f"{json_file}: segment {segment['id']} has iscrowd {segment['iscrowd']!r}; expected 0 "
+            "or 1"
+        )
     for isthing, key in ((True, "thing"), (False, "stuff")):
         table = meta[f"{key}_dataset_id_to_contiguous_id"]
         if category in table:

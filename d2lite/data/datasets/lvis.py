@@ -19,6 +19,7 @@ from .coco_json import (
     read_json,
     section,
     sorted_images,
+    whole_number,
 )
 from .lvis_v0_5_categories import LVIS_CATEGORIES as LVIS_V0_5_CATEGORIES
 from .lvis_v1_categories import LVIS_CATEGORIES as LVIS_V1_CATEGORIES
@@ -91,8 +92,8 @@ def _set_metadata(dataset_name: str, data: Any, json_file: str) -> dict[int, int
             thing_classes=[category["name"] for category in categories],
             thing_dataset_id_to_contiguous_id={c["id"]: i for i, c in enumerate(categories)},
         )
-    if categories:
-        metadata.set(category_frequency={c["id"]: c.get("frequency") for c in categories})
+    if categories and all(c.get("frequency") in ("r", "c", "f") for c in categories):
+        metadata.set(category_frequency={c["id"]: c["frequency"] for c in categories})
     return metadata.get("thing_dataset_id_to_contiguous_id")
 
 
@@ -138,7 +139,7 @@ def _instance(
     row: dict, id_map: dict[int, int] | None, extra_keys: list[str], json_file: str
 ) -> dict:
     """The annotation of a dataset dict, not checked yet."""
-    category = row.get("category_id")
+    category = whole_number(row.get("category_id"))
     if not isinstance(category, int) or (category not in id_map if id_map else category < 1):
         raise ValueError(
             f"{json_file}: {label(row)} has category_id {category!r}, which is not a known category"

@@ -162,7 +162,7 @@ def _parse_xml(xml_file: str) -> ET.Element:
     try:
         with PathManager.open(xml_file, "rb") as f:
             return ET.parse(f).getroot()
-    except ET.ParseError as e:
+    except (ET.ParseError, LookupError, ValueError) as e:  # the last two: an encoding like GBK
         raise ValueError(f"{xml_file}: not valid XML ({e})") from None
 
 

@@ -159,3 +159,22 @@ def test_names_tell_the_version():
     assert len(get_lvis_instances_meta("lvis_v0.5_val_cocofied")["thing_classes"]) == 80
     with pytest.raises(ValueError, match=r"must have 'v1', 'v0\.5' or 'cocofied' in it"):
         get_lvis_instances_meta("lvis_train")
+
+
+def test_addresses_that_are_no_text_are_errors(write):
+    contents = example()
+    contents["images"][0]["coco_url"] = 4
+    with pytest.raises(
+        ValueError, match=r"image number 0 \(id 9\) has coco_url 4; expected a text"
+    ):
+        load_lvis_json(*write(contents))
+
+
+@pytest.mark.parametrize("frequency", ["x", None])
+def test_frequencies_are_taken_where_all_are_known(write, frequency):
+    """Without them the evaluator says before a training that it needs them."""
+    contents = example()
+    contents["categories"][0]["frequency"] = frequency
+    load_lvis_json(*write(contents), "lvis_frequencies")
+    assert MetadataCatalog.get("lvis_frequencies").get("category_frequency") is None
+    MetadataCatalog.remove("lvis_frequencies")

@@ -182,3 +182,11 @@ def test_the_real_blood_cells(caplog):
         *("Platelets", "RBC", "WBC")
     ]
     assert len(DatasetCatalog.get("bccd_val")) == 87
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "no_such"])
+def test_encodings_that_cannot_be_read_name_the_file(voc, encoding):
+    for xml_file in Path(voc, "Annotations").iterdir():
+        xml_file.write_text(f'<?xml version="1.0" encoding="{encoding}"?><annotation/>')
+    with pytest.raises(ValueError, match=r"\w\.xml: not valid XML \(.*encoding"):
+        load_voc_instances(voc, "train", ["cat"])
