@@ -5,6 +5,8 @@ import http.client
 import logging
 import os
 import re
+import socket
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -157,7 +159,8 @@ def _receive(url: str, file: Any, known: dict[str, str]) -> None:
     if start and known.get("version"):
         headers |= {"Range": f"bytes={start}-", "If-Range": known["version"]}
     request = urllib.request.Request(url, headers=headers)
-    with urllib.request.urlopen(request, timeout=SECONDS_WITHOUT_DATA) as answer:
+    opener = urllib.request.build_opener(_HttpHandler, _HttpsHandler)
+    with opener.open(request, timeout=SECONDS_WITHOUT_DATA) as answer:
         resumed = answer.status == 206 and (answer.headers.get("Content-Range") or "").startswith(
             f"bytes {start}-"
         )
@@ -174,6 +177,37 @@ def _receive(url: str, file: Any, known: dict[str, str]) -> None:
         if (rest or 0) > LARGEST:
             raise _WrongContent(f"the file is said to have {rest} bytes, over the limit {LARGEST}")
         _copy(answer, file, start, rest)
+
+
+class _EndingHeaders:
+    """A connection whose headers have to come within a time, byte by byte or at once."""
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        watch = threading.Timer(SLOWEST[0], self.sock.shutdown, [socket.SHUT_RDWR])
+        watch.daemon = True
+        watch.start()
+        try:
+            return super().getresponse()
+        finally:
+            watch.cancel()
+
+
+class _HttpConnection(_EndingHeaders, http.client.HTTPConnection):
+    pass
+
+
+class _HttpsConnection(_EndingHeaders, http.client.HTTPSConnection):
+    pass
+
+
+class _HttpHandler(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_HttpConnection, request)
+
+
+class _HttpsHandler(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_HttpsConnection, request)
 
 
 def _copy(answer: Any, file: Any, start: int, rest: int | None) -> None:

@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import threading
+import time
 
 import pytest
 
@@ -175,3 +176,20 @@ def test_trickle_is_given_up(server, tmp_path, monkeypatch):
     answer(trickle)
     with pytest.raises(DownloadError, match=r"only \d+ bytes arrived in"):
         download(f"{url}/a.pth", tmp_path / "a.pth")
+
+
+def test_headers_without_end_are_given_up(server, tmp_path, monkeypatch):
+    url, answer = server
+    monkeypatch.setattr(downloads, "SLOWEST", (0.2, 1))
+
+    def trickle(handler, count):
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\nX: ")
+        for _ in range(100):
+            handler.wfile.write(b"x")
+            time.sleep(0.02)
+
+    answer(trickle)
+    start = time.monotonic()
+    with pytest.raises(DownloadError):
+        download(f"{url}/a.pth", tmp_path / "a.pth")
+    assert time.monotonic() - start < 1.9  # before the server ends it
