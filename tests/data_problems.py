@@ -189,6 +189,7 @@ COCO_PROBLEMS = (
     Problem("a box without area", LEFT_OUT, r"1 with a box without area \(the first is annotation 11 of image 1\)", annotation(bbox=[8, 8, 0, 24])),
     Problem("a box outside of its image", LEFT_OUT, "1 with a box outside of the image", annotation(bbox=[100, 8, 20, 24])),
     Problem("every box outside of its image", ERROR, "not one of the 4 annotations can be used: 4 with a box outside", every_annotation(bbox=[100, 8, 20, 24])),
+    Problem("boxes as fractions of the image", ERROR, "no number of its 4 boxes is above 1", every_annotation(bbox=[0.1, 0.1, 0.5, 0.5])),
     Problem("a box that is absurdly far outside", ERROR, "which is far outside of its image", annotation(bbox=[8, 8, 1e12, 24])),
     # Masks
     Problem("an annotation without a mask", ERROR, r"MASK_ON is True, but 1 of the 4 annotations have no 'segmentation', the first is .*1\.png", annotation(segmentation=...), "masks"),

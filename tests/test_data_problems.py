@@ -316,6 +316,7 @@ def test_a_dict_without_annotations_beside_others_has_none(hand_made, tmp_path):
         (set_first(bbox_mode=BoxMode.XYXY_ABS, bbox=[20, 8, 8, 24]), "with x0 <= x1 and y0 <= y1"),
         (lambda rs: rs[0]["annotations"][0].pop("bbox_mode"), "number 0 has no 'bbox_mode'"),
         (lambda rs: rs[0]["annotations"][0].pop("bbox"), "number 0 has no 'bbox'"),
+        (set_first(bbox=[5, 5, math.inf, 5]), r"number 0 has bbox \[5, 5, inf, 5\]"),
         (set_first(segmentation=np.zeros((9, 9))), "has a mask of 9 x 9, its image is 48 x 64"),
         (set_first(keypoints=[1, 2, 3, 4]), r"has keypoints \[1, 2, 3, 4\]"),
         (set_first(iscrowd=2), "has iscrowd 2; expected 0 or 1"),
@@ -431,6 +432,10 @@ CONFIG_FAULTS = {
     "training set": ({"DATASETS__TRAIN": ("problem_tarin",)}, "problem_tarin.*Did you mean"),
     "metric without test": (
         {"DATASETS__TEST": (), "TEST__BEST_METRIC": "bbox/AP"}, "TEST.BEST_METRIC is 'bbox/AP', but"
+    ),
+    "repeats": ({"DATALOADER__REPEAT_THRESHOLD": -1.0}, "DATALOADER.REPEAT_THRESHOLD is -1.0"),
+    "proposals": (
+        {"MODEL__LOAD_PROPOSALS": True}, "PROPOSAL_FILES_TEST names 0 files for 1 test sets"
     ),
     "patience": ({"TEST__PATIENCE": 3}, "TEST.PATIENCE is 3"),
     "precision": (

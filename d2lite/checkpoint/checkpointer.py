@@ -210,7 +210,8 @@ class Checkpointer:
             )
         raise CheckpointFileError(
             f"None of the checkpoints in {self.save_dir} can be resumed from "
-            f"({', '.join(map(os.path.basename, files))}); the newest: {problems[0]}. "
+            f"({', '.join(map(os.path.basename, files))}); the newest: "
+            f"{problems[0].removesuffix('.')}. "
             "Without --resume, training starts anew"
         )
 

@@ -324,8 +324,14 @@ def _test_loader_from_config(
     names = [dataset_name] if isinstance(dataset_name, str) else list(dataset_name)
     proposal_files = None
     if cfg.MODEL.LOAD_PROPOSALS:
-        positions = [list(cfg.DATASETS.TEST).index(name) for name in names]
-        proposal_files = [cfg.DATASETS.PROPOSAL_FILES_TEST[position] for position in positions]
+        files, tests = cfg.DATASETS.PROPOSAL_FILES_TEST, cfg.DATASETS.TEST
+        if len(files) != len(tests):
+            raise ValueError(
+                "MODEL.LOAD_PROPOSALS is True, but DATASETS.PROPOSAL_FILES_TEST names "
+                f"{len(files)} files for {len(tests)} test sets; name one for each"
+            )
+        positions = [list(tests).index(name) for name in names]
+        proposal_files = [files[position] for position in positions]
     dataset = get_detection_dataset_dicts(names, filter_empty=False, proposal_files=proposal_files)
     if mapper is None and isinstance(dataset, list):
         check_files_exist(dataset, names, tolerant=cfg.DATALOADER.ON_BAD_SAMPLE == "skip")

@@ -49,8 +49,8 @@ def normalize_dicts(
         source: file or dataset, for messages.
         describe: names annotation number `index` of a dict, for messages.
     Raises:
-        ValueError: an image or an annotation has a value that it must not have; or not a single
-            annotation is left.
+        ValueError: an image or an annotation has a value that it must not have; not a single
+            annotation is left; or all boxes are fractions of their images.
     """
     if not all(isinstance(record, dict) for record in dataset_dicts):
         return dataset_dicts
@@ -70,6 +70,8 @@ def normalize_dicts(
         records.append(record)
     if left_out:
         _report(left_out, kept, source)
+    if kept:
+        _check_unit(records, source)
     return records
 
 
@@ -174,6 +176,30 @@ def _normalize_annotations(
         else:
             kept.append(found)
     return kept
+
+
+def _check_unit(records: list[dict], source: str) -> None:
+    """An error where all boxes lie within the first pixel of their image, and not at its edges."""
+    boxes = (
+        annotation["bbox"]
+        for record in records
+        for annotation in record["annotations"]
+        if isinstance(annotation, Mapping)
+        and "bbox" in annotation
+        and annotation.get("bbox_mode") is not None  # else its mapper knows what the numbers mean
+    )
+    first = next(boxes, None)
+    if first is None or max(first[:4]) > 1:
+        return  # as nearly always
+    all_boxes = [first, *boxes]
+    if max(max(box[:4]) for box in all_boxes) <= 1 and any(
+        float(side) % 1 for box in all_boxes for side in box[:4]
+    ):
+        raise ValueError(
+            f"{source}: no number of its {len(all_boxes)} boxes is above 1, the first is "
+            f"{list(first)}; boxes are in pixels, so multiply fractions of an image by its width "
+            "and height"
+        )
 
 
 def _report(left_out: list[tuple[str, str]], kept: int, source: str) -> None:

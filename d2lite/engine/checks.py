@@ -36,6 +36,7 @@ _MINIMA_IN_TRAINING: dict[str, float] = {
     "SOLVER.BACKBONE_LR_FACTOR": 0,
     "SOLVER.WARMUP_ITERS": 0,
     "SOLVER.CHECKPOINT_KEEP": 0,
+    "DATALOADER.REPEAT_THRESHOLD": 0,
     "TEST.PATIENCE": 0,
 }
 _MINIMA: dict[str, float] = {
