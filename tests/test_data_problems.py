@@ -433,6 +433,10 @@ CONFIG_FAULTS = {
     "metric without test": (
         {"DATASETS__TEST": (), "TEST__BEST_METRIC": "bbox/AP"}, "TEST.BEST_METRIC is 'bbox/AP', but"
     ),
+    "crops": (
+        {"INPUT__CROP__ENABLED": True, "INPUT__CROP__SIZE": [2.0, 0.5]}, r"CROP.SIZE is .*0 to 1"
+    ),
+    "output": ({"OUTPUT_DIR": __file__}, r"OUTPUT_DIR is .*, which is a file"),
     "repeats": ({"DATALOADER__REPEAT_THRESHOLD": -1.0}, "DATALOADER.REPEAT_THRESHOLD is -1.0"),
     "proposals": (
         {"MODEL__LOAD_PROPOSALS": True}, "PROPOSAL_FILES_TEST names 0 files for 1 test sets"

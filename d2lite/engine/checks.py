@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -102,6 +103,15 @@ def check_training_settings(cfg: CfgNode) -> None:
             f"INPUT.MIN_SIZE_TRAIN is {sizes}; INPUT.MIN_SIZE_TRAIN_SAMPLING 'range' needs the "
             "least and the greatest length"
         )
+    crop = cfg.INPUT.CROP
+    is_relative = crop.ENABLED and crop.TYPE.startswith("relative")
+    if is_relative and not all(0 <= part <= 1 for part in crop.SIZE):
+        raise ValueError(
+            f"INPUT.CROP.SIZE is {list(crop.SIZE)}; with TYPE {crop.TYPE!r} it is a part "
+            "of height and width, each from 0 to 1"
+        )
+    if os.path.isfile(cfg.OUTPUT_DIR):
+        raise ValueError(f"OUTPUT_DIR is {cfg.OUTPUT_DIR!r}, which is a file; name a folder")
     if not all(cfg.MODEL.PIXEL_STD):
         raise ValueError(
             f"MODEL.PIXEL_STD is {cfg.MODEL.PIXEL_STD}; images are divided by it, so it cannot be 0"

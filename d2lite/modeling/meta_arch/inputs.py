@@ -39,6 +39,12 @@ def batch_images(
     )
     layout = _fast_layout(raw.tensor.device) if any_layout else torch.contiguous_format
     batch = raw.tensor.contiguous(memory_format=layout)
+    channels, means = batch.shape[1], len(pixel_mean)
+    if channels != means and 1 not in (channels, means):
+        raise ValueError(
+            f"the images have {channels} channels, MODEL.PIXEL_MEAN and PIXEL_STD {means}; give "
+            "them a number for each channel of INPUT.FORMAT"
+        )
     batch = (batch - pixel_mean).div_(pixel_std)
     # By index: views of the batch would not let gradients through to images that want them.
     for i, (height, width) in enumerate(raw.image_sizes):

@@ -91,3 +91,9 @@ def test_results_have_the_wanted_size_or_that_of_the_image():
 def test_pixel_statistics_must_agree():
     with pytest.raises(ValueError, match=r"PIXEL_MEAN has 3 values .*PIXEL_STD 1"):
         check_pixel_statistics([1, 2, 3], [1])
+
+
+def test_images_of_other_channels_than_the_means_are_told():
+    mean = torch.zeros(3, 1, 1)
+    with pytest.raises(ValueError, match=r"images have 4 channels, MODEL\.PIXEL_MEAN .* 3"):
+        batch_images([torch.zeros(4, 8, 8)], mean, mean + 1)
