@@ -47,6 +47,10 @@ class DatasetMapper:
     its steps to be replaced in subclasses.
     """
 
+    # Of the class, for constructors of programs that set the attributes of detectron2's alone.
+    use_rotated_boxes = False
+    max_value_16_bit: int | None = None
+
     @configurable
     def __init__(
         self,
@@ -141,7 +145,7 @@ class DatasetMapper:
         image = utils.read_image(
             dataset_dict["file_name"],
             format=self.image_format,
-            max_value_16_bit=getattr(self, "max_value_16_bit", None),  # older subclasses
+            max_value_16_bit=self.max_value_16_bit,
             expected=dataset_dict,
         )
         utils.check_image_size(dataset_dict, image)

@@ -352,6 +352,10 @@ class LRScheduler(HookBase):
 class EvalHook(HookBase):
     """Evaluate every so many iterations, and after training."""
 
+    # Of the class, for subclasses with a constructor of their own.
+    _latest_iter: int | None = None
+    _is_resumed = False
+
     def __init__(
         self, eval_period: int, eval_function: Callable[[], Mapping], eval_after_train: bool = True
     ) -> None:
@@ -365,8 +369,6 @@ class EvalHook(HookBase):
         self._period = eval_period
         self._func = eval_function
         self._eval_after_train = eval_after_train
-        self._latest_iter: int | None = None
-        self._is_resumed = False
 
     def before_train(self) -> None:
         """Evaluate what the run that is resumed did not come to evaluate after its checkpoint."""

@@ -300,6 +300,7 @@ class SimpleTrainer(TrainerBase):
     gather_metric_period = 1
     zero_grad_before_forward = False
     async_write_metrics = False
+    data_loader: Iterable | None = None
     _data_loader_iter_obj: Iterator | None = None
 
     def __init__(
@@ -379,6 +380,10 @@ class SimpleTrainer(TrainerBase):
             self._data_loader_iter_obj = iter(self.data_loader)
         return self._data_loader_iter_obj
 
+    @_data_loader_iter.setter
+    def _data_loader_iter(self, iterator: Iterator | None) -> None:  # for older constructors
+        self._data_loader_iter_obj = iterator
+
     def reset_data_loader(self, data_loader_builder: Callable[[], Iterable]) -> None:
         """Drop the loader with its workers, then continue with what the builder returns."""
         del self.data_loader
@@ -413,14 +418,17 @@ class SimpleTrainer(TrainerBase):
 
     @staticmethod
     def write_metrics(
-        loss_dict: Mapping[str, Tensor], data_time: float, cur_iter: int, prefix: str = ""
+        loss_dict: Mapping[str, Tensor], data_time: float, cur_iter: Any = None, prefix: str = ""
     ) -> None:
         """Put the losses, averaged over ranks, and the data time into the open storage.
 
         Raises:
             FloatingPointError: the losses are not finite.
         """
-        _put_metrics(loss_dict, data_time, cur_iter, prefix, get_event_storage())
+        storage = get_event_storage()
+        if cur_iter is None or isinstance(cur_iter, str):  # release 0.6 had the prefix here
+            cur_iter, prefix = storage.iter, cur_iter or prefix
+        _put_metrics(loss_dict, data_time, cur_iter, prefix, storage)
 
     def after_train(self) -> None:
         """Finish writing, then the hooks."""

@@ -17,8 +17,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from d2lite.config import CfgNode
-from d2lite.data.catalog import MetadataCatalog
+from d2lite.data.catalog import MetadataCatalog, file_stem
 from d2lite.data.datasets.builtin_meta import COCO_PERSON_KEYPOINT_NAMES
+from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
 
 from .class_names import distinct_names
@@ -70,8 +71,8 @@ class COCOEvaluator(DatasetEvaluator):
                 a list of three. Default: [1, 10, 100]. Keypoints always take 20.
             use_fast_impl: the compiled COCOeval, whose figures are the same.
             kpt_oks_sigmas: one per keypoint. Default: COCO's, for 17 keypoints or by name.
-            allow_cached_coco: of detectron2's interface. Nothing is cached on disk here, so
-                it has no effect.
+            allow_cached_coco: of detectron2's interface. The ground truth is not read from a
+                file here, so it has no effect.
         """
         self._logger = logging.getLogger(__name__)
         self._distributed = distributed
@@ -88,7 +89,20 @@ class COCOEvaluator(DatasetEvaluator):
         self._metadata = MetadataCatalog.get(dataset_name)
         # A test set without annotations: predictions are only written down.
         self._do_evaluation = "annotations" in self._coco_api.dataset
+        # COCO's format has upright boxes only.
+        upright = all(len(row["bbox"]) == 4 for row in self._coco_api.anns.values())
+        if output_dir and upright and not self._metadata.get("json_file"):
+            file_name = f"{file_stem(dataset_name)}_coco_format.json"
+            self._write_truth(os.path.join(output_dir, file_name))
         self._predictions: list[dict] = []
+
+    def _write_truth(self, path: str) -> None:
+        """Write the ground truth down for other programs, which find it by `json_file`."""
+        if comm.is_main_process():
+            PathManager.mkdirs(os.path.dirname(path))
+            with PathManager.open(path, "w", encoding="utf-8") as f:
+                json.dump(self._coco_api.dataset, f)
+        self._metadata.json_file = path
 
     def reset(self) -> None:
         self._predictions = []

@@ -53,8 +53,12 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         self._logger = logging.getLogger(__name__)
         self._dataset_name = dataset_name
         self._metadata = MetadataCatalog.get(dataset_name)
-        self._thing_ids = _inverted(self._metadata.thing_dataset_id_to_contiguous_id)
-        self._stuff_ids = _inverted(self._metadata.stuff_dataset_id_to_contiguous_id)
+        self._thing_contiguous_id_to_dataset_id = _inverted(
+            self._metadata.thing_dataset_id_to_contiguous_id
+        )
+        self._stuff_contiguous_id_to_dataset_id = _inverted(
+            self._metadata.stuff_dataset_id_to_contiguous_id
+        )
         self._output_dir = output_dir
         self.reset()
 
@@ -88,7 +92,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
 
     def _segments_of(self, ids: np.ndarray) -> tuple[np.ndarray, list[dict]]:
         divisor = self._metadata.label_divisor
-        things = set(self._thing_ids)
+        things = set(self._thing_contiguous_id_to_dataset_id)
         segments = [
             {"id": i + 1, "category_id": i // divisor, "isthing": i // divisor in things}
             for i in np.unique(ids).tolist()
@@ -104,7 +108,11 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         segment = dict(segment_info)
         isthing = segment.pop("isthing", None)
         if isthing is not None:
-            ids = self._thing_ids if isthing else self._stuff_ids
+            ids = (
+                self._thing_contiguous_id_to_dataset_id
+                if isthing
+                else self._stuff_contiguous_id_to_dataset_id
+            )
             segment["category_id"] = ids[segment["category_id"]]
         return segment
 
@@ -167,8 +175,8 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         categories = [
             {"id": ids[index], "name": names[index], "isthing": isthing}
             for ids, names, isthing in (
-                (self._thing_ids, self._metadata.thing_classes, 1),
-                (self._stuff_ids, self._metadata.stuff_classes, 0),
+                (self._thing_contiguous_id_to_dataset_id, self._metadata.thing_classes, 1),
+                (self._stuff_contiguous_id_to_dataset_id, self._metadata.stuff_classes, 0),
             )
             for index in ids
         ]

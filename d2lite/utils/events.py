@@ -11,7 +11,7 @@ import sys
 import time
 from collections import defaultdict
 from functools import cached_property
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from tqdm import tqdm
@@ -91,12 +91,18 @@ class JSONWriter(EventWriter):
     are dropped, so that the file has each iteration once.
     """
 
+    _last_write = -1  # the latest iteration written; subclasses with a write() of their own keep it
+
     def __init__(self, json_file: str, window_size: int = 20):
         """json_file: path of the file. window_size: iterations over which medians are taken."""
         self._json_file = json_file
         self._window_size = window_size
         self._new: _NewScalars | None = None
-        self._file_handle: Any = None
+
+    @cached_property
+    def _file_handle(self) -> TextIO:
+        # Opened at the first write, by this class or by a subclass; open until close().
+        return open(self._json_file, "a", encoding="utf-8")
 
     def write(self) -> None:
         """Write one line for each iteration that has new scalars."""
@@ -104,9 +110,8 @@ class JSONWriter(EventWriter):
         if self._new is None:
             last_written = drop_json_lines_from(storage.start_iter, self._json_file)
             self._new = _NewScalars(self._window_size, last_written)
-            # Open until close().
-            self._file_handle = open(self._json_file, "a", encoding="utf-8")  # noqa: SIM115
         for iteration, scalars in self._new.take(storage).items():
+            self._last_write = iteration
             line = json.dumps({**scalars, "iteration": iteration}, sort_keys=True)
             self._file_handle.write(line + "\n")
         self._file_handle.flush()
@@ -114,7 +119,7 @@ class JSONWriter(EventWriter):
 
     def close(self) -> None:
         """Close the file."""
-        if self._file_handle is not None:
+        if "_file_handle" in self.__dict__:  # it was used
             self._file_handle.close()
 
 
@@ -124,6 +129,8 @@ class TensorboardXWriter(EventWriter):
     When a run is resumed, records of iterations that are now run again are dropped from the event
     files of the former one, so that every viewer shows each iteration once.
     """
+
+    _last_write = -1  # as that of JSONWriter
 
     def __init__(self, log_dir: str, window_size: int = 20, **kwargs: Any):
         """log_dir: folder of the event files. kwargs: for torch's SummaryWriter."""
@@ -145,6 +152,7 @@ class TensorboardXWriter(EventWriter):
             last_written = drop_event_records_from(storage.start_iter, self._log_dir)
             self._new = _NewScalars(self._window_size, last_written)
         for iteration, scalars in self._new.take(storage).items():
+            self._last_write = iteration
             for name, value in scalars.items():
                 self._writer.add_scalar(name, value, iteration)
         for name, image, iteration in storage._vis_data:
@@ -182,6 +190,9 @@ class _Remaining:
 
 class CommonMetricPrinter(EventWriter):
     """Logs a line with time left, iteration, losses, timing, learning rate and memory."""
+
+    # (iteration, clock) of subclasses that estimate the time left on their own.
+    _last_write: tuple[int, float] | None = None
 
     def __init__(self, max_iter: int | None = None, window_size: int = 20):
         """max_iter: iterations of the run, for the time left; None: not shown."""

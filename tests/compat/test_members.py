@@ -15,7 +15,7 @@ from torch import nn
 
 from d2lite.checkpoint import DetectionCheckpointer
 from d2lite.config import get_cfg
-from d2lite.data import DatasetMapper, MapDataset, MetadataCatalog
+from d2lite.data import DatasetCatalog, DatasetMapper, MapDataset, MetadataCatalog
 from d2lite.data import transforms as T
 from d2lite.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from d2lite.engine import DefaultPredictor, DefaultTrainer, SimpleTrainer, TrainerBase, hooks
@@ -23,12 +23,14 @@ from d2lite.evaluation import COCOEvaluator, DatasetEvaluator, SemSegEvaluator
 from d2lite.layers import ShapeSpec
 from d2lite.modeling import Backbone, GeneralizedRCNNWithTTA, build_model
 from d2lite.modeling.anchor_generator import BufferList, DefaultAnchorGenerator
+from d2lite.modeling.box_regression import Box2BoxTransform
 from d2lite.modeling.meta_arch import FCOS, GeneralizedRCNN, PanopticFPN, ProposalNetwork, RetinaNet
 from d2lite.modeling.meta_arch.retinanet import RetinaNetHead
 from d2lite.modeling.meta_arch.semantic_seg import SemanticSegmentor
 from d2lite.modeling.proposal_generator import RPN, StandardRPNHead
+from d2lite.modeling.roi_heads import FastRCNNOutputLayers
 from d2lite.structures import Boxes, ImageList, Instances
-from d2lite.utils.events import CommonMetricPrinter, EventStorage, EventWriter
+from d2lite.utils.events import CommonMetricPrinter, EventStorage, EventWriter, JSONWriter
 from d2lite.utils.video_visualizer import VideoVisualizer
 from d2lite.utils.visualizer import Visualizer
 from tests.compat.test_names import import_name
@@ -570,3 +572,128 @@ def test_boundaries_that_a_subclass_of_the_evaluator_draws():
     evaluator.process([{"file_name": file_name}], [{"sem_seg": scores}])
     assert np.array_equal(evaluator._b_conf_matrix, evaluator._conf_matrix)
     assert evaluator._predictions[0]["category_id"] == 0
+
+
+class _OutputLayers(FastRCNNOutputLayers):
+    """Sets what detectron2's constructor sets, and nothing else."""
+
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.cls_score, self.bbox_pred = nn.Linear(4, 3), nn.Linear(4, 8)
+        self.num_classes, self.loss_weight = 2, {}
+        self.box2box_transform = Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0))
+        self.box_reg_loss_type, self.smooth_l1_beta = "smooth_l1", 0.0
+        self.test_score_thresh, self.test_nms_thresh, self.test_topk_per_image = 0.0, 0.5, 7
+
+
+def test_output_layers_with_a_constructor_of_their_own():
+    layers = _OutputLayers()
+    usual = FastRCNNOutputLayers(
+        4, box2box_transform=layers.box2box_transform, num_classes=2, test_topk_per_image=7
+    )
+    usual.load_state_dict(layers.state_dict())
+    boxes = Boxes(torch.tensor([[0.0, 0.0, 8.0, 8.0], [4.0, 4.0, 20.0, 16.0]]))
+    proposals = [Instances((20, 20), proposal_boxes=boxes, gt_boxes=boxes)]
+    proposals[0].gt_classes = torch.tensor([1, 2])
+    predictions = layers(torch.arange(8.0).view(2, 4))
+    with EventStorage():
+        assert layers.losses(predictions, proposals) == usual.losses(predictions, proposals)
+    (found,), _ = layers.inference(predictions, proposals)
+    (expected,), _ = usual.inference(predictions, proposals)
+    assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
+    assert len(found) > 0
+
+
+def test_mapper_with_a_constructor_of_its_own():
+    class Own(DatasetMapper):
+        def __init__(self):
+            self.is_train, self.image_format = True, "BGR"
+            self.augmentations = T.AugmentationList([])
+            self.use_instance_mask = self.use_keypoint = self.recompute_boxes = False
+            self.instance_mask_format = "polygon"
+            self.keypoint_hflip_indices = self.proposal_topk = None
+
+    record = DatasetCatalog.get("shapes_val")[0]
+    usual = DatasetMapper(True, augmentations=[], image_format="BGR")
+    mapped, expected = Own()(record), usual(record)
+    assert torch.equal(mapped["image"], expected["image"])
+    assert torch.equal(mapped["instances"].gt_classes, expected["instances"].gt_classes)
+
+
+def test_loop_of_constructors_that_set_every_attribute():
+    class Own(SimpleTrainer):
+        def __init__(self, model, loader, optimizer):
+            TrainerBase.__init__(self)
+            self.model, self.optimizer = model, optimizer
+            self._data_loader_iter = iter(loader)
+
+    class Evaluate(hooks.EvalHook):
+        def __init__(self, function):
+            self._period, self._func, self._eval_after_train = 0, function, True
+
+    class Model(nn.Linear):
+        def forward(self, x):
+            return {"loss": super().forward(x).sum()}
+
+    model = Model(1, 1)
+    trainer = Own(model, itertools.repeat(torch.ones(1)), torch.optim.SGD(model.parameters(), 0.1))
+    evaluated = []
+    trainer.register_hooks([Evaluate(lambda: evaluated.append(trainer.iter) or {})])
+    trainer.train(0, 2)
+    assert evaluated == [2]
+
+
+@pytest.mark.parametrize("form", [(3, "own_"), ("own_",), {"prefix": "own_"}])
+def test_metrics_are_written_in_the_forms_of_any_release(form):
+    write = SimpleTrainer.write_metrics
+    losses = {"loss": torch.tensor(2.0)}
+    with EventStorage(3) as storage:
+        write(losses, 0.1, **form) if isinstance(form, dict) else write(losses, 0.1, *form)
+    assert storage.latest()["own_total_loss"] == (2.0, 3)
+
+
+def test_writers_with_a_write_of_their_own(tmp_path):
+    class Own(JSONWriter):
+        def write(self):
+            for name, (value, iteration) in storage.latest().items():
+                if iteration > self._last_write:
+                    self._file_handle.write(json.dumps({name: value}) + "\n")
+            self._last_write = storage.iter
+
+    class Printer(CommonMetricPrinter):
+        def _get_eta(self, storage):
+            before, self._last_write = self._last_write, (storage.iter, 1.0)
+            return str(before)
+
+    writer, usual = Own(str(tmp_path / "own.json")), JSONWriter(str(tmp_path / "usual.json"))
+    printer = Printer(9)
+    with EventStorage() as storage:
+        storage.put_scalar("loss", 2.0)
+        for x in (writer, writer, usual):
+            x.write()
+        assert [printer._get_eta(storage) for _ in range(2)] == ["None", "(0, 1.0)"]
+    writer.close()
+    usual.close()
+    Own(str(tmp_path / "unused.json")).close()
+    assert (tmp_path / "own.json").read_text() == '{"loss": 2.0}\n'
+    assert usual._last_write == 0
+    assert not (tmp_path / "unused.json").exists()
+
+
+def test_truth_of_a_registered_function_is_written_in_the_format_of_coco(tmp_path):
+    record = {"file_name": "a.png", "image_id": 7, "height": 9, "width": 9}
+    box = {"bbox": [1, 2, 5, 6], "bbox_mode": 0, "category_id": 0}
+    DatasetCatalog.register("written_truth", lambda: [{**record, "annotations": [box]}])
+    metadata = MetadataCatalog.get("written_truth").set(thing_classes=["a"])
+    try:
+        COCOEvaluator("written_truth", distributed=False)
+        assert metadata.get("json_file") is None
+        COCOEvaluator("written_truth", output_dir=str(tmp_path / "inference"), distributed=False)
+        path = tmp_path / "inference" / "written_truth_coco_format.json"
+        assert metadata.json_file == str(path)
+        truth = json.loads(path.read_text())
+        assert truth["annotations"][0]["bbox"] == [1, 2, 4, 4]
+        assert truth["annotations"][0]["image_id"] == truth["images"][0]["id"] == 7
+    finally:
+        DatasetCatalog.remove("written_truth")
+        MetadataCatalog.remove("written_truth")

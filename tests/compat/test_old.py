@@ -25,7 +25,8 @@ SIGNATURES = {
         "dataset_predictions coco_api thresholds area limit"
     ),
     "evaluation.coco_evaluation._evaluate_predictions_on_coco": (
-        "coco_gt coco_results iou_type kpt_oks_sigmas cocoeval_fn img_ids max_dets_per_image"
+        "coco_gt coco_results iou_type kpt_oks_sigmas cocoeval_fn img_ids max_dets_per_image "
+        "use_fast_impl"
     ),
     "evaluation.lvis_evaluation._evaluate_predictions_on_lvis": (
         "lvis_gt lvis_results iou_type max_dets_per_image class_names"
@@ -201,10 +202,17 @@ def tiny_coco():
 
 
 def test_evaluation_on_coco_by_hand():
+    from pycocotools.cocoeval import COCOeval
+
     evaluate = import_name("evaluation.coco_evaluation._evaluate_predictions_on_coco")
     results = [{"image_id": 1, "category_id": 5, "bbox": [0, 0, 10, 8], "score": 0.9}]
     found = evaluate(tiny_coco(), results, "bbox", None, img_ids=[1])
     assert found.stats[0] == pytest.approx(0.7)  # IoU 0.8: right for 0.50 to 0.80, 7 of 10
+    for use_fast_impl in (True, False):  # the form of release 0.6
+        by_name = evaluate(tiny_coco(), results, "bbox", use_fast_impl=use_fast_impl, img_ids=[1])
+        by_place = evaluate(tiny_coco(), results, "bbox", None, use_fast_impl, [1])
+        assert by_name.stats[0] == by_place.stats[0] == pytest.approx(0.7)
+        assert (type(by_name) is type(by_place) is COCOeval) is not use_fast_impl
     with pytest.raises(AssertionError):
         evaluate(tiny_coco(), [], "bbox")
 

@@ -19,15 +19,24 @@ def _evaluate_predictions_on_coco(
     coco_results: list[dict],
     iou_type: str,
     kpt_oks_sigmas: Sequence[float] | None = None,
-    cocoeval_fn: type[COCOeval] = COCOeval_opt,
+    cocoeval_fn: type[COCOeval] | bool = COCOeval_opt,
     img_ids: list[int] | None = None,
     max_dets_per_image: Sequence[int] | None = None,
+    *,
+    use_fast_impl: bool = True,
 ) -> COCOeval:
     """Evaluate results of one task; see `evaluate_predictions_on_coco`.
 
+    Args:
+        cocoeval_fn: the evaluation to use. In release 0.6 its place had `use_fast_impl`.
+        use_fast_impl: whether to use the compiled one.
     Raises:
         AssertionError: there is no result.
     """
+    if isinstance(cocoeval_fn, bool):
+        use_fast_impl, cocoeval_fn = cocoeval_fn, COCOeval_opt
+    if not use_fast_impl:
+        cocoeval_fn = COCOeval
     assert len(coco_results) > 0, "there are no results to evaluate"
     return evaluate_predictions_on_coco(
         coco_gt,

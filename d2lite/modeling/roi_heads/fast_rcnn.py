@@ -83,6 +83,10 @@ def fast_rcnn_inference_single_image(
 class FastRCNNOutputLayers(nn.Module):
     """Score K classes and the background, and refine the box, by two linear layers."""
 
+    # Of the class, for constructors of programs that replace this one's and know no such losses.
+    use_sigmoid_ce = False
+    use_fed_loss = False
+
     @configurable
     def __init__(
         self,
@@ -148,10 +152,10 @@ class FastRCNNOutputLayers(nn.Module):
             weights = get_fed_loss_cls_weights()
             self.register_buffer("fed_loss_cls_weights", weights, persistent=False)
 
-        self.box_dim = len(box2box_transform.weights)
+        box_dim = len(box2box_transform.weights)
         num_bbox_reg_classes = 1 if cls_agnostic_bbox_reg else num_classes
         self.cls_score = nn.Linear(input_size, num_classes + 1)
-        self.bbox_pred = nn.Linear(input_size, num_bbox_reg_classes * self.box_dim)
+        self.bbox_pred = nn.Linear(input_size, num_bbox_reg_classes * box_dim)
         nn.init.normal_(self.cls_score.weight, std=0.01)
         nn.init.normal_(self.bbox_pred.weight, std=0.001)
         nn.init.zeros_(self.cls_score.bias)
@@ -300,7 +304,7 @@ class FastRCNNOutputLayers(nn.Module):
             self.test_score_thresh,
             self.test_nms_thresh,
             self.test_topk_per_image,
-            self.box_dim,
+            len(self.box2box_transform.weights),
         )
 
     def predict_boxes_for_gt_classes(

@@ -168,6 +168,8 @@ class BaseKeypointRCNNHead(nn.Module):
 class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
     """3x3 convolutions, then an upsampling by 4: half learned, half bilinear."""
 
+    up_scale = 2  # of the bilinear half
+
     @configurable
     def __init__(
         self, input_shape: ShapeSpec, *, num_keypoints: int, conv_dims: Sequence[int], **kwargs
@@ -206,4 +208,4 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
         """(R, C, H, W) -> (R, K, 4H, 4W) logits."""
         for layer in self:
             x = layer(x)
-        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        return F.interpolate(x, scale_factor=self.up_scale, mode="bilinear", align_corners=False)
