@@ -33,16 +33,16 @@ def test_panoptic_sets_have_three_evaluators():
     assert kinds == [SemSegEvaluator, COCOEvaluator, COCOPanopticEvaluator]
 
 
-def test_config_gives_sigmas_and_folders():
+def test_config_gives_sigmas_and_folders(tmp_path):
     cfg = get_cfg()
-    cfg.OUTPUT_DIR = "somewhere"
+    cfg.OUTPUT_DIR = str(tmp_path)
     cfg.TEST.KEYPOINT_OKS_SIGMAS = [0.1] * 4
     cfg.DATASETS.TEST = ("shapes_val",)
     evaluator = evaluator_for("shapes_val", cfg)
-    assert evaluator._output_dir == "somewhere/inference"
+    assert evaluator._output_dir == f"{tmp_path}/inference"
     assert evaluator._kpt_oks_sigmas == (0.1,) * 4
     cfg.DATASETS.TEST = ("shapes_val", "shapes_train")
-    assert evaluator_for("shapes_val", cfg)._output_dir == "somewhere/inference/shapes_val"
+    assert evaluator_for("shapes_val", cfg)._output_dir == f"{tmp_path}/inference/shapes_val"
 
 
 def test_tasks_in_place_of_a_config():
