@@ -236,7 +236,7 @@ def registry_differences() -> Iterator[str]:
 
 
 def dataset_differences() -> Iterator[str]:
-    """Built-in data sets that are not registered, and metadata that they lack."""
+    """Built-in datasets that are not registered, and metadata that they lack."""
     from d2lite.data import DatasetCatalog, MetadataCatalog
 
     known = set(DatasetCatalog.list())

@@ -165,7 +165,7 @@ COCO_PROBLEMS = (
     Problem("a size is given as text", ERROR, "has width '64'", image(width="64")),
     Problem("a size is infinite", ERROR, "has height inf", image(height=inf)),
     Problem("a size is not a whole number", ERROR, r"has height 48.5; expected a whole number", image(height=48.5)),
-    Problem("the size is not that of the image file", ERROR, r"1.png: the image is 48 x 64 .* its data set says 64 x 48", image(height=64, width=48)),
+    Problem("the size is not that of the image file", ERROR, r"1.png: the image is 48 x 64 .* its dataset says 64 x 48", image(height=64, width=48)),
     Problem("an image file is missing", ERROR, r"1 of the 4 files .* do not exist, the first is .*none\.png", image(file_name="none.png")),
     Problem("an image without annotations", TAKEN, "", lambda d: d["annotations"].pop(), why="DATALOADER.FILTER_EMPTY_ANNOTATIONS says whether it is trained on"),
     # Annotations

@@ -361,7 +361,7 @@ def test_arrays_of_numpy_and_torch_are_taken(hand_made, tmp_path):
 def test_test_sets_without_names_of_keypoints_are_counted(register, hand_made, tmp_path):
     val = hand_made(lambda rs: [r["annotations"][0].update(keypoints=[9, 9, 2] * 2) for r in rs])
     with pytest.raises(
-        ValueError, match=r"NUM_KEYPOINTS is 3, but data set .* has 2 keypoints; set"
+        ValueError, match=r"NUM_KEYPOINTS is 3, but dataset .* has 2 keypoints; set"
     ):
         Trainer(make_cfg(tmp_path, register(good_file()), val, needs="keypoints"))
 
@@ -401,7 +401,7 @@ CONFIG_FAULTS = {
     "no classes": ({"MODEL__ROI_HEADS__NUM_CLASSES": 0}, "NUM_CLASSES is 0, but .* has 2"),
     "keypoints": (
         {"MODEL__KEYPOINT_ON": True, "MODEL__ROI_KEYPOINT_HEAD__NUM_KEYPOINTS": 17},
-        r"NUM_KEYPOINTS is 17, but data set 'problem_train' has 3 keypoints \(nose, left_ear",
+        r"NUM_KEYPOINTS is 17, but dataset 'problem_train' has 3 keypoints \(nose, left_ear",
     ),
     "sigmas": (
         {"MODEL__KEYPOINT_ON": True, "TEST__KEYPOINT_OKS_SIGMAS": [0.1, 0.1]},

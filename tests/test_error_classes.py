@@ -38,7 +38,7 @@ ASSERTIONS = {
     "field of another length": set_a_field_of_another_length,
     "no image": lambda: ImageList.from_tensors([]),
     "image that is no tensor": lambda: ImageList.from_tensors([np.zeros((3, 4, 4))]),
-    "data set registered twice": register_twice,
+    "dataset registered twice": register_twice,
     "changed metadata": change_metadata,
     "config file that is not there": lambda: get_cfg().merge_from_file("not_there.yaml"),
     "override of an unknown key": lambda: get_cfg().merge_from_list(["NOT.THERE", 1]),

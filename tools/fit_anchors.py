@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Find anchors that suit the boxes of a data set, for RPN, SSD and YOLO.
+"""Find anchors that suit the boxes of a dataset, for RPN, SSD and YOLO.
 
     python tools/fit_anchors.py --dataset shapes_train
     python tools/fit_anchors.py --dataset "coco:train.json?images=photos" --formats rpn \\
@@ -330,8 +330,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--dataset", metavar="NAME_OR_URI", help="fit to this data set, not DATASETS.TRAIN")
-    add("--config-file", default="", metavar="FILE", help="names data sets, sizes and anchors")
+    add("--dataset", metavar="NAME_OR_URI", help="fit to this dataset, not DATASETS.TRAIN")
+    add("--config-file", default="", metavar="FILE", help="names datasets, sizes and anchors")
     add("--formats", default=",".join(FORMATS), help="of rpn,ssd,yolo; default: all")
     add("--levels", type=int, default=5, help="RPN: feature maps, one size for each")
     add("--ratios", type=int, default=3, help="RPN: aspect ratios")
@@ -363,7 +363,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg = config_from_args(args)
         names = [args.dataset] if args.dataset else list(cfg.DATASETS.TRAIN)
         if not names:
-            raise ValueError("no data set is named; use --dataset NAME_OR_URI or --config-file")
+            raise ValueError("no dataset is named; use --dataset NAME_OR_URI or --config-file")
         records = list(itertools.chain.from_iterable(DatasetCatalog.get(name) for name in names))
         boxes, images = read_sizes(records)
         print(f"{len(boxes)} boxes in {len(records)} images of {', '.join(names)}")

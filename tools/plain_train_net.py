@@ -56,7 +56,7 @@ logger = logging.getLogger("d2lite.plain_train_net")
 
 
 def evaluate(cfg: CfgNode, model: torch.nn.Module) -> dict:
-    """The figures of every data set in DATASETS.TEST."""
+    """The figures of every dataset in DATASETS.TEST."""
     require_loaded(model)
     results = {}
     for name in cfg.DATASETS.TEST:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw what a data set or a data loader gives, to see that boxes, masks and classes are right.
+"""Draw what a dataset or a data loader gives, to see that boxes, masks and classes are right.
 
     python tools/visualize_data.py --dataset shapes_train --num 12
     python tools/visualize_data.py --dataset "voc:~/cells?split=train" --output-dir seen
@@ -36,9 +36,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--source", choices=["annotation", "dataloader"], default="annotation")
-    parser.add_argument("--config-file", default="", metavar="FILE", help="names the data sets")
+    parser.add_argument("--config-file", default="", metavar="FILE", help="names the datasets")
     parser.add_argument(
-        "--dataset", metavar="NAME_OR_URI", help="draw this data set, not DATASETS.TRAIN"
+        "--dataset", metavar="NAME_OR_URI", help="draw this dataset, not DATASETS.TRAIN"
     )
     parser.add_argument("--num", type=int, default=20, help="how many images; 0 for all")
     parser.add_argument("--output-dir", default="visualizations")
@@ -48,20 +48,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """The config, with --dataset in it; ValueError when nothing names a data set."""
+    """The config, with --dataset in it; ValueError when nothing names a dataset."""
     cfg = config_from_args(args)
     cfg.defrost()
     cfg.DATALOADER.NUM_WORKERS = 0
     if args.dataset:
         cfg.DATASETS.TRAIN = (args.dataset,)
     if not cfg.DATASETS.TRAIN:
-        raise ValueError("no data set is named; use --dataset NAME_OR_URI or --config-file FILE")
+        raise ValueError("no dataset is named; use --dataset NAME_OR_URI or --config-file FILE")
     cfg.freeze()
     return cfg
 
 
 def annotations(cfg: CfgNode) -> Pictures:
-    """Drawings of the data sets in DATASETS.TRAIN, one after another."""
+    """Drawings of the datasets in DATASETS.TRAIN, one after another."""
     for name in cfg.DATASETS.TRAIN:
         yield from draw_dataset_dicts(DatasetCatalog.get(name), MetadataCatalog.get(name))
 

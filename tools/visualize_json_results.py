@@ -79,7 +79,7 @@ def create_instances(
     for row in predictions:
         if row["category_id"] not in to_index:
             raise ValueError(
-                f"image {row['image_id']}: category_id {row['category_id']} is not one of data set "
+                f"image {row['image_id']}: category_id {row['category_id']} is not one of dataset "
                 f"{metadata.name!r}, which has {sorted(to_index)}"
             )
     instances = Instances(image_size)

@@ -56,11 +56,11 @@ def _add_datasets(datasets: _CfgNode) -> None:
     # Names, or URIs such as "coco:train.json?images=DIR" and "voc:DIR?split=train", of the data
     # sets to train on; they are joined.
     datasets.TRAIN = ()
-    # Files of precomputed proposals, one for each data set, where MODEL.LOAD_PROPOSALS is on; and
+    # Files of precomputed proposals, one for each dataset, where MODEL.LOAD_PROPOSALS is on; and
     # how many of each image's are used.
     datasets.PROPOSAL_FILES_TRAIN = ()
     datasets.PRECOMPUTED_PROPOSAL_TOPK_TRAIN = 2000
-    # The same for testing; each data set is evaluated on its own.
+    # The same for testing; each dataset is evaluated on its own.
     datasets.TEST = ()
     datasets.PROPOSAL_FILES_TEST = ()
     datasets.PRECOMPUTED_PROPOSAL_TOPK_TEST = 1000

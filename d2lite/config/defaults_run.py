@@ -90,7 +90,7 @@ def _add_optimizer(solver: _CfgNode, node: type[_CfgNode]) -> None:
 
 
 def _add_test(test: _CfgNode, node: type[_CfgNode]) -> None:
-    # Figures that the evaluation must reach, as [[data set, task, metric, value, tolerance], ...]
+    # Figures that the evaluation must reach, as [[dataset, task, metric, value, tolerance], ...]
     # such as [["coco_2017_val", "bbox", "AP", 38.5, 0.2]]; the run fails where it does not.
     test.EXPECTED_RESULTS = []
     # Iterations between evaluations in training; 0: only one, at its end.

@@ -1,4 +1,4 @@
-"""Data sets by name or URI, augmentations, and the loaders that feed a model."""
+"""Datasets by name or URI, augmentations, and the loaders that feed a model."""
 
 from . import (
     build,

@@ -50,7 +50,7 @@ def normalize_annotation(annotation: dict, size: ImageSize | None) -> dict | str
     """
     changes: dict[str, Any] = {}
     for key in ("category_id", "iscrowd"):
-        # Most are plain integers: one look, since a data set may have a million annotations.
+        # Most are plain integers: one look, since a dataset may have a million annotations.
         if key in annotation and type(annotation[key]) is not int:
             changes[key] = _whole_number(annotation[key], key)
     if annotation.get("iscrowd", 0) not in (0, 1):

@@ -1,4 +1,4 @@
-"""Where a data loader spends its time: data set, mapper, worker processes, passing on."""
+"""Where a data loader spends its time: dataset, mapper, worker processes, passing on."""
 
 import itertools
 import logging
@@ -73,7 +73,7 @@ class DataLoaderBenchmark:
     ):
         """
         Args:
-            dataset: list of dicts or indexable data set.
+            dataset: list of dicts or indexable dataset.
             mapper: of the loader.
             sampler: by default TrainingSampler.
             total_batch_size: of all workers together.
@@ -106,12 +106,12 @@ class DataLoaderBenchmark:
         )
 
     def benchmark_dataset(self, num_iter: int, warmup: int = 5) -> float:
-        """Time the data set without mapper; seconds an item."""
+        """Time the dataset without mapper; seconds an item."""
         items = ToIterableDataset(self.dataset, self.sampler)
-        return self._benchmark(items, num_iter, warmup, "Data set alone")
+        return self._benchmark(items, num_iter, warmup, "Dataset alone")
 
     def benchmark_mapper(self, num_iter: int, warmup: int = 5) -> float:
-        """Time data set and mapper in this process; seconds a sample."""
+        """Time dataset and mapper in this process; seconds a sample."""
         items = map(self.mapper, ToIterableDataset(self.dataset, self.sampler))
         return self._benchmark(items, num_iter, warmup, "Single-process mapper")
 

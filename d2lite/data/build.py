@@ -78,7 +78,7 @@ def build_batch_data_loader(
 
     Args:
         dataset: indexable, or iterable.
-        sampler: indices of this worker; None for an iterable data set.
+        sampler: indices of this worker; None for an iterable dataset.
         total_batch_size: of all workers together; their number must divide it.
         aspect_ratio_grouping: batches of images that are all wider than high, or all not. Needs
             `drop_last`, and dicts with "width" and "height", or at least "file_name".
@@ -109,7 +109,7 @@ def build_batch_data_loader(
         options.update(prefetch_factor=prefetch_factor, persistent_workers=persistent_workers)
     if isinstance(dataset, torchdata.IterableDataset):
         if sampler is not None:
-            raise ArgumentError("an iterable data set has its own order: the sampler must be None")
+            raise ArgumentError("an iterable dataset has its own order: the sampler must be None")
         return _iterable_loader(
             dataset, batch_size, aspect_ratio_grouping, drop_last, collate_fn, options
         )
@@ -274,8 +274,8 @@ def build_detection_train_loader(
     replace what the config says.
 
     Args:
-        dataset: list of dicts, or a torch data set, indexable or iterable.
-        mapper: from an item of the data set to what the model takes; None leaves the items.
+        dataset: list of dicts, or a torch dataset, indexable or iterable.
+        mapper: from an item of the dataset to what the model takes; None leaves the items.
         sampler: indices of this worker; by default TrainingSampler.
         total_batch_size: of all workers together.
         aspect_ratio_grouping, num_workers, collate_fn, kwargs: see `build_batch_data_loader`.
@@ -289,7 +289,7 @@ def build_detection_train_loader(
         dataset = MapDataset(dataset, mapper)
     if isinstance(dataset, torchdata.IterableDataset):
         if sampler is not None:
-            raise ArgumentError("an iterable data set has its own order: the sampler must be None")
+            raise ArgumentError("an iterable dataset has its own order: the sampler must be None")
     else:
         sampler = TrainingSampler(len(dataset)) if sampler is None else sampler
         if not isinstance(sampler, Sampler):
@@ -356,11 +356,11 @@ def build_detection_test_loader(
     collate_fn: Callable[[list], Any] | None = None,
     on_bad_sample: str = "raise",
 ) -> torchdata.DataLoader:
-    """A loader for inference; call it with these arguments, or with a config and a data set name.
+    """A loader for inference; call it with these arguments, or with a config and a dataset name.
 
     Args:
-        dataset: list of dicts, or a torch data set, indexable or iterable.
-        mapper: from an item of the data set to what the model takes; None leaves the items.
+        dataset: list of dicts, or a torch dataset, indexable or iterable.
+        mapper: from an item of the dataset to what the model takes; None leaves the items.
         sampler: by default InferenceSampler, which shares all items among the workers.
         batch_size: of this worker.
         num_workers: processes that make samples.
@@ -375,7 +375,7 @@ def build_detection_test_loader(
         dataset = MapDataset(dataset, mapper)
     if isinstance(dataset, torchdata.IterableDataset):
         if sampler is not None:
-            raise ArgumentError("an iterable data set has its own order: the sampler must be None")
+            raise ArgumentError("an iterable dataset has its own order: the sampler must be None")
     elif sampler is None:
         sampler = InferenceSampler(len(dataset))
     skips = on_bad_sample == "skip" and isinstance(dataset, MapDataset)

@@ -1,4 +1,4 @@
-"""The two catalogs: what a data set's name stands for, and what is known about it.
+"""The two catalogs: what a dataset's name stands for, and what is known about it.
 
 A name is either registered (`DatasetCatalog.register`) or a URI such as
 `coco:train.json?images=photos`, whose part before the colon names a scheme added by
@@ -36,7 +36,7 @@ _SCHEME = re.compile(r"([a-z][a-z0-9_+.-]+):", re.IGNORECASE)
 
 
 class ResolvedDataset(NamedTuple):
-    """What a data set URI stands for: how to load it, and its metadata by key."""
+    """What a dataset URI stands for: how to load it, and its metadata by key."""
 
     load: Callable[[], list[dict]]
     metadata: dict[str, Any]
@@ -46,7 +46,7 @@ _SCHEMES: dict[str, Callable[[str], ResolvedDataset]] = {}
 
 
 def register_scheme(scheme: str, resolver: Callable[[str], ResolvedDataset]) -> None:
-    """Make `scheme:...` usable wherever a data set name is.
+    """Make `scheme:...` usable wherever a dataset name is.
 
     Args:
         scheme: the letters before the colon, two or more, lower case.
@@ -58,10 +58,10 @@ def register_scheme(scheme: str, resolver: Callable[[str], ResolvedDataset]) -> 
     """
     if not _SCHEME.fullmatch(f"{scheme}:") or scheme != scheme.lower():
         raise ValueError(
-            f"data set scheme {scheme!r} must be two or more lower-case letters, digits or '+-._'"
+            f"dataset scheme {scheme!r} must be two or more lower-case letters, digits or '+-._'"
         )
     if scheme in _SCHEMES:
-        raise ValueError(f"data set scheme {scheme!r} is registered already")
+        raise ValueError(f"dataset scheme {scheme!r} is registered already")
     _SCHEMES[scheme] = resolver
 
 
@@ -71,9 +71,9 @@ def is_dataset_uri(name: str) -> bool:
 
 
 def file_stem(dataset_name: str) -> str:
-    """A name for files made for a data set: itself, or for a URI a short safe form of it.
+    """A name for files made for a dataset: itself, or for a URI a short safe form of it.
 
-    Different data sets get different stems, also when only their folders differ.
+    Different datasets get different stems, also when only their folders differ.
     """
     safe = re.sub(r"[^A-Za-z0-9_.+-]+", "_", dataset_name).strip("_")
     if safe == dataset_name and len(safe) <= 100:
@@ -87,7 +87,7 @@ def _scheme_of(name: str) -> str:
 
 
 def _resolve(uri: str) -> None:
-    """Enter the data set of `uri` into both catalogs."""
+    """Enter the dataset of `uri` into both catalogs."""
     resolved = _SCHEMES[_scheme_of(uri)](uri)
     # Into the plain dictionaries: the catalogs' own look-ups would ask for the URI again.
     DatasetCatalog.data[uri] = resolved.load
@@ -101,25 +101,25 @@ def _equal_partials(one: partial, other: Any) -> bool:
 
 
 class _DatasetCatalog(UserDict):
-    """Functions that load data sets, by name. Use the one instance, `DatasetCatalog`."""
+    """Functions that load datasets, by name. Use the one instance, `DatasetCatalog`."""
 
     def register(self, name: str, func: Callable[[], list[dict]]) -> None:
-        """Give a data set a name.
+        """Give a dataset a name.
 
         Args:
             name: such as "coco_2014_train"; must be new, but for a `functools.partial` equal to the
                 registered one: a notebook cell may register the same files again.
-            func: takes nothing and returns the data set as a list of dicts; called once for every
+            func: takes nothing and returns the dataset as a list of dicts; called once for every
                 `get`, and expected to return the same list each time.
         """
-        assert callable(func), f"data set {name!r} needs a function that returns it, not {func!r}"
+        assert callable(func), f"dataset {name!r} needs a function that returns it, not {func!r}"
         if isinstance(func, partial) and _equal_partials(func, self.data.get(name)):
             return
-        assert name not in self, f"data set {name!r} is registered already; remove it first"
+        assert name not in self, f"dataset {name!r} is registered already; remove it first"
         self[name] = func
 
     def get(self, name: str) -> list[dict]:
-        """Load the data set called `name`, or the one a URI describes.
+        """Load the dataset called `name`, or the one a URI describes.
 
         Raises:
             KeyError: no such name; the message has the nearest ones.
@@ -132,11 +132,11 @@ class _DatasetCatalog(UserDict):
         return self.data[name]()
 
     def list(self) -> list[str]:
-        """The names of all registered data sets."""
+        """The names of all registered datasets."""
         return list(self.keys())
 
     def remove(self, name: str) -> None:
-        """Forget the data set `name`. Its metadata stay; see `MetadataCatalog.remove`."""
+        """Forget the dataset `name`. Its metadata stay; see `MetadataCatalog.remove`."""
         self.pop(name)
 
     def _unknown(self, name: str) -> str:
@@ -145,8 +145,8 @@ class _DatasetCatalog(UserDict):
         hint = did_you_mean(str(name), known) or did_you_mean(f"{_scheme_of(name)}:...", _SCHEMES)
         hint = hint or f" DatasetCatalog.list() has the {len(known)} known names."
         return (
-            f"data set {name!r} is not registered.{hint} "
-            f"A data set can also be given as a URI ({schemes}), "
+            f"dataset {name!r} is not registered.{hint} "
+            f"A dataset can also be given as a URI ({schemes}), "
             "such as 'coco:train.json?images=photos'."
         )
 
@@ -157,10 +157,10 @@ class _DatasetCatalog(UserDict):
 
 
 class Metadata(types.SimpleNamespace):
-    """What is known about a data set, as attributes: class names, colours, files, evaluator.
+    """What is known about a dataset, as attributes: class names, colours, files, evaluator.
 
     A value may be set again only to an equal value, so that two parts of a program cannot
-    disagree about a data set. Example: `Metadata(name="x").set(thing_classes=["cat"])`.
+    disagree about a dataset. Example: `Metadata(name="x").set(thing_classes=["cat"])`.
     """
 
     name: str = "N/A"
@@ -182,11 +182,11 @@ class Metadata(types.SimpleNamespace):
         known = sorted(self.__dict__)
         if len(known) <= 1:
             raise AttributeError(
-                f"Attribute {key!r} does not exist in the metadata of data set {self.name!r}: "
-                "the metadata are empty. Is the name right, and is the data set registered?"
+                f"Attribute {key!r} does not exist in the metadata of dataset {self.name!r}: "
+                "the metadata are empty. Is the name right, and is the dataset registered?"
             )
         raise AttributeError(
-            f"Attribute {key!r} does not exist in the metadata of data set {self.name!r}."
+            f"Attribute {key!r} does not exist in the metadata of dataset {self.name!r}."
             f"{did_you_mean(key, known)} It has: {', '.join(known)}."
         )
 
@@ -234,7 +234,7 @@ def _shorten(value: Any, limit: int = 200) -> str:
 
 
 class _MetadataCatalog(UserDict):
-    """Metadata of data sets, by name. Use the one instance, `MetadataCatalog`."""
+    """Metadata of datasets, by name. Use the one instance, `MetadataCatalog`."""
 
     def get(self, name: str) -> Metadata:
         """The one `Metadata` of `name`; made empty at the first call, or filled from a URI.
@@ -242,7 +242,7 @@ class _MetadataCatalog(UserDict):
         Raises:
             ValueError, FileNotFoundError: a URI or its data are at fault.
         """
-        assert isinstance(name, str) and name, f"a data set name is a string, not {name!r}"
+        assert isinstance(name, str) and name, f"a dataset name is a string, not {name!r}"
         if name not in self.data and is_dataset_uri(name):
             _resolve(name)
         return self.data.setdefault(name, Metadata(name=name))

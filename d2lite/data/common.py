@@ -1,4 +1,4 @@
-"""Data sets made of other data sets: lists, mapped, iterated, grouped by aspect ratio."""
+"""Datasets made of other datasets: lists, mapped, iterated, grouped by aspect ratio."""
 
 import contextlib
 import copy
@@ -43,7 +43,7 @@ def aspect_group(width: int, height: int) -> int:
 
 
 class _MapIterableDataset(data.IterableDataset):
-    """An iterable data set through a function; items that become None are left out."""
+    """An iterable dataset through a function; items that become None are left out."""
 
     def __init__(self, dataset: data.IterableDataset, map_func: Callable):
         self._dataset = dataset
@@ -57,7 +57,7 @@ class _MapIterableDataset(data.IterableDataset):
 
 
 class MapDataset(data.Dataset):
-    """A data set through a function.
+    """A dataset through a function.
 
     Where the function returns None, indexing gives another item instead, at random. (Training
     loaders draw the other item themselves, so that it depends on their seed only.)
@@ -88,7 +88,7 @@ class MapDataset(data.Dataset):
         return self._dataset, self._map_func
 
     def __len__(self) -> int:
-        """Length of the data set underneath."""
+        """Length of the dataset underneath."""
         return len(self._dataset)
 
     def fingerprint(self) -> int | None:
@@ -99,7 +99,7 @@ class MapDataset(data.Dataset):
         """The mapped item `idx`, or of another one, if it maps to None.
 
         Raises:
-            RuntimeError: no item of the data set maps to anything.
+            RuntimeError: no item of the dataset maps to anything.
         """
         item = self._map_func(self._dataset[int(idx)])
         if item is not None:
@@ -112,7 +112,7 @@ class MapDataset(data.Dataset):
             if item is not None:
                 return item
             self._fallback_candidates.discard(other)
-        raise RuntimeError(f"the mapper returned None for all {len(self)} items of the data set")
+        raise RuntimeError(f"the mapper returned None for all {len(self)} items of the dataset")
 
 
 class _SerializedList:
@@ -152,7 +152,7 @@ def set_default_dataset_from_list_serialize_method(new: Callable[[list], Any]) -
 
 
 class DatasetFromList(data.Dataset):
-    """A list as a data set."""
+    """A list as a dataset."""
 
     def __init__(
         self, lst: list, copy: bool = True, serialize: bool | Callable[[list], Any] = True
@@ -202,7 +202,7 @@ class DatasetFromList(data.Dataset):
 
 
 class ToIterableDataset(data.IterableDataset):
-    """An indexable data set and a sampler, as an iterable data set."""
+    """An indexable dataset and a sampler, as an iterable dataset."""
 
     def __init__(
         self,
@@ -221,7 +221,7 @@ class ToIterableDataset(data.IterableDataset):
                 that batches keep the sampler's order.
         """
         if isinstance(dataset, data.IterableDataset):
-            raise ArgumentError("ToIterableDataset: the data set is iterable already")
+            raise ArgumentError("ToIterableDataset: the dataset is iterable already")
         if not isinstance(sampler, Sampler):
             raise ArgumentError(f"ToIterableDataset needs a torch Sampler, not {sampler!r}")
         self.dataset = dataset

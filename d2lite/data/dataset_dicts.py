@@ -1,4 +1,4 @@
-"""Data sets as lists of dicts, ready for a loader: loaded by name, filtered and checked."""
+"""Datasets as lists of dicts, ready for a loader: loaded by name, filtered and checked."""
 
 import itertools
 import logging
@@ -41,33 +41,33 @@ def get_detection_dataset_dicts(
     proposal_files: Sequence[str] | None = None,
     check_consistency: bool = True,
 ) -> list[dict] | torchdata.Dataset:
-    """Load data sets, normalize them (see `normalize_dicts`), and put them together.
+    """Load datasets, normalize them (see `normalize_dicts`), and put them together.
 
     Args:
-        names: names or URIs of data sets, or a single one.
+        names: names or URIs of datasets, or a single one.
         filter_empty: leave out images without annotations other than crowds.
         min_keypoints: leave out images with fewer visible keypoints; 0 keeps all.
-        proposal_files: a file of proposals for each data set.
-        check_consistency: compare the class names of the data sets with each other and with the
+        proposal_files: a file of proposals for each dataset.
+        check_consistency: compare the class names of the datasets with each other and with the
             annotations, and log how many instances each class has.
     Returns:
-        One list; or, where the catalog has torch data sets under these names, one of those.
+        One list; or, where the catalog has torch datasets under these names, one of those.
     Raises:
-        KeyError: no such data set.
-        ValueError: a data set is empty, an annotation is malformed, class names differ, or a
+        KeyError: no such dataset.
+        ValueError: a dataset is empty, an annotation is malformed, class names differ, or a
             category id is out of range.
     """
     names = [names] if isinstance(names, str) else list(names)
     if not names:
-        raise ArgumentError("no data set is named; set DATASETS.TRAIN or DATASETS.TEST")
+        raise ArgumentError("no dataset is named; set DATASETS.TRAIN or DATASETS.TEST")
     loaded = [DatasetCatalog.get(name) for name in names]
     if isinstance(loaded[0], torchdata.Dataset):
         return torchdata.ConcatDataset(loaded) if len(loaded) > 1 else loaded[0]
     for name, dicts in zip(names, loaded, strict=True):
         if len(dicts) == 0:
-            raise ArgumentError(f"data set {name!r} is empty: it has no images")
+            raise ArgumentError(f"dataset {name!r} is empty: it has no images")
     loaded = [
-        normalize_dicts(dicts, f"data set {name!r}")
+        normalize_dicts(dicts, f"dataset {name!r}")
         for name, dicts in zip(names, loaded, strict=True)
     ]
     for name, dicts in zip(names, loaded, strict=True):
@@ -92,7 +92,7 @@ def _check_form(name: str, dicts: Iterable[Any], *, with_annotations: bool) -> N
     for index, one in enumerate(dicts):
         if not isinstance(one, dict):
             raise ArgumentError(
-                f"data set {name!r}: item number {index} is not a dict: {one!r:.100}"
+                f"dataset {name!r}: item number {index} is not a dict: {one!r:.100}"
             )
         rows = one.get("annotations", ())
         if with_annotations and not (
@@ -100,7 +100,7 @@ def _check_form(name: str, dicts: Iterable[Any], *, with_annotations: bool) -> N
         ):
             where = one.get("file_name", f"item number {index}")
             raise ArgumentError(
-                f"data set {name!r}: the annotations of {where} are {rows!r:.100}; expected a list "
+                f"dataset {name!r}: the annotations of {where} are {rows!r:.100}; expected a list "
                 "of dicts"
             )
 
@@ -122,7 +122,7 @@ def _with_proposals(
 ) -> list[list[dict]]:
     if len(proposal_files) != len(names):
         raise ValueError(
-            f"{len(proposal_files)} proposal files for {len(names)} data sets ({', '.join(names)});"
+            f"{len(proposal_files)} proposal files for {len(names)} datasets ({', '.join(names)});"
             " set DATASETS.PROPOSAL_FILES_TRAIN and _TEST to one file for each"
         )
     return [
@@ -137,7 +137,7 @@ def _check_classes(names: list[str], dataset_dicts: list[dict]) -> None:
     try:
         check_metadata_consistency("thing_classes", names)
     except AttributeError as error:
-        raise ValueError(f"data sets used together must all have class names: {error}") from None
+        raise ValueError(f"datasets used together must all have class names: {error}") from None
     class_names = MetadataCatalog.get(names[0]).thing_classes
     _check_category_ids(dataset_dicts, len(class_names))
     print_instances_class_histogram(dataset_dicts, class_names)
@@ -150,7 +150,7 @@ def _check_category_ids(dataset_dicts: list[dict], num_classes: int) -> None:
             if not isinstance(category, Integral) or not 0 <= category < num_classes:
                 raise ValueError(
                     f"{one.get('file_name', 'an image')}: an annotation has category_id "
-                    f"{category!r}, the {num_classes} thing_classes of the data set have "
+                    f"{category!r}, the {num_classes} thing_classes of the dataset have "
                     f"ids 0 to {num_classes - 1}. Correct the annotation or the thing_classes"
                 )
 
@@ -230,7 +230,7 @@ def print_instances_class_histogram(dataset_dicts: list[dict], class_names: Sequ
 
 
 def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -> list[dict]:
-    """Add precomputed proposals to the dicts of a data set.
+    """Add precomputed proposals to the dicts of a dataset.
 
     Args:
         dataset_dicts: each with "image_id"; changed and returned. They get "proposal_boxes",

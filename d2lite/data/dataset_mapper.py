@@ -134,11 +134,11 @@ class DatasetMapper:
         return arguments
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """Map one dict of a data set; it is not changed.
+        """Map one dict of a dataset; it is not changed.
 
         Returns:
             The dict with "image", (C, H, W) of the image's type; in training "instances" instead
-            of "annotations"; and where the data set has them "sem_seg", (H, W) int64, and
+            of "annotations"; and where the dataset has them "sem_seg", (H, W) int64, and
             "proposals".
         """
         dataset_dict = dict(dataset_dict)

@@ -323,16 +323,16 @@ def create_keypoint_hflip_indices(dataset_names: str | Sequence[str]) -> list[in
     """For every keypoint the one that takes its place when the image is mirrored.
 
     Args:
-        dataset_names: data sets with `keypoint_names` and `keypoint_flip_map`, the same in all.
+        dataset_names: datasets with `keypoint_names` and `keypoint_flip_map`, the same in all.
     Raises:
-        ValueError: a data set names no keypoints, or its flip map does not fit the names.
+        ValueError: a dataset names no keypoints, or its flip map does not fit the names.
     """
     if isinstance(dataset_names, str):
         dataset_names = [dataset_names]
     for name in dataset_names:
         if MetadataCatalog.get(name).get("keypoint_names") is None:
             raise ValueError(
-                f"data set {name!r} names no keypoints, so it can train none; use one whose "
+                f"dataset {name!r} names no keypoints, so it can train none; use one whose "
                 "metadata has keypoint_names and keypoint_flip_map (a COCO file has 'keypoints' "
                 "in its category), or set MODEL.KEYPOINT_ON False"
             )
@@ -353,7 +353,7 @@ def create_keypoint_hflip_indices(dataset_names: str | Sequence[str]) -> list[in
             if repeated
             else "keypoint_names has a name twice"
         )
-        raise ValueError(f"data set {dataset_names[0]!r}: {problem}")
+        raise ValueError(f"dataset {dataset_names[0]!r}: {problem}")
     partner = {**dict(pairs), **{right: left for left, right in pairs}}
     return [names.index(partner.get(name, name)) for name in names]
 
@@ -404,9 +404,9 @@ def gen_crop_transform_with_instance(
 
 
 def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
-    """Raise ValueError unless the metadata `key` are equal in all data sets.
+    """Raise ValueError unless the metadata `key` are equal in all datasets.
 
-    AttributeError, when a data set does not have `key` at all.
+    AttributeError, when a dataset does not have `key` at all.
     """
     if len(dataset_names) == 0:
         return
@@ -414,7 +414,7 @@ def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
     for name, value in zip(dataset_names, values, strict=True):
         if value != values[0]:
             raise ValueError(
-                f"data sets used together must agree in {key!r}: {dataset_names[0]!r} has "
+                f"datasets used together must agree in {key!r}: {dataset_names[0]!r} has "
                 f"{values[0]!r}, {name!r} has {value!r}. Train on one of them, or give both the "
                 "same list"
             )

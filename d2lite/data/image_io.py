@@ -58,7 +58,7 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 class SizeMismatchError(ValueError):
-    """An image whose size is not what its data set says."""
+    """An image whose size is not what its dataset says."""
 
 
 def read_image(
@@ -112,7 +112,7 @@ def _read_file(file_name: str) -> bytes:
             return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"{file_name}: no such image file; is the image folder of the data set right?"
+            f"{file_name}: no such image file; is the image folder of the dataset right?"
         ) from None
     except OSError as error:
         raise ImageReadError(f"{file_name}: cannot be read: {error}") from error
@@ -316,7 +316,7 @@ def compare_size(dataset_dict: dict, height: int, width: int) -> None:
     if expected != (height, width):
         raise SizeMismatchError(
             f"{dataset_dict.get('file_name', 'image')}: the image is {height} x {width} "
-            f"(height x width), its data set says {expected[0]} x {expected[1]}. "
+            f"(height x width), its dataset says {expected[0]} x {expected[1]}. "
             "Correct the size there, or the EXIF orientation of the file"
         )
 

@@ -1,6 +1,6 @@
 """Readers for images that are no files: `SCHEME://...` in place of a file name.
 
-`detection_utils.read_image` asks here first, so that a data set can draw its images, or fetch
+`detection_utils.read_image` asks here first, so that a dataset can draw its images, or fetch
 them from an archive, without touching the loader. Code that opens files through `PathManager`
 gets the same image as the bytes of a PNG file.
 """

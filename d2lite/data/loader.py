@@ -184,7 +184,7 @@ class TrainingLoader:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a position and its seeds; the next `iter(loader)` starts there.
 
-        With another data set, batch size or number of workers the stream cannot be the same: a
+        With another dataset, batch size or number of workers the stream cannot be the same: a
         warning tells so, and training goes on after the same number of samples.
         """
         self.seed = state_dict["seed"]
@@ -215,7 +215,7 @@ class TrainingLoader:
 
 def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     facts = {
-        "dataset_size": "data set size",
+        "dataset_size": "dataset size",
         "total_batch_size": "total batch size",
         "world_size": "number of workers",
     }
@@ -300,7 +300,7 @@ class _CollateGood:
 
 
 class IterableTrainingLoader:
-    """Batches of an iterable data set, which only the data set itself can order.
+    """Batches of an iterable dataset, which only the dataset itself can order.
 
     It has a position too, but getting there means to load everything that lies before.
     """
@@ -324,7 +324,7 @@ class IterableTrainingLoader:
         self._batches = 0
 
     def __len__(self) -> int:
-        """Batches of one pass; a TypeError where the data set has no length."""
+        """Batches of one pass; a TypeError where the dataset has no length."""
         if self._count_batches is None:
             raise TypeError("batches of one aspect-ratio group each cannot be counted in advance")
         return self._count_batches(len(self.dataset))
@@ -337,7 +337,7 @@ class IterableTrainingLoader:
         delivered = self._batches
         if delivered:
             logger.warning(
-                f"The data set is iterable only: {delivered} batches are loaded and dropped to "
+                f"The dataset is iterable only: {delivered} batches are loaded and dropped to "
                 "get to the position where training goes on"
             )
         for batch in itertools.islice(self._make_batches(self._loader), delivered, None):

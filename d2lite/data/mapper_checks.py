@@ -17,7 +17,7 @@ __all__ = ["check_for_mapper", "check_image_sizes"]
 
 logger = logging.getLogger(__name__)
 
-# Image heads that are read for their size: all of a data set of ordinary size, and a sample of a
+# Image heads that are read for their size: all of a dataset of ordinary size, and a sample of a
 # large one. A head takes 0.1 ms from a local disk.
 MAX_SIZES_READ = 5000
 

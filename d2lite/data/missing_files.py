@@ -1,4 +1,4 @@
-"""Find files of a data set that do not exist, before a training runs into one of them."""
+"""Find files of a dataset that do not exist, before a training runs into one of them."""
 
 import logging
 import os
@@ -18,13 +18,13 @@ _FEW = 8
 def check_files_exist(
     dataset_dicts: Iterable[dict], names: Sequence[str], *, tolerant: bool = False
 ) -> None:
-    """Compare the image and label files of a data set with what the folders have.
+    """Compare the image and label files of a dataset with what the folders have.
 
     Files behind an address (`https://...`) are taken to exist.
 
     Args:
         dataset_dicts: with "file_name", and perhaps "sem_seg_file_name".
-        names: of the data sets, for the message.
+        names: of the datasets, for the message.
         tolerant: only warn, as long as there are other images.
     Raises:
         FileNotFoundError: says how many files are missing, and which is the first.

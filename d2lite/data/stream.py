@@ -42,7 +42,7 @@ _MAX_REPLACEMENTS = 1000
 class SampleRef(NamedTuple):
     """A sample to be made."""
 
-    index: int  # item of the data set
+    index: int  # item of the dataset
     position: int  # its number k in the stream of all workers
     seed: int  # of the stream
 
@@ -170,9 +170,9 @@ def _with_own_rng(sampler: Sampler, *seeds: int) -> Iterator[int]:
 
 
 class AspectGroups:
-    """The aspect-ratio group of every item of a data set, from what is known without its image.
+    """The aspect-ratio group of every item of a dataset, from what is known without its image.
 
-    That is "width" and "height" of its dict, else the head of its file. Only for a data set that
+    That is "width" and "height" of its dict, else the head of its file. Only for a dataset that
     is not made of dicts and a mapper has the whole sample to be loaded once.
     """
 
@@ -183,7 +183,7 @@ class AspectGroups:
         self._loads_samples = not isinstance(dataset, (MapDataset, DatasetFromList))
         if self._loads_samples:
             logger.warning(
-                "Aspect-ratio grouping loads every sample of this data set once for its size. "
+                "Aspect-ratio grouping loads every sample of this dataset once for its size. "
                 "Give the loader a list of dicts and a mapper to avoid it"
             )
 
@@ -194,7 +194,7 @@ class AspectGroups:
         return int(self._groups[index])
 
     def _find(self, index: int) -> int:
-        # Data sets that make whole samples may draw random numbers for them.
+        # Datasets that make whole samples may draw random numbers for them.
         with seeded_rng(index) if self._loads_samples else contextlib.nullcontext():
             item = self._dataset[index]
         if "width" in item and "height" in item:
@@ -241,7 +241,7 @@ class MappedSamples(torchdata.Dataset):
         self._group_of = group_of
 
     def __len__(self) -> int:
-        """Length of the data set."""
+        """Length of the dataset."""
         return len(self.dataset)
 
     def __getitem__(self, ref: SampleRef) -> Sample:

@@ -62,7 +62,7 @@ def check_evaluation_settings(cfg: CfgNode, resume: bool = False) -> None:
     _check_shared(cfg)
     if not cfg.DATASETS.TEST:
         raise ValueError(
-            "DATASETS.TEST is empty, so there is nothing to evaluate on; set it to data sets such "
+            "DATASETS.TEST is empty, so there is nothing to evaluate on; set it to datasets such "
             "as \"('shapes_val',)\""
         )
     if not weights_to_load(cfg, resume):
@@ -119,7 +119,7 @@ def check_training_settings(cfg: CfgNode) -> None:
     if cfg.TEST.BEST_METRIC and not cfg.DATASETS.TEST:
         raise ValueError(
             f"TEST.BEST_METRIC is {cfg.TEST.BEST_METRIC!r}, but DATASETS.TEST is empty, so it is "
-            "never evaluated; name a data set there, or set TEST.BEST_METRIC ''"
+            "never evaluated; name a dataset there, or set TEST.BEST_METRIC ''"
         )
     if cfg.TEST.PATIENCE and not (cfg.TEST.BEST_METRIC and cfg.TEST.EVAL_PERIOD > 0):
         raise ValueError(
@@ -191,7 +191,7 @@ def _check_image_format(name: str) -> None:
 def check_test_classes(cfg: CfgNode) -> None:
     """Match the classes that are learned with those of the test sets, by name.
 
-    To be called when the data sets have been read, so that their classes are known.
+    To be called when the datasets have been read, so that their classes are known.
 
     Raises:
         ValueError: they cannot be matched, see `match_names`.
@@ -207,7 +207,7 @@ def check_keypoints(cfg: CfgNode) -> None:
     """Compare NUM_KEYPOINTS with the names of the data's keypoints and with the OKS sigmas.
 
     Raises:
-        ValueError: names the key, both numbers, and the data set.
+        ValueError: names the key, both numbers, and the dataset.
     """
     # Other architectures have keypoint heads of their own.
     if not (cfg.MODEL.KEYPOINT_ON and "MODEL.ROI_HEADS.NUM_CLASSES" in class_count_keys(cfg)):
@@ -219,7 +219,7 @@ def check_keypoints(cfg: CfgNode) -> None:
         if found not in (None, count):
             listed = f" ({', '.join(map(str, names[:6]))})" if names else ""
             raise ValueError(
-                f"{key} is {count}, but data set {name!r} has {found} keypoints{listed}; set {key} "
+                f"{key} is {count}, but dataset {name!r} has {found} keypoints{listed}; set {key} "
                 f"to {found}"
             )
     sigmas = list(cfg.TEST.KEYPOINT_OKS_SIGMAS)

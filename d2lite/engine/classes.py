@@ -1,4 +1,4 @@
-"""Compare a config's class counts with its data sets before anything is built."""
+"""Compare a config's class counts with its datasets before anything is built."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -38,13 +38,13 @@ def check_class_counts(
     Args:
         cfg: changed in place where a count is -1, frozen or not.
         dataset_names: names or URIs; by default those of DATASETS.TRAIN, else of DATASETS.TEST.
-        only_open: only set the counts of -1. Data sets need not exist where there is none.
+        only_open: only set the counts of -1. Datasets need not exist where there is none.
         about: what the checkpoint that is evaluated says of itself (`about_weights`). The counts
             are compared with its own instead of the data's, where it has them.
 
     Raises:
         ValueError: a model has fewer classes than the data or another number than its checkpoint,
-            or a count is -1 and no data set says how many there are.
+            or a count is -1 and no dataset says how many there are.
     """
     names = dataset_names or cfg.DATASETS.TRAIN or cfg.DATASETS.TEST
     for key, kind in class_count_keys(cfg).items():
@@ -67,7 +67,7 @@ def check_class_counts(
         if wanted == -1:
             if not classes:
                 raise ValueError(
-                    f"{key} is -1, which means as many classes as the data set has, but "
+                    f"{key} is -1, which means as many classes as the dataset has, but "
                     f"{_without_classes(names, kind)}; set {key}"
                 )
             _set(cfg, node, name, len(classes))
@@ -76,7 +76,7 @@ def check_class_counts(
             raise ValueError(
                 f"{key} is {wanted}, but {dataset} has {len(classes)} {kind} "
                 f"({_shorten(classes)}); set {key} to {len(classes)}, or to -1 for as many as "
-                "the data set has"
+                "the dataset has"
             )
         elif classes and wanted > len(classes):
             logger.warning(
@@ -122,7 +122,7 @@ def check_model_classes(model: nn.Module) -> None:
 
 def _without_classes(names: Sequence[str], kind: str) -> str:
     if not names:
-        return "DATASETS.TRAIN and DATASETS.TEST are empty; name a data set"
+        return "DATASETS.TRAIN and DATASETS.TEST are empty; name a dataset"
     return f"DATASETS.TRAIN {tuple(names)} names no {kind}"
 
 
@@ -133,7 +133,7 @@ def class_count_keys(cfg: CfgNode) -> dict[str, str]:
 
 
 def dataset_classes(names: Sequence[str]) -> dict[str, list[str]]:
-    """Class names by "thing_classes" and "stuff_classes", of the first data set that has them."""
+    """Class names by "thing_classes" and "stuff_classes", of the first dataset that has them."""
     found: dict[str, list[str]] = {}
     for name in names:
         for kind in ("thing_classes", "stuff_classes"):
@@ -162,7 +162,7 @@ def trained_classes(model: nn.Module, cfg: CfgNode | None = None) -> dict[str, l
 
 
 def _classes(names: Sequence[str], kind: str) -> tuple[str, list[str]]:
-    """The first data set that names classes of this kind, and the classes."""
+    """The first dataset that names classes of this kind, and the classes."""
     for dataset in names:
         if not MetadataCatalog.get(dataset).get(kind):
             # Some readers know the classes only once the annotations are read.

@@ -344,7 +344,7 @@ class DefaultTrainer(TrainerBase):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """The evaluator that suits the data set, as its metadata says."""
+        """The evaluator that suits the dataset, as its metadata says."""
         return evaluator_for(dataset_name, cfg)
 
     @classmethod
@@ -354,15 +354,15 @@ class DefaultTrainer(TrainerBase):
         model: nn.Module,
         evaluators: DatasetEvaluator | Sequence[DatasetEvaluator] | None = None,
     ) -> Mapping:
-        """Evaluate the model on every data set of DATASETS.TEST.
+        """Evaluate the model on every dataset of DATASETS.TEST.
 
         Args:
-            evaluators: one for each data set, in their order; by default those of
-                `build_evaluator`. A data set for which that raises NotImplementedError is left
+            evaluators: one for each dataset, in their order; by default those of
+                `build_evaluator`. A dataset for which that raises NotImplementedError is left
                 out with a warning, and has empty results.
 
         Returns:
-            The figures of the data set if there is one, otherwise a dict by data set.
+            The figures of the dataset if there is one, otherwise a dict by dataset.
         """
         if not has_event_storage():  # in a training they may not have learned anything yet
             require_loaded(model)
@@ -371,7 +371,7 @@ class DefaultTrainer(TrainerBase):
             evaluators = [evaluators]
         if evaluators is not None and len(evaluators) != len(names):
             raise ValueError(
-                f"{len(evaluators)} evaluators were given for the {len(names)} data sets of "
+                f"{len(evaluators)} evaluators were given for the {len(names)} datasets of "
                 f"DATASETS.TEST {tuple(names)}"
             )
         results: OrderedDict = OrderedDict()

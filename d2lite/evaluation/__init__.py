@@ -1,4 +1,4 @@
-"""Evaluators: what turns predictions on a data set into figures."""
+"""Evaluators: what turns predictions on a dataset into figures."""
 
 from .build import evaluator_for
 from .cityscapes_evaluation import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator

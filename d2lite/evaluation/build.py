@@ -1,4 +1,4 @@
-"""The evaluator that suits a data set."""
+"""The evaluator that suits a dataset."""
 
 import itertools
 import os
@@ -98,12 +98,12 @@ def evaluator_for(
     cfg_or_tasks: CfgNode | Sequence[str] | None = None,
     output_dir: str | None = None,
 ) -> DatasetEvaluator:
-    """Make the evaluator that `evaluator_type` of a data set's metadata names.
+    """Make the evaluator that `evaluator_type` of a dataset's metadata names.
 
-    Without `evaluator_type`, a data set that `register_pascal_voc` has registered (`dirname`,
+    Without `evaluator_type`, a dataset that `register_pascal_voc` has registered (`dirname`,
     `split` and `year` are in its metadata) is evaluated as Pascal VOC, another with `thing_classes`
     as COCO, one with `stuff_classes` alone as semantic labels. COCO's evaluator is the one for
-    rotated boxes where the data set has such, or the config's model predicts them.
+    rotated boxes where the dataset has such, or the config's model predicts them.
 
     Args:
         dataset_name: name or URI.
@@ -153,7 +153,7 @@ def _evaluator_type(dataset_name: str) -> str:
             kind = "sem_seg"
     if kind not in EVALUATORS:
         raise ValueError(
-            f"data set {dataset_name!r}: evaluator_type in its metadata is {kind!r}, which says "
+            f"dataset {dataset_name!r}: evaluator_type in its metadata is {kind!r}, which says "
             f"how it is evaluated.{did_you_mean(str(kind), EVALUATORS)} Set it by "
             "MetadataCatalog.get(NAME).set(evaluator_type=..., thing_classes=[...]) to one of "
             f"{', '.join(EVALUATORS)}, or override build_evaluator"

@@ -133,7 +133,7 @@ class MatchClasses(DatasetEvaluator):
         self._names = {k: list(model_classes[k]) for k in KINDS if model_classes.get(k)}
         self._size = {k: len(metadata.get(k) or ()) for k in KINDS}
         self._table = {
-            kind: match_names(names, metadata.get(kind), f"data set {metadata.name!r}")
+            kind: match_names(names, metadata.get(kind), f"dataset {metadata.name!r}")
             for kind, names in self._names.items()
             if metadata.get(kind)
         }

@@ -43,7 +43,7 @@ FALLBACK_OKS_SIGMA = 0.0689
 
 
 class COCOEvaluator(DatasetEvaluator):
-    """AP for boxes, masks and keypoints of any registered data set, by COCO's rules.
+    """AP for boxes, masks and keypoints of any registered dataset, by COCO's rules.
 
     Also the average recall of box proposals, where the model gives those.
     """
@@ -118,11 +118,11 @@ class COCOEvaluator(DatasetEvaluator):
                 self._evaluate_task([], task, None)
             elif self._tasks:
                 raise ValueError(
-                    f"data set {self._metadata.name!r} has no {_FIELDS[task]} to evaluate {task!r}"
+                    f"dataset {self._metadata.name!r} has no {_FIELDS[task]} to evaluate {task!r}"
                 )
             else:
                 self._logger.warning(
-                    f"data set {self._metadata.name!r} has no {_FIELDS[task]}: the model's are not "
+                    f"dataset {self._metadata.name!r} has no {_FIELDS[task]}: the model's are not "
                     "evaluated"
                 )
         names = distinct_names(self._metadata.thing_classes)
@@ -141,7 +141,7 @@ class COCOEvaluator(DatasetEvaluator):
         if 0 < with_mask < len(annotations):
             first = next(a for a in annotations if "segmentation" not in a)
             raise ValueError(
-                f"data set {self._metadata.name!r}: {len(annotations) - with_mask} of the "
+                f"dataset {self._metadata.name!r}: {len(annotations) - with_mask} of the "
                 f"{len(annotations)} annotations have no 'segmentation', the first is in image "
                 f"{first['image_id']!r}; give masks to all of them, or to none"
             )
@@ -174,7 +174,7 @@ class COCOEvaluator(DatasetEvaluator):
         """Figures of everything processed, by task.
 
         Args:
-            img_ids: evaluate these images only; None: all images of the data set.
+            img_ids: evaluate these images only; None: all images of the dataset.
         """
         predictions = gather_predictions(self._predictions, self._distributed)
         if predictions is None:
@@ -218,7 +218,7 @@ class COCOEvaluator(DatasetEvaluator):
         return {"bbox", *(task for key, task in kinds.items() if key in keys)}
 
     def _to_dataset_categories(self, results: list[dict]) -> None:
-        """Replace class indices by the category ids of the data set, in place.
+        """Replace class indices by the category ids of the dataset, in place.
 
         Classes for which it has no category, and so no object either, are left out.
         """
@@ -231,11 +231,11 @@ class COCOEvaluator(DatasetEvaluator):
             index = result["category_id"]
             if index not in to_id and not 0 <= index < len(names):
                 raise ValueError(
-                    f"a prediction has class {index}, but data set {self._metadata.name!r} has "
+                    f"a prediction has class {index}, but dataset {self._metadata.name!r} has "
                     f"classes 0 to {len(names) - 1} ({', '.join(map(str, names[:6]))}); the model "
-                    "has others. Give the data set the model's classes (thing_classes=[...] in its "
+                    "has others. Give the dataset the model's classes (thing_classes=[...] in its "
                     "metadata when it is registered, or 'classes=' in its URI), or the model as "
-                    "many as the data set (NUM_CLASSES)"
+                    "many as the dataset (NUM_CLASSES)"
                 )
             result["category_id"] = to_id.get(index)
         results[:] = [result for result in results if result["category_id"] is not None]
@@ -266,7 +266,7 @@ class COCOEvaluator(DatasetEvaluator):
         if len(lengths) > 1 or not count == in_truth == len(given):
             found = " or ".join(str(length // 3) for length in sorted(lengths)) or "none"
             raise ValueError(
-                f"the model predicts {count} keypoints, data set {self._metadata.name!r} has "
+                f"the model predicts {count} keypoints, dataset {self._metadata.name!r} has "
                 f"{found}, and there are {len(given)} OKS sigmas; set "
                 "ROI_KEYPOINT_HEAD.NUM_KEYPOINTS and TEST.KEYPOINT_OKS_SIGMAS to match the data"
             )
@@ -330,7 +330,7 @@ class COCOEvaluator(DatasetEvaluator):
             coco_eval: after `summarize`; None when there was no prediction.
             class_names: by class index; with more than one, "AP-<name>" of each is added.
         Returns:
-            {metric: percent}; nan where nothing in the data set counts for a metric.
+            {metric: percent}; nan where nothing in the dataset counts for a metric.
         """
         metrics = METRICS[iou_type]
         if coco_eval is None:
@@ -385,7 +385,7 @@ def evaluate_predictions_on_coco(
     unknown = {result["image_id"] for result in kept} - coco_gt.imgs.keys()
     if unknown:
         raise ValueError(
-            f"there are predictions for image_id {min(map(str, unknown))}, which the data set "
+            f"there are predictions for image_id {min(map(str, unknown))}, which the dataset "
             "does not have"
         )
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints

@@ -1,4 +1,4 @@
-"""Between data sets and predictions of d2lite and those of the COCO json format."""
+"""Between datasets and predictions of d2lite and those of the COCO json format."""
 
 import contextlib
 import io
@@ -46,7 +46,7 @@ def image_id_of(inp: dict) -> Any:
     if "image_id" not in inp:
         raise ValueError(
             f"{inp.get('file_name', 'an input')} has no 'image_id', by which predictions are "
-            "assigned; get_detection_dataset_dicts adds one where a data set has none"
+            "assigned; get_detection_dataset_dicts adds one where a dataset has none"
         )
     return inp["image_id"]
 
@@ -59,7 +59,7 @@ def instances_to_coco_json(instances: Instances, img_id: int) -> list[dict]:
             optionally `pred_masks` (N, H, W) and `pred_keypoints` (N, K, 3).
         img_id: what the results get as `image_id`.
     Returns:
-        N dicts; `category_id` is the class index, not yet the data set's id.
+        N dicts; `category_id` is the class index, not yet the dataset's id.
     """
     if len(instances) == 0:
         return []

@@ -21,7 +21,7 @@ NUM_PROPOSALS = 20  # that are drawn of a model which only proposes
 
 
 class DrawDetections(DatasetEvaluator):
-    """Draws detections (left) and ground truth (right) of the first images of a data set.
+    """Draws detections (left) and ground truth (right) of the first images of a dataset.
 
     The pictures go to OUTPUT_DIR/visualizations and into the event storage, where one is open. Only
     the main process draws; it reports no figures.
@@ -40,7 +40,7 @@ class DrawDetections(DatasetEvaluator):
         Args:
             dataset_name: name or URI.
             output_dir: the folder that gets `visualizations`.
-            num_images: how many of the first images of the data set.
+            num_images: how many of the first images of the dataset.
             score_thresh: least score of a detection that is drawn.
             scale: size of the pictures over that of the images.
             max_value_16_bit: of `read_image`.
@@ -88,7 +88,7 @@ class DrawDetections(DatasetEvaluator):
 
     def _record(self, file_name: str) -> dict:
         if self._truth is None:
-            # The loader goes through the data set in its order, and the main process has the start.
+            # The loader goes through the dataset in its order, and the main process has the start.
             records = DatasetCatalog.get(self._dataset_name)
             self._truth = {r["file_name"]: r for r in records}
         return self._truth.get(file_name, {})
@@ -130,7 +130,7 @@ def draw_output(
 def draw_ground_truth(
     image: np.ndarray, record: dict, metadata: Any, scale: float = 1.0
 ) -> np.ndarray:
-    """Draw what a data set says about one image: panoptic segments alone, where it has those."""
+    """Draw what a dataset says about one image: panoptic segments alone, where it has those."""
     from d2lite.utils.visualizer import Visualizer
 
     keys = ("annotations", "sem_seg_file_name")

@@ -127,7 +127,7 @@ def inference_on_dataset(
     call = _caller(callbacks or {})
     try:
         total = len(data_loader)
-    except TypeError:  # of an iterable data set
+    except TypeError:  # of an iterable dataset
         total = None
     logger.info(f"Start inference on {'?' if total is None else total} batches")
     evaluator.reset()

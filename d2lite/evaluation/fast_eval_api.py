@@ -25,7 +25,7 @@ class COCOeval_opt(COCOeval):
         from faster_coco_eval import COCOeval_faster
 
         self._settle_params()
-        # Built without data sets, so that pycocotools' own class of them will do.
+        # Built without datasets, so that pycocotools' own class of them will do.
         compiled = COCOeval_faster(iouType=self.params.iouType, separate_eval=True)
         compiled.cocoGt, compiled.cocoDt = self.cocoGt, self.cocoDt
         self._copy_params_to(compiled.params)
@@ -106,7 +106,7 @@ class COCOeval_opt(COCOeval):
 
 
 def _with_numbers(coco: COCO, numbers: dict) -> COCO:
-    """A copy of a data set whose image ids are looked up in `numbers`; others are left out."""
+    """A copy of a dataset whose image ids are looked up in `numbers`; others are left out."""
     copied = COCO()
     copied.dataset = {
         **coco.dataset,

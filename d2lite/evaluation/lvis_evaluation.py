@@ -128,7 +128,7 @@ class LVISEvaluator(DatasetEvaluator):
             index = result["category_id"]
             if index not in to_id:
                 raise ValueError(
-                    f"a prediction has class {index}, but data set {self._metadata.name!r} has "
+                    f"a prediction has class {index}, but dataset {self._metadata.name!r} has "
                     f"classes 0 to {len(to_id) - 1}; set NUM_CLASSES to {len(to_id)}"
                 )
             result["category_id"] = to_id[index]
@@ -169,7 +169,7 @@ def _frequency(metadata: Metadata) -> dict[int, str]:
     counts = metadata.get("class_image_count")
     if counts is None:
         raise ValueError(
-            f"data set {metadata.name!r}: LVIS's metric needs to know which categories are rare, "
+            f"dataset {metadata.name!r}: LVIS's metric needs to know which categories are rare, "
             "common or frequent; set category_frequency in its metadata, a dict from category id "
             "to 'r', 'c' or 'f'"
         )

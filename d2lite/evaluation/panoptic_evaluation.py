@@ -31,13 +31,13 @@ GROUPS = {"": "All", "_th": "Things", "_st": "Stuff"}
 class _TrueImage(NamedTuple):
     image_id: Any
     png: str  # file, or `scheme://` name, of the colored segment ids
-    segments: list[dict]  # with the data set's category ids
+    segments: list[dict]  # with the dataset's category ids
 
 
 class COCOPanopticEvaluator(DatasetEvaluator):
     """PQ, SQ and RQ over all categories, things and stuff.
 
-    The ground truth is the `pan_seg_file_name` and `segments_info` of the data set's dicts; where
+    The ground truth is the `pan_seg_file_name` and `segments_info` of the dataset's dicts; where
     these have instances and semantic labels instead, it is read from `panoptic_json` and
     `panoptic_root` of the metadata.
     """
@@ -101,7 +101,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         return ids + 1, segments  # official files have 0 for pixels without a label
 
     def _convert_category_id(self, segment_info: dict) -> dict:
-        """Give a segment its category id of the data set, in a new dict.
+        """Give a segment its category id of the dataset, in a new dict.
 
         A model that already uses those ids leaves "isthing" out.
         """
@@ -130,7 +130,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         for image in images:
             if image.image_id not in predictions:
                 raise ValueError(
-                    f"data set {self._dataset_name!r}: no prediction for image {image.image_id!r}"
+                    f"dataset {self._dataset_name!r}: no prediction for image {image.image_id!r}"
                 )
             pred = predictions[image.image_id]
             pred_ids = rgb_to_id(np.asarray(Image.open(io.BytesIO(pred["png_string"]))))
@@ -144,7 +144,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         The segment ids of the first image are read; of the others it is seen that they exist.
         """
         images = self._true_images()
-        where = f"data set {self._dataset_name!r}"
+        where = f"dataset {self._dataset_name!r}"
         counts = Counter(image.image_id for image in images)
         records = load_ground_truth(self._dataset_name, sizes=False)
         unknown = counts.keys() - {record["image_id"] for record in records}
@@ -189,7 +189,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
             meta = self._metadata
             if meta.get("panoptic_json") is None:
                 raise ValueError(
-                    f"data set {self._dataset_name!r}: its dicts have no segments_info, and its "
+                    f"dataset {self._dataset_name!r}: its dicts have no segments_info, and its "
                     "metadata no panoptic_json to read them from"
                 )
             records = load_coco_panoptic_json(

@@ -84,7 +84,7 @@ class PanopticQuality:
             if segment["category_id"] not in self.counts:
                 raise ValueError(
                     f"{image}: segment {index} has category {segment['category_id']}, which the "
-                    "data set does not have"
+                    "dataset does not have"
                 )
 
     def _count_missed(self, true: dict[int, dict], matched: set[int]) -> None:

@@ -25,7 +25,7 @@ THRESHOLDS = range(50, 100, 5)  # percent
 
 
 class PascalVOCDetectionEvaluator(DatasetEvaluator):
-    """AP of a data set in VOC's layout, by VOC's rules: objects marked difficult do not count.
+    """AP of a dataset in VOC's layout, by VOC's rules: objects marked difficult do not count.
 
     It is close to COCO's AP50, but not the same: IoU counts pixels, matching differs, and for
     2007 the AP is taken from 11 points of recall.
@@ -43,7 +43,7 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
         self._metadata = meta = MetadataCatalog.get(dataset_name)
         year = meta.get("year", 2012)
         if year not in (2007, 2012):
-            raise ValueError(f"data set {dataset_name!r}: year is {year}; use 2007 or 2012")
+            raise ValueError(f"dataset {dataset_name!r}: year is {year}; use 2007 or 2012")
         self._class_names = meta.thing_classes
         self._is_2007 = year == 2007
         self._truth = [_objects_of_class(records, i) for i in range(len(self._class_names))]
@@ -89,7 +89,7 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
         unknown = [category for category in rows if not 0 <= category < len(self._class_names)]
         if unknown:
             raise ValueError(
-                f"a prediction has class {unknown[0]}, but data set {self._dataset_name!r} has "
+                f"a prediction has class {unknown[0]}, but dataset {self._dataset_name!r} has "
                 f"classes 0 to {len(self._class_names) - 1}; set NUM_CLASSES to "
                 f"{len(self._class_names)}"
             )

@@ -66,7 +66,7 @@ class SemSegEvaluator(DatasetEvaluator):
         self._metadata = meta = MetadataCatalog.get(dataset_name)
         if not meta.get("stuff_classes"):
             raise ValueError(
-                f"data set {dataset_name!r}: its metadata have no stuff_classes, the names of its "
+                f"dataset {dataset_name!r}: its metadata have no stuff_classes, the names of its "
                 "labels; set them by MetadataCatalog.get(NAME).set(stuff_classes=[...])"
             )
         to_index = meta.get("stuff_dataset_id_to_contiguous_id")
@@ -77,7 +77,7 @@ class SemSegEvaluator(DatasetEvaluator):
         self._num_classes = len(meta.stuff_classes)
         if num_classes not in (None, self._num_classes):
             raise ValueError(
-                f"num_classes is {num_classes}, but data set {dataset_name!r} has "
+                f"num_classes is {num_classes}, but dataset {dataset_name!r} has "
                 f"{self._num_classes} stuff_classes"
             )
         self._ignore_label = meta.get("ignore_label") if ignore_label is None else ignore_label
@@ -114,7 +114,7 @@ class SemSegEvaluator(DatasetEvaluator):
             scores = output["sem_seg"]
             if len(scores) > self._num_classes:
                 raise ValueError(
-                    f"the model has {len(scores)} classes, data set {self._dataset_name!r} has "
+                    f"the model has {len(scores)} classes, dataset {self._dataset_name!r} has "
                     f"{self._num_classes}; set MODEL.SEM_SEG_HEAD.NUM_CLASSES to that"
                 )
             pred = scores.argmax(dim=0).to(self._cpu_device).numpy().astype(np.int64)
@@ -144,7 +144,7 @@ class SemSegEvaluator(DatasetEvaluator):
         if truth.min(initial=0) < 0 or truth.max(initial=0) > self._num_classes:
             wrong = next(int(v) for v in np.unique(truth) if not 0 <= v <= self._num_classes)
             raise ValueError(
-                f"{path}: has label {wrong}, but data set {self._dataset_name!r} has classes 0 to "
+                f"{path}: has label {wrong}, but dataset {self._dataset_name!r} has classes 0 to "
                 f"{self._num_classes - 1} and ignores {self._ignore_label}"
             )
         return truth
@@ -228,7 +228,7 @@ class SemSegEvaluator(DatasetEvaluator):
             to_id = self._contiguous_id_to_dataset_id
             if to_id is not None and label not in to_id:
                 raise ValueError(
-                    f"class {label} has no id in the metadata of data set {self._dataset_name!r} "
+                    f"class {label} has no id in the metadata of dataset {self._dataset_name!r} "
                     "(stuff_dataset_id_to_contiguous_id)"
                 )
             rle = mask_util.encode(np.asfortranarray((sem_seg == label).astype(np.uint8)))
@@ -246,7 +246,7 @@ def _labelled(records: list[dict], dataset_name: str) -> list[dict]:
     for record in records:
         if "sem_seg_file_name" not in record:
             raise ValueError(
-                f"data set {dataset_name!r}: {record.get('file_name')} has no 'sem_seg_file_name', "
+                f"dataset {dataset_name!r}: {record.get('file_name')} has no 'sem_seg_file_name', "
                 "the image of its labels"
             )
     return records

@@ -13,7 +13,7 @@ from d2lite.utils.printable import printable
 
 __all__ = ["report_user_errors"]
 
-# What d2lite raises for configs, data sets, weights and folders that are not as they should be.
+# What d2lite raises for configs, datasets, weights and folders that are not as they should be.
 USER_ERRORS = (
     KeyError,
     ValueError,

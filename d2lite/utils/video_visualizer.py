@@ -38,7 +38,7 @@ class VideoVisualizer:
     def __init__(self, metadata: Any, instance_mode: ColorMode = ColorMode.IMAGE):
         """
         Args:
-            metadata: the data set's.
+            metadata: the dataset's.
             instance_mode: IMAGE or IMAGE_BW; colors of classes do not depend on the frame.
         """
         if instance_mode not in (ColorMode.IMAGE, ColorMode.IMAGE_BW):

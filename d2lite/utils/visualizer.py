@@ -38,7 +38,7 @@ class ColorMode(Enum):
 class Visualizer(Painter):
     """Draws on one image. Every `draw_*` and `overlay_*` returns the drawing (`VisImage`).
 
-    The high-level methods take what the model gives or what a data set holds; the others draw
+    The high-level methods take what the model gives or what a dataset holds; the others draw
     single things, in coordinates of the original image. Colors are anything matplotlib accepts.
     """
 
@@ -53,7 +53,7 @@ class Visualizer(Painter):
         """
         Args:
             img_rgb: (H, W, 3) RGB, 0 to 255; also gray, (H, W) or (H, W, 1), and RGBA.
-            metadata: the data set's, for class names, colors and keypoint connections.
+            metadata: the dataset's, for class names, colors and keypoint connections.
             scale: size of the drawing over that of the image.
             font_size_scale: factor on the font size, which otherwise follows the image's size.
         """
@@ -166,10 +166,10 @@ class Visualizer(Painter):
 
     draw_panoptic_seg_predictions = draw_panoptic_seg  # detectron2's older name
 
-    # -- what a data set holds --------------------------------------------------------------------
+    # -- what a dataset holds --------------------------------------------------------------------
 
     def draw_dataset_dict(self, dic: dict) -> VisImage:
-        """Draw the ground truth of a dict in the standard data set format.
+        """Draw the ground truth of a dict in the standard dataset format.
 
         Args:
             dic: with any of `annotations`, `sem_seg` or `sem_seg_file_name`, and
@@ -381,7 +381,7 @@ def _largest_first(frames: np.ndarray) -> list[int]:
 
 
 def _read_image(path: str) -> np.ndarray:
-    """A label image from a file, or from a data set that draws its own (`scheme://...`)."""
+    """A label image from a file, or from a dataset that draws its own (`scheme://...`)."""
     from d2lite.data.image_schemes import find_image_reader
 
     reader = find_image_reader(path)

@@ -1,7 +1,7 @@
 # ruff: noqa: B905, I001 - written as programs for detectron2 are
 """A program as people write them for detectron2: it knows nothing of d2lite.
 
-It draws a small data set, trains a Mask R-CNN with parts of its own on it, evaluates, and draws
+It draws a small dataset, trains a Mask R-CNN with parts of its own on it, evaluates, and draws
 predictions. The test runs it by `python -m d2lite.compat`.
 """
 

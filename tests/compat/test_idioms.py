@@ -1,7 +1,7 @@
 # ruff: noqa: B905, I001, RUF015, SIM105 - written as programs for detectron2 are
 """What people write for detectron2, idiom by idiom, unchanged but for the first import.
 
-`detectron2_program.py` has others in one program. All of these share one tiny data set and model.
+`detectron2_program.py` has others in one program. All of these share one tiny dataset and model.
 """
 
 import copy

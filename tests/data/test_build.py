@@ -1,4 +1,4 @@
-"""Data sets are checked, and loaders follow their arguments and the config."""
+"""Datasets are checked, and loaders follow their arguments and the config."""
 
 import pickle
 
@@ -50,7 +50,7 @@ def test_golden_filters():
 
 @pytest.fixture
 def register():
-    """A function that registers a data set for the time of a test."""
+    """A function that registers a dataset for the time of a test."""
     names = []
 
     def add(name: str, dicts, **metadata) -> str:
@@ -172,7 +172,7 @@ def test_each_data_set_has_its_proposal_file(register, tmp_path):
     file = _write(tmp_path / "p.pkl", _proposals())
     (one,) = get_detection_dataset_dicts(name, proposal_files=[file])
     assert len(one["proposal_boxes"]) == 2
-    with pytest.raises(ValueError, match="2 proposal files for 1 data sets"):
+    with pytest.raises(ValueError, match="2 proposal files for 1 datasets"):
         get_detection_dataset_dicts(name, proposal_files=[file, file])
 
 
@@ -206,7 +206,7 @@ def test_sampler_must_be_one():
 
 @pytest.fixture(scope="module")
 def few_shapes():
-    """The first twelve images of the embedded data set, under a name of their own."""
+    """The first twelve images of the embedded dataset, under a name of their own."""
     dicts = DatasetCatalog.get("shapes_val")[:12]
     DatasetCatalog.register("test_b_shapes", lambda: dicts)
     classes = MetadataCatalog.get("shapes_val").thing_classes

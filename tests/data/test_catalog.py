@@ -1,4 +1,4 @@
-"""The two catalogs, and data set URIs that go wherever a name does."""
+"""The two catalogs, and dataset URIs that go wherever a name does."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""Data sets made of other data sets."""
+"""Datasets made of other datasets."""
 
 import itertools
 import pickle

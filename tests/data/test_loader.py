@@ -245,7 +245,7 @@ def test_change_of_batch_size_goes_on_by_samples(caplog):
 def test_change_of_the_data_set_is_told(caplog):
     stopped, resumed = _loader(), _loader(dicts=DICTS[:9])
     resumed.load_state_dict(stopped.state_dict())
-    assert "data set size (11, now 9)" in caplog.text
+    assert "dataset size (11, now 9)" in caplog.text
 
 
 @pytest.fixture

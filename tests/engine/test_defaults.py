@@ -233,7 +233,7 @@ def test_results_that_are_not_expected_fail_the_run(tmp_path, caplog):
 
 def test_number_of_evaluators_must_be_that_of_the_data_sets(tmp_path):
     cfg = tiny_cfg(tmp_path, DATASETS__TEST=("shapes_val",))
-    with pytest.raises(ValueError, match="0 evaluators were given for the 1 data sets"):
+    with pytest.raises(ValueError, match="0 evaluators were given for the 1 datasets"):
         DefaultTrainer.test(cfg, torch.nn.Identity(), [])
 
 

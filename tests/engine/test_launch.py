@@ -18,7 +18,7 @@ def report(folder):
 
 
 def fail():
-    raise ValueError("no such data set")
+    raise ValueError("no such dataset")
 
 
 def test_one_process_is_a_plain_call():
@@ -43,7 +43,7 @@ def test_workers_that_have_said_why_end_the_program_quietly():
 
 
 def test_error_in_a_worker_reaches_the_caller():
-    with pytest.raises(Exception, match="no such data set"):
+    with pytest.raises(Exception, match="no such dataset"):
         launch(fail, 2)
 
 

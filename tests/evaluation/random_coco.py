@@ -1,4 +1,4 @@
-"""Random COCO-style data sets with everything that makes matching hard."""
+"""Random COCO-style datasets with everything that makes matching hard."""
 
 import copy
 
@@ -10,7 +10,7 @@ CATEGORIES = [1, 4, 7, 9]  # 7 has no ground truth; 9 has no detections
 
 
 def random_coco(seed: int, num_keypoints: int = 17) -> tuple[dict, list[dict]]:
-    """A data set and detections on it.
+    """A dataset and detections on it.
 
     It has crowds, tied scores and boxes, areas on both sides of (and exactly on) the limits,
     objects without visible keypoints, and images without ground truth, detections or both.

@@ -123,7 +123,7 @@ def test_a_semantic_head_of_more_classes_than_the_data_is_evaluated_on_those_of_
     labels = torch.as_tensor(evaluator._ground_truth(record["file_name"]))
     scores = torch.nn.functional.one_hot(labels, 54).permute(2, 0, 1).float()
     scores[53] = 2.0  # an output that was never taught is higher than all others
-    with pytest.raises(ValueError, match=r"the model has 54 classes, data set .* has"):
+    with pytest.raises(ValueError, match=r"the model has 54 classes, dataset .* has"):
         evaluator.process([record], [{"sem_seg": scores}])
     match_classes(evaluator, {"stuff_classes": classes}).process([record], [{"sem_seg": scores}])
     assert evaluator.evaluate()["sem_seg"]["pACC"] == pytest.approx(100)

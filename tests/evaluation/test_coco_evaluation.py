@@ -1,4 +1,4 @@
-"""COCOEvaluator around COCOeval: data sets of any kind, files, categories and mistakes."""
+"""COCOEvaluator around COCOeval: datasets of any kind, files, categories and mistakes."""
 
 import json
 import logging
@@ -155,7 +155,7 @@ def test_category_ids_of_the_data_set_and_names_of_classes(dataset, tmp_path):
 def test_class_out_of_range_names_the_classes(dataset, mapping):
     if mapping:
         MetadataCatalog.get(dataset).set(thing_dataset_id_to_contiguous_id=mapping)
-    with pytest.raises(ValueError, match=r"has class 2, but data set .* has classes 0 to 1"):
+    with pytest.raises(ValueError, match=r"has class 2, but dataset .* has classes 0 to 1"):
         evaluate(COCOEvaluator(dataset), detections(classes=(0, 2)))
 
 

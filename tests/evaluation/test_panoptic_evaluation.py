@@ -1,4 +1,4 @@
-"""Panoptic quality, worked by hand and on the drawn data set."""
+"""Panoptic quality, worked by hand and on the drawn dataset."""
 
 import json
 
@@ -175,7 +175,7 @@ def test_segments_may_be_coded_in_the_ids(dataset):
     file = DatasetCatalog.get(dataset)[0]
     evaluator.process([file], [{"panoptic_seg": (ids, None)}])
     infos = evaluator._predictions[0]["segments_info"]
-    # Class 2 is a thing there; its id in the data set is 3.
+    # Class 2 is a thing there; its id in the dataset is 3.
     assert infos == [{"id": 2004, "category_id": 3}, {"id": 2005, "category_id": 3}]
 
 

@@ -1,4 +1,4 @@
-"""The evaluator on data sets given by a URI; its figures are held by the golden case."""
+"""The evaluator on datasets given by a URI; its figures are held by the golden case."""
 
 import math
 

@@ -75,7 +75,7 @@ def test_ids_of_the_data_set_are_written(dataset, tmp_path):
 
 
 def test_mistakes_are_named(dataset, tmp_path):
-    with pytest.raises(ValueError, match=r"num_classes is 7, but data set .* has 3"):
+    with pytest.raises(ValueError, match=r"num_classes is 7, but dataset .* has 3"):
         SemSegEvaluator(dataset, num_classes=7)
     evaluator = SemSegEvaluator(dataset, distributed=False)
     with pytest.raises(ValueError, match=r"truth.png: labels of \(20, 20\), but .* \(5, 5\)"):

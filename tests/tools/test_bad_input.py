@@ -109,7 +109,7 @@ def photo(path, seed=0):
 
 
 def write_coco(folder, data: dict | str | None = None) -> str:
-    """A data set of four images; its URI."""
+    """A dataset of four images; its URI."""
     images = folder / "images"
     images.mkdir(parents=True)
     for i in range(4):
@@ -132,7 +132,7 @@ test_on.__test__ = False
 
 @pytest.fixture
 def good(tmp_path):
-    """URI of a data set without fault."""
+    """URI of a dataset without fault."""
     return write_coco(tmp_path / "good")
 
 
@@ -261,11 +261,11 @@ BAD_SETTINGS = {
         {"MODEL__ROI_HEADS__NUM_CLASSES": 1},
         r"MODEL\.ROI_HEADS\.NUM_CLASSES is 1, but coco:\S+ has 2 thing_classes \(cat, dog\); set ",
     ),
-    "no data set": (
+    "no dataset": (
         {"DATASETS__TRAIN": "()"},
-        r"NUM_CLASSES is -1, .* DATASETS\.TRAIN and DATASETS\.TEST are empty; name a data set",
+        r"NUM_CLASSES is -1, .* DATASETS\.TRAIN and DATASETS\.TEST are empty; name a dataset",
     ),
-    "data set without brackets": (
+    "dataset without brackets": (
         {"DATASETS__TRAIN": "shapes_train"},
         r"DATASETS\.TRAIN is 'shapes_train' \(str\), but must be tuple.*; write \('shapes_tr",
     ),
@@ -344,7 +344,7 @@ def test_too_many_classes_are_a_warning(main, good):
     assert len(told) == 1
 
 
-# Data sets ----------------------------------------------------------------------------------------
+# Datasets ----------------------------------------------------------------------------------------
 
 
 def changed(**changes):
@@ -388,7 +388,7 @@ BAD_COCO = {
         r"train\.json: image number 1 \(id 1\) has height '48'; expected a number of pixels",
     ),
     "file name": (other_image(file_name=7), r"image number 1 \(id 1\) has file_name 7; expected"),
-    "no images": ({**coco_data(), "images": []}, r"data set 'coco:.*' is empty: it has no images"),
+    "no images": ({**coco_data(), "images": []}, r"dataset 'coco:.*' is empty: it has no images"),
     "no annotations": (
         {**coco_data(), "annotations": []},
         r"no image of coco:\S+ has an annotation to train on .* DATALOADER\.FILTER_EMPTY_ANNOTAT",
@@ -408,7 +408,7 @@ def test_bad_coco_files(main, tmp_path, data, message):
     [
         (
             "shapes_trian",
-            r"data set 'shapes_trian' is not registered\. Did you mean 'shapes_train'",
+            r"dataset 'shapes_trian' is not registered\. Did you mean 'shapes_train'",
         ),
         (
             "coco:{0}/train.json?image={0}",
@@ -421,7 +421,7 @@ def test_bad_coco_files(main, tmp_path, data, message):
             r"no image folder '\S+/imgs'; give it as '\?images",
         ),
         ("coco:{0}/train.json", r"0\.jpg: this image of \S+ does not exist, nor does any other of"),
-        ("voc:{0}/none?split=train", r"none/ImageSets/Main: .* a VOC data set has Annotations/"),
+        ("voc:{0}/none?split=train", r"none/ImageSets/Main: .* a VOC dataset has Annotations/"),
     ],
 )
 def test_bad_data_set_names(main, tmp_path, name, message):
@@ -540,7 +540,7 @@ def test_a_size_that_is_not_the_images(main, tmp_path):
         image["height"] = 50
     outcome = main(**train_on(write_coco(tmp_path / "bad", data)))
     assert outcome.code == 1
-    assert re.search(r"\.jpg: the image is 48 x 64 .* its data set says 50 x 64", outcome.error)
+    assert re.search(r"\.jpg: the image is 48 x 64 .* its dataset says 50 x 64", outcome.error)
 
 
 # Weights ------------------------------------------------------------------------------------------
@@ -673,7 +673,7 @@ def test_a_real_command_line(tmp_path):
     done = run(command(tmp_path, DATASETS__TRAIN=("shapes_trian",)))
     assert done.returncode == 1 and done.stdout == ""
     assert re.fullmatch(
-        r"UnknownNameError: data set 'shapes_trian' is not registered\. .*\n\(set D2.*\)\n",
+        r"UnknownNameError: dataset 'shapes_trian' is not registered\. .*\n\(set D2.*\)\n",
         done.stderr,
     ), done.stderr
 

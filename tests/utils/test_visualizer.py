@@ -260,7 +260,7 @@ def test_panoptic_ids_may_hold_the_category():
     assert changed(picture)[2:58].all() and not changed(picture)[105:].any()
 
 
-# -- data sets ------------------------------------------------------------------------------------
+# -- datasets ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

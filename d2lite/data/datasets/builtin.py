@@ -1,4 +1,4 @@
-"""Registers the data sets that are known by name; none is read before it is asked for.
+"""Registers the datasets that are known by name; none is read before it is asked for.
 
 They are looked for below the folder that the environment variable D2LITE_DATASETS names, else
 DETECTRON2_DATASETS, else "datasets" in the current folder.
@@ -76,7 +76,7 @@ _BCCD_CLASSES = ("Platelets", "RBC", "WBC")
 
 
 def datasets_root() -> str:
-    """The folder that holds the built-in data sets."""
+    """The folder that holds the built-in datasets."""
     root = os.environ.get("D2LITE_DATASETS") or os.environ.get("DETECTRON2_DATASETS")
     return os.path.expanduser(root or "datasets")
 

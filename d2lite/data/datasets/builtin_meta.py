@@ -1,4 +1,4 @@
-"""What is known about the data sets that have a name: classes, ids, colours, keypoints."""
+"""What is known about the datasets that have a name: classes, ids, colours, keypoints."""
 
 from typing import Any
 
@@ -159,7 +159,7 @@ ADE20K_SEM_SEG_CATEGORIES = [
 
 
 def get_builtin_metadata(kind: str) -> dict[str, Any]:
-    """Metadata shared by the data sets of one kind, in new containers.
+    """Metadata shared by the datasets of one kind, in new containers.
 
     Args:
         kind: "coco", "coco_panoptic_separated", "coco_panoptic_standard", "coco_person" or

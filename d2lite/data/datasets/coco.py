@@ -226,15 +226,15 @@ def _files_by_stem(root: str, extension: str) -> dict[str, str]:
 
 
 def register_coco_instances(name: str, metadata: dict, json_file: str, image_root: str) -> None:
-    """Register a COCO-style instance data set; it is read when first asked for.
+    """Register a COCO-style instance dataset; it is read when first asked for.
 
     Args:
-        name: the data set's name, such as "my_train".
+        name: the dataset's name, such as "my_train".
         metadata: further metadata; may be empty.
         json_file: COCO instance annotation file.
         image_root: folder with the images.
     """
-    assert isinstance(name, str), f"a data set name is a string, not {name!r}"
+    assert isinstance(name, str), f"a dataset name is a string, not {name!r}"
     json_file, image_root = os.fspath(json_file), os.fspath(image_root)
     DatasetCatalog.register(name, partial(load_coco_json, json_file, image_root, name))
     MetadataCatalog.get(name).set(

@@ -1,4 +1,4 @@
-"""Writing any registered data set as COCO JSON, for evaluation and for other tools."""
+"""Writing any registered dataset as COCO JSON, for evaluation and for other tools."""
 
 import datetime
 import json
@@ -21,14 +21,14 @@ logger = logging.getLogger(__name__)
 
 
 def convert_to_coco_dict(dataset_name: str) -> dict:
-    """A registered instance data set as the contents of a COCO JSON file.
+    """A registered instance dataset as the contents of a COCO JSON file.
 
     Category ids are those of `thing_dataset_id_to_contiguous_id` where the metadata have it, else
     0, 1, .... Boxes become XYWH (XYWHA stays, with angle), rounded to 0.001 pixels; keypoints move
     back by 0.5. Annotation ids start at 1, since COCO's evaluation takes 0 for "no match".
 
     Raises:
-        KeyError: unknown data set.
+        KeyError: unknown dataset.
         ValueError: an annotation that COCO cannot express; the message names the image.
     """
     table = coco_table(load_ground_truth(dataset_name), MetadataCatalog.get(dataset_name))
@@ -76,7 +76,7 @@ def coco_table(
     names = metadata.get("thing_classes")
     if names is None:
         raise ValueError(
-            f"data set {metadata.name!r}: its metadata have no thing_classes, the names of its "
+            f"dataset {metadata.name!r}: its metadata have no thing_classes, the names of its "
             "classes; set them by MetadataCatalog.get(NAME).set(thing_classes=[...])"
         )
     id_map = _file_ids(metadata) if id_map is None else id_map
@@ -185,7 +185,7 @@ def _json_segmentation(segmentation: list | dict) -> list | dict:
 
 
 def convert_to_coco_json(dataset_name: str, output_file: str, allow_cached: bool = True) -> None:
-    """Write a registered data set as a COCO JSON file.
+    """Write a registered dataset as a COCO JSON file.
 
     The file appears complete or not at all, so that several processes may write it together.
 

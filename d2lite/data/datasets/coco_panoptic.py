@@ -1,6 +1,6 @@
 """COCO panoptic data: every pixel has a segment, every segment a category.
 
-A data set can be registered in two forms. In the standard one things and stuff count together and
+A dataset can be registered in two forms. In the standard one things and stuff count together and
 a dict carries the panoptic image. In the separated one (Panoptic FPN) a dict carries instances and
 a semantic image in which all things are class 0.
 """
@@ -101,7 +101,7 @@ def register_coco_panoptic(
     panoptic_json: str,
     instances_json: str | None = None,
 ) -> None:
-    """Register a panoptic data set in the standard form.
+    """Register a panoptic dataset in the standard form.
 
     Args:
         name: such as "coco_2017_train_panoptic".

@@ -31,10 +31,10 @@ logger = logging.getLogger(__name__)
 
 
 def register_lvis_instances(name: str, metadata: dict, json_file: str, image_root: str) -> None:
-    """Register an LVIS data set; it is read when first asked for.
+    """Register an LVIS dataset; it is read when first asked for.
 
     Args:
-        name: the data set's name, such as "lvis_v1_train".
+        name: the dataset's name, such as "lvis_v1_train".
         metadata: further metadata, such as `get_lvis_instances_meta(name)`.
         json_file: LVIS instance annotation file.
         image_root: folder that holds `train2017` and the like.
@@ -155,7 +155,7 @@ def _instance(
 
 
 def get_lvis_instances_meta(dataset_name: str) -> dict:
-    """Metadata of an LVIS data set by its name: classes and, for v1, `class_image_count`.
+    """Metadata of an LVIS dataset by its name: classes and, for v1, `class_image_count`.
 
     Args:
         dataset_name: has "cocofied" in it (COCO's classes), or "v0.5" or "v1", such as
@@ -173,7 +173,7 @@ def get_lvis_instances_meta(dataset_name: str) -> dict:
             "class_image_count": LVIS_V1_CATEGORY_IMAGE_COUNT,
         }
     raise ValueError(
-        f"LVIS data set {dataset_name!r}: the name must have 'v1', 'v0.5' or 'cocofied' in it, "
+        f"LVIS dataset {dataset_name!r}: the name must have 'v1', 'v0.5' or 'cocofied' in it, "
         "which tells its categories"
     )
 

@@ -139,7 +139,7 @@ def _folder(dirname: str, *parts: str) -> str:
     folder = os.path.join(PathManager.get_local_path(dirname), *parts)
     if not PathManager.isdir(folder):
         raise FileNotFoundError(
-            f"{folder}: there is no such folder; a VOC data set has Annotations/, "
+            f"{folder}: there is no such folder; a VOC dataset has Annotations/, "
             "ImageSets/Main/ and JPEGImages/"
         )
     return folder

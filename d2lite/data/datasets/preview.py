@@ -1,4 +1,4 @@
-"""Drawing a data set's ground truth into pictures, to see that it was read as it was meant."""
+"""Drawing a dataset's ground truth into pictures, to see that it was read as it was meant."""
 
 import argparse
 import os
@@ -43,14 +43,14 @@ def save_pictures(pictures: Iterable[tuple[str, np.ndarray]], output_dir: str) -
 def preview_main(
     load: Callable[..., tuple[list[dict], Metadata]], arguments: list[str], default_dir: str
 ) -> None:
-    """The command line of a format's module: read a data set and draw it.
+    """The command line of a format's module: read a dataset and draw it.
 
     Args:
         load: takes the arguments as text; returns dataset dicts and metadata.
         arguments: their names.
         default_dir: folder for the pictures unless --output-dir is given.
     """
-    parser = argparse.ArgumentParser(description="Read a data set and draw its ground truth.")
+    parser = argparse.ArgumentParser(description="Read a dataset and draw its ground truth.")
     for name in arguments:
         parser.add_argument(name)
     parser.add_argument("--output-dir", default=default_dir)

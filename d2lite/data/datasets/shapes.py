@@ -1,4 +1,4 @@
-"""The embedded data set `shapes_*`: pictures of six kinds of shapes, drawn when asked for.
+"""The embedded dataset `shapes_*`: pictures of six kinds of shapes, drawn when asked for.
 
 Nothing is downloaded or stored: a picture is a function of its name, the same in every process
 and on every machine. Names stand where others have files:

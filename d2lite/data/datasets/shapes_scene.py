@@ -1,4 +1,4 @@
-"""What is on the pictures of the embedded data set: where, how large, which colours.
+"""What is on the pictures of the embedded dataset: where, how large, which colours.
 
 A scene is a function of split and index alone. Coordinates are continuous pixels: the first pixel
 goes from 0 to 1.

@@ -1,4 +1,4 @@
-"""Data sets given by a URI in place of a name, so that own data need no Python.
+"""Datasets given by a URI in place of a name, so that own data need no Python.
 
     coco:PATH.json?images=DIR     a COCO instance file; images default to the file's own folder
     voc:DIR?split=train           a Pascal VOC folder
@@ -61,7 +61,7 @@ def parse_dataset_uri(uri: str, options: tuple[str, ...] = ()) -> DatasetURI:
     path, _, query = rest.partition("?")
     if not path:
         raise ValueError(
-            f"data set {uri!r}: there is no path after '{scheme}:'"
+            f"dataset {uri!r}: there is no path after '{scheme}:'"
             + (f", such as in {_EXAMPLES[scheme]}" if scheme in _EXAMPLES else "")
         )
     allowed = (*options, "classes")
@@ -70,12 +70,12 @@ def parse_dataset_uri(uri: str, options: tuple[str, ...] = ()) -> DatasetURI:
         key, _, value = part.partition("=")
         if key not in allowed:
             raise ValueError(
-                f"data set {uri!r}: unknown option {key!r}.{did_you_mean(key, allowed)} "
+                f"dataset {uri!r}: unknown option {key!r}.{did_you_mean(key, allowed)} "
                 f"'{scheme}:' takes {', '.join(allowed)}"
             )
         if key in found or not value:
             problem = "is given twice" if key in found else "has no value"
-            raise ValueError(f"data set {uri!r}: option {key!r} {problem}")
+            raise ValueError(f"dataset {uri!r}: option {key!r} {problem}")
         found[key] = value
     classes = _classes(uri, found.pop("classes", None))
     decoded = {key: unquote(value) for key, value in found.items()}
@@ -87,7 +87,7 @@ def _classes(uri: str, value: str | None) -> list[str] | None:
         return None
     names = [unquote(name) for name in value.split(",")]  # a comma in a name is %2C
     if not all(names) or len(set(names)) < len(names):
-        raise ValueError(f"data set {uri!r}: 'classes' has an empty or a repeated name")
+        raise ValueError(f"dataset {uri!r}: 'classes' has an empty or a repeated name")
     return names
 
 
@@ -104,7 +104,7 @@ def _resolve_coco(uri: str) -> ResolvedDataset:
     categories = read_categories(json_file)
     if not PathManager.isdir(images):
         raise FileNotFoundError(
-            f"data set {uri!r}: there is no image folder {images!r}; give it as '?images=DIR'"
+            f"dataset {uri!r}: there is no image folder {images!r}; give it as '?images=DIR'"
         )
     names = parsed.classes or [category["name"] for category in categories]
     chosen = _choose_categories(categories, parsed)
@@ -132,7 +132,7 @@ def _choose_categories(categories: list[dict], parsed: DatasetURI) -> dict[int, 
     for name in parsed.classes:
         if name in by_name:
             continue
-        message = f"data set {parsed.text!r}: {parsed.path} has no category {name!r}."
+        message = f"dataset {parsed.text!r}: {parsed.path} has no category {name!r}."
         hint = did_you_mean(name, unused)
         if hint or not chosen:
             raise ValueError(f"{message}{hint} It has: {', '.join(by_name)}")
@@ -167,7 +167,7 @@ def _resolve_voc(uri: str) -> ResolvedDataset:
     dirname = parsed.path
     split = parsed.options.get("split")
     if split is None:
-        raise ValueError(f"data set {uri!r}: add the split, such as '?split=train'")
+        raise ValueError(f"dataset {uri!r}: add the split, such as '?split=train'")
     evaluator = _option(parsed, "evaluator", ("coco", "pascal_voc"))
     year = int(_option(parsed, "year", ("2012", "2007")))
     read_voc_split(dirname, split)  # tells a wrong folder or split before it is loaded
@@ -176,7 +176,7 @@ def _resolve_voc(uri: str) -> ResolvedDataset:
     unknown = [name for name in classes if name not in found]
     if unknown:
         logger.warning(
-            f"data set {uri!r}: no annotation is of class {unknown[0]!r}."
+            f"dataset {uri!r}: no annotation is of class {unknown[0]!r}."
             f"{did_you_mean(unknown[0], found)} Classes there: {', '.join(found)}"
         )
     metadata = {
@@ -194,7 +194,7 @@ def _option(parsed: DatasetURI, key: str, allowed: tuple[str, ...]) -> str:
     value = parsed.options.get(key, allowed[0])
     if value not in allowed:
         raise ValueError(
-            f"data set {parsed.text!r}: {key!r} is {value!r}; use one of {', '.join(allowed)}"
+            f"dataset {parsed.text!r}: {key!r} is {value!r}; use one of {', '.join(allowed)}"
         )
     return value
 

@@ -1,4 +1,4 @@
-"""Samplers: the order in which a data set's items are used."""
+"""Samplers: the order in which a dataset's items are used."""
 
 from .distributed_sampler import (
     InferenceSampler,

@@ -63,19 +63,19 @@ def _shared_seed(seed: int | None) -> int:
 
 
 class TrainingSampler(_SeededSampler):
-    """One random permutation of the data set after another."""
+    """One random permutation of the dataset after another."""
 
     def __init__(self, size: int, shuffle: bool = True, seed: int | None = None):
         """
         Args:
-            size: number of items of the data set.
+            size: number of items of the dataset.
             shuffle: False keeps their order.
             seed: the same for all workers; None draws one and shares it.
         """
         if not isinstance(size, int):
             raise TypeError(f"TrainingSampler: size must be an int, not {type(size).__name__}")
         if size <= 0:
-            raise ValueError(f"TrainingSampler: size is {size}, the data set is empty")
+            raise ValueError(f"TrainingSampler: size is {size}, the dataset is empty")
         self._size = size
         self._shuffle = shuffle
         self._seed = _shared_seed(seed)
@@ -103,7 +103,7 @@ class RandomSubsetTrainingSampler(TrainingSampler):
     ):
         """
         Args:
-            size: number of items of the data set.
+            size: number of items of the dataset.
             subset_ratio: share of it, in (0, 1].
             shuffle: False keeps the order of the subset.
             seed_shuffle, seed_subset: of the orders and of the choice; None draws and shares one.
@@ -158,7 +158,7 @@ class RepeatFactorTrainingSampler(_SeededSampler):
         self._know_workers()
         repeat_factors = torch.as_tensor(repeat_factors, dtype=torch.float32)
         if len(repeat_factors) == 0:
-            raise ValueError("repeat_factors are empty: the data set has no items")
+            raise ValueError("repeat_factors are empty: the dataset has no items")
         self._int_part = torch.trunc(repeat_factors)
         self._frac_part = repeat_factors - self._int_part
 
@@ -204,9 +204,9 @@ class InferenceSampler(Sampler):
     """Every index exactly once over all workers: each takes a run, the first ones one more."""
 
     def __init__(self, size: int):
-        """size: number of items of the data set, above 0."""
+        """size: number of items of the dataset, above 0."""
         if size <= 0:
-            raise ValueError(f"InferenceSampler: size is {size}, the data set is empty")
+            raise ValueError(f"InferenceSampler: size is {size}, the dataset is empty")
         self._size = size
         self._rank = comm.get_rank()
         self._world_size = comm.get_world_size()

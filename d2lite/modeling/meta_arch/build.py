@@ -30,7 +30,7 @@ def build_model(cfg: CfgNode) -> nn.Module:
     for key in getattr(architecture, "class_count_keys", {}):
         if attrgetter(key)(cfg) == -1:
             raise ValueError(
-                f"{key} is -1, as many as the data set has, which is not known here; call "
+                f"{key} is -1, as many as the dataset has, which is not known here; call "
                 "d2lite.engine.check_class_counts(cfg) before build_model(cfg), or set the key"
             )
     model = architecture(cfg)

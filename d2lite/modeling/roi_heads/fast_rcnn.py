@@ -120,7 +120,7 @@ class FastRCNNOutputLayers(nn.Module):
             box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
             loss_weight: one for both losses, or by name: "loss_cls" and "loss_box_reg".
             use_fed_loss: train only some classes at a time (federated loss of "Probabilistic
-                two-stage detection"), for data sets that do not label all classes everywhere.
+                two-stage detection"), for datasets that do not label all classes everywhere.
             use_sigmoid_ce: K independent classifiers instead of one softmax.
             get_fed_loss_cls_weights: gives (K,) sampling weights of the classes.
             fed_loss_num_classes: classes that are trained at a time, those present included.

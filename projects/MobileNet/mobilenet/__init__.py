@@ -1,4 +1,4 @@
-"""MobileNetV2 and V3 backbones, torchvision's Faster R-CNN on them, and `csv:` data sets."""
+"""MobileNetV2 and V3 backbones, torchvision's Faster R-CNN on them, and `csv:` datasets."""
 
 from .anchors import TorchvisionAnchorGenerator
 from .backbone import MobileNet, build_mobilenet_backbone, build_mobilenet_fpn_backbone

@@ -1,4 +1,4 @@
-"""Data sets in one CSV file with a row for each box, as of the Global Wheat Detection challenge.
+"""Datasets in one CSV file with a row for each box, as of the Global Wheat Detection challenge.
 
     csv:train.csv?images=train
 
@@ -58,14 +58,14 @@ def resolve_csv(uri: str) -> ResolvedDataset:
         ValueError: the URI, the header or a row is malformed.
     """
     if not uri.partition(":")[2].partition("?")[0]:
-        raise ValueError(f"data set {uri!r}: no file behind 'csv:', as in 'csv:train.csv?images=D'")
+        raise ValueError(f"dataset {uri!r}: no file behind 'csv:', as in 'csv:train.csv?images=D'")
     parsed = parse_dataset_uri(uri, ("images", "extension"))
     if not PathManager.isfile(parsed.path):
-        raise FileNotFoundError(f"data set {uri!r}: there is no file {parsed.path!r}")
+        raise FileNotFoundError(f"dataset {uri!r}: there is no file {parsed.path!r}")
     images = os.path.expanduser(parsed.options.get("images", os.path.dirname(parsed.path) or "."))
     if not PathManager.isdir(images):
         raise FileNotFoundError(
-            f"data set {uri!r}: there is no image folder {images!r}; give it as '?images=DIR'"
+            f"dataset {uri!r}: there is no image folder {images!r}; give it as '?images=DIR'"
         )
     extension = parsed.options.get("extension", ".jpg")
     classes = _choose_classes(parsed)
@@ -80,14 +80,14 @@ def _choose_classes(parsed: DatasetURI) -> list[str]:
     if not found:
         if parsed.classes and len(parsed.classes) > 1:
             raise ValueError(
-                f"data set {parsed.text!r}: 'classes' has {len(parsed.classes)} names, but "
+                f"dataset {parsed.text!r}: 'classes' has {len(parsed.classes)} names, but "
                 f"{parsed.path} has no column {CLASS_COLUMN!r}, so all boxes are of one class"
             )
         return parsed.classes or ["object"]
     for name in parsed.classes or []:
         if name not in found:
             raise ValueError(
-                f"data set {parsed.text!r}: {parsed.path} has no box of class {name!r}."
+                f"dataset {parsed.text!r}: {parsed.path} has no box of class {name!r}."
                 f"{did_you_mean(name, found)} It has: {', '.join(sorted(found))}"
             )
     return parsed.classes or sorted(found)

@@ -68,7 +68,7 @@ class LandmarkEvaluator(DatasetEvaluator):
     def __init__(self, dataset_name: str, distributed: bool = True):
         """
         Args:
-            dataset_name: name or URI of a data set with keypoints.
+            dataset_name: name or URI of a dataset with keypoints.
             distributed: gather what all processes have seen.
         """
         self._distributed = distributed
@@ -130,5 +130,5 @@ def _make(name: str, settings: Settings) -> LandmarkEvaluator:
     return LandmarkEvaluator(name)
 
 
-# What `evaluator_type: landmarks` in a data set's metadata stands for.
+# What `evaluator_type: landmarks` in a dataset's metadata stands for.
 EVALUATORS["landmarks"] = (*EVALUATORS["coco"], _make)

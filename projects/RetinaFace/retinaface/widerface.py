@@ -118,14 +118,14 @@ def _keypoints(numbers: list[float]) -> list[float]:
 def _resolve(uri: str) -> ResolvedDataset:
     parsed = parse_dataset_uri(uri, ("images",))
     if parsed.classes is not None:
-        raise ValueError(f"data set {uri!r}: 'widerface:' has one class, 'face'; leave classes out")
+        raise ValueError(f"dataset {uri!r}: 'widerface:' has one class, 'face'; leave classes out")
     beside = os.path.join(os.path.dirname(parsed.path), "images")
     images = os.path.expanduser(parsed.options.get("images", beside))
     if not PathManager.isfile(parsed.path):
-        raise FileNotFoundError(f"data set {uri!r}: there is no file {parsed.path!r}")
+        raise FileNotFoundError(f"dataset {uri!r}: there is no file {parsed.path!r}")
     if not PathManager.isdir(images):
         raise FileNotFoundError(
-            f"data set {uri!r}: there is no image folder {images!r}; give it as '?images=DIR'"
+            f"dataset {uri!r}: there is no image folder {images!r}; give it as '?images=DIR'"
         )
     return ResolvedDataset(
         lambda: load_widerface(parsed.path, images), {**FACE_METADATA, "image_root": images}

@@ -28,7 +28,7 @@ def _add_model(model: CfgNode) -> None:
     ssd = model.SSD = CfgNode()
     # Side of the square that all images are resized to, in pixels.
     ssd.IMAGE_SIZE = 300
-    # Classes without the background; -1: as many as the data set has.
+    # Classes without the background; -1: as many as the dataset has.
     ssd.NUM_CLASSES = 80
 
     # Default boxes: sides as shares of the image's, one for each level and one more; further

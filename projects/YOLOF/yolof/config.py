@@ -57,7 +57,7 @@ def _add_encoder(yolof: CfgNode) -> None:
 
 def _add_decoder(yolof: CfgNode) -> None:
     decoder = yolof.DECODER = CfgNode()
-    # Classes without the background; -1: as many as the data set has.
+    # Classes without the background; -1: as many as the dataset has.
     decoder.NUM_CLASSES = 80
     # 3x3 convolutions before the classes, and before boxes and objectness.
     decoder.CLS_NUM_CONVS = 2

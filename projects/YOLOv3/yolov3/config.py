@@ -41,10 +41,10 @@ def _add_model(model: CfgNode) -> None:
     yolo = model.YOLOV3 = CfgNode()
     # Features that the heads stand on, by ascending stride; each twice the one before it.
     yolo.IN_FEATURES = ["res3", "res4", "res5"]
-    # Classes; -1: as many as the data set has. There is none for the background.
+    # Classes; -1: as many as the dataset has. There is none for the background.
     yolo.NUM_CLASSES = 80
     # (width, height) in pixels, by size: an equal share for each feature.
-    # tools/fit_anchors.py --formats yolo finds those of a data set.
+    # tools/fit_anchors.py --formats yolo finds those of a dataset.
     yolo.ANCHORS = [
         *([10, 13], [16, 30], [33, 23]),
         *([30, 61], [62, 45], [59, 119]),

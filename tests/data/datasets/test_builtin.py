@@ -13,7 +13,7 @@ from d2lite.data.datasets.builtin import datasets_root
 from tests.golden import REFERENCE
 
 API = json.loads((REFERENCE / "api.json").read_text())
-# Where a data set lies; the reference does not list these.
+# Where a dataset lies; the reference does not list these.
 PLACES = {"json_file", "image_root", "panoptic_root", "panoptic_json", "sem_seg_root"}
 PLACES |= {"dirname", "image_dir", "gt_dir"}
 

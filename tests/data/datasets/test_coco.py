@@ -1,4 +1,4 @@
-"""Reading COCO files, good and bad, and writing data sets as COCO files."""
+"""Reading COCO files, good and bad, and writing datasets as COCO files."""
 
 import json
 import logging

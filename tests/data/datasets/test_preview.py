@@ -1,4 +1,4 @@
-"""`python -m d2lite.data.datasets.FORMAT` draws a data set."""
+"""`python -m d2lite.data.datasets.FORMAT` draws a dataset."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The embedded data set: the same everywhere, and its labels fit what is drawn."""
+"""The embedded dataset: the same everywhere, and its labels fit what is drawn."""
 
 import hashlib
 import subprocess

@@ -1,4 +1,4 @@
-"""Data sets given by URI: what they stand for, and every way to get one wrong."""
+"""Datasets given by URI: what they stand for, and every way to get one wrong."""
 
 import json
 from pathlib import Path
