@@ -53,8 +53,8 @@ def _add_input(inputs: _CfgNode, node: type[_CfgNode]) -> None:
 
 
 def _add_datasets(datasets: _CfgNode) -> None:
-    # Names, or URIs such as "coco:train.json?images=DIR" and "voc:DIR?split=train", of the data
-    # sets to train on; they are joined.
+    # Names, or URIs such as "coco:train.json?images=DIR" and "voc:DIR?split=train", of the
+    # datasets to train on; they are joined.
     datasets.TRAIN = ()
     # Files of precomputed proposals, one for each dataset, where MODEL.LOAD_PROPOSALS is on; and
     # how many of each image's are used.

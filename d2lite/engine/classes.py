@@ -32,8 +32,8 @@ def check_class_counts(
     """Set class counts of -1 to what the data has, and compare the others with it.
 
     The counts are those that the model names in `class_count_keys`, a dict from config keys to
-    the metadata that they count ("thing_classes" or "stuff_classes"). Nothing is done for data
-    sets that name no classes.
+    the metadata that they count ("thing_classes" or "stuff_classes"). Nothing is done for
+    datasets that name no classes.
 
     Args:
         cfg: changed in place where a count is -1, frozen or not.
