@@ -30,8 +30,9 @@ class DetNetROIHeads(StandardROIHeads):
         parts = super().from_config(cfg, {**input_shape, **_with_doubling_strides(names, shapes)})
         for name in POOLERS:
             if parts.get(name) is not None:
-                for pooler, shape in zip(parts[name].level_poolers, shapes, strict=True):
-                    pooler.spatial_scale = 1.0 / shape.stride
+                scales = parts[name].scales = [1.0 / shape.stride for shape in shapes]
+                for pooler, scale in zip(parts[name].level_poolers, scales, strict=True):
+                    pooler.spatial_scale = scale
         return parts
 
 
