@@ -19,6 +19,7 @@ from d2lite.utils.env import seed_all_rng
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import did_you_mean
 from d2lite.utils.serialize import PicklableWrapper
+from d2lite.utils.stop_signals import release_signals
 
 from .common import AspectRatioGroupedDataset, DatasetFromList, MapDataset
 from .dataset_dicts import (
@@ -415,4 +416,5 @@ def worker_init_reset_seed(worker_id: int) -> None:
         # Schedulers send SIGTERM to all processes. The training finishes its step with the workers.
         if hasattr(signal, "alarm"):
             signal.signal(signal.SIGTERM, _end_later)
+        release_signals()
     seed_all_rng(torch.initial_seed() % 2**31 + worker_id)

@@ -12,6 +12,7 @@ import torch.utils.data as torchdata
 
 from d2lite.utils import comm
 from d2lite.utils.serialize import PicklableWrapper
+from d2lite.utils.stop_signals import release_signals, signals_held
 
 from .common import MapDataset
 from .stream import MappedSamples, Sample, SampleRef, TrainingStream
@@ -67,6 +68,18 @@ class _BatchSampler:
         return self._remaining()
 
 
+class _WorkerStart:
+    """Start a worker: its own function first, which may handle signals, then the signals."""
+
+    def __init__(self, init: Callable[[int], None] | None):
+        self._init = init
+
+    def __call__(self, worker_id: int) -> None:
+        if self._init is not None:
+            self._init(worker_id)
+        release_signals()
+
+
 class TrainingLoader:
     """Batches of a training stream, made by worker processes.
 
@@ -91,6 +104,7 @@ class TrainingLoader:
         total_batch_size: int,
         collate_fn: Callable[[list], Any],
         on_bad_sample: str = "raise",
+        worker_init_fn: Callable[[int], None] | None = None,
         **loader_options: Any,
     ):
         """
@@ -101,6 +115,7 @@ class TrainingLoader:
             total_batch_size: of all workers together.
             collate_fn: makes a batch of a list of samples.
             on_bad_sample: "raise" or "skip", see `MappedSamples`.
+            worker_init_fn: called in every worker process, with its number, when it starts.
             loader_options: for torch's DataLoader: num_workers, prefetch_factor, pin_memory, ...
         """
         self.dataset = dataset
@@ -118,6 +133,7 @@ class TrainingLoader:
             collate_fn=_Collate(collate_fn),
             # Workers are seeded by the run's seed, whatever the process's own generator gives.
             generator=torch.Generator().manual_seed(seed),
+            worker_init_fn=_WorkerStart(worker_init_fn),
             **loader_options,
         )
 
@@ -142,7 +158,9 @@ class TrainingLoader:
 
     def _deliver(self) -> Iterator[Any]:
         delivered = self._batches
-        for delivery in self._loader:
+        with signals_held():
+            deliveries = iter(self._loader)
+        for delivery in deliveries:
             if delivery.error is not None:
                 raise delivery.error from _remote_cause(delivery.error)
             self._record(delivery.skipped)

@@ -6,15 +6,16 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
+from d2lite.data.build import worker_init_reset_seed
 from d2lite.utils.comm import get_world_size, is_main_process
-from d2lite.utils.stop_signals import check_stop
+from d2lite.utils.stop_signals import check_stop, signals_held
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +140,11 @@ def inference_on_dataset(
         progress = stack.enter_context(_progress(total, clock))
         call("on_start")
         clock.start()
-        for inputs in data_loader:
+        # The workers of our loaders release the signals; those of others might not.
+        ours = getattr(data_loader, "worker_init_fn", None) is worker_init_reset_seed
+        with signals_held() if ours else nullcontext():
+            batches = iter(data_loader)
+        for inputs in batches:
             clock.lap("data")
             call("before_inference")
             outputs = model(inputs)

@@ -8,11 +8,20 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from d2lite.utils import comm
 
-__all__ = ["FORWARDED", "StopRequested", "StopSignals", "check_stop"]
+__all__ = [
+    "FORWARDED",
+    "StopRequested",
+    "StopSignals",
+    "check_stop",
+    "release_signals",
+    "signals_held",
+]
 
 # What `launch` sends to its workers when it is asked to stop itself. Unlike the signals above it
 # may come twice: a terminal and some schedulers send theirs to all processes.
@@ -45,6 +54,30 @@ def check_stop() -> None:
     """
     if _open is not None and _open.requested:
         raise StopRequested(_open.requested)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back until the block ends.
+
+    Processes that start within it inherit that, and call `release_signals` when they are ready: a
+    signal to all processes would otherwise kill a worker before it can handle one, and with it the
+    step that the training wants to finish.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def release_signals() -> None:
+    """Take the signals that `signals_held` holds back in this process."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
 class StopSignals:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from d2lite.utils.stop_signals import StopRequested, StopSignals, check_stop
+from d2lite.utils.stop_signals import StopRequested, StopSignals, check_stop, signals_held
 
 
 @pytest.fixture(autouse=True)
@@ -100,3 +100,24 @@ def test_threads_leave_signals_alone():
     thread.start()
     thread.join()
     assert seen == [signal.default_int_handler]
+
+
+def test_a_signal_waits_until_the_workers_have_started():
+    with StopSignals() as signals:
+        with signals_held():
+            send(signal.SIGTERM)
+            assert signals.requested == 0
+        assert signals.requested == signal.SIGTERM
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that are forked")
+def test_a_worker_takes_its_signals_when_it_is_ready():
+    from d2lite.data.loader import _WorkerStart
+
+    with signals_held():
+        worker = os.fork()
+        if worker == 0:
+            os.kill(os.getpid(), signal.SIGTERM)  # comes too early, and waits
+            _WorkerStart(lambda _: signal.signal(signal.SIGTERM, lambda *_: os._exit(7)))(0)
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == 7
