@@ -1,6 +1,7 @@
 """The metric of Pascal VOC, at its own IoU threshold of 0.5 and at COCO's."""
 
 import logging
+import os
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection
 from typing import Any
@@ -50,6 +51,17 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
         self._cpu_device = torch.device("cpu")
         self._logger = logging.getLogger(__name__)
         self.reset()
+
+    # Where the files are, for subclasses that evaluate with `voc_eval`.
+    @property
+    def _anno_file_template(self) -> str:
+        return os.path.join(self._metadata.dirname, "Annotations", "{}.xml")
+
+    @property
+    def _image_set_path(self) -> str:
+        return os.path.join(
+            self._metadata.dirname, "ImageSets", "Main", f"{self._metadata.split}.txt"
+        )
 
     def reset(self) -> None:
         # By class index: (image id, score, xmin, ymin, xmax, ymax).

@@ -9,6 +9,7 @@ from PIL import Image
 
 from d2lite.data import DatasetCatalog
 from d2lite.evaluation import PascalVOCDetectionEvaluator, evaluator_for
+from d2lite.evaluation.pascal_voc_evaluation import voc_eval
 from d2lite.structures import Boxes, Instances
 
 OBJECT = "<object><name>{}</name><difficult>0</difficult><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"  # noqa: E501
@@ -119,3 +120,13 @@ def test_what_loads_is_evaluated(tmp_path, stem, encoding, list_encoding, extens
         for record in DatasetCatalog.get(uri):
             evaluator.process([record], [outputs_of(record)])
         assert evaluator.evaluate()["bbox"]["AP50"] == pytest.approx(100)
+
+
+def test_subclasses_may_evaluate_with_the_files(folder, tmp_path):
+    name = f"voc:{folder}?split=val"
+    evaluator = PascalVOCDetectionEvaluator(name)
+    (tmp_path / "dog.txt").write_text("a 0.9 30 5 50 40\nb 0.8 2 3 30 30\n")
+    recall, precision, ap = voc_eval(
+        str(tmp_path / "{}.txt"), evaluator._anno_file_template, evaluator._image_set_path, "dog"
+    )
+    assert recall.tolist() == [0.5, 1.0] and precision.tolist() == [1.0, 1.0] and ap == 1.0
