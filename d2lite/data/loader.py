@@ -1,9 +1,11 @@
 """Training loaders that know their position: they can be stopped anywhere and go on exactly."""
 
+import atexit
 import functools
 import itertools
 import logging
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -66,6 +68,17 @@ class _BatchSampler:
 
     def __iter__(self) -> Iterator[list[SampleRef]]:
         return self._remaining()
+
+
+# Iterators with worker processes. They are closed before Python ends its child processes, which it
+# does by a SIGTERM: workers take that for a scheduler's, and stay to finish the step.
+_RUNNING: "weakref.WeakSet[Iterator]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_running() -> None:
+    for batches in list(_RUNNING):
+        batches.close()
 
 
 class _WorkerStart:
@@ -154,7 +167,9 @@ class TrainingLoader:
         # program of its own, under a seed, samples anchors and proposals as with detectron2. Now,
         # not with the first batch: a trainer seeds its steps, and this is of none.
         torch.empty((), dtype=torch.int64).random_()
-        return self._deliver()
+        batches = self._deliver()
+        _RUNNING.add(batches)
+        return batches
 
     def _deliver(self) -> Iterator[Any]:
         delivered = self._batches
