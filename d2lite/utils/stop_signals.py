@@ -58,11 +58,11 @@ def check_stop() -> None:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back until the block ends.
+    """Hold SIGINT and SIGTERM back from processes that start in the block.
 
-    Processes that start within it inherit that, and call `release_signals` when they are ready: a
-    signal to all processes would otherwise kill a worker before it can handle one, and with it the
-    step that the training wants to finish.
+    They call `release_signals` when they are ready: a signal to all processes would otherwise kill
+    a worker before it can handle one, and with it the step that the training wants to finish. This
+    process may still get the signals, by its other threads.
     """
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield

@@ -102,14 +102,6 @@ def test_threads_leave_signals_alone():
     assert seen == [signal.default_int_handler]
 
 
-def test_a_signal_waits_until_the_workers_have_started():
-    with StopSignals() as signals:
-        with signals_held():
-            send(signal.SIGTERM)
-            assert signals.requested == 0
-        assert signals.requested == signal.SIGTERM
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that are forked")
 def test_a_worker_takes_its_signals_when_it_is_ready():
     from d2lite.data.loader import _WorkerStart
