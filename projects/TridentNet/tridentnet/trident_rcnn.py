@@ -2,10 +2,11 @@
 
 from torch import Tensor
 
-from d2lite.config import CfgNode, configurable
-from d2lite.layers import ShapeSpec, batched_nms
+from d2lite.layers import batched_nms
 from d2lite.modeling.roi_heads import ROI_HEADS_REGISTRY, Res5ROIHeads, StandardROIHeads
 from d2lite.structures import ImageList, Instances
+
+from .branches import Branched
 
 __all__ = ["TridentRes5ROIHeads", "TridentStandardROIHeads", "merge_branch_instances"]
 
@@ -34,30 +35,8 @@ def merge_branch_instances(
     return merged
 
 
-class _BranchedHeads:
+class _BranchedHeads(Branched):
     """Region heads, which come after it among the bases, for B * N images of B branches."""
-
-    @configurable
-    def __init__(self, *, num_branch: int, trident_fast: bool, **kwargs):
-        """Set the number of branches.
-
-        Args:
-            num_branch: in training.
-            trident_fast: whether there is a single branch at inference.
-            kwargs: of the heads.
-        """
-        super().__init__(**kwargs)
-        self.num_branch = num_branch
-        self.trident_fast = trident_fast
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
-        """Read MODEL.TRIDENT too."""
-        return {
-            **super().from_config(cfg, input_shape),
-            "num_branch": cfg.MODEL.TRIDENT.NUM_BRANCH,
-            "trident_fast": cfg.MODEL.TRIDENT.TEST_BRANCH_IDX != -1,
-        }
 
     def forward(
         self,
@@ -67,7 +46,7 @@ class _BranchedHeads:
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
         """As that of the heads, with N images and targets, and features and proposals of B * N."""
-        num_branch = 1 if self.trident_fast and not self.training else self.num_branch
+        num_branch = self.present_branches()
         if targets is not None:
             targets = targets * num_branch
         instances, losses = super().forward(images, features, proposals, targets)
