@@ -31,7 +31,7 @@ from d2lite.engine import (
     default_setup,
     default_writers,
     hooks,
-    launch,
+    run_program,
     trained_classes,
 )
 from d2lite.evaluation import (
@@ -192,12 +192,4 @@ if __name__ == "__main__":
         action="store_true",
         help="let a yaml config call anything; a Python config is a program, which always can",
     )
-    arguments = parser.parse_args()
-    launch(
-        main,
-        arguments.num_gpus,
-        num_machines=arguments.num_machines,
-        machine_rank=arguments.machine_rank,
-        dist_url=arguments.dist_url,
-        args=(arguments,),
-    )
+    run_program(main, parser)

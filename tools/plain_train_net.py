@@ -31,10 +31,9 @@ from d2lite.engine import (
     check_training_settings,
     config_from_args,
     create_ddp_model,
-    default_argument_parser,
     default_setup,
     default_writers,
-    launch,
+    run_program,
     trained_classes,
     weights_to_load,
 )
@@ -56,7 +55,7 @@ logger = logging.getLogger("d2lite.plain_train_net")
 
 
 def evaluate(cfg: CfgNode, model: torch.nn.Module) -> dict:
-    """The figures of every dataset in DATASETS.TEST."""
+    """Return the metrics of every dataset in DATASETS.TEST."""
     require_loaded(model)
     results = {}
     for name in cfg.DATASETS.TEST:
@@ -163,13 +162,4 @@ def main(args: Namespace) -> dict:
 
 
 if __name__ == "__main__":
-    arguments = default_argument_parser().parse_args()
-    with report_user_errors():
-        launch(
-            main,
-            arguments.num_gpus,
-            num_machines=arguments.num_machines,
-            machine_rank=arguments.machine_rank,
-            dist_url=arguments.dist_url,
-            args=(arguments,),
-        )
+    run_program(main)

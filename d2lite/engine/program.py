@@ -1,7 +1,8 @@
 """A training program: from the command line to a trained or evaluated model."""
 
-from argparse import Namespace
-from collections.abc import Mapping
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from d2lite.checkpoint import DetectionCheckpointer
 from d2lite.config import CfgNode
@@ -19,13 +20,14 @@ from .setup import config_from_args, default_argument_parser, default_setup
 __all__ = ["run_program", "train_or_evaluate"]
 
 
-def run_program(main) -> None:
+def run_program(main: Callable[[Namespace], Any], parser: ArgumentParser | None = None) -> None:
     """Parse the command line and call `main(args)` in each process that it asks for.
 
     Args:
         main: a function of the program, so that spawned processes find it.
+        parser: with the arguments of `default_argument_parser`, and maybe more; None: just these.
     """
-    args = default_argument_parser().parse_args()
+    args = (parser or default_argument_parser()).parse_args()
     with report_user_errors():
         launch(
             main,
