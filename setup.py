@@ -18,7 +18,7 @@ EXTRAS = {
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 EXTRAS["test"] = [*EXTRAS["all"], "pytest>=7", "pytest-xdist>=3", "ruff"]
 
-# Projects stand in folders of their own and are installed under one name.
+# Projects have folders of their own and are installed as parts of one package.
 PROJECTS = {
     f"d2lite.projects.{init.parent.name}": init.parent.relative_to(HERE).as_posix()
     for init in sorted(HERE.glob("projects/*/*/__init__.py"))

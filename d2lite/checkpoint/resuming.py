@@ -98,7 +98,7 @@ def require_same_model(found: IncompatibleKeys, model: nn.Module) -> None:
 
 
 def optimizer_layout(optimizer: Optimizer, model: nn.Module) -> dict[str, Any]:
-    """Which parameters the numbers in an optimizer's state stand for.
+    """Return which parameters the numbers in an optimizer's state refer to.
 
     Returns:
         "class": the class of torch.optim that it is or extends; "" for others.

@@ -97,7 +97,7 @@ class _Evaluator:
         return _bounded(found)
 
     def plain(self, value: Any, depth: int = 0) -> Any:
-        """Copy a value, with lists in place of ranges; items that it shares are counted anew."""
+        """Copy a value, with lists in place of ranges; items that it shares are counted again."""
         self._spend(1)
         if depth > MAX_DEPTH:
             raise ExpressionError(f"its value is nested more than {MAX_DEPTH} deep")

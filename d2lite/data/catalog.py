@@ -1,4 +1,4 @@
-"""The two catalogs: what a dataset's name stands for, and what is known about it.
+"""The two catalogs: what a dataset's name refers to, and what is known about it.
 
 A name is either registered (`DatasetCatalog.register`) or a URI such as
 `coco:train.json?images=photos`, whose part before the colon names a scheme added by
@@ -36,7 +36,7 @@ _SCHEME = re.compile(r"([a-z][a-z0-9_+.-]+):", re.IGNORECASE)
 
 
 class ResolvedDataset(NamedTuple):
-    """What a dataset URI stands for: how to load it, and its metadata by key."""
+    """What a dataset URI refers to: how to load it, and its metadata by key."""
 
     load: Callable[[], list[dict]]
     metadata: dict[str, Any]

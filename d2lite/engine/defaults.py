@@ -362,7 +362,7 @@ class DefaultTrainer(TrainerBase):
                 out with a warning, and has empty results.
 
         Returns:
-            The figures of the dataset if there is one, otherwise a dict by dataset.
+            The metrics of the dataset if there is one, otherwise a dict by dataset.
         """
         if not has_event_storage():  # in a training they may not have learned anything yet
             require_loaded(model)

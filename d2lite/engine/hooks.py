@@ -145,7 +145,7 @@ class PeriodicWriter(HookBase):
 
     def after_train(self) -> None:
         for writer in self._writers:
-            # Evaluation after training has put figures since the last write. What a run that goes
+            # Evaluation after training has put values since the last write. What a run that goes
             # on will write is in its checkpoint.
             if not getattr(self.trainer, "_left", False):
                 writer.write()

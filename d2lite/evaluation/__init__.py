@@ -1,4 +1,4 @@
-"""Evaluators: what turns predictions on a dataset into figures."""
+"""Evaluators, which turn predictions on a dataset into metrics."""
 
 from .build import evaluator_for
 from .cityscapes_evaluation import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator

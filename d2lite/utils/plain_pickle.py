@@ -34,7 +34,7 @@ class RefusedGlobalError(pickle.UnpicklingError):
 
 
 class Named:
-    """What a name in a pickle stands for: a function of ours, or nothing but the name."""
+    """What a name in a pickle refers to: a function of ours, or nothing but the name."""
 
     __slots__ = ("make", "name")
 
@@ -187,7 +187,7 @@ _MAKERS: dict[str, Callable[..., Any] | None] = {
     "builtins.complex": _complex,
 }
 PLAIN_GLOBALS: Mapping[str, Named] = {name: Named(name, make) for name, make in _MAKERS.items()}
-"""Names that stand for arrays and plain containers, as numpy 2 and Python 3 spell them."""
+"""Names of arrays and plain containers, as numpy 2 and Python 3 spell them."""
 
 
 class PlainUnpickler(pickle._Unpickler):

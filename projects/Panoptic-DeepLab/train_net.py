@@ -76,7 +76,7 @@ class Trainer(DefaultTrainer):
         """Build the evaluators of panoptic quality, instances, and on Cityscapes classes.
 
         Raises:
-            ValueError: it is no panoptic dataset.
+            ValueError: it is not a panoptic dataset.
         """
         if cfg.MODEL.PANOPTIC_DEEPLAB.BENCHMARK_NETWORK_SPEED:
             return DatasetEvaluators([])  # there are no predictions

@@ -106,7 +106,7 @@ def _apply_exif_orientation(image: Image.Image) -> Image.Image:
         return image
     try:
         orientation = image.getexif().get(_EXIF_ORIENTATION)
-    except Exception:  # damaged EXIF data are no reason to refuse the picture
+    except Exception:  # an image is good without its EXIF data
         return image
     method = _TRANSPOSE_OF_ORIENTATION.get(orientation)
     return image if method is None else image.transpose(method)

@@ -1,7 +1,7 @@
 """The 1203 categories of LVIS v1, by id: name and frequency group.
 
 Frequency is r (rare: in up to 10 training images), c (common: up to 100) or f (frequent).
-Synsets and definitions stand in the dataset's own files.
+Synsets and definitions are in the dataset's own files.
 """
 
 __all__ = ["LVIS_CATEGORIES"]

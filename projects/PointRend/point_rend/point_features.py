@@ -123,7 +123,7 @@ def subdivide(
     num_points: int,
     predict: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """One step of adaptive subdivision: double the size, then predict the uncertain cells anew.
+    """One step of adaptive subdivision: double the size, then predict the uncertain cells again.
 
     Args:
         logits: (R, C, H, W).

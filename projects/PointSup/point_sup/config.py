@@ -10,6 +10,6 @@ def add_point_sup_config(cfg: CfgNode) -> None:
     # Train on labeled points, with INPUT.DATASET_MAPPER point_sup_mapper. In detectron2 its program
     # `train_net.py` reads it.
     cfg.INPUT.POINT_SUP = False
-    # Points of each object to train on, drawn anew whenever an image is read, as an augmentation;
+    # Points of each object to train on, drawn again whenever an image is read, as an augmentation;
     # 0 for all.
     cfg.INPUT.SAMPLE_POINTS = 0

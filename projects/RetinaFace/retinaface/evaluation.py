@@ -130,5 +130,5 @@ def _make(name: str, settings: Settings) -> LandmarkEvaluator:
     return LandmarkEvaluator(name)
 
 
-# What `evaluator_type: landmarks` in a dataset's metadata stands for.
+# What `evaluator_type: landmarks` in a dataset's metadata means.
 EVALUATORS["landmarks"] = (*EVALUATORS["coco"], _make)
