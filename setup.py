@@ -16,7 +16,7 @@ EXTRAS = {
     "onnx": ["onnx", "onnxscript", "onnxruntime"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
-EXTRAS["test"] = [*EXTRAS["all"], "pytest>=7", "pytest-xdist>=3", "ruff"]
+EXTRAS["test"] = [*EXTRAS["all"], "pytest>=7.3", "pytest-xdist>=3", "ruff"]
 
 # Projects have folders of their own and are installed as parts of one package.
 PROJECTS = {
