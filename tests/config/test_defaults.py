@@ -8,8 +8,7 @@ import pytest
 import torch
 import yaml
 
-from d2lite import config
-from d2lite.config import CfgNode, get_cfg
+from d2lite.config import CfgNode, defaults, get_cfg
 from d2lite.config import device as device_module
 from tests.golden import REFERENCE
 
@@ -98,22 +97,27 @@ def test_copies_are_independent():
     assert type(first.MODEL) is CfgNode
 
 
-def test_every_default_is_commented():
-    """A comment stands above each setting, or above the run of settings that it belongs to."""
-    folder = Path(config.__file__).parent
-    missing = []
-    for path in sorted(folder.glob("defaults*.py")):
-        lines = path.read_text().splitlines()
-        for number, line in enumerate(lines):
-            if re.match(r"\s+[\w.]+\.[A-Z_0-9]+ = (?!node\(\)|type\()", line):
-                above = next(x for x in reversed(lines[:number]) if not is_setting(x))
-                if not above.strip().startswith("#"):
-                    missing.append(f"{path.name}:{number + 1}: {line.strip()}")
-    assert not missing
+def settings_and_comments():
+    """The key of each line that sets one, with the comment right above it."""
+    comment = []
+    for line in Path(defaults.__file__).read_text(encoding="utf-8").splitlines():
+        if line.startswith("# "):
+            comment.append(line[2:])
+            continue
+        found = re.match(r"_C\.([A-Z0-9_.]+) = (?!CfgNode\(\))", line)
+        if found:
+            yield found[1], " ".join(comment)
+        comment = []
 
 
-def is_setting(line):
-    return bool(re.match(r"\s+[\w.]+\.[A-Z_0-9]+ = ", line))
+def test_every_default_is_one_line_with_its_full_key_and_a_comment_above():
+    found = list(settings_and_comments())
+    assert sorted(key for key, _ in found) == sorted(flat(get_cfg()))
+    assert [key for key, comment in found if len(comment) < 10] == []
+
+
+def test_comments_mark_the_keys_that_detectron2_does_not_have():
+    assert {key for key, text in settings_and_comments() if "(d2lite)" in text} == set(NEW_KEYS)
 
 
 def test_defaults_hold_plain_values_only():
