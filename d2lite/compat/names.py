@@ -31,7 +31,7 @@ def find_old_name(path: str, module: ModuleType, name: str) -> Any:
 
         if reason := table.reason_it_is_gone(f"{path}.{name}"):
             raise ImportError(f"{PACKAGE}.{path}.{name} is not here: {reason}")
-        if found := table.target(path, name, is_package=hasattr(module, "__path__")):
+        if found := table.target(path, name):
             return _load(found)
     raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
 

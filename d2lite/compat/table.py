@@ -68,6 +68,7 @@ MOVED: dict[str, dict[str, str]] = {
         "_try_get_key": "old.engine:_try_get_key",
     },
     "engine.hooks": {"AutogradProfiler": "old.engine:AutogradProfiler"},
+    "engine.hooks.timing": {"TorchProfiler": "engine.hooks.profiling:TorchProfiler"},
     "engine.launch": {"_find_free_port": "engine.launch:_free_port"},
     "evaluation.coco_evaluation": {
         "_evaluate_box_proposals": "old.evaluation:_evaluate_box_proposals",
@@ -172,6 +173,10 @@ MOVED_MODULES: dict[str, str] = {
     "modeling.mmdet_wrapper": "old.mmdet_wrapper",
     "utils.torch_version_utils": "old.torch_version_utils",
     "utils.tracing": "old.tracing",
+    # Modules that d2lite itself had there.
+    "engine.early_stop": "engine.hooks.early_stop",
+    "engine.ema": "engine.hooks.ema",
+    "engine.timing": "engine.hooks.timing",
 }
 
 # Module here, or of another package -> the names that IMPORTED takes from it.
@@ -675,19 +680,18 @@ def new_module(path: str) -> str | None:
     return _full(MOVED_MODULES[path]) if path in MOVED_MODULES else None
 
 
-def target(module: str, name: str, *, is_package: bool) -> str | None:
+def target(module: str, name: str) -> str | None:
     """Return where a name of detectron2's `module` is, or None for a name it does not have.
 
     Args:
         module: path without the package.
-        is_package: packages only re-export, so they have nothing of other libraries.
     Returns:
         "module:attribute" with the full name of the module, or the full name of a module.
     """
     moved = MOVED.get(module, {}).get(name)
     if moved is not None:
         return _full(moved)
-    if module not in IMPORTED or is_package:
+    if module not in IMPORTED:
         return None
     if name in _STANDARD_LIBRARY.split():
         return name

@@ -22,15 +22,15 @@ from .defaults import (
     default_setup,
     default_writers,
 )
-from .early_stop import EarlyStop
-from .ema import ModelEMA
 from .from_checkpoint import about_weights, config_from_checkpoint, weights_to_load
 from .hooks import (
     BestCheckpointer,
     CallbackHook,
+    EarlyStop,
     EvalHook,
     IterationTimer,
     LRScheduler,
+    ModelEMA,
     PeriodicCheckpointer,
     PeriodicWriter,
     PreciseBN,

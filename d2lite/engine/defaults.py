@@ -43,8 +43,6 @@ from .checks import (
     check_training_settings,
 )
 from .classes import check_class_counts, trained_classes
-from .early_stop import EarlyStop
-from .ema import ModelEMA
 from .predictor import DefaultPredictor
 from .run_folder import claim_output_dir, release_output_dir
 from .scaling import auto_scale
@@ -87,7 +85,7 @@ class DefaultTrainer(TrainerBase):
     seed: int | None = None
     _saved_before = 0
     _asked_to_resume = False
-    _ema: ModelEMA | None = None
+    _ema: hooks.ModelEMA | None = None
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
@@ -190,9 +188,9 @@ class DefaultTrainer(TrainerBase):
             built.append(hooks.PeriodicWriter([*bar, *self.build_writers()], period=20))
         return built
 
-    def _build_ema(self) -> ModelEMA | None:
+    def _build_ema(self) -> hooks.ModelEMA | None:
         ema = self.cfg.MODEL_EMA
-        return ModelEMA(self.model, ema.DECAY, self.cfg.OUTPUT_DIR) if ema.ENABLED else None
+        return hooks.ModelEMA(self.model, ema.DECAY, self.cfg.OUTPUT_DIR) if ema.ENABLED else None
 
     def _build_best(self) -> list[HookBase]:
         """What follows from the best evaluation; on all ranks the same, but for what writes."""
@@ -208,7 +206,7 @@ class DefaultTrainer(TrainerBase):
             )
             built.append(best)
         if test.PATIENCE:
-            built.append(EarlyStop(test.EVAL_PERIOD, test.PATIENCE, test.BEST_METRIC, best))
+            built.append(hooks.EarlyStop(test.EVAL_PERIOD, test.PATIENCE, test.BEST_METRIC, best))
         return built
 
     def _build_precise_bn(self) -> hooks.PreciseBN:

@@ -82,7 +82,7 @@ def test_every_entry_of_the_table_leads_to_something():
             try:
                 getattr(found, name)
                 # A room that has the name itself hides the table's entry, which must work too.
-                target = table.target(module, name, is_package=hasattr(found, "__path__"))
+                target = table.target(module, name)
                 target is None or names._load(target)
             except ModuleNotFoundError as error:
                 if error.name.split(".")[0] != "timm":  # an extra

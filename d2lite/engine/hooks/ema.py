@@ -9,11 +9,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from d2lite.checkpoint import model_entries, save_checkpoint_file
+from d2lite.engine.train_loop import HookBase, is_complete
 from d2lite.utils import comm
-
-from .train_loop import HookBase, is_complete
-
-__all__ = ["ModelEMA"]
 
 logger = logging.getLogger(__name__)
 

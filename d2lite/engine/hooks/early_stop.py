@@ -2,12 +2,10 @@
 
 import logging
 
+from d2lite.engine.hooks.checkpoints import BestCheckpointer
+from d2lite.engine.hooks.due import is_due
+from d2lite.engine.train_loop import HookBase
 from d2lite.utils import comm
-
-from .hooks import BestCheckpointer, is_due
-from .train_loop import HookBase
-
-__all__ = ["EarlyStop"]
 
 logger = logging.getLogger(__name__)
 

@@ -1,68 +1,17 @@
-"""Hooks that measure the time of steps."""
+"""Hooks that profile steps and report GPU memory."""
 
-import datetime
 import logging
 import os
-import time
 from collections.abc import Callable
 
 import torch
-from fvcore.common.timer import Timer
 
+from d2lite.engine.hooks.due import is_due
+from d2lite.engine.train_loop import HookBase
 from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
 
-from .train_loop import HookBase
-
-__all__ = ["IterationTimer", "TorchProfiler"]
-
 logger = logging.getLogger(__name__)
-
-
-class IterationTimer(HookBase):
-    """Put the seconds of each step into the storage as "time", and sum up at the end.
-
-    The time is that of the step and not of the hooks around it. The first steps, which allocate
-    and tune, are left out.
-    """
-
-    def __init__(self, warmup_iter: int = 3) -> None:
-        """warmup_iter: number of the first step that is measured, from 1."""
-        self._warmup_iter = warmup_iter
-        self._step_timer = Timer()
-        self._start()
-
-    def _start(self) -> None:
-        self._start_time = time.perf_counter()
-        self._num_measured = 0
-        self._seconds = 0.0
-
-    def before_train(self) -> None:
-        self._start()
-
-    def before_step(self) -> None:
-        self._step_timer.reset()
-
-    def after_step(self) -> None:
-        seconds = self._step_timer.seconds()
-        if self.trainer.iter - self.trainer.start_iter + 1 < self._warmup_iter:
-            self._start_time = time.perf_counter()
-            return
-        self.trainer.storage.put_scalars(time=seconds)
-        self._num_measured += 1
-        self._seconds += seconds
-
-    def after_train(self) -> None:
-        if self._num_measured == 0:
-            return
-        total = time.perf_counter() - self._start_time
-        logger.info(
-            "%d iterations took %s (%.4f s each); hooks around them took %s",
-            self._num_measured,
-            datetime.timedelta(seconds=int(self._seconds)),
-            self._seconds / self._num_measured,
-            datetime.timedelta(seconds=int(total - self._seconds)),
-        )
 
 
 class TorchProfiler(HookBase):
@@ -119,3 +68,32 @@ class TorchProfiler(HookBase):
             name = f"profiler_iter{self.trainer.iter}-trace.json"
             self._profiler.export_chrome_trace(os.path.join(self._output_dir, name))
         self._profiler = None
+
+
+class TorchMemoryStats(HookBase):
+    """Log the CUDA memory of the first iterations: reserved, allocated, and their peaks."""
+
+    def __init__(self, period: int = 20, max_runs: int = 10) -> None:
+        """
+        Args:
+            period: iterations between reports.
+            max_runs: reports after which the hook falls silent.
+        """
+        self._period = period
+        self._runs_left = max_runs
+
+    def after_step(self) -> None:
+        if self._runs_left <= 0 or not torch.cuda.is_available():
+            return
+        last = self.trainer.iter == self.trainer.max_iter - 1
+        if is_due(self.trainer.iter, self._period) or last:
+            logger.info(
+                "CUDA memory in iteration %d, MB: reserved %d (peak %d), allocated %d (peak %d)",
+                self.trainer.iter,
+                torch.cuda.memory_reserved() >> 20,
+                torch.cuda.max_memory_reserved() >> 20,
+                torch.cuda.memory_allocated() >> 20,
+                torch.cuda.max_memory_allocated() >> 20,
+            )
+            torch.cuda.reset_peak_memory_stats()
+            self._runs_left -= 1

@@ -1,0 +1,30 @@
+"""Hooks: everything that happens around the training steps, one file for each purpose."""
+
+from d2lite.engine.hooks.callbacks import CallbackHook
+from d2lite.engine.hooks.checkpoints import BestCheckpointer, PeriodicCheckpointer
+from d2lite.engine.hooks.due import is_due
+from d2lite.engine.hooks.early_stop import EarlyStop
+from d2lite.engine.hooks.ema import ModelEMA
+from d2lite.engine.hooks.evaluation import EvalHook
+from d2lite.engine.hooks.lr_schedule import LRScheduler
+from d2lite.engine.hooks.profiling import TorchMemoryStats, TorchProfiler
+from d2lite.engine.hooks.statistics import PreciseBN, SyncBuffers
+from d2lite.engine.hooks.timing import IterationTimer
+from d2lite.engine.hooks.writing import PeriodicWriter
+
+__all__ = [
+    "BestCheckpointer",
+    "CallbackHook",
+    "EarlyStop",
+    "EvalHook",
+    "IterationTimer",
+    "LRScheduler",
+    "ModelEMA",
+    "PeriodicCheckpointer",
+    "PeriodicWriter",
+    "PreciseBN",
+    "SyncBuffers",
+    "TorchMemoryStats",
+    "TorchProfiler",
+    "is_due",
+]

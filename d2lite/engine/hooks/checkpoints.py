@@ -1,0 +1,149 @@
+"""Hooks that save checkpoints: periodically, and the best one."""
+
+import json
+import logging
+import math
+import operator
+import os
+from collections.abc import Callable
+
+from d2lite.checkpoint import Checkpointer
+from d2lite.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
+from d2lite.checkpoint.writing import atomic_write
+from d2lite.engine.hooks.due import at_last_iteration, is_due
+from d2lite.engine.train_loop import HookBase, is_complete
+from d2lite.utils.file_io import PathManager, read_text
+from d2lite.utils.registry import did_you_mean
+
+logger = logging.getLogger(__name__)
+
+
+class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
+    """Save a checkpoint every `period` iterations and at the end of training."""
+
+    def before_train(self) -> None:
+        self.max_iter = self.trainer.max_iter
+
+    def after_step(self) -> None:
+        self.step(self.trainer.iter)
+
+    def save_now(self) -> None:
+        iteration = self.trainer.iter
+        self.save(f"{self.file_prefix}_{iteration:07d}", iteration=iteration)
+        self._delete_oldest(iteration)
+
+    def after_train(self) -> None:
+        # Which iteration was the last one of a stopped training is known only now.
+        if self.trainer.stopped and is_complete(self.trainer):
+            self.save(f"{self.file_prefix}_final", iteration=self.trainer.max_iter - 1)
+
+
+class BestCheckpointer(HookBase):
+    """Keep the weights with the best value of an evaluated metric.
+
+    It belongs directly behind EvalHook. The record of the best value lies beside the weights as
+    FILE_PREFIX.json, so that a resumed run goes on from it.
+    """
+
+    def __init__(
+        self,
+        eval_period: int,
+        checkpointer: Checkpointer,
+        val_metric: str,
+        mode: str = "max",
+        file_prefix: str = "model_best",
+        also_save: Callable[[str], None] | None = None,
+    ) -> None:
+        """
+        Args:
+            eval_period: iterations between evaluations, as EvalHook has it.
+            checkpointer: the one that saves.
+            val_metric: name of the figure in the storage, such as "bbox/AP50".
+            mode: "max" or "min": which of two values is better.
+            file_prefix: name of the checkpoint, without ".pth".
+            also_save: called with `file_prefix`, to write more beside it.
+        """
+        if mode not in ("max", "min"):
+            raise ValueError(f"mode is {mode!r}; use 'max' or 'min'")
+        self._compare = operator.gt if mode == "max" else operator.lt
+        self._period = eval_period
+        self._checkpointer = checkpointer
+        self._val_metric = val_metric
+        self._file_prefix = file_prefix
+        self._also_save = also_save
+        self.best_metric: float | None = None
+        self.best_iter: int | None = None
+        self._knows_best = False  # from the checkpoint
+
+    @property
+    def _record(self) -> str:
+        return os.path.join(self._checkpointer.save_dir, f"{self._file_prefix}.json")
+
+    def before_train(self) -> None:
+        start_iter = self.trainer.start_iter
+        if start_iter > 0 and not self._knows_best and PathManager.isfile(self._record):
+            record = json.loads(read_text(self._record))
+            # A record from after the checkpoint will be made again. The evaluation after a
+            # training counts as one of the iteration that would have followed.
+            if record["iteration"] <= start_iter:
+                self.best_metric, self.best_iter = record["metric"], record["iteration"]
+        with at_last_iteration(self.trainer) as resumed:
+            if resumed and self.trainer.storage.evaluated_iter == self.trainer.iter:
+                self._best_checking()
+
+    def resume_state(self) -> dict:
+        return {"metric": self.best_metric, "iteration": self.best_iter}
+
+    def load_resume_state(self, state: dict) -> None:
+        """Take over the best evaluation until the checkpoint. The file may be of a later one, which
+        will be made again."""
+        self.best_metric, self.best_iter = state["metric"], state["iteration"]
+        self._knows_best = True
+
+    def after_step(self) -> None:
+        # After the last iteration comes the evaluation of after_train.
+        if (
+            is_due(self.trainer.iter, self._period)
+            and self.trainer.iter + 1 < self.trainer.max_iter
+        ):
+            self._best_checking()
+
+    def after_train(self) -> None:
+        if is_complete(self.trainer):
+            self._best_checking()
+
+    def _best_checking(self) -> None:
+        latest = self.trainer.storage.latest().get(self._val_metric)
+        if latest is None:
+            known = [name for name in self.trainer.storage.latest() if "/" in name]
+            logger.warning(
+                "No %s was evaluated, so there is no best checkpoint; see TEST.BEST_METRIC.%s",
+                self._val_metric,
+                did_you_mean(self._val_metric, known) or f" There are: {', '.join(sorted(known))}",
+            )
+            return
+        metric, iteration = latest
+        if self.best_metric is not None and not self._compare(metric, self.best_metric):
+            return
+        if not self._update_best(metric, iteration):
+            return
+        extra = {"iteration": iteration, self._val_metric: metric}
+        self._checkpointer.save(self._file_prefix, **extra)
+        if self._also_save is not None:
+            self._also_save(self._file_prefix)
+        with atomic_write(self._record, "w") as file:
+            json.dump({"metric": metric, "iteration": iteration, "name": self._val_metric}, file)
+        logger.info(
+            "%s.pth: best %s so far, %.4f in iteration %d",
+            self._file_prefix,
+            self._val_metric,
+            metric,
+            iteration,
+        )
+
+    def _update_best(self, val: float, iteration: int) -> bool:
+        """Take a value as the best one, unless it is not finite; return whether it was taken."""
+        if not math.isfinite(val):
+            return False
+        self.best_metric, self.best_iter = val, iteration
+        return True

@@ -1,0 +1,82 @@
+"""The hook that evaluates the model during and after training."""
+
+from collections.abc import Callable, Mapping
+
+from d2lite.engine.hooks.due import at_last_iteration, is_due
+from d2lite.engine.train_loop import HookBase, is_complete
+from d2lite.evaluation.testing import flatten_results_dict
+from d2lite.utils import comm
+
+
+class EvalHook(HookBase):
+    """Evaluate every so many iterations, and after training."""
+
+    # Of the class, for subclasses with a constructor of their own.
+    _latest_iter: int | None = None
+    _is_resumed = False
+
+    def __init__(
+        self, eval_period: int, eval_function: Callable[[], Mapping], eval_after_train: bool = True
+    ) -> None:
+        """
+        Args:
+            eval_period: iterations between evaluations; 0 leaves only the one after training.
+            eval_function: returns a (nested) dict of figures, which go into the storage as
+                "task/figure". All ranks call it together.
+            eval_after_train: also evaluate when the last iteration is done.
+        """
+        self._period = eval_period
+        self._func = eval_function
+        self._eval_after_train = eval_after_train
+
+    def before_train(self) -> None:
+        """Evaluate what the run that is resumed did not come to evaluate after its checkpoint."""
+        with at_last_iteration(self.trainer) as resumed:
+            if not (resumed and self._is_resumed):
+                return
+            if self._latest_iter == self.trainer.iter:
+                self.trainer.storage.evaluated_iter = self.trainer.iter
+            elif self._is_due():
+                self._do_eval()
+
+    def after_step(self) -> None:
+        if self._is_due():
+            self._do_eval()
+
+    def _is_due(self) -> bool:
+        # The last iteration is evaluated in after_train.
+        last = self.trainer.iter + 1 >= self.trainer.max_iter
+        return is_due(self.trainer.iter, self._period) and not last
+
+    def resume_state(self) -> dict:
+        return {"latest_iter": self._latest_iter}
+
+    def load_resume_state(self, state: dict) -> None:
+        """Take over which iteration was evaluated."""
+        self._latest_iter = state["latest_iter"]
+        self._is_resumed = True
+
+    def after_train(self) -> None:
+        # Not again where the training was stopped at an evaluation.
+        again = self._latest_iter == self.trainer.max_iter - 1
+        if self._eval_after_train and is_complete(self.trainer) and not again:
+            self._do_eval()
+        del self._func  # it often holds the trainer: a circle
+
+    def _do_eval(self) -> None:
+        results = self._func()
+        self._latest_iter = self.trainer.storage.evaluated_iter = self.trainer.iter
+        if results:
+            assert isinstance(results, Mapping), f"evaluation must return a dict, not {results!r}"
+            figures = flatten_results_dict(results)
+            for name, value in figures.items():
+                try:
+                    figures[name] = float(value)
+                except (TypeError, ValueError):
+                    raise ValueError(
+                        f"the evaluation returned {value!r} for {name}; a nested dict of floats "
+                        "is expected"
+                    ) from None
+            self.trainer.storage.put_scalars(**figures, smoothing_hint=False)
+        # Ranks that had less to evaluate wait here, and not within the next step's time.
+        comm.synchronize()

@@ -1,0 +1,77 @@
+"""The hook that steps the learning rate schedule."""
+
+from collections import Counter
+
+from fvcore.common.param_scheduler import ParamScheduler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler as TorchLRScheduler
+
+from d2lite.checkpoint.resuming import log_kept_schedule
+from d2lite.engine.train_loop import HookBase
+from d2lite.solver import LRMultiplier
+
+
+class LRScheduler(HookBase):
+    """Step the learning rate schedule, and put the rate into the storage as "lr"."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer | None = None,
+        scheduler: TorchLRScheduler | ParamScheduler | None = None,
+    ) -> None:
+        """
+        Args:
+            optimizer: by default the trainer's.
+            scheduler: by default the trainer's. A ParamScheduler is the factor on the initial
+                rates, over the iterations of the training.
+        """
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+
+    def before_train(self) -> None:
+        self._optimizer = self._optimizer or self.trainer.optimizer
+        if isinstance(self.scheduler, ParamScheduler):
+            self._scheduler = LRMultiplier(
+                self._optimizer,
+                self.scheduler,
+                self.trainer.max_iter,
+                last_iter=self.trainer.iter - 1,
+            )
+        self._best_param_group_id = self.get_best_param_group_id(self._optimizer)
+
+    @staticmethod
+    def get_best_param_group_id(optimizer: Optimizer) -> int:
+        """The parameter group whose rate stands for all: the commonest initial rate or, where
+        every group has its own, the group with most parameters."""
+        sizes = [len(group["params"]) for group in optimizer.param_groups]
+        if len(optimizer.param_groups) > 1 and max(sizes) == 1:
+            # One group a parameter: take the commonest rate.
+            rates = [group["lr"] for group in optimizer.param_groups]
+            return rates.index(Counter(rates).most_common(1)[0][0])
+        return sizes.index(max(sizes))
+
+    def after_step(self) -> None:
+        lr = self._optimizer.param_groups[self._best_param_group_id]["lr"]
+        self.trainer.storage.put_scalar("lr", float(lr), smoothing_hint=False)
+        try:
+            self.scheduler.step()
+        except (IndexError, RuntimeError):
+            # Some schedules of fvcore have no value at the end, which no iteration uses.
+            if self.trainer.iter + 1 < self.trainer.max_iter:
+                raise
+
+    @property
+    def scheduler(self) -> TorchLRScheduler | ParamScheduler:
+        """The schedule given to the hook, else the trainer's."""
+        return self._scheduler or self.trainer.scheduler
+
+    def state_dict(self) -> dict:
+        has_state = isinstance(self.scheduler, TorchLRScheduler)
+        return self.scheduler.state_dict() if has_state else {}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Continue the schedule where it was. A ParamScheduler is a function of the iteration
+        and needs no state."""
+        if isinstance(self.scheduler, TorchLRScheduler):
+            log_kept_schedule(state_dict, self.scheduler.state_dict())
+            self.scheduler.load_state_dict(state_dict)

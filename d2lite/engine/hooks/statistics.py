@@ -1,0 +1,104 @@
+"""Hooks that maintain the statistics of BatchNorm layers."""
+
+import logging
+from collections.abc import Iterable, Iterator
+
+import torch
+import torch.distributed as dist
+from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
+from torch import nn
+
+from d2lite.engine.hooks.due import is_due
+from d2lite.engine.train_loop import HookBase
+from d2lite.utils import comm
+from d2lite.utils.events import EventStorage
+
+logger = logging.getLogger(__name__)
+
+
+class PreciseBN(HookBase):
+    """Replace the running statistics of BatchNorm by exact ones of recent weights.
+
+    The model sees `num_iter` batches in training mode, without updates, and the statistics are
+    averaged (Wu & Johnson, Rethinking "Batch" in BatchNorm, 2021). It belongs before EvalHook.
+    """
+
+    def __init__(self, period: int, model: nn.Module, data_loader: Iterable, num_iter: int) -> None:
+        """
+        Args:
+            period: iterations between updates; 0 updates only after the last one.
+            model: updated where it has BatchNorm layers in training mode.
+            data_loader: a training loader of its own. It yields the same batches again in every
+                update, so that a resumed run sees what an uninterrupted one sees.
+            num_iter: batches for each update.
+        """
+        self._period = period
+        self._data_loader = data_loader
+        self._num_iter = num_iter
+        self._model = model
+        self._disabled = not get_bn_modules(model)
+        if self._disabled:
+            logger.info("PreciseBN is off: no BatchNorm layer of the model is in training mode")
+        has_state = hasattr(data_loader, "state_dict")
+        self._loader_start: dict | None = data_loader.state_dict() if has_state else None
+
+    def after_step(self) -> None:
+        last = self.trainer.iter + 1 == self.trainer.max_iter
+        if is_due(self.trainer.iter, self._period) or last:
+            self.update_stats()
+
+    def state_dict(self) -> dict:
+        return {} if self._loader_start is None else {"data_loader": self._loader_start}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take over the stream of the run that is resumed, whose seed may have been random."""
+        self._loader_start = state_dict["data_loader"]
+
+    def update_stats(self) -> None:
+        """Compute the statistics now."""
+        if self._disabled:
+            return
+        if self._loader_start is not None:
+            self._data_loader.load_state_dict(self._loader_start)
+        logger.info("PreciseBN: averaging the statistics of %d batches", self._num_iter)
+        # The model's figures of this pass belong to no training iteration.
+        with EventStorage():
+            update_bn_stats(self._model, self._batches(), self._num_iter)
+
+    def _batches(self) -> Iterator:
+        yield from iter(self._data_loader)
+
+
+class SyncBuffers(HookBase):
+    """Average the model's floating point buffers over the ranks before they are used.
+
+    Each rank's BatchNorm follows its own images. Where a checkpoint or an evaluation is due, all
+    ranks take the mean, so that what is saved is what every rank evaluates. It belongs before
+    those hooks.
+    """
+
+    def __init__(self, model: nn.Module, periods: Iterable[int]) -> None:
+        """periods: iterations between the events that look at the model."""
+        self._buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self._periods = list(periods)
+
+    def after_step(self) -> None:
+        last = self.trainer.iter + 1 == self.trainer.max_iter
+        if last or any(is_due(self.trainer.iter, period) for period in self._periods):
+            self.average()
+
+    def before_stop(self) -> None:
+        self.average()
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Give all ranks the mean, in one exchange."""
+        if comm.get_world_size() == 1 or not self._buffers:
+            return
+        flat = torch.cat([buffer.flatten().double() for buffer in self._buffers])
+        dist.all_reduce(flat)
+        flat /= comm.get_world_size()
+        for buffer, mean in zip(
+            self._buffers, flat.split([b.numel() for b in self._buffers]), strict=True
+        ):
+            buffer.copy_(mean.view_as(buffer))

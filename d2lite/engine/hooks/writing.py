@@ -1,0 +1,46 @@
+"""The hook that lets event writers write."""
+
+from collections.abc import Iterable
+
+from d2lite.engine.hooks.due import at_last_iteration, is_due
+from d2lite.engine.train_loop import HookBase
+from d2lite.utils.events import EventWriter
+
+
+class PeriodicWriter(HookBase):
+    """Let the writers write every `period` iterations, and once more after training.
+
+    It belongs at the end of the hooks, where the values of all others are in the storage.
+    """
+
+    def __init__(self, writers: Iterable[EventWriter], period: int = 20) -> None:
+        self._writers = list(writers)
+        for writer in self._writers:
+            assert isinstance(writer, EventWriter), f"{writer!r} is not an EventWriter"
+        self._period = period
+
+    def before_train(self) -> None:
+        # Writers leave out what they find written.
+        with at_last_iteration(self.trainer) as resumed:
+            if resumed:
+                self._write_if_due()
+
+    def after_step(self) -> None:
+        self._write_if_due()
+
+    def _write_if_due(self) -> None:
+        iteration, storage = self.trainer.iter, self.trainer.storage
+        last = iteration == self.trainer.max_iter - 1
+        # The next evaluation would replace what this one found.
+        always = last or storage.evaluated_iter == iteration
+        for writer in self._writers:
+            if always or is_due(iteration, self._period) or writer.every_iteration:
+                writer.write()
+
+    def after_train(self) -> None:
+        for writer in self._writers:
+            # Evaluation after training has put values since the last write. What a run that goes
+            # on will write is in its checkpoint.
+            if not getattr(self.trainer, "_left", False):
+                writer.write()
+            writer.close()
