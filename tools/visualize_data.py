@@ -25,7 +25,7 @@ from d2lite.data.detection_utils import convert_image_to_rgb
 from d2lite.engine import config_from_args
 from d2lite.utils.cli import report_user_errors
 from d2lite.utils.logger import setup_logger
-from d2lite.utils.visualizer import Visualizer
+from d2lite.visualization import Visualizer
 
 Pictures = Iterator[tuple[str, np.ndarray]]
 

@@ -156,14 +156,11 @@ MOVED: dict[str, dict[str, str]] = {
     "utils.registry": {
         "_convert_target_to_string": "utils.registry:convert_target_to_string",
     },
+    "utils.painter": {"Painter": "visualization.visualizer:Visualizer"},
     "utils.testing": {"skipIfOnCPUCI": "old.utils:skipIfOnCPUCI"},
     "utils.visualizer": {
-        "_BLACK": "old.visualizer:_BLACK",
-        "_KEYPOINT_THRESHOLD": "old.visualizer:_KEYPOINT_THRESHOLD",
-        "_LARGE_MASK_AREA_THRESH": "old.visualizer:_LARGE_MASK_AREA_THRESH",
         "_PanopticPrediction": "old.visualizer:_PanopticPrediction",
-        "_RED": "old.visualizer:_RED",
-        "_create_text_labels": "utils.visualizer:create_text_labels",
+        "_create_text_labels": "visualization.visualizer:create_text_labels",
         "_SMALL_OBJECT_AREA_THRESH": "old.visualizer:_SMALL_OBJECT_AREA_THRESH",
     },
 }
@@ -171,12 +168,21 @@ MOVED: dict[str, dict[str, str]] = {
 # Module of detectron2 -> the module here.
 MOVED_MODULES: dict[str, str] = {
     "modeling.mmdet_wrapper": "old.mmdet_wrapper",
+    "utils.colormap": "visualization.colors",
     "utils.torch_version_utils": "old.torch_version_utils",
     "utils.tracing": "old.tracing",
+    "utils.video_visualizer": "visualization.video",
+    "utils.visualizer": "visualization.visualizer",
     # Modules that d2lite itself had there.
     "engine.early_stop": "engine.hooks.early_stop",
     "engine.ema": "engine.hooks.ema",
     "engine.timing": "engine.hooks.timing",
+    "utils.canvas": "visualization.canvas",
+    "utils.colors": "visualization.colors",
+    "utils.generic_mask": "visualization.masks",
+    "utils.label_layout": "visualization.label_layout",
+    "utils.painter": "visualization.visualizer",
+    "utils.panoptic_segments": "visualization.masks",
 }
 
 # Module here, or of another package -> the names that IMPORTED takes from it.
@@ -264,7 +270,6 @@ HOMES: dict[str, str] = {
     "tracking.utils": "LARGE_COST_VALUE create_prediction_pairs",
     "tracking.vanilla_hungarian_bbox_iou_tracker": "VanillaHungarianBBoxIOUTracker",
     "utils.collect_env": "collect_env_info",
-    "utils.colormap": "colormap random_color",
     "utils.comm": "get_world_size is_main_process",
     "utils.develop": "create_dummy_class create_dummy_func",
     "utils.env": "TORCH_VERSION seed_all_rng",
@@ -280,7 +285,8 @@ HOMES: dict[str, str] = {
     "utils.registry": "Registry _convert_target_to_string locate",
     "utils.serialize": "PicklableWrapper",
     "utils.tracing": "assert_fx_safe is_fx_tracing",
-    "utils.visualizer": "ColorMode Visualizer _PanopticPrediction _create_text_labels",
+    "visualization.colors": "colormap random_color",
+    "visualization.visualizer": "ColorMode Visualizer _PanopticPrediction _create_text_labels",
     ".fvcore.common.checkpoint": "Checkpointer",
     ".fvcore.common.history_buffer": "HistoryBuffer",
     ".fvcore.common.param_scheduler": (
@@ -675,6 +681,15 @@ def reason_it_is_gone(path: str) -> str | None:
     return GONE.get(path)
 
 
+def old_modules(path: str) -> list[str]:
+    """Return the paths under which detectron2's programs know a module of ours, the new one first.
+
+    Args:
+        path: of the module here, without the package.
+    """
+    return [path, *(old for old, new in MOVED_MODULES.items() if new == path)]
+
+
 def new_module(path: str) -> str | None:
     """Return the full name of the module that a module of detectron2 is here, if it has moved."""
     return _full(MOVED_MODULES[path]) if path in MOVED_MODULES else None
@@ -684,20 +699,22 @@ def target(module: str, name: str) -> str | None:
     """Return where a name of detectron2's `module` is, or None for a name it does not have.
 
     Args:
-        module: path without the package.
+        module: path without the package, old or new.
     Returns:
         "module:attribute" with the full name of the module, or the full name of a module.
     """
-    moved = MOVED.get(module, {}).get(name)
-    if moved is not None:
-        return _full(moved)
-    if module not in IMPORTED:
+    modules = old_modules(module)
+    for old in modules:
+        if name in MOVED.get(old, {}):
+            return _full(MOVED[old][name])
+    imported = [IMPORTED[old] for old in modules if old in IMPORTED]
+    if not imported:
         return None
     if name in _STANDARD_LIBRARY.split():
         return name
     if name in MODULES:
         return _full(MODULES[name])
-    if name not in IMPORTED[module].split():
+    if name not in " ".join(imported).split():
         return None
     home = next(home for home, names in HOMES.items() if name in names.split())
     return None if home == module else f"{_full(home)}:{name}"

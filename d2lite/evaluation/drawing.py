@@ -11,6 +11,7 @@ from d2lite.data.detection_utils import read_image
 from d2lite.utils import comm
 from d2lite.utils.events import log_image
 from d2lite.utils.file_io import PathManager
+from d2lite.visualization import VisImage, Visualizer
 
 from .evaluator import DatasetEvaluator
 
@@ -110,8 +111,6 @@ def draw_output(
     Returns:
         (H * scale, W * scale, 3) uint8 RGB.
     """
-    from d2lite.utils.visualizer import Visualizer
-
     visualizer = Visualizer(image, metadata, scale=scale)
     if "panoptic_seg" in output:
         ids, segments = output["panoptic_seg"]
@@ -131,8 +130,6 @@ def draw_ground_truth(
     image: np.ndarray, record: dict, metadata: Any, scale: float = 1.0
 ) -> np.ndarray:
     """Draw what a dataset says about one image: panoptic segments alone, where it has those."""
-    from d2lite.utils.visualizer import Visualizer
-
     keys = ("annotations", "sem_seg_file_name")
     if "pan_seg_file_name" in record:
         keys = ("pan_seg_file_name", "segments_info")
@@ -167,14 +164,10 @@ def side_by_side(pictures: dict[str, np.ndarray]) -> np.ndarray:
 
 def save_picture(picture: np.ndarray, path: str) -> None:
     """Write an (H, W, 3) RGB picture; the ending names the format."""
-    from d2lite.utils.visualizer import VisImage
-
     VisImage(picture).save(path)
 
 
 def _with_title(picture: np.ndarray, title: str) -> np.ndarray:
-    from d2lite.utils.visualizer import VisImage
-
     size = max(min(picture.shape[:2]) / 24, 11)
     strip = np.full((round(size * 1.7), picture.shape[1], 3), 255, np.uint8)
     canvas = VisImage(np.concatenate([strip, picture]))

@@ -16,7 +16,7 @@ from d2lite.engine import DefaultPredictor, config_from_args
 from d2lite.projects.retinaface import FACE_METADATA
 from d2lite.structures import Instances
 from d2lite.utils.cli import report_user_errors
-from d2lite.utils.visualizer import Visualizer
+from d2lite.visualization import Visualizer
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -31,8 +31,7 @@ from d2lite.modeling.proposal_generator import RPN, StandardRPNHead
 from d2lite.modeling.roi_heads import FastRCNNOutputLayers
 from d2lite.structures import Boxes, ImageList, Instances
 from d2lite.utils.events import CommonMetricPrinter, EventStorage, EventWriter, JSONWriter
-from d2lite.utils.video_visualizer import VideoVisualizer
-from d2lite.utils.visualizer import Visualizer
+from d2lite.visualization import VideoVisualizer, Visualizer
 from tests.compat.test_names import import_name
 from tests.modeling.tiny import PIXELS, image, target
 

@@ -7,6 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import d2lite.utils.comm
@@ -163,3 +164,10 @@ def test_modules_that_moved_are_one_object_under_both_names():
         assert module is importlib.import_module(table.new_module(old))
         assert module.__spec__.name == module.__name__ == table.new_module(old)
         assert import_name(old) is module
+
+
+def test_patching_a_module_under_its_old_name_patches_the_module(monkeypatch):
+    from d2lite.visualization import visualizer
+
+    monkeypatch.setattr("d2lite.utils.visualizer._KEYPOINT_THRESHOLD", 0.9)
+    assert visualizer.Visualizer(np.zeros((9, 9, 3), np.uint8)).keypoint_threshold == 0.9

@@ -1,15 +1,12 @@
-"""The modules of a few lines each: serialize, colormap, develop, versions, tracing, environment."""
+"""The modules of a few lines each: serialize, develop, versions, tracing, environment."""
 
 import copy
 import pickle
-import random
 
-import numpy as np
 import pytest
 import torch
 
 from d2lite.utils import collect_env
-from d2lite.utils.colormap import colormap, random_color, random_colors
 from d2lite.utils.develop import create_dummy_class, create_dummy_func
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.serialize import PicklableWrapper
@@ -44,34 +41,6 @@ def test_argument_errors_are_caught_as_what_programs_expect():
     for kind in (AssertionError, ValueError, TypeError):
         with pytest.raises(kind, match="as written"):
             raise ArgumentError("as written")
-
-
-# --- colormap
-
-
-def test_colors_differ_visibly():
-    colors = colormap(rgb=True)
-    assert colors.shape == (80, 3) and colors.dtype == np.float32
-    assert colors.min() >= 0 and colors.max() <= 255
-    distances = np.linalg.norm(colors[:, None] - colors[None], axis=-1)
-    assert distances[~np.eye(80, dtype=bool)].min() > 8
-    assert distances[:8, :8][~np.eye(8, dtype=bool)].min() > 60
-
-
-def test_channel_order_and_maximum():
-    np.testing.assert_allclose(colormap(rgb=True, maximum=1)[:, ::-1] * 255, colormap(), rtol=1e-6)
-    with pytest.raises(ValueError, match="255 or 1"):
-        colormap(maximum=100)
-
-
-def test_random_colors_are_of_the_map_and_different():
-    random.seed(0)
-    known = {tuple(color) for color in colormap(rgb=True)}
-    assert tuple(random_color(rgb=True)) in known
-    drawn = {tuple(color) for color in random_colors(80, rgb=True)}
-    assert drawn == known
-    with pytest.raises(ValueError, match="80"):
-        random_colors(81)
 
 
 # --- develop

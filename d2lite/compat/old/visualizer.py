@@ -4,13 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from d2lite.utils.panoptic_segments import PanopticSegments
+from d2lite.visualization import PanopticSegments
 
 _SMALL_OBJECT_AREA_THRESH = 1000  # square pixels; labels of smaller objects stand outside of them
-_LARGE_MASK_AREA_THRESH = 120000
-_BLACK = (0, 0, 0)
-_RED = (1.0, 0, 0)
-_KEYPOINT_THRESHOLD = 0.05
 
 
 class _PanopticPrediction(PanopticSegments):

@@ -5,9 +5,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+from PIL import Image
 
 from d2lite.data.catalog import Metadata
 from d2lite.data.detection_utils import read_image
+from d2lite.visualization import Visualizer
 
 __all__ = ["draw_dataset_dicts", "preview_main", "save_pictures"]
 
@@ -16,8 +18,6 @@ def draw_dataset_dicts(
     records: Iterable[dict], metadata: Metadata
 ) -> Iterator[tuple[str, np.ndarray]]:
     """File name and (H, W, 3) RGB drawing of each dataset dict."""
-    from d2lite.utils.visualizer import Visualizer  # looks upstairs, see DESIGN.md
-
     for record in records:
         image = read_image(record["file_name"], "RGB")
         drawing = Visualizer(image, metadata).draw_dataset_dict(record).get_image()
@@ -29,8 +29,6 @@ def save_pictures(pictures: Iterable[tuple[str, np.ndarray]], output_dir: str) -
 
     Files are numbered in front of the image's own name, since names may repeat in other folders.
     """
-    from PIL import Image
-
     os.makedirs(output_dir, exist_ok=True)
     paths = []
     for index, (file_name, picture) in enumerate(pictures):

@@ -21,6 +21,7 @@ from d2lite.modeling.meta_arch.inputs import (
 from d2lite.modeling.postprocessing import detector_postprocess
 from d2lite.structures import Boxes, ImageList, Instances
 from d2lite.utils.events import get_event_storage, has_event_storage, log_image
+from d2lite.visualization import Visualizer
 
 MAX_DRAWN_BOXES = 20
 
@@ -120,8 +121,6 @@ class ImageModel(nn.Module):
             name: of the picture in the event storage.
             axis: 0 puts the ground truth on top, 1 to the left.
         """
-        from d2lite.utils.visualizer import Visualizer  # it imports data and structures in turn
-
         image = convert_image_to_rgb(batched_input["image"].permute(1, 2, 0), self.input_format)
         best = boxes.tensor[:MAX_DRAWN_BOXES].cpu().numpy()
         drawn = [

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from d2lite.utils.generic_mask import GenericMask
+from d2lite.visualization import GenericMask
 
 __all__ = ["sample_point_annotation"]
 

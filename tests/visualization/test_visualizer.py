@@ -1,6 +1,5 @@
 """What is drawn where: judged by pixels, since looks can only be looked at."""
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,11 +15,7 @@ from d2lite.structures import (
     PolygonMasks,
     RotatedBoxes,
 )
-from d2lite.utils.canvas import VisImage
-from d2lite.utils.colors import distinct_color, to_rgb
-from d2lite.utils.generic_mask import GenericMask
-from d2lite.utils.label_layout import LabelLayout
-from d2lite.utils.visualizer import ColorMode, Visualizer, create_text_labels
+from d2lite.visualization import ColorMode, GenericMask, Visualizer, create_text_labels
 
 GRAY = np.full((120, 160, 3), 128, np.uint8)
 METADATA = Metadata(
@@ -299,9 +294,6 @@ def test_labels(args, expected):
     assert create_text_labels(*args) == expected
 
 
-# -- the canvas -----------------------------------------------------------------------------------
-
-
 def test_scale_changes_the_drawing_and_not_the_coordinates():
     visualizer = Visualizer(GRAY, METADATA, scale=2.0)
     picture = visualizer.draw_box((20, 30, 100, 90), alpha=1).get_image()
@@ -309,118 +301,6 @@ def test_scale_changes_the_drawing_and_not_the_coordinates():
     assert (picture[60, 42:198] != 128).any(axis=-1).all()
     half = Visualizer(GRAY, METADATA, scale=0.5).draw_box((20, 30, 100, 90)).get_image()
     assert half.shape == (60, 80, 3)
-
-
-def test_saving(tmp_path):
-    output = Visualizer(GRAY, METADATA).draw_box((20, 30, 100, 90), edge_color=(1, 0, 0), alpha=1)
-    output.save(str(tmp_path / "x.png"))
-    np.testing.assert_array_equal(
-        cv2.imread(str(tmp_path / "x.png"))[..., ::-1], output.get_image()
-    )
-    with pytest.raises(OSError, match=r"'\.what' is no image format"):
-        output.save(str(tmp_path / "x.what"))
-
-
-def test_images_of_other_types_and_the_original_are_left_alone():
-    image = np.full((50, 60, 3), 300.7, np.float32)
-    visualizer = Visualizer(image)
-    assert visualizer.get_output().get_image().dtype == np.uint8
-    before = GRAY.copy()
-    draw("draw_box", (20, 30, 100, 90))
-    np.testing.assert_array_equal(GRAY, before)
-    picture = visualizer.get_output().get_image()
-    picture[:] = 0
-    assert visualizer.get_output().get_image().max() == 255
-
-
-def test_shapes_outside_of_the_image_are_no_error():
-    canvas = VisImage(GRAY)
-    canvas.line(np.array([(-50, -50), (-10, -10)]), "r", 2)
-    canvas.circle((500, 500), 5, "r")
-    canvas.label("word", (1000, -1000), 12, "r")
-    canvas.line(np.array([(np.nan, 1), (2, 3)]), "r", 2)
-    assert not changed(canvas.get_image()).any()
-
-
-@pytest.mark.parametrize(
-    "color, expected",
-    [
-        ("r", (1, 0, 0)),
-        ("#ff8000", (1, 128 / 255, 0)),
-        ("tomato", (1, 99 / 255, 71 / 255)),
-        ((0.1, 0.2, 0.3), (0.1, 0.2, 0.3)),
-        (np.array([0.1, 0.2, 0.3, 1.0]), (0.1, 0.2, 0.3)),
-    ],
-)
-def test_colors(color, expected):
-    assert to_rgb(color) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("color", [(255, 0, 0), (0.1, 0.2), "no such color"])
-def test_wrong_colors(color):
-    with pytest.raises(ValueError):
-        to_rgb(color)
-
-
-def test_neighbouring_colors_differ():
-    colors = np.array([distinct_color(i) for i in range(24)])
-    distance = np.abs(colors[:, None] - colors[None]).sum(-1) + 9 * np.eye(24)
-    assert distance.min() > 0.1 and distance.diagonal(1).min() - 0 > 0.5
-
-
-def test_labels_avoid_each_other():
-    layout = LabelLayout((200, 200))
-    size = (40, 10)
-    frames = [np.array([20.0 + 5 * i, 50.0, 120.0, 120.0]) for i in range(4)]
-    places = [layout.place(size, frame) for frame in frames]
-    assert places[0] == (20, 40)  # above, at the left
-    for i, (x0, y0) in enumerate(places):
-        for x1, y1 in places[i + 1 :]:
-            assert abs(x0 - x1) >= 40 or abs(y0 - y1) >= 10
-    x, y = LabelLayout((200, 200)).place(size, np.array([190.0, 0.0, 199.0, 9.0]))
-    assert 0 <= x <= 160 and 0 <= y <= 190
-
-
-# -- masks ----------------------------------------------------------------------------------------
-
-
-def test_generic_mask_converts_between_its_forms():
-    from pycocotools import mask as mask_util
-
-    bits = np.zeros((20, 30), np.uint8)
-    bits[5:15, 10:20] = 1
-    compressed = mask_util.encode(np.asfortranarray(bits))
-    flat = bits.flatten(order="F")
-    runs = np.diff(np.flatnonzero(np.concatenate([[1], np.diff(flat), [1]]))).tolist()
-    polygon = [[10.0, 5.0, 20.0, 5.0, 20.0, 15.0, 10.0, 15.0]]
-    for form in (bits, compressed, {"size": [20, 30], "counts": runs}, polygon):
-        mask = GenericMask(form, 20, 30)
-        np.testing.assert_array_equal(mask.mask, bits)
-        assert mask.area() == 100 and not mask.has_holes
-        np.testing.assert_array_equal(mask.bbox(), [10, 5, 20, 15])
-        assert len(mask.polygons) == 1
-
-
-def test_generic_mask_with_a_hole_and_without_anything():
-    bits = np.zeros((20, 30), bool)
-    bits[2:18, 2:28], bits[8:12, 8:22] = True, False
-    assert GenericMask(bits, 20, 30).has_holes
-    empty = GenericMask(np.zeros((20, 30)), 20, 30)
-    assert empty.polygons == [] and empty.area() == 0 and empty.bbox().tolist() == [0, 0, 0, 0]
-    assert GenericMask([[1.0, 1.0, 2.0, 2.0]], 20, 30).area() == 0  # two points
-
-
-@pytest.mark.parametrize(
-    "form, message",
-    [
-        (np.zeros((5, 5)), "size .5, 5., but its image is 20 x 30"),
-        ({"size": [20, 30]}, "keys counts and size"),
-        ("mask", "cannot make a mask of a str"),
-    ],
-)
-def test_generic_mask_of_something_else(form, message):
-    with pytest.raises(ValueError, match=message):
-        GenericMask(form, 20, 30)
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
@@ -442,28 +322,24 @@ def test_images_of_any_channels_are_drawn_as_their_colors(image, mode, scale):
     assert drawings[0].shape == drawings[1].shape
 
 
-def test_transparent_parts_are_white():
-    rgba = np.zeros((2, 1, 4), np.uint8)
-    rgba[1] = 100, 0, 200, 51  # a fifth of the color, four fifths of white
-    assert Visualizer(rgba).get_output().get_image().tolist() == [[[255] * 3], [[224, 204, 244]]]
-    gray = np.array([[[100, 51]]], np.uint8)
-    assert Visualizer(gray).get_output().get_image().tolist() == [[[224] * 3]]
+def test_without_metadata_classes_are_numbers():
+    seg = np.zeros((120, 160), int)
+    infos = [{"id": 0, "isthing": False, "category_id": 3}]
+    drawn = Visualizer(GRAY).draw_panoptic_seg(seg, infos).get_image()
+    assert changed(drawn).all()
+    assert Visualizer(GRAY).metadata.get("thing_classes", ["none"]) == ["none"]
 
 
-@pytest.mark.parametrize("shape", [(5,), (4, 4, 5), (4, 4, 3, 1)])
-def test_what_is_no_image_is_an_error(shape):
-    with pytest.raises(ValueError, match="with 1 to 4 channels, got"):
-        Visualizer(np.zeros(shape, np.uint8))
+@pytest.mark.parametrize("name", ["draw_polygon", "draw_text"])
+def test_a_method_that_a_program_replaces_is_called(name, monkeypatch):
+    calls = []
+    own = getattr(Visualizer, name)
 
+    def replacement(self, *args, **kwargs):
+        calls.append(name)
+        return own(self, *args, **kwargs)
 
-@pytest.mark.parametrize(
-    "image",
-    [GRAY / 255.0, GRAY.astype(np.uint16) * 257, GRAY.astype(np.float32), GRAY.astype(np.int64)],
-    ids=["0 to 1", "16 bits", "0 to 255", "int64"],
-)
-def test_numbers_of_any_type_are_drawn_as_their_brightness(image):
-    assert np.array_equal(Visualizer(image).get_output().get_image(), GRAY)
-
-
-def test_masks_are_drawn_in_black_and_white():
-    assert Visualizer(GRAY[..., 0] > 100).get_output().get_image().max() == 255
+    part = {"masks": [np.ones((120, 160), np.uint8)], "labels": ["all"]}
+    monkeypatch.setattr(f"d2lite.utils.visualizer.Visualizer.{name}", replacement)
+    draw("overlay_instances", **part)
+    assert calls == [name]

@@ -11,11 +11,8 @@ from d2lite.utils.errors import ArgumentError
 
 from .canvas import VisImage
 from .colors import RGB, distinct_color
-from .painter import on_cpu
-from .panoptic_segments import PanopticSegments
+from .masks import PanopticSegments, on_cpu
 from .visualizer import ColorMode, Visualizer, create_text_labels
-
-__all__ = ["VideoVisualizer"]
 
 _MATCH_IOU = {"mask": 0.5, "box": 0.6}  # least overlap of an object in successive frames
 _FRAMES_TO_LIVE = 8  # a color is kept for an object that is missed in fewer frames than these

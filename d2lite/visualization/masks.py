@@ -1,14 +1,29 @@
-"""A mask that may come as polygons, RLE or bitmap, and can be had as either."""
+"""Masks as they are drawn: of one object in any form, and of the segments of an image."""
+
+from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from pycocotools import mask as mask_util
 
+from d2lite.structures import polygons_to_bitmask
 from d2lite.utils.errors import ArgumentError
 
 
+def on_cpu(value: Any) -> Any:
+    """Return a tensor, or a structure of tensors, on the CPU without gradients; else the value."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    return value.to("cpu") if hasattr(value, "to") else value
+
+
 class GenericMask:
-    """One object's mask of (height, width), converted between its forms when asked for."""
+    """One object's mask of (height, width), converted between its forms when asked for.
+
+    The forms are polygons, RLE and bitmap.
+    """
 
     def __init__(self, mask_or_polygons, height: int, width: int):
         """
@@ -59,7 +74,7 @@ class GenericMask:
         return self._has_holes
 
     def mask_to_polygons(self, mask: np.ndarray) -> tuple[list[np.ndarray], bool]:
-        """Outlines of an (H, W) bitmap, and whether it has holes."""
+        """Return the outlines of an (H, W) bitmap, and whether it has holes."""
         contours, hierarchy = cv2.findContours(
             np.ascontiguousarray(mask, dtype=np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
         )
@@ -71,19 +86,16 @@ class GenericMask:
         return [c.reshape(-1) + 0.5 for c in outer if len(c) >= 3], bool((parents >= 0).any())
 
     def polygons_to_mask(self, polygons: list[np.ndarray]) -> np.ndarray:
-        """(H, W) uint8 bitmap of the union of polygons, by COCO's rules."""
-        polygons = [list(p) for p in polygons if len(p) >= 6]
-        if not polygons:
-            return np.zeros((self.height, self.width), np.uint8)
-        rles = mask_util.frPyObjects(polygons, self.height, self.width)
-        return mask_util.decode(mask_util.merge(rles))
+        """Return the (H, W) uint8 bitmap of the union of polygons, by COCO's rules."""
+        polygons = [p for p in polygons if len(p) >= 6]  # two points enclose nothing
+        return polygons_to_bitmask(polygons, self.height, self.width).astype(np.uint8)
 
     def area(self) -> int:
-        """Pixels of the mask."""
+        """Return the number of pixels of the mask."""
         return int(self.mask.sum())
 
     def bbox(self) -> np.ndarray:
-        """(4,) XYXY box around the mask; zeros when it is empty."""
+        """Return the XYXY box around the mask, (4,); zeros when it is empty."""
         x, y, w, h = mask_util.toBbox(mask_util.encode(np.asfortranarray(self.mask)))
         return np.array([x, y, x + w, y + h])
 
@@ -101,3 +113,46 @@ class GenericMask:
                 f"a mask has size {tuple(shape)}, but its image is {self.height} x {self.width} "
                 "(height x width)"
             )
+
+
+class PanopticSegments:
+    """The segments of a panoptic segmentation, each with its mask, the large ones first."""
+
+    def __init__(self, panoptic_seg: Any, segments_info: list[dict] | None, metadata: Any = None):
+        """
+        Args:
+            panoptic_seg: (H, W) segment id of each pixel.
+            segments_info: dicts with `id`, `isthing` and `category_id`. None: ids are
+                category * `label_divisor` of the metadata + a number, and -1 is no segment.
+            metadata: needed only without `segments_info`.
+        """
+        self._seg = np.asarray(on_cpu(panoptic_seg))
+        ids, areas = np.unique(self._seg, return_counts=True)
+        if segments_info is None:
+            divisor = metadata.label_divisor
+            things = set(metadata.thing_dataset_id_to_contiguous_id.values())
+            segments_info = [
+                {"id": i, "category_id": i // divisor, "isthing": i // divisor in things}
+                for i in ids.tolist()
+                if i != -1
+            ]
+        self._infos = {s["id"]: s for s in segments_info}
+        self._ids = ids[np.argsort(-areas, kind="stable")].tolist()
+
+    def non_empty_mask(self) -> np.ndarray:
+        """Return which pixels belong to a segment, (H, W) bool."""
+        return np.isin(self._seg, list(self._infos))
+
+    def semantic_masks(self) -> Iterator[tuple[np.ndarray, dict]]:
+        """Yield the (H, W) uint8 mask and the description of each segment of stuff."""
+        return self._masks(isthing=False)
+
+    def instance_masks(self) -> Iterator[tuple[np.ndarray, dict]]:
+        """Yield the (H, W) uint8 mask and the description of each thing."""
+        return self._masks(isthing=True)
+
+    def _masks(self, isthing: bool) -> Iterator[tuple[np.ndarray, dict]]:
+        for index in self._ids:
+            info = self._infos.get(index)
+            if info is not None and bool(info["isthing"]) == isthing:
+                yield (self._seg == index).astype(np.uint8), info

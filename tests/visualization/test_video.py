@@ -6,8 +6,7 @@ import torch
 
 from d2lite.data import Metadata
 from d2lite.structures import Boxes, Instances
-from d2lite.utils.video_visualizer import VideoVisualizer
-from d2lite.utils.visualizer import ColorMode
+from d2lite.visualization import ColorMode, VideoVisualizer
 
 FRAME = np.full((100, 140, 3), 128, np.uint8)
 METADATA = Metadata(name="film", thing_classes=["cat", "dog"], stuff_classes=["things", "grass"])

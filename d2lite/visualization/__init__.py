@@ -1,0 +1,24 @@
+"""Drawing: boxes, masks, keypoints and segments, with their labels, on images and videos.
+
+Names, colors and keypoint connections are arguments; nothing here knows of datasets.
+"""
+
+from d2lite.visualization.canvas import VisImage
+from d2lite.visualization.colors import colormap, distinct_color, random_color, random_colors
+from d2lite.visualization.masks import GenericMask, PanopticSegments
+from d2lite.visualization.video import VideoVisualizer
+from d2lite.visualization.visualizer import ColorMode, Visualizer, create_text_labels
+
+__all__ = [
+    "ColorMode",
+    "GenericMask",
+    "PanopticSegments",
+    "VideoVisualizer",
+    "VisImage",
+    "Visualizer",
+    "colormap",
+    "create_text_labels",
+    "distinct_color",
+    "random_color",
+    "random_colors",
+]
