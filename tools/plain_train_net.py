@@ -50,6 +50,7 @@ from d2lite.utils import comm
 from d2lite.utils.cli import report_user_errors
 from d2lite.utils.events import EventStorage
 from d2lite.utils.logger import FILE_ONLY
+from d2lite.utils.periods import is_due, is_last
 
 logger = logging.getLogger("d2lite.plain_train_net")
 
@@ -111,15 +112,14 @@ def train(cfg: CfgNode, model: torch.nn.Module, resume: bool) -> None:
             storage.put_scalar("lr", optimizer.param_groups[0]["lr"], smoothing_hint=False)
             scheduler.step()
 
-            period = cfg.TEST.EVAL_PERIOD
-            if period > 0 and (iteration + 1) % period == 0 and iteration + 1 < max_iter:
+            if is_due(iteration, cfg.TEST.EVAL_PERIOD) and not is_last(iteration, max_iter):
                 results = flatten_results_dict(evaluate(cfg, model))
                 storage.put_scalars(**results, smoothing_hint=False)
                 storage.evaluated_iter = iteration
                 comm.synchronize()
             storage.put_scalar("time", time.perf_counter() - start)
-            is_new = storage.evaluated_iter == iteration or iteration + 1 == max_iter
-            if (iteration + 1) % 20 == 0 or is_new:
+            is_new = storage.evaluated_iter == iteration or is_last(iteration, max_iter)
+            if is_due(iteration, 20) or is_new:
                 for writer in writers:
                     writer.write()
             periodic_checkpointer.step(iteration)

@@ -28,6 +28,7 @@ from d2lite.checkpoint.resuming import (
 from d2lite.checkpoint.writing import atomic_write, save_checkpoint_file
 from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
+from d2lite.utils.periods import is_due, is_last
 from d2lite.utils.registry import did_you_mean
 
 __all__ = [
@@ -379,10 +380,10 @@ class PeriodicCheckpointer:
         """Save if one is due after `iteration`, counted from 0, with `kwargs` as more entries."""
         iteration = int(iteration)
         state = {"iteration": iteration, **kwargs}
-        if self.period > 0 and (iteration + 1) % self.period == 0:
+        if is_due(iteration, self.period):
             self.save(f"{self.file_prefix}_{iteration:07d}", **state)
             self._delete_oldest(iteration)
-        if self.max_iter is not None and iteration >= self.max_iter - 1:
+        if self.max_iter is not None and is_last(iteration, self.max_iter):
             self.save(f"{self.file_prefix}_final", **state)
 
     def save(self, name: str, **kwargs: Any) -> None:

@@ -19,6 +19,7 @@ from d2lite.checkpoint.resuming import optimizer_layout, require_same_optimizer
 from d2lite.utils import comm
 from d2lite.utils.events import EventStorage, get_event_storage
 from d2lite.utils.logger import FILE_ONLY
+from d2lite.utils.periods import is_due, is_last
 from d2lite.utils.stop_signals import StopRequested, StopSignals
 
 __all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
@@ -277,7 +278,7 @@ def is_complete(trainer: TrainerBase) -> bool:
     `train` leaves `iter` at `max_iter` then. A loop of somebody's own, `for trainer.iter in
     range(start, max_iter)`, leaves it one before that.
     """
-    return trainer.iter + 1 >= trainer.max_iter and not trainer._failed
+    return is_last(trainer.iter, trainer.max_iter) and not trainer._failed
 
 
 def _named(hooks: list[HookBase]) -> Iterator[tuple[str, HookBase]]:
@@ -404,7 +405,7 @@ class SimpleTrainer(TrainerBase):
     ) -> None:
         """Write the metrics of an iteration, by default the current one, if they are due."""
         iter = self.iter if iter is None else iter
-        if (iter + 1) % self.gather_metric_period != 0:
+        if not is_due(iter, self.gather_metric_period):
             return
         if self.async_write_metrics:
             # Another storage may be open when the thread comes to it.

@@ -40,6 +40,12 @@ def has_event_storage() -> bool:
     return bool(_OPEN_STORAGES)
 
 
+def is_time_to_draw(period: int) -> bool:
+    """Return whether pictures of this iteration are wanted: a storage is open, and `period` (0 is
+    never) divides its iteration, so that the first one is drawn."""
+    return period > 0 and has_event_storage() and get_event_storage().iter % period == 0
+
+
 def log_scalar(name: str, value: float, smoothing_hint: bool = True) -> None:
     """Put a scalar into the open storage; do nothing when none is open."""
     if has_event_storage():

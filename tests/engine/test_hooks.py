@@ -42,13 +42,6 @@ class FakeCheckpointer:
         return f"{self.saved[-1][0]}.pth"
 
 
-@pytest.mark.parametrize(
-    "period, due", [(0, []), (1, [0, 1, 2, 3, 4, 5]), (2, [1, 3, 5]), (4, [3])]
-)
-def test_period_counts_completed_iterations(period, due):
-    assert [i for i in range(6) if hooks.is_due(i, period)] == due
-
-
 def test_callbacks_get_the_trainer():
     seen = []
     names = ("before_train", "before_step", "after_backward", "after_step", "after_train")

@@ -2,7 +2,6 @@
 
 from d2lite.engine.hooks.callbacks import CallbackHook
 from d2lite.engine.hooks.checkpoints import BestCheckpointer, PeriodicCheckpointer
-from d2lite.engine.hooks.due import is_due
 from d2lite.engine.hooks.early_stop import EarlyStop
 from d2lite.engine.hooks.ema import ModelEMA
 from d2lite.engine.hooks.evaluation import EvalHook
@@ -11,6 +10,7 @@ from d2lite.engine.hooks.profiling import TorchMemoryStats, TorchProfiler
 from d2lite.engine.hooks.statistics import PreciseBN, SyncBuffers
 from d2lite.engine.hooks.timing import IterationTimer
 from d2lite.engine.hooks.writing import PeriodicWriter
+from d2lite.utils.periods import is_due
 
 __all__ = [
     "BestCheckpointer",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from d2lite.checkpoint import Checkpointer
 from d2lite.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
 from d2lite.checkpoint.writing import atomic_write
-from d2lite.engine.hooks.due import at_last_iteration, is_due
+from d2lite.engine.hooks.due import at_last_iteration, is_due_before_last
 from d2lite.engine.train_loop import HookBase, is_complete
 from d2lite.utils.file_io import PathManager, read_text
 from d2lite.utils.registry import did_you_mean
@@ -101,11 +101,7 @@ class BestCheckpointer(HookBase):
         self._knows_best = True
 
     def after_step(self) -> None:
-        # After the last iteration comes the evaluation of after_train.
-        if (
-            is_due(self.trainer.iter, self._period)
-            and self.trainer.iter + 1 < self.trainer.max_iter
-        ):
+        if is_due_before_last(self.trainer, self._period):
             self._best_checking()
 
     def after_train(self) -> None:

@@ -3,7 +3,7 @@
 import logging
 
 from d2lite.engine.hooks.checkpoints import BestCheckpointer
-from d2lite.engine.hooks.due import is_due
+from d2lite.engine.hooks.due import is_due_before_last
 from d2lite.engine.train_loop import HookBase
 from d2lite.utils import comm
 
@@ -44,11 +44,7 @@ class EarlyStop(HookBase):
             self._stop_if_due(last)
 
     def after_step(self) -> None:
-        # The last iteration is evaluated in after_train.
-        if (
-            is_due(self.trainer.iter, self._period)
-            and self.trainer.iter + 1 < self.trainer.max_iter
-        ):
+        if is_due_before_last(self.trainer, self._period):
             self._stop_if_due(self.trainer.iter)
 
     def _stop_if_due(self, iteration: int) -> None:

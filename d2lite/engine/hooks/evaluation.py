@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from d2lite.engine.hooks.due import at_last_iteration, is_due
+from d2lite.engine.hooks.due import at_last_iteration, is_due_before_last
 from d2lite.engine.train_loop import HookBase, is_complete
 from d2lite.evaluation.testing import flatten_results_dict
 from d2lite.utils import comm
@@ -36,17 +36,12 @@ class EvalHook(HookBase):
                 return
             if self._latest_iter == self.trainer.iter:
                 self.trainer.storage.evaluated_iter = self.trainer.iter
-            elif self._is_due():
+            elif is_due_before_last(self.trainer, self._period):
                 self._do_eval()
 
     def after_step(self) -> None:
-        if self._is_due():
+        if is_due_before_last(self.trainer, self._period):
             self._do_eval()
-
-    def _is_due(self) -> bool:
-        # The last iteration is evaluated in after_train.
-        last = self.trainer.iter + 1 >= self.trainer.max_iter
-        return is_due(self.trainer.iter, self._period) and not last
 
     def resume_state(self) -> dict:
         return {"latest_iter": self._latest_iter}

@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler as TorchLRScheduler
 from d2lite.checkpoint.resuming import log_kept_schedule
 from d2lite.engine.train_loop import HookBase
 from d2lite.solver import LRMultiplier
+from d2lite.utils.periods import is_last
 
 
 class LRScheduler(HookBase):
@@ -57,7 +58,7 @@ class LRScheduler(HookBase):
             self.scheduler.step()
         except (IndexError, RuntimeError):
             # Some schedules of fvcore have no value at the end, which no iteration uses.
-            if self.trainer.iter + 1 < self.trainer.max_iter:
+            if not is_last(self.trainer.iter, self.trainer.max_iter):
                 raise
 
     @property

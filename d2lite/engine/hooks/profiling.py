@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from d2lite.engine.hooks.due import is_due
+from d2lite.engine.hooks.due import is_due_or_last
 from d2lite.engine.train_loop import HookBase
 from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
@@ -85,8 +85,7 @@ class TorchMemoryStats(HookBase):
     def after_step(self) -> None:
         if self._runs_left <= 0 or not torch.cuda.is_available():
             return
-        last = self.trainer.iter == self.trainer.max_iter - 1
-        if is_due(self.trainer.iter, self._period) or last:
+        if is_due_or_last(self.trainer, self._period):
             logger.info(
                 "CUDA memory in iteration %d, MB: reserved %d (peak %d), allocated %d (peak %d)",
                 self.trainer.iter,

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 from torch import nn
 
-from d2lite.engine.hooks.due import is_due
+from d2lite.engine.hooks.due import is_due_or_last
 from d2lite.engine.train_loop import HookBase
 from d2lite.utils import comm
 from d2lite.utils.events import EventStorage
@@ -43,8 +43,7 @@ class PreciseBN(HookBase):
         self._loader_start: dict | None = data_loader.state_dict() if has_state else None
 
     def after_step(self) -> None:
-        last = self.trainer.iter + 1 == self.trainer.max_iter
-        if is_due(self.trainer.iter, self._period) or last:
+        if is_due_or_last(self.trainer, self._period):
             self.update_stats()
 
     def state_dict(self) -> dict:
@@ -83,8 +82,7 @@ class SyncBuffers(HookBase):
         self._periods = list(periods)
 
     def after_step(self) -> None:
-        last = self.trainer.iter + 1 == self.trainer.max_iter
-        if last or any(is_due(self.trainer.iter, period) for period in self._periods):
+        if is_due_or_last(self.trainer, *self._periods):
             self.average()
 
     def before_stop(self) -> None:

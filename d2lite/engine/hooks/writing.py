@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
-from d2lite.engine.hooks.due import at_last_iteration, is_due
+from d2lite.engine.hooks.due import at_last_iteration
 from d2lite.engine.train_loop import HookBase
 from d2lite.utils.events import EventWriter
+from d2lite.utils.periods import is_due, is_last
 
 
 class PeriodicWriter(HookBase):
@@ -30,9 +31,8 @@ class PeriodicWriter(HookBase):
 
     def _write_if_due(self) -> None:
         iteration, storage = self.trainer.iter, self.trainer.storage
-        last = iteration == self.trainer.max_iter - 1
         # The next evaluation would replace what this one found.
-        always = last or storage.evaluated_iter == iteration
+        always = is_last(iteration, self.trainer.max_iter) or storage.evaluated_iter == iteration
         for writer in self._writers:
             if always or is_due(iteration, self._period) or writer.every_iteration:
                 writer.write()

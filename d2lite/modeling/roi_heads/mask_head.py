@@ -11,7 +11,7 @@ from d2lite.config import CfgNode, configurable
 from d2lite.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, get_norm
 from d2lite.structures import Instances
 from d2lite.utils.errors import ArgumentError
-from d2lite.utils.events import get_event_storage, has_event_storage, log_image, log_scalar
+from d2lite.utils.events import has_event_storage, is_time_to_draw, log_image, log_scalar
 from d2lite.utils.registry import Registry
 
 __all__ = [
@@ -56,8 +56,8 @@ def mask_rcnn_loss(
     ).to(pred_mask_logits.device)  # (R, M, M)
     logits = _masks_of_classes(pred_mask_logits, occupied, "gt_classes")
     _log_mask_stats(logits, gt_masks.to(torch.bool))
-    if vis_period > 0:
-        _draw_masks(logits, gt_masks, vis_period)
+    if is_time_to_draw(vis_period):
+        _draw_masks(logits, gt_masks)
     return F.binary_cross_entropy_with_logits(logits, gt_masks.to(torch.float32))
 
 
@@ -203,10 +203,8 @@ def _log_mask_stats(logits: Tensor, gt_masks: Tensor) -> None:
     log_scalar("mask_rcnn/false_negative", num_missed / max(num_positive, 1))
 
 
-def _draw_masks(logits: Tensor, gt_masks: Tensor, vis_period: int) -> None:
-    """Now and then, put each predicted mask beside the true one into the event storage."""
-    if not has_event_storage() or get_event_storage().iter % vis_period != 0:
-        return
+def _draw_masks(logits: Tensor, gt_masks: Tensor) -> None:
+    """Put each predicted mask beside the true one into the event storage."""
     pairs = torch.cat([logits.detach().sigmoid(), gt_masks.to(logits.dtype)], dim=2)
     for i, pair in enumerate(pairs):
         log_image(f"Left: mask prediction;   Right: mask GT ({i})", pair.expand(3, -1, -1))
