@@ -15,7 +15,7 @@ from d2lite.data.ground_truth import load_ground_truth
 from d2lite.structures import BoxMode
 from d2lite.utils.file_io import PathManager
 
-__all__ = ["coco_table", "convert_to_coco_dict", "convert_to_coco_json"]
+__all__ = ["coco_contents", "coco_table", "convert_to_coco_dict", "convert_to_coco_json"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,11 @@ def convert_to_coco_dict(dataset_name: str) -> dict:
         ValueError: an annotation that COCO cannot express; the message names the image.
     """
     table = coco_table(load_ground_truth(dataset_name), MetadataCatalog.get(dataset_name))
+    return coco_contents(table, dataset_name)
+
+
+def coco_contents(table: dict[str, list[dict]], name: str) -> dict:
+    """The contents of a COCO JSON file of what `coco_table` returned; `name` goes into its info."""
     annotations = [
         {
             **row,
@@ -46,7 +51,7 @@ def convert_to_coco_dict(dataset_name: str) -> dict:
     ]
     return {
         "info": {
-            "description": f"{dataset_name}, written by d2lite",
+            "description": f"{name}, written by d2lite",
             "date_created": datetime.datetime.now().isoformat(timespec="seconds"),
         },
         "images": table["images"],

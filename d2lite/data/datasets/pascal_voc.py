@@ -3,7 +3,7 @@
 import logging
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
@@ -17,9 +17,11 @@ __all__ = [
     "load_voc_instances",
     "read_image_list",
     "read_voc_class_names",
+    "read_voc_file_name",
     "read_voc_objects",
     "read_voc_split",
     "register_pascal_voc",
+    "voc_records",
 ]
 
 logger = logging.getLogger(__name__)
@@ -56,23 +58,43 @@ def load_voc_instances(dirname: str, split: str, class_names: Sequence[str]) -> 
             f"{os.path.join(dirname, 'JPEGImages')}: no image called {missing[0]!r} "
             f"({len(missing)} of the {len(image_ids)} images of split {split!r} are missing)"
         )
+    files = [(i, images[i], os.path.join(annotation_dir, f"{i}.xml")) for i in image_ids]
+    return voc_records(files, class_names, f"{dirname}, split {split!r}")
+
+
+def voc_records(
+    files: Iterable[tuple[str, str, str]],
+    class_names: Sequence[str],
+    source: str,
+    *,
+    needs_size: bool = True,
+    first_pixel: int = 1,
+) -> list[dict]:
+    """Dataset dicts of images that have an XML file each.
+
+    Args:
+        files: image id, path of the image, path of the XML file.
+        class_names: the classes in order.
+        source: for messages.
+        needs_size: without it, a file without a <size> has no "height" and "width".
+        first_pixel: what xmin and ymin count from: 1 as in VOC, 0 as some programs write them.
+    Raises:
+        FileNotFoundError, ValueError: as `load_voc_instances`.
+    """
     index = {name: i for i, name in enumerate(class_names)}
     records, without_area = [], []
-    for image_id in image_ids:
-        xml_file = os.path.join(annotation_dir, f"{image_id}.xml")
-        size, objects = read_voc_objects(xml_file)
+    for image_id, image, xml_file in files:
+        size, objects = read_voc_objects(xml_file, needs_size)
         kept = [obj for obj in objects if _has_area(obj["bbox"])]
         records.append(
             {
-                "file_name": images[image_id],
+                "file_name": image,
                 "image_id": image_id,
-                "height": size[0],
-                "width": size[1],
-                "annotations": [_annotation(obj, index, xml_file) for obj in kept],
+                **({"height": size[0], "width": size[1]} if size[0] else {}),
+                "annotations": [_annotation(obj, index, xml_file, first_pixel) for obj in kept],
             }
         )
         without_area += [xml_file] * (len(objects) - len(kept))
-    source = f"{dirname}, split {split!r}"
     if without_area:
         logger.warning(
             f"{source}: dropped {len(without_area)} boxes without area, the first in "
@@ -191,6 +213,15 @@ def read_voc_objects(xml_file: str, needs_size: bool = True) -> tuple[tuple[int,
     return (height, width), [_read_object(item, xml_file) for item in root.iterfind("object")]
 
 
+def read_voc_file_name(xml_file: str) -> str:
+    """The name of the image as its annotation file has it; "" if it has none.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it is not XML.
+    """
+    return (_parse_xml(xml_file).findtext("filename") or "").strip()
+
+
 def _read_object(item: ET.Element, xml_file: str) -> dict:
     sides = ("xmin", "ymin", "xmax", "ymax")
     return {
@@ -225,7 +256,7 @@ def _has_area(sides: list[float]) -> bool:
     return sides[2] > sides[0] and sides[3] > sides[1]
 
 
-def _annotation(obj: dict, index: dict[str, int], xml_file: str) -> dict:
+def _annotation(obj: dict, index: dict[str, int], xml_file: str, first_pixel: int) -> dict:
     """The annotation of a dataset dict."""
     if obj["name"] not in index:
         raise ValueError(
@@ -235,7 +266,7 @@ def _annotation(obj: dict, index: dict[str, int], xml_file: str) -> dict:
     x0, y0, x1, y1 = obj["bbox"]
     return {
         "category_id": index[obj["name"]],
-        "bbox": [x0 - 1.0, y0 - 1.0, x1, y1],
+        "bbox": [x0 - float(first_pixel), y0 - float(first_pixel), x1, y1],
         "bbox_mode": BoxMode.XYXY_ABS,
         "difficult": obj["difficult"],
     }

@@ -2,6 +2,7 @@
 
     coco:PATH.json?images=DIR     a COCO instance file; images default to the file's own folder
     voc:DIR?split=train           a Pascal VOC folder
+    folder:PATH?split=train       a folder of any layout, see `d2lite.data.layouts.register`
 
 Options, joined by `&`:
 
@@ -30,7 +31,11 @@ from .coco_json import read_categories, read_json, section
 from .keypoint_meta import keypoint_metadata
 from .pascal_voc import load_voc_instances, read_voc_class_names, read_voc_split
 
-_EXAMPLES = {"coco": "'coco:train.json?images=photos'", "voc": "'voc:DIR?split=train'"}
+_EXAMPLES = {
+    "coco": "'coco:train.json?images=photos'",
+    "voc": "'voc:DIR?split=train'",
+    "folder": "'folder:DIR?split=train'",
+}
 
 __all__ = ["DatasetURI", "parse_dataset_uri", "register_all_schemes"]
 
@@ -92,9 +97,16 @@ def _classes(uri: str, value: str | None) -> list[str] | None:
 
 
 def register_all_schemes() -> None:
-    """Make `coco:` and `voc:` known to the catalogs."""
+    """Make `coco:`, `voc:` and `folder:` known to the catalogs."""
     register_scheme("coco", _resolve_coco)
     register_scheme("voc", _resolve_voc)
+    register_scheme("folder", _resolve_folder)
+
+
+def _resolve_folder(uri: str) -> ResolvedDataset:
+    from d2lite.data.layouts.register import resolve_folder  # reads by this module's functions
+
+    return resolve_folder(uri)
 
 
 def _resolve_coco(uri: str) -> ResolvedDataset:

@@ -1,0 +1,23 @@
+"""Images with objects in the layouts that people have: read, written, told apart, registered.
+
+`LAYOUTS` has a reader and a writer for each. All of them read into `LabeledImages`: dataset dicts
+by split, class names, and one folder. `docs/own_data.md` describes the layouts.
+"""
+
+from .labeled import LabeledImages
+from .register import RegisteredFolder, register_folder, with_validation
+from .splits import split_records
+from .table import LAYOUTS, Layout, find_layout, read_folder, write_folder
+
+__all__ = [
+    "LAYOUTS",
+    "LabeledImages",
+    "Layout",
+    "RegisteredFolder",
+    "find_layout",
+    "read_folder",
+    "register_folder",
+    "split_records",
+    "with_validation",
+    "write_folder",
+]

@@ -1,0 +1,176 @@
+"""What every layout is read into and written from: dataset dicts by split, and their classes."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from d2lite.data.ground_truth import normalize_dicts
+from d2lite.data.image_io import read_image_size
+from d2lite.structures import BoxMode
+from d2lite.utils.registry import did_you_mean
+
+from .outlines import box_of_polygons
+
+__all__ = ["ALL", "SPLITS", "LabeledImages", "class_indices", "finish_records", "relative_stem"]
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+ALL = "all"
+"""Name of the one split of data that has no splits."""
+
+
+@dataclass
+class LabeledImages:
+    """Images with objects, as a reader returns them and a writer takes them."""
+
+    layout: str
+    """Its name in `LAYOUTS`."""
+    root: str
+    """The folder that holds everything."""
+    class_names: list[str]
+    """By category_id."""
+    splits: dict[str, list[dict]]
+    """Dataset dicts of "train", "val" and "test", those that there are; or of "all".
+
+    Boxes are XYXY_ABS in pixels of the upright image; "iscrowd" and "difficult" are there only
+    where they are 1.
+    """
+    category_ids: list[int] | None = None
+    """The ids that the classes have in the file, if it has ids."""
+    keypoints: dict[str, Any] = field(default_factory=dict)
+    """Metadata: "keypoint_names", "keypoint_flip_map", "keypoint_connection_rules"."""
+    missing: list[str] = field(default_factory=list)
+    """Images that annotations name and the folder lacks, with who names them."""
+    notes: list[str] = field(default_factory=list)
+    """What the reader decided or left out, a line each."""
+
+    def records(self) -> list[dict]:
+        """The dataset dicts of all splits, one after another."""
+        return [record for records in self.splits.values() for record in records]
+
+    def relative(self, record: dict) -> str:
+        """The path of an image below the root, with forward slashes; its name if not there."""
+        path = os.path.relpath(record["file_name"], self.root).replace(os.sep, "/")
+        return os.path.basename(path) if path.startswith("../") else path
+
+    def kinds(self) -> tuple[str, ...]:
+        """What can be learned: "boxes", then "masks" and "keypoints" if all objects have them."""
+        objects = [a for r in self.records() for a in r["annotations"] if not a.get("iscrowd")]
+        found = ["boxes"]
+        if objects and all("segmentation" in annotation for annotation in objects):
+            found.append("masks")
+        if objects and self.keypoints and all("keypoints" in one for one in objects):
+            found.append("keypoints")
+        return tuple(found)
+
+    def metadata(self) -> dict[str, Any]:
+        """What the catalog stores about each split."""
+        found = {"thing_classes": list(self.class_names), "evaluator_type": "coco"}
+        if self.category_ids is not None:
+            ids = {number: index for index, number in enumerate(self.category_ids)}
+            found["thing_dataset_id_to_contiguous_id"] = ids
+        return {**found, **self.keypoints}
+
+    def require_images(self) -> None:
+        """Raise FileNotFoundError if images are missing."""
+        if self.missing:
+            raise FileNotFoundError(
+                f"{self.root}: {_count(len(self.missing), 'image')} not found, the first is "
+                f"{self.missing[0]}; add the files, or remove their annotations"
+            )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def relative_stem(path: str, root: str) -> str:
+    """The path below a folder without its extension, with forward slashes: an image's id."""
+    return os.path.splitext(os.path.relpath(path, root))[0].replace(os.sep, "/")
+
+
+def class_indices(
+    names: Iterable[str], listed: Sequence[str] | None, source: str
+) -> dict[str, int]:
+    """Return the index of each class: in the order of a list of classes, else alphabetical.
+
+    Args:
+        names: the classes of all objects.
+        listed: the classes that the data name in order; None if they name none.
+        source: where the list is, for messages.
+    Raises:
+        ValueError: an object is of a class that the list lacks, or there is no class at all.
+    """
+    used = set(names)
+    if listed is not None:
+        unknown = sorted(used - set(listed))
+        if unknown:
+            raise ValueError(
+                f"{source}: class {unknown[0]!r} of an object is not among the {len(listed)} "
+                f"classes there ({', '.join(listed[:6])}).{did_you_mean(unknown[0], listed)} "
+                "Add it, or correct the object"
+            )
+    ordered = list(listed) if listed is not None else sorted(used)
+    if not ordered:
+        raise ValueError(f"{source}: no image has an object, so there are no classes")
+    return {name: index for index, name in enumerate(ordered)}
+
+
+def finish_records(
+    records: list[dict],
+    source: str,
+    describe: Callable[[dict, int], str] | None = None,
+    *,
+    normalize: bool = True,
+) -> list[dict]:
+    """Bring what a reader made to the form that all readers share.
+
+    Images without a size get that of the file, objects without a box that of their polygons.
+
+    Args:
+        records: dataset dicts; changed.
+        describe: as for `normalize_dicts`.
+        normalize: False if `normalize_dicts` has seen them.
+    Raises:
+        ValueError: an image is listed twice, or as `normalize_dicts`.
+        ImageReadError: an image whose size is needed does not decode.
+    """
+    repeated = [(name, n) for name, n in Counter(r["file_name"] for r in records).items() if n > 1]
+    if repeated:
+        raise ValueError(
+            f"{source}: image {repeated[0][0]} is listed {repeated[0][1]} times; put its objects "
+            "under one entry"
+        )
+    for record in records:
+        if "height" not in record:
+            record["height"], record["width"] = read_image_size(record["file_name"])
+        for annotation in record["annotations"]:
+            if "bbox" not in annotation:
+                annotation["bbox"] = box_of_polygons(annotation["segmentation"])
+                annotation["bbox_mode"] = BoxMode.XYXY_ABS
+    if normalize and records:
+        records = normalize_dicts(records, source, describe)
+    for record in records:
+        record["annotations"] = [_canonical(annotation) for annotation in record["annotations"]]
+    return records
+
+
+def _canonical(annotation: dict) -> dict:
+    """With an upright XYXY box, and without what says nothing."""
+    box, mode = [float(v) for v in annotation["bbox"]], annotation["bbox_mode"]
+    if mode == BoxMode.XYWH_ABS:  # in double precision, which BoxMode's conversion has not
+        box = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
+        mode = BoxMode.XYXY_ABS
+    found = {"category_id": annotation["category_id"], "bbox": box, "bbox_mode": mode}
+    if mode == BoxMode.XYXY_ABS and "segmentation" not in annotation and "area" in annotation:
+        area = (box[2] - box[0]) * (box[3] - box[1])
+        if abs(annotation["area"] - area) <= 0.01 + 1e-3 * area:
+            annotation = {key: value for key, value in annotation.items() if key != "area"}
+    rest = {key: value for key, value in annotation.items() if key not in found}
+    return found | {
+        key: value for key, value in rest.items() if value or key not in ("iscrowd", "difficult")
+    }

@@ -1,0 +1,155 @@
+"""The table of layouts, and telling by looking which one a folder has."""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from d2lite.utils.errors import ArgumentError
+from d2lite.utils.registry import did_you_mean
+
+from . import coco, voc
+from .files import Folder
+from .labeled import ALL, SPLITS, LabeledImages
+from .writing import Destination, Holds
+
+__all__ = ["LAYOUTS", "Layout", "find_layout", "read_folder", "write_folder"]
+
+
+class Layout(NamedTuple):
+    """One way to store images with objects."""
+
+    title: str
+    looks_like: str
+    """What tells it, for messages."""
+    find: Callable[[Folder], bool]
+    read: Callable[[Folder], LabeledImages]
+    write: Callable[[Destination], None]
+    holds: Holds
+
+
+LAYOUTS: dict[str, Layout] = {
+    "coco": Layout(
+        "COCO JSON",
+        "a .json file with 'images' and 'annotations'",
+        coco.find_coco,
+        coco.read_coco,
+        coco.write_coco,
+        coco.HOLDS,
+    ),
+    "roboflow": Layout(
+        "Roboflow's COCO JSON",
+        "_annotations.coco.json beside images",
+        coco.find_roboflow,
+        coco.read_coco,
+        coco.write_roboflow,
+        coco.HOLDS,
+    ),
+    "voc": Layout(
+        "Pascal VOC",
+        "Annotations/*.xml with <annotation>",
+        voc.find_voc,
+        voc.read_voc,
+        voc.write_voc,
+        voc.HOLDS,
+    ),
+    "labelimg": Layout(
+        "labelImg's VOC files",
+        ".xml files with <annotation> beside images",
+        voc.find_labelimg,
+        voc.read_voc,
+        voc.write_labelimg,
+        voc.HOLDS,
+    ),
+}
+
+
+def layout_of(folder: Folder, name: str | None = None) -> str:
+    """The layout of a listed folder; `name` if it is given and known. Errors as `find_layout`."""
+    if name is not None:
+        if name not in LAYOUTS:
+            raise ArgumentError(
+                f"there is no layout {name!r}.{did_you_mean(name, LAYOUTS)} "
+                f"Layouts: {', '.join(LAYOUTS)}"
+            )
+        return name
+    path = folder.root if folder.only is None else folder.path(folder.only)
+    found = [key for key, layout in LAYOUTS.items() if layout.find(folder)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        seen = " and ".join(f"{LAYOUTS[key].looks_like} ({key})" for key in found)
+        raise ArgumentError(
+            f"{path}: has {seen}; say which to read by its name as the layout (--layout "
+            f"{found[0]}), or give the path of its folder or file"
+        )
+    suffixes = Counter(os.path.splitext(f)[1].lower() or "no extension" for f in folder.files)
+    there = ", ".join(f"{count} x {suffix}" for suffix, count in suffixes.most_common(5))
+    wanted = "; ".join(layout.looks_like for layout in LAYOUTS.values())
+    raise ArgumentError(
+        f"{path}: no known layout of annotations. Looked for: {wanted}. Found: {there}"
+    )
+
+
+def find_layout(path: str) -> str:
+    """Return the name of the layout of a folder or annotation file, told by looking.
+
+    Raises:
+        ArgumentError: there is no such path, it has no layout that is known, or several; the
+            message says what was looked for.
+    """
+    return layout_of(Folder(path))
+
+
+def read_folder(path: str, layout: str | None = None) -> LabeledImages:
+    """Read images with objects from a folder or annotation file.
+
+    Args:
+        path: a folder, or an annotation file.
+        layout: a name in `LAYOUTS`; default: what `find_layout` finds.
+    Returns:
+        its splits in the order train, val, test, or "all" alone. Images that are missing are in
+        `missing`; see `LabeledImages.require_images`.
+    Raises:
+        ArgumentError: as `find_layout`.
+        ValueError, OSError: the data are malformed; the message names file, line or record.
+    """
+    folder = Folder(path)
+    name = layout_of(folder, layout)
+    data = LAYOUTS[name].read(folder)
+    data.layout = name
+    data.splits = {s: data.splits[s] for s in (*SPLITS, ALL) if data.splits.get(s)}
+    if len(data.splits) > 1 and ALL in data.splits:
+        rest = data.splits.pop(ALL)
+        data.notes.append(f"left out {len(rest)} images that are in no folder of a split")
+    if not data.splits:
+        data.require_images()
+        raise ValueError(f"{path}: has no images with annotations")
+    return data
+
+
+def write_folder(
+    data: LabeledImages, path: str, layout: str, *, link: bool = False
+) -> dict[str, int]:
+    """Write images with objects into a new folder.
+
+    Args:
+        data: as `read_folder` returns it.
+        path: of the folder; made if it is missing.
+        layout: a name in `LAYOUTS`.
+        link: make links to the images in place of copies.
+    Returns:
+        what the layout cannot hold, with how often it was lost.
+    Raises:
+        ArgumentError: the folder has files, or there is no such layout.
+        OSError: an image is missing, or the folder cannot be written.
+    """
+    if layout not in LAYOUTS:
+        raise ArgumentError(
+            f"there is no layout {layout!r}.{did_you_mean(layout, LAYOUTS)} "
+            f"Layouts: {', '.join(LAYOUTS)}"
+        )
+    data.require_images()
+    target = Destination(data, path, LAYOUTS[layout].holds, link=link)
+    LAYOUTS[layout].write(target)
+    return dict(target.losses)

@@ -1,0 +1,170 @@
+"""Writing data in a layout: what it can hold, where images go, and what is lost on the way."""
+
+import contextlib
+import os
+import shutil
+from collections import Counter
+from typing import Any, NamedTuple
+
+from d2lite.structures import BoxMode
+from d2lite.utils.errors import ArgumentError
+
+from .labeled import ALL, LabeledImages
+from .outlines import box_of_polygons, polygons_of
+
+__all__ = ["Destination", "Holds", "shown_number"]
+
+
+class Holds(NamedTuple):
+    """What a layout can express besides upright boxes and classes."""
+
+    masks: str = ""
+    """"" for none, "parts" for objects of several polygons, "one" for a single polygon, "any" for
+    polygons, masks of pixels and boxes of their own beside them."""
+    keypoints: bool = False
+    crowds: bool = False
+    """Regions that are left out of evaluation."""
+    difficult: bool = False
+    unused_classes: bool = True
+    """Classes without objects, and the order of the classes."""
+
+
+class Destination:
+    """A new folder that a writer fills.
+
+    Attributes:
+        data: what to write, brought to what the layout can hold.
+        root: the folder.
+        losses: what could not be kept, with how often.
+    """
+
+    def __init__(self, data: LabeledImages, root: str, holds: Holds, *, link: bool = False):
+        """
+        Args:
+            data: not changed.
+            root: made if it is missing.
+            holds: of the layout.
+            link: make links to the images in place of copies.
+
+        Raises:
+            ArgumentError: the folder has files already.
+        """
+        if os.path.isdir(root) and os.listdir(root):
+            raise ArgumentError(f"{root} is not empty; give a new folder")
+        os.makedirs(root, exist_ok=True)
+        self.root = root
+        self.losses: Counter[str] = Counter()
+        self._link = link
+        self.data = LabeledImages(
+            data.layout,
+            data.root,
+            list(data.class_names),
+            {
+                split: [self._record(record, holds) for record in records]
+                for split, records in data.splits.items()
+            },
+            data.category_ids,
+            data.keypoints if holds.keypoints else {},
+        )
+        self._names = _unique_names(self.data)
+
+    def _record(self, record: dict, holds: Holds) -> dict:
+        annotations = []
+        for annotation in record["annotations"]:
+            if annotation.get("iscrowd") and not holds.crowds:
+                self.losses["crowds left out"] += 1
+                continue
+            annotations.append(self._annotation(dict(annotation), holds))
+        return {**record, "annotations": annotations}
+
+    def _annotation(self, annotation: dict, holds: Holds) -> dict:
+        if "keypoints" in annotation and not holds.keypoints:
+            self.losses["objects without their keypoints"] += 1
+            del annotation["keypoints"]
+        if annotation.get("difficult") and not holds.difficult:
+            self.losses["objects without the mark 'difficult'"] += 1
+            del annotation["difficult"]
+        if annotation["bbox_mode"] == BoxMode.XYWHA_ABS and holds.masks != "any":
+            self.losses["rotated boxes as the upright boxes around them"] += 1
+            box = BoxMode.convert(annotation["bbox"], BoxMode.XYWHA_ABS, BoxMode.XYXY_ABS)
+            annotation.update(bbox=list(map(float, box)), bbox_mode=BoxMode.XYXY_ABS)
+        if "segmentation" in annotation and holds.masks != "any":
+            self._simplify(annotation, holds.masks)
+        return annotation
+
+    def _simplify(self, annotation: dict, masks: str) -> None:
+        """Bring the outline of an object to what "parts" or "one" can hold, or remove it."""
+        if not masks:
+            self.losses["objects without their outlines"] += 1
+            del annotation["segmentation"]
+            return
+        polygons, exact = polygons_of(annotation["segmentation"])
+        if not polygons:
+            self.losses["objects without their outlines"] += 1
+            del annotation["segmentation"]
+            return
+        if not exact:
+            self.losses["masks of pixels as polygons around them"] += 1
+        if len(polygons) > 1 and masks == "one":
+            self.losses["objects of several polygons as one joined polygon"] += 1
+        around = box_of_polygons(polygons)
+        if max(abs(a - b) for a, b in zip(around, annotation["bbox"], strict=True)) > 0.5:
+            self.losses["boxes as those around the outlines"] += 1
+        annotation["segmentation"] = polygons
+
+    def name_of(self, record: dict, split: str) -> str:
+        """The file name that an image gets; names without extension are unique."""
+        return self._names[split, record["file_name"]]
+
+    def place_image(self, record: dict, split: str, *folders: str) -> str:
+        """Copy or link an image into a folder; returns its path below the root.
+
+        Args:
+            folders: below the root; "all" and "" stand for none.
+        """
+        parts = [part for part in folders if part not in ("", ALL)]
+        name = self.name_of(record, split)
+        target = os.path.join(self.root, *parts, name)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        source = os.path.abspath(record["file_name"])
+        if self._link:
+            with contextlib.suppress(OSError):  # Windows needs a right for links
+                os.symlink(source, target)
+        if not os.path.exists(target):
+            shutil.copyfile(source, target)
+        return "/".join([*parts, name])
+
+    def write_text(self, text: str, *path: str) -> None:
+        """Write a text file below the root; "all" and "" in its path stand for no folder."""
+        target = os.path.join(self.root, *(part for part in path if part not in ("", ALL)))
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+
+
+def _unique_names(data: LabeledImages) -> dict[tuple[str, str], str]:
+    """A name for every image of every split, its own where it can be."""
+    stems = Counter(
+        os.path.splitext(os.path.basename(record["file_name"]))[0].lower()
+        for record in data.records()
+    )
+    taken: set[str] = set()
+    names = {}
+    for split, records in data.splits.items():
+        for record in records:
+            stem, suffix = os.path.splitext(os.path.basename(record["file_name"]))
+            if stems[stem.lower()] > 1:
+                stem, suffix = os.path.splitext(data.relative(record).replace("/", "_"))
+            candidate, number = stem, 1
+            while candidate.lower() in taken:
+                number += 1
+                candidate = f"{stem}_{number}"
+            taken.add(candidate.lower())
+            names[split, record["file_name"]] = candidate + suffix
+    return names
+
+
+def shown_number(value: Any, digits: int = 3) -> str:
+    """A number for a text file: rounded, without zeros at its end."""
+    text = f"{float(value):.{digits}f}".rstrip("0").rstrip(".") if digits else f"{value:.0f}"
+    return "0" if text == "-0" else text
