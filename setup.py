@@ -39,6 +39,7 @@ setup(
     ],
     # The configs stand at the top of the repository and are installed inside the package.
     package_dir={"d2lite.model_zoo.configs": "configs", **PROJECTS},
+    entry_points={"console_scripts": ["d2lite = d2lite.commands:main"]},
     package_data={
         "d2lite.model_zoo.configs": ["**/*.yaml", "**/*.py", "*.yaml"],
         "d2lite.compat": ["path/detectron2/*.py", "path/*.dist-info/METADATA"],

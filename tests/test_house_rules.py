@@ -162,7 +162,7 @@ def test_library_does_not_print():
     wrong = [
         where(path, node)
         for path in FILES
-        if path.name not in programs
+        if path.name not in programs and path.parent.name != "commands"
         for node in ast.walk(parse(path))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)

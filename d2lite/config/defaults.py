@@ -591,5 +591,8 @@ _C.FLOAT32_PRECISION = ""
 _C.VIS_PERIOD = 0
 # (d2lite) Packages under projects/ to import, so that configs can name their models.
 _C.PROJECTS = []
+# (d2lite) Draw losses, AP, learning rate and speed into OUTPUT_DIR/results.png when a training
+# ends. `d2lite train` turns it on.
+_C.PLOT_RESULTS = False
 # A value for quick experiments, which code reads through global_cfg. Better not used.
 _C.GLOBAL.HACK = 1.0

@@ -39,7 +39,7 @@ from .hooks import (
     TorchProfiler,
 )
 from .launch import DEFAULT_TIMEOUT, launch
-from .program import run_program, train_or_evaluate
+from .program import TrainerWithTTA, launch_program, run_program, train_or_evaluate
 from .setup import config_from_args
 from .train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
 
@@ -64,6 +64,7 @@ __all__ = [
     "TorchMemoryStats",
     "TorchProfiler",
     "TrainerBase",
+    "TrainerWithTTA",
     "about_weights",
     "check_class_counts",
     "check_evaluation_settings",
@@ -81,6 +82,7 @@ __all__ = [
     "default_writers",
     "hooks",
     "launch",
+    "launch_program",
     "run_program",
     "train_or_evaluate",
     "trained_classes",

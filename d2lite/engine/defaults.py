@@ -186,6 +186,8 @@ class DefaultTrainer(TrainerBase):
             bar = [ProgressBarWriter(self.max_iter)] if sys.stderr.isatty() else []
             # Last, so that what all others have put is written.
             built.append(hooks.PeriodicWriter([*bar, *self.build_writers()], period=20))
+            if cfg.PLOT_RESULTS:  # after what it draws is written
+                built.append(hooks.PlotResults(cfg.OUTPUT_DIR))
         return built
 
     def _build_ema(self) -> hooks.ModelEMA | None:

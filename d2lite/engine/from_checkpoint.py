@@ -15,9 +15,18 @@ from d2lite.data import DatasetCatalog, MetadataCatalog
 from d2lite.data.catalog import Metadata, is_dataset_uri
 from d2lite.projects import add_projects, require_known
 
-__all__ = ["about_weights", "config_from_checkpoint", "model_metadata", "weights_to_load"]
+__all__ = [
+    "about_weights",
+    "config_from_checkpoint",
+    "model_metadata",
+    "weights_of_run",
+    "weights_to_load",
+]
 
 logger = logging.getLogger(__name__)
+
+# Where a run has a moving average of its weights, that was what it evaluated.
+_BEST_FIRST = ("model_best_ema.pth", "model_best.pth", "model_final_ema.pth", "model_final.pth")
 
 
 def about_weights(weights: str) -> dict[str, Any]:
@@ -30,6 +39,28 @@ def about_weights(weights: str) -> dict[str, Any]:
         FileNotFoundError, CheckpointFileError: there is no such file, or it is damaged.
     """
     return read_about(find_checkpoint(split_matching(weights)[0])) if weights else {}
+
+
+def weights_of_run(path: str) -> str:
+    """Return the checkpoint of a run to detect with: of a folder the best one, else the last one.
+
+    Args:
+        path: of a run's folder; paths of files and URLs are returned as they are.
+
+    Raises:
+        FileNotFoundError: the folder has no checkpoint.
+    """
+    if not os.path.isdir(path):
+        return path
+    for name in _BEST_FIRST:
+        if os.path.isfile(os.path.join(path, name)):
+            return os.path.join(path, name)
+    checkpointer = Checkpointer(nn.Module(), path)
+    if checkpointer.has_checkpoint():
+        return checkpointer.get_checkpoint_file()
+    raise FileNotFoundError(
+        f"{path} has no checkpoint: neither {', '.join(_BEST_FIRST)} nor last_checkpoint"
+    )
 
 
 def weights_to_load(cfg: CfgNode, resume: bool) -> str:

@@ -1,23 +1,53 @@
 """A training program: from the command line to a trained or evaluated model."""
 
+import logging
 from argparse import ArgumentParser, Namespace
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from torch import nn
 
 from d2lite.checkpoint import DetectionCheckpointer
 from d2lite.config import CfgNode
 from d2lite.evaluation import verify_results
+from d2lite.modeling import GeneralizedRCNNWithTTA
 from d2lite.utils import comm
 from d2lite.utils.cli import report_user_errors
 
+from . import hooks
 from .checks import check_evaluation_settings, check_training_settings
 from .classes import check_class_counts
 from .defaults import DefaultTrainer
 from .from_checkpoint import about_weights, weights_to_load
 from .launch import launch
 from .setup import config_from_args, default_argument_parser, default_setup
+from .train_loop import HookBase
 
-__all__ = ["run_program", "train_or_evaluate"]
+__all__ = ["TrainerWithTTA", "launch_program", "run_program", "train_or_evaluate"]
+
+logger = logging.getLogger(__name__)
+
+
+class TrainerWithTTA(DefaultTrainer):
+    """The standard trainer, and evaluation with test-time augmentation."""
+
+    def build_hooks(self) -> list[HookBase | None]:
+        """After training, evaluate with augmentation too where TEST.AUG.ENABLED asks for it."""
+        built = super().build_hooks()
+        if self.cfg.TEST.AUG.ENABLED:
+            with_tta = hooks.EvalHook(0, lambda: self.test_with_TTA(self.cfg, self.model))
+            # Before the writers, which only the main process has.
+            writers = [i for i, h in enumerate(built) if isinstance(h, hooks.PeriodicWriter)]
+            built.insert(writers[0] if writers else len(built), with_tta)
+        return built
+
+    @classmethod
+    def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> Mapping:
+        """Evaluate on several sizes and flips of each image; metrics get the ending _TTA."""
+        logger.info("Evaluating with test-time augmentation")
+        results = cls.test(cfg, GeneralizedRCNNWithTTA(cfg, model))
+        return OrderedDict((f"{task}_TTA", metrics) for task, metrics in results.items())
 
 
 def run_program(main: Callable[[Namespace], Any], parser: ArgumentParser | None = None) -> None:
@@ -27,7 +57,11 @@ def run_program(main: Callable[[Namespace], Any], parser: ArgumentParser | None 
         main: a function of the program, so that spawned processes find it.
         parser: with the arguments of `default_argument_parser`, and maybe more; None: just these.
     """
-    args = (parser or default_argument_parser()).parse_args()
+    launch_program(main, (parser or default_argument_parser()).parse_args())
+
+
+def launch_program(main: Callable[[Namespace], Any], args: Namespace) -> None:
+    """Call `main(args)` in each process that the arguments of `add_run_arguments` ask for."""
     with report_user_errors():
         launch(
             main,

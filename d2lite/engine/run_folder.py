@@ -4,6 +4,7 @@ import datetime
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -16,10 +17,17 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-__all__ = ["OutputDirInUseError", "claim_output_dir", "release_output_dir"]
+__all__ = [
+    "OutputDirInUseError",
+    "claim_output_dir",
+    "last_run_folder",
+    "new_run_folder",
+    "release_output_dir",
+]
 
 logger = logging.getLogger(__name__)
 
+RUNS = "runs"  # in which runs without an OUTPUT_DIR get folders
 LOCK = "run.lock"
 OLD_RUNS = "old_runs"
 # What a run leaves behind. Other files in the folder are left alone.
@@ -33,6 +41,7 @@ _FILES = (
     "events.out.tfevents.*",
     "inference",
     "visualizations",
+    "results.png",
 )
 # Without any of these the folder holds no run: default_setup writes its log and config first.
 _TRACES = ("metrics.json", "last_checkpoint", "model_*.pth")
@@ -44,6 +53,43 @@ _used: set[str] = set()
 
 class OutputDirInUseError(OSError):
     """Another process trains in this OUTPUT_DIR."""
+
+
+def new_run_folder(name: str, base: str = RUNS) -> str:
+    """Make the folder of the next run of this name: `runs/NAME-1`, `runs/NAME-2`, ...
+
+    Args:
+        name: what to call the run; letters that do not belong into a file name are an error.
+    """
+    if not name or os.path.basename(name) != name or name.startswith("."):
+        raise ValueError(f"--name is {name!r}; expected a name without slashes, such as 'cells'")
+    number = max(_numbered_runs(name, base), default=0)
+    while True:  # another program may take the same number at the same time
+        number += 1
+        folder = os.path.join(base, f"{name}-{number}")
+        try:
+            os.makedirs(folder)
+        except FileExistsError:
+            continue
+        return folder
+
+
+def last_run_folder(name: str, base: str = RUNS) -> str:
+    """Return the folder of the latest run of this name.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    numbers = _numbered_runs(name, base)
+    if not numbers:
+        raise FileNotFoundError(f"there is no run {os.path.join(base, name)}-N to go on with")
+    return os.path.join(base, f"{name}-{max(numbers)}")
+
+
+def _numbered_runs(name: str, base: str) -> list[int]:
+    pattern = re.compile(re.escape(name) + r"-(\d+)")
+    found = os.listdir(base) if os.path.isdir(base) else []
+    return [int(match[1]) for match in map(pattern.fullmatch, found) if match]
 
 
 def claim_output_dir(folder: str, *, new_run: bool, weights: str = "") -> None:

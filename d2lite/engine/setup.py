@@ -14,8 +14,10 @@ from torch.distributed.algorithms.ddp_comm_hooks import default as ddp_comm_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from d2lite.config import CfgNode, LazyConfig, get_cfg
+from d2lite.config.files import find_config
 from d2lite.projects import add_projects
 from d2lite.utils import comm
+from d2lite.utils.arguments import add_overrides, add_run_arguments
 from d2lite.utils.collect_env import collect_env_info
 from d2lite.utils.env import seed_all_rng
 from d2lite.utils.events import (
@@ -84,27 +86,8 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
 """,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config-file", default="", metavar="FILE", help="path to a config file")
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on from the last checkpoint in OUTPUT_DIR, or start if there is none",
-    )
-    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
-    parser.add_argument("--num-gpus", type=int, default=1, help="processes on *this* machine")
-    parser.add_argument("--num-machines", type=int, default=1, help="machines taking part")
-    parser.add_argument(
-        "--machine-rank", type=int, default=0, help="number of this machine, from 0"
-    )
-    parser.add_argument(
-        "--dist-url", default="auto", help="tcp://HOST:PORT where the processes meet"
-    )
-    parser.add_argument(
-        "opts",
-        nargs=argparse.REMAINDER,
-        help="settings that override the config file, at the end: KEY VALUE KEY VALUE ... for "
-        "yaml configs, path.key=value for Python configs",
-    )
+    add_run_arguments(parser)
+    add_overrides(parser)
     return parser
 
 
@@ -125,9 +108,10 @@ def config_from_args(args: argparse.Namespace) -> CfgNode:
         if weights and about_weights(weights):
             return config_from_checkpoint(weights, args.opts)
     cfg = get_cfg()
-    add_projects(cfg, args.config_file, args.opts)
-    if args.config_file:
-        cfg.merge_from_file(args.config_file)
+    config_file = find_config(args.config_file)
+    add_projects(cfg, config_file, args.opts)
+    if config_file:
+        cfg.merge_from_file(config_file)
     cfg.merge_from_list(args.opts)
     return cfg
 

@@ -1,7 +1,6 @@
 """The model zoo: configs by name, and the released weights that belong to them."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -9,6 +8,7 @@ from torch import nn
 
 from d2lite.checkpoint import DetectionCheckpointer
 from d2lite.config import CfgNode, LazyConfig, get_cfg, instantiate
+from d2lite.config.files import ENDINGS, configs_folder
 from d2lite.model_zoo.checkpoint_urls import CHECKPOINT_SUFFIXES, URL_PREFIX
 from d2lite.modeling import build_model
 from d2lite.utils.registry import did_you_mean
@@ -42,10 +42,10 @@ def get_config_file(config_path: str) -> str:
     Raises:
         RuntimeError: there is no such config; the message has the nearest names.
     """
-    folder = _configs_folder()
+    folder = configs_folder()
     path = folder / config_path
     if not path.is_file():
-        known = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in _ENDINGS]
+        known = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in ENDINGS]
         raise RuntimeError(
             f"The model zoo has no config {config_path}.{did_you_mean(config_path, known)}"
         )
@@ -102,16 +102,6 @@ def get(config_path: str, trained: bool = False, device: str | None = None) -> n
     return model
 
 
-_ENDINGS = (".yaml", ".py")
-
-
 def _without_ending(config_path: str) -> str:
     name, ending = os.path.splitext(config_path)
-    return name if ending in _ENDINGS else config_path
-
-
-def _configs_folder() -> Path:
-    """`configs/`: inside of this package where it is installed, else at the repository's top."""
-    here = Path(__file__).parent
-    installed = here / "configs"
-    return installed if installed.is_dir() else here.parents[1] / "configs"
+    return name if ending in ENDINGS else config_path

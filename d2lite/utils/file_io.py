@@ -4,9 +4,11 @@ Other schemes can be added with `PathManager.register_handler`.
 """
 
 import codecs
+import http.client
 import logging
 import os
 import stat
+import urllib.request
 from typing import Any
 
 from iopath.common.file_io import NativePathHandler, PathHandler, file_lock, get_cache_dir
@@ -14,7 +16,7 @@ from iopath.common.file_io import PathManager as PathManagerBase
 
 from d2lite.utils.downloads import cached_name, download
 
-__all__ = ["PathHandler", "PathManager", "TextFileError", "read_text"]
+__all__ = ["PathHandler", "PathManager", "TextFileError", "is_available", "read_text"]
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +80,18 @@ class Detectron2Handler(PathHandler):
 
     def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> Any:
         return PathManager.open(self._get_local_path(path), mode, buffering=buffering, **kwargs)
+
+
+def is_available(url: str, seconds: float = 5.0) -> bool:
+    """Return whether a file of the web is in the cache, or its server answers within some time."""
+    if os.path.isfile(os.path.join(get_cache_dir(None), cached_name(url))):
+        return True
+    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "d2lite"})
+    try:
+        with urllib.request.urlopen(request, timeout=seconds) as answer:
+            return answer.status == 200
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 PathManager.register_handler(DownloadHandler())

@@ -28,6 +28,7 @@ NEW_KEYS = {
     "MODEL.TIMM_MODEL.NORM": "",
     "MODEL.TIMM_MODEL.OUT_INDICES": [],
     "MODEL.TIMM_MODEL.PRETRAINED": False,
+    "PLOT_RESULTS": False,
     "PROJECTS": [],
     "SOLVER.AMP.DTYPE": "float16",
     "SOLVER.AUTO_SCALE_LR": False,

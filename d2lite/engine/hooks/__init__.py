@@ -6,6 +6,7 @@ from d2lite.engine.hooks.early_stop import EarlyStop
 from d2lite.engine.hooks.ema import ModelEMA
 from d2lite.engine.hooks.evaluation import EvalHook
 from d2lite.engine.hooks.lr_schedule import LRScheduler
+from d2lite.engine.hooks.plot_results import PlotResults
 from d2lite.engine.hooks.profiling import TorchMemoryStats, TorchProfiler
 from d2lite.engine.hooks.statistics import PreciseBN, SyncBuffers
 from d2lite.engine.hooks.timing import IterationTimer
@@ -22,6 +23,7 @@ __all__ = [
     "ModelEMA",
     "PeriodicCheckpointer",
     "PeriodicWriter",
+    "PlotResults",
     "PreciseBN",
     "SyncBuffers",
     "TorchMemoryStats",

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 from argparse import Namespace
 from pathlib import Path
@@ -7,14 +6,9 @@ import pytest
 import torch
 
 from d2lite.engine import HookBase
+from d2lite.engine import lazy_program as tool
 
 ROOT = Path(__file__).parents[2]
-SPEC = importlib.util.spec_from_file_location(
-    "lazyconfig_train_net", ROOT / "tools" / "lazyconfig_train_net.py"
-)
-tool = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(tool)
-
 # A Mask R-CNN small enough for seconds, on drawn pictures.
 TINY = f"""
 from d2lite.config import LazyConfig

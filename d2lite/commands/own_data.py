@@ -1,0 +1,200 @@
+"""From a folder of images and a few flags to the settings of a training."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+
+from d2lite.config import CfgNode
+from d2lite.config.device import best_device
+from d2lite.data import DatasetCatalog, MetadataCatalog
+from d2lite.engine.classes import class_count_keys
+from d2lite.engine.run_folder import last_run_folder, new_run_folder
+from d2lite.model_zoo import get_checkpoint_url
+from d2lite.utils import comm
+from d2lite.utils.file_io import is_available
+
+__all__ = ["Choice", "choose_model", "on_main_first", "register_data", "run_folder_for"]
+
+T = TypeVar("T")
+
+# The models for boxes, masks and keypoints that released weights exist for.
+_PRETRAINED = {
+    "boxes": "COCO-Detection/faster_rcnn_R_50_FPN_3x",
+    "masks": "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x",
+    "keypoints": "COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x",
+}
+_FROM_SCRATCH = "Misc/scratch_mask_rcnn_R_50_FPN_3x_gn"
+_SMALL = "Base-R18-FPN-small"
+_SMALL_SIZE = 320  # pixels of the long side: a training of minutes on two cores
+
+
+@dataclass
+class Choice:
+    """A config and what is changed of it, with the reasons.
+
+    Attributes:
+        config: name in the zoo.
+        reason: why this one, in one line.
+        settings: by key.
+        epochs: how often each image is used, at least.
+        iterations: of a training of that many epochs, at least: small datasets need them too.
+    """
+
+    config: str
+    reason: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 12
+    iterations: int = 600
+
+
+def choose_model(kinds: set[str], device: str, weights: str | None) -> Choice:
+    """Choose a config for a dataset of one's own.
+
+    Args:
+        kinds: what the dataset's objects have: "boxes", and maybe "masks" or "keypoints".
+        device: that the model is trained on.
+        weights: to start from: "coco", "" for random ones, a path or URL, None: to be chosen.
+    """
+    kind = next(k for k in ("keypoints", "masks", "boxes") if k in kinds or k == "boxes")
+    name = _PRETRAINED[kind]
+    is_cpu = torch.device(device).type == "cpu"
+    if weights == "coco" or (weights is None and not is_cpu):
+        url = get_checkpoint_url(name)
+        if weights == "coco" or is_available(url):
+            why = "its COCO weights are a good start for any photographs"
+            return Choice(name, why, {"MODEL.WEIGHTS": url, **_heads(kind)}, 24, 1500)
+    if is_cpu:
+        settings = {
+            "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 256,
+            "MODEL.ROI_BOX_HEAD.FC_DIM": 512,
+            "INPUT.MIN_SIZE_TRAIN": (_SMALL_SIZE,),
+            "INPUT.MAX_SIZE_TRAIN": _SMALL_SIZE,
+            "INPUT.MIN_SIZE_TEST": _SMALL_SIZE,
+            "INPUT.MAX_SIZE_TEST": _SMALL_SIZE,
+            "SOLVER.IMS_PER_BATCH": 4,
+            **_heads(kind, small=True),
+        }
+        why = "there is no GPU: a ResNet-18 that learns from random weights within minutes"
+        return Choice(_SMALL, why, settings)
+    why = "COCO weights cannot be downloaded: from random weights, with GroupNorm, nothing frozen"
+    if weights is not None:
+        why = "from weights of your own or random ones, with GroupNorm, nothing frozen"
+    return Choice(_FROM_SCRATCH, why, {"SOLVER.BASE_LR": 0.02, **_heads(kind),
+                  "SOLVER.IMS_PER_BATCH": 16}, 72, 6000)  # fmt: skip
+
+
+def _heads(kind: str, small: bool = False) -> dict[str, Any]:
+    """Settings for what a model predicts besides boxes."""
+    settings: dict[str, Any] = {
+        "MODEL.MASK_ON": kind == "masks",
+        "MODEL.KEYPOINT_ON": kind == "keypoints",
+        "TEST.BEST_METRIC": {"masks": "segm/AP", "keypoints": "keypoints/AP"}.get(kind, "bbox/AP"),
+        "TEST.DRAW_IMAGES": 16,
+        "SEED": 1,
+    }
+    if kind == "masks":
+        settings["INPUT.MASK_FORMAT"] = "bitmask"  # takes polygons and RLE
+        if small:
+            settings |= {"MODEL.ROI_MASK_HEAD.NUM_CONV": 2, "MODEL.ROI_MASK_HEAD.CONV_DIM": 64}
+    elif kind == "keypoints" and small:
+        settings["MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS"] = (64,) * 4
+    return settings
+
+
+def fit_to_data(cfg: CfgNode, train: str, val: str) -> dict[str, Any]:
+    """Settings that follow from the datasets: their names, class counts and keypoints."""
+    settings: dict[str, Any] = {"DATASETS.TRAIN": (train,), "DATASETS.TEST": (val,)}
+    settings |= dict.fromkeys(class_count_keys(cfg), -1)
+    metadata = MetadataCatalog.get(train)
+    names = metadata.get("keypoint_names")
+    if cfg.MODEL.KEYPOINT_ON and names:
+        settings["MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS"] = len(names)
+        if len(names) != 17:  # COCO's sigmas are of people
+            settings["TEST.KEYPOINT_OKS_SIGMAS"] = [0.05] * len(names)
+        if metadata.get("keypoint_flip_map") is None:
+            settings["INPUT.RANDOM_FLIP"] = "none"
+    return settings
+
+
+def schedule_for(
+    cfg: CfgNode, num_images: int, epochs: float | None, choice: Choice | None
+) -> dict[str, Any]:
+    """Settings of a schedule that goes over the images so many times.
+
+    Args:
+        cfg: with the batch size; its steps and warm-up keep their shares of the whole.
+        num_images: of the training set.
+        epochs: None: as the choice says.
+        choice: None for a config that somebody has chosen, whose schedule keeps its form.
+    """
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    if epochs is None:
+        assert choice is not None, "only a chosen config says how long to train"
+        epochs = max(choice.epochs, math.ceil(choice.iterations * batch / num_images))
+    iterations = max(math.ceil(epochs * num_images / batch), 1)
+    share = iterations / cfg.SOLVER.MAX_ITER
+    settings: dict[str, Any] = {
+        "SOLVER.MAX_ITER": iterations,
+        "SOLVER.STEPS": tuple(math.ceil(step * share) for step in cfg.SOLVER.STEPS),
+        "SOLVER.WARMUP_ITERS": min(cfg.SOLVER.WARMUP_ITERS, math.ceil(iterations / 10)),
+        "SOLVER.CHECKPOINT_PERIOD": min(cfg.SOLVER.CHECKPOINT_PERIOD, iterations),
+    }
+    if choice is not None:
+        period = math.ceil(iterations / 4)
+        settings |= {
+            "SOLVER.LR_SCHEDULER_NAME": "WarmupCosineLR",
+            "SOLVER.STEPS": (),
+            "SOLVER.CHECKPOINT_PERIOD": period,
+            "TEST.EVAL_PERIOD": period,
+        }
+    return settings
+
+
+def chosen_device(given: str | None, cfg: CfgNode | None = None) -> str:
+    """Return the device that the model is going to be on."""
+    if given and given != "auto":
+        return given
+    return cfg.MODEL.DEVICE if cfg is not None and given is None else best_device()
+
+
+def number_of_images(names: tuple[str, ...]) -> int:
+    """Return how many images the datasets have together."""
+    return sum(len(DatasetCatalog.get(name)) for name in names)
+
+
+def register_data(path: str, output_dir: str, **options: Any) -> Any:
+    """Register the images and labels of a path, in each process of a job.
+
+    Args:
+        path: of a folder or file in any layout that `d2lite.data.layouts` knows.
+        output_dir: where a split that has to be made is written down.
+        options: of `register_folder`.
+    """
+    from d2lite.data.layouts import register_folder
+
+    return on_main_first(lambda: register_folder(path, output_dir=output_dir, **options))
+
+
+def on_main_first(function: Callable[[], T]) -> T:
+    """Call a function in the main process, then in the others, unless it has failed there."""
+    result, error = None, None
+    if comm.is_main_process():
+        try:
+            result = function()
+        except Exception as raised:
+            error = raised
+    comm.all_gather(None)
+    if error is not None:
+        raise error
+    return result if comm.is_main_process() else function()
+
+
+def run_folder_for(name: str, *, resume: bool) -> str:
+    """The folder of this run, the same in all processes: a new one, or the last to go on with."""
+    folder = ""
+    if comm.is_main_process():
+        folder = last_run_folder(name) if resume else new_run_folder(name)
+    return comm.all_gather(folder)[0]

@@ -1,0 +1,19 @@
+"""What a config changes of another one."""
+
+from d2lite.config.cfg_node import CfgNode
+
+__all__ = ["changed_settings"]
+
+
+def changed_settings(cfg: CfgNode, defaults: CfgNode) -> CfgNode:
+    """Return the settings of `cfg` that have other values in `defaults`, or are not there."""
+    changed = CfgNode()
+    for key, value in cfg.items():
+        before = defaults.get(key)
+        if isinstance(value, CfgNode) and isinstance(before, CfgNode):
+            inner = changed_settings(value, before)
+            if inner:
+                changed[key] = inner
+        elif key not in defaults or value != before:
+            changed[key] = value
+    return changed

@@ -1,0 +1,173 @@
+"""A training program for lazy configs: it trains or evaluates what a Python config describes.
+
+The config has `model`, `dataloader`, `optimizer`, `lr_multiplier` and `train`; the parts under
+`configs/common/` are made for it. Overrides are KEY=VALUE.
+"""
+
+import logging
+from argparse import Namespace
+from collections.abc import Mapping
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from d2lite.checkpoint import DetectionCheckpointer, require_loaded
+from d2lite.config import LazyConfig, instantiate
+from d2lite.config.files import find_config
+from d2lite.evaluation import (
+    DatasetEvaluators,
+    inference_on_dataset,
+    match_classes,
+    print_csv_format,
+)
+from d2lite.modeling.meta_arch.origin import ModelOrigin
+from d2lite.solver import LRMultiplier
+from d2lite.utils import comm
+from d2lite.utils.cli import report_user_errors
+from d2lite.utils.env import seed_all_rng
+from d2lite.utils.events import has_event_storage
+from d2lite.utils.logger import FILE_ONLY
+
+from . import hooks
+from .classes import check_model_classes, trained_classes
+from .setup import create_ddp_model, default_setup, default_writers
+from .train_loop import AMPTrainer, HookBase, SimpleTrainer
+
+__all__ = ["main"]
+
+logger = logging.getLogger(__name__)
+
+
+class SeedSteps(HookBase):
+    """Have the random numbers of each step depend on the seed, the iteration and the rank only.
+
+    So a run that is stopped and resumed ends with the same weights as one that was not.
+    """
+
+    def __init__(self, seed: int) -> None:
+        """seed: negative draws one, which is kept in the checkpoint."""
+        self._seed = seed if seed >= 0 else comm.shared_random_seed()
+
+    def before_train(self) -> None:
+        # Starting a loader draws random numbers, and a resumed run starts it elsewhere.
+        _ = self.trainer._data_loader_iter
+
+    def before_step(self) -> None:
+        entropy = np.random.SeedSequence((self._seed, self.trainer.iter, comm.get_rank()))
+        seed_all_rng(int(entropy.generate_state(1)[0]))
+
+    def state_dict(self) -> dict:
+        return {"seed": self._seed}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on with the seed of the run that is resumed."""
+        self._seed = state["seed"]
+
+
+def train_datasets(cfg: DictConfig) -> list[str]:
+    """Names of the training sets, where the config has them at the usual place."""
+    names = OmegaConf.select(cfg, "dataloader.train.dataset.names", default=[])
+    return [names] if isinstance(names, str) else list(names)
+
+
+def evaluate(cfg: DictConfig, model: nn.Module) -> Mapping | None:
+    """The figures on the test data, where the config has an evaluator."""
+    if "evaluator" not in cfg.dataloader:
+        return None
+    if not has_event_storage():  # in a training they may not have learned anything yet
+        require_loaded(model)
+    loader = instantiate(cfg.dataloader.test)
+    evaluator = match_classes(instantiate(cfg.dataloader.evaluator), trained_classes(model))
+    results = inference_on_dataset(model, loader, evaluator)
+    print_csv_format(results)
+    return results
+
+
+def check_data(cfg: DictConfig, model: nn.Module) -> None:
+    """Compare the model with its data, and build what `evaluate` needs, hours before it does.
+
+    The data have been read, so that the names of their classes are known.
+    """
+    check_model_classes(model)
+    if "evaluator" in cfg.dataloader:
+        instantiate(cfg.dataloader.test)
+        evaluator = instantiate(cfg.dataloader.evaluator)
+        # Some only look like evaluators, which DatasetEvaluators takes care of.
+        DatasetEvaluators([match_classes(evaluator, trained_classes(model))]).check()
+
+
+def build_trainer(cfg: DictConfig, model: nn.Module) -> SimpleTrainer:
+    """The loop over the training data, with its optimizer; `model` is the whole one."""
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    data_loader = instantiate(cfg.dataloader.train)
+    model = create_ddp_model(model, **cfg.train.ddp)
+    kind = AMPTrainer if cfg.train.amp.enabled else SimpleTrainer
+    return kind(model, data_loader, optimizer)
+
+
+def build_hooks(
+    cfg: DictConfig, trainer: SimpleTrainer, checkpointer: DetectionCheckpointer
+) -> list[HookBase | None]:
+    """What happens around the steps, in this order."""
+    model, train = trainer.model, cfg.train
+    schedule = LRMultiplier(trainer.optimizer, instantiate(cfg.lr_multiplier), train.max_iter)
+    periods = [train.checkpointer.period, train.eval_period]
+    is_main = comm.is_main_process()
+    writers = default_writers(train.output_dir, train.max_iter) if is_main else []
+    return [
+        SeedSteps(train.get("seed", -1)),
+        hooks.IterationTimer(),
+        hooks.LRScheduler(scheduler=schedule),
+        hooks.SyncBuffers(model, periods) if comm.get_world_size() > 1 else None,
+        # Before the evaluation, which may fail: the work is safe by then.
+        hooks.PeriodicCheckpointer(checkpointer, **train.checkpointer) if is_main else None,
+        hooks.EvalHook(train.eval_period, lambda: evaluate(cfg, model)),
+        # Last, so that what all others have put is written.
+        hooks.PeriodicWriter(writers, period=train.log_period) if is_main else None,
+    ]
+
+
+def train(cfg: DictConfig, model: nn.Module, resume: bool) -> None:
+    """Train to `train.max_iter`, from `train.init_checkpoint` or the last checkpoint."""
+    trainer = build_trainer(cfg, model)
+    check_data(cfg, model)
+    checkpointer = DetectionCheckpointer(trainer.model, cfg.train.output_dir, trainer=trainer)
+    trainer.register_hooks(build_hooks(cfg, trainer, checkpointer))
+    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    # What is stored is the last iteration that was completed.
+    start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
+    trainer.train(start, cfg.train.max_iter)
+
+
+def load_config(args: Namespace) -> DictConfig:
+    """The config file with the overrides.
+
+    Raises:
+        ValueError: there is none, or it is a config of `train_net.py`.
+    """
+    if not args.config_file:
+        raise ValueError("give a Python config: --config-file CONFIG.py")
+    cfg = LazyConfig.load(find_config(args.config_file), trust=getattr(args, "trust_config", False))
+    missing = [key for key in ("model", "dataloader", "optimizer", "train") if key not in cfg]
+    if missing:
+        advice = "this is a config of tools/train_net.py" if "MODEL" in cfg else "add it"
+        raise ValueError(f"{args.config_file} has no {missing[0]!r}; {advice}")
+    return LazyConfig.apply_overrides(cfg, args.opts)
+
+
+def main(args: Namespace) -> Mapping | None:
+    """What each process does."""
+    with report_user_errors():
+        cfg = load_config(args)
+        default_setup(cfg, args)
+        model = instantiate(cfg.model).to(cfg.train.device)
+        logger.info("Model:\n%s", model, extra=FILE_ONLY)
+        # Its checkpoints contain the config and the class names.
+        model.built_from = ModelOrigin(cfg, train_datasets(cfg))
+        if args.eval_only:
+            checkpointer = DetectionCheckpointer(model, cfg.train.output_dir)
+            checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
+            return evaluate(cfg, model)
+        return train(cfg, model, args.resume)
