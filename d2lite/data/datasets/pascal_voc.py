@@ -15,6 +15,7 @@ from d2lite.utils.registry import did_you_mean
 __all__ = [
     "CLASS_NAMES",
     "load_voc_instances",
+    "parse_xml",
     "read_image_list",
     "read_voc_class_names",
     "read_voc_file_name",
@@ -150,7 +151,7 @@ def read_voc_class_names(dirname: str) -> list[str]:
     for file_name in sorted(PathManager.ls(folder)):
         if file_name.endswith(".xml"):
             xml_file = os.path.join(folder, file_name)
-            for item in _parse_xml(xml_file).iterfind("object"):
+            for item in parse_xml(xml_file).iterfind("object"):
                 names.add(_text(item, "name", xml_file))
     if not names:
         raise ValueError(f"{folder}: no XML file there has an object, so there are no classes")
@@ -178,7 +179,12 @@ def _images_by_stem(folder: str) -> dict[str, str]:
     return found
 
 
-def _parse_xml(xml_file: str) -> ET.Element:
+def parse_xml(xml_file: str) -> ET.Element:
+    """The root of an XML file.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it is not XML.
+    """
     if not PathManager.isfile(xml_file):
         raise FileNotFoundError(f"{xml_file}: there is no such annotation file")
     try:
@@ -199,7 +205,7 @@ def read_voc_objects(xml_file: str, needs_size: bool = True) -> tuple[tuple[int,
     Raises:
         FileNotFoundError, ValueError: there is no such file, it is not XML, or lacks something.
     """
-    root = _parse_xml(xml_file)
+    root = parse_xml(xml_file)
     if root.find("size") is None and not needs_size:
         return (0, 0), [_read_object(item, xml_file) for item in root.iterfind("object")]
     if root.find("size") is None:
@@ -219,7 +225,7 @@ def read_voc_file_name(xml_file: str) -> str:
     Raises:
         FileNotFoundError, ValueError: there is no such file, or it is not XML.
     """
-    return (_parse_xml(xml_file).findtext("filename") or "").strip()
+    return (parse_xml(xml_file).findtext("filename") or "").strip()
 
 
 def _read_object(item: ET.Element, xml_file: str) -> dict:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import did_you_mean
 
-from . import coco, voc
+from . import coco, csv_table, cvat, labelme, open_images, via, voc, yolo
 from .files import Folder
 from .labeled import ALL, SPLITS, LabeledImages
 from .writing import Destination, Holds
@@ -60,6 +60,54 @@ LAYOUTS: dict[str, Layout] = {
         voc.read_voc,
         voc.write_labelimg,
         voc.HOLDS,
+    ),
+    "yolo": Layout(
+        "YOLO",
+        "a .yaml file with 'names', or .txt files of numbers named as the images",
+        yolo.find_yolo,
+        yolo.read_yolo,
+        yolo.write_yolo,
+        yolo.HOLDS,
+    ),
+    "csv": Layout(
+        "CSV",
+        "a .csv file with columns for image, class and box",
+        csv_table.find_csv,
+        csv_table.read_csv,
+        csv_table.write_csv,
+        csv_table.HOLDS,
+    ),
+    "via": Layout(
+        "VGG Image Annotator",
+        "a .json file with 'filename' and 'regions' of each image",
+        via.find_via,
+        via.read_via,
+        via.write_via,
+        via.HOLDS,
+    ),
+    "labelme": Layout(
+        "LabelMe",
+        ".json files with 'shapes' and 'imagePath'",
+        labelme.find_labelme,
+        labelme.read_labelme,
+        labelme.write_labelme,
+        labelme.HOLDS,
+    ),
+    "cvat": Layout(
+        "CVAT for images",
+        "an .xml file with <annotations>",
+        cvat.find_cvat,
+        cvat.read_cvat,
+        cvat.write_cvat,
+        cvat.HOLDS,
+    ),
+    "open_images": Layout(
+        "Open Images",
+        "a .csv file with ImageID, LabelName, XMin, XMax, YMin, YMax",
+        open_images.find_open_images,
+        open_images.read_open_images,
+        open_images.write_open_images,
+        open_images.HOLDS,
     ),
 }
 

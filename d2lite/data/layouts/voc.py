@@ -1,6 +1,7 @@
 """Pascal VOC: an XML file for each image, in VOC's folders or, as labelImg has it, beside it."""
 
 import logging
+import re
 import xml.etree.ElementTree as ET
 
 from d2lite.data.datasets.pascal_voc import (
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 HOLDS = Holds(difficult=True)
 CLASS_LIST = "classes.txt"
+_ROOT = re.compile(rb"<annotation[\s>]")
 # Where there is no list of this name, one of these is taken.
 _LISTS = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}
 
@@ -48,7 +50,7 @@ def _voc_files(folder: Folder, few: bool = False) -> list[str]:
                 found.append(file)
             continue
         with open(folder.path(file), "rb") as opened:
-            if b"<annotation>" in opened.read(4096).replace(b"\0", b""):
+            if _ROOT.search(opened.read(4096).replace(b"\0", b"")):  # without the zeros of UTF-16
                 known.add(place)
                 found.append(file)
     return found
