@@ -23,11 +23,13 @@ import numpy as np
 from predictor import VisualizationDemo
 from tqdm import tqdm
 
+from d2lite.commands.sources import distinct_names
 from d2lite.config import CfgNode
 from d2lite.data.detection_utils import read_image
 from d2lite.engine import config_from_args
 from d2lite.utils.cli import report_user_errors
 from d2lite.utils.logger import setup_logger
+from d2lite.utils.video_files import VideoSink, frames_per_second, open_video
 
 WINDOW_NAME = "COCO detections"
 ESC = 27
@@ -134,21 +136,10 @@ def output_paths(inputs: Sequence[str], output: str) -> list[str]:
 
 
 def _distinct_names(inputs: Sequence[str]) -> list[str]:
-    names: list[str] = []
-    taken: set[str] = set()
-    for path in inputs:
-        folder, base = os.path.split(os.path.abspath(path))
-        stem, ending = os.path.splitext(base)
-        if not cv2.haveImageWriter(base):
-            ending = ".jpg"
-            base = stem + ending
-        candidates = [base, f"{os.path.basename(folder)}_{base}"]
-        candidates += [f"{stem}_{i}{ending}" for i in range(1, len(inputs))]
-        # Some file systems do not tell upper and lower case apart.
-        name = next(name for name in candidates if name.lower() not in taken)
-        taken.add(name.lower())
-        names.append(name)
-    return names
+    endings = [
+        os.path.splitext(path)[1] if cv2.haveImageWriter(path) else ".jpg" for path in inputs
+    ]
+    return [name + ending for name, ending in zip(distinct_names(inputs), endings, strict=True)]
 
 
 def check_window() -> None:
@@ -201,25 +192,6 @@ def video_path(video_input: str, output: str) -> str:
     return path
 
 
-def write_video(frames: Iterable[np.ndarray], path: str, fps: float) -> None:
-    """Write (H, W, 3) BGR frames of one size.
-
-    Raises:
-        ValueError: OpenCV cannot write such a file.
-    """
-    writer = None
-    for frame in frames:
-        if writer is None:
-            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-            size = frame.shape[1], frame.shape[0]
-            writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
-            if not writer.isOpened():
-                raise ValueError(f"--output {path}: OpenCV cannot write such a file; use .mp4")
-        writer.write(frame)
-    if writer is not None:
-        writer.release()
-
-
 def run_on_video(demo: VisualizationDemo, video_input: str, output: str | None) -> None:
     """Draw the frames of a video file into another, or without `output` into a window."""
     video = open_video(video_input)
@@ -227,28 +199,11 @@ def run_on_video(demo: VisualizationDemo, video_input: str, output: str | None) 
     num_frames = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     frames = tqdm(demo.run_on_video(video), total=num_frames if num_frames > 0 else None)
     if path is not None:
-        # Some files do not say how many frames a second has.
-        write_video(frames, path, fps=video.get(cv2.CAP_PROP_FPS) or 30.0)
+        VideoSink(path, frames_per_second(video)).write_all(frames)
         print(f"Saved {path}")
     else:
         play(frames)
     video.release()
-
-
-def open_video(source: str | int) -> cv2.VideoCapture:
-    """A video file, or a camera by its number.
-
-    Raises:
-        FileNotFoundError: there is none. ValueError: it cannot be read.
-    """
-    if isinstance(source, str) and not os.path.isfile(source):
-        raise FileNotFoundError(f"--video-input {source}: there is no such file")
-    video = cv2.VideoCapture(source)
-    if not video.isOpened():
-        if isinstance(source, int):
-            raise ValueError("--webcam: no camera was found; read a file with --video-input")
-        raise ValueError(f"--video-input {source}: OpenCV cannot read it as a video")
-    return video
 
 
 def play(frames: Iterable[np.ndarray]) -> None:

@@ -15,6 +15,7 @@ from d2lite.config import CfgNode
 from d2lite.engine import DefaultPredictor, about_weights
 from d2lite.engine.from_checkpoint import model_metadata
 from d2lite.projects import import_project
+from d2lite.utils.video_files import frames_of
 from d2lite.visualization import ColorMode, VideoVisualizer, VisImage, Visualizer
 
 NUM_PROPOSALS = 20  # drawn for a model that only proposes regions
@@ -98,11 +99,7 @@ class VisualizationDemo:
             yield waiting.popleft(), self.predictor.get()
 
     def _frame_from_video(self, video: cv2.VideoCapture) -> Iterator[np.ndarray]:
-        while video.isOpened():
-            success, frame = video.read()
-            if not success:
-                return
-            yield frame
+        yield from frames_of(video)
 
     def _draw_frame(
         self, visualizer: VideoVisualizer, frame: np.ndarray, predictions: dict

@@ -18,6 +18,7 @@ __all__ = ["COMMANDS", "build_parser", "main"]
 COMMANDS = {
     "train": "train a detector, on own data or as a config says",
     "eval": "compute the metrics of a trained model",
+    "predict": "detect objects in images, videos, or the picture of a camera",
     "plot": "draw losses, AP, learning rate, and speed of runs",
     "export": "turn a model into ONNX or torch.export",
     "configs": "list the configs of the model zoo, or show one",
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         sys.exit(2)
     module = importlib.import_module(f"{__name__}.{name}")
-    args = build_parser(name).parse_args(words[1:])
+    args = build_parser(name).parse_intermixed_args(words[1:])
 
     from d2lite.utils.cli import report_user_errors  # imports torch: not needed for --help
 

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     parser.add_argument("--name", default="eval", help="results go to runs/NAME-N")
     add_run_arguments(parser)
-    add_overrides(parser)
+    add_overrides(parser, anywhere=True)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", metavar="FILE", help="model.FORMAT beside the weights")
     add_config_argument(parser)
-    add_overrides(parser)
+    add_overrides(parser, anywhere=True)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     short.add_argument("--device", metavar="NAME", help="MODEL.DEVICE")
     short.add_argument("--name", default="train", help="OUTPUT_DIR is runs/NAME-N (train)")
     add_run_arguments(parser)
-    add_overrides(parser)
+    add_overrides(parser, anywhere=True)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -100,7 +100,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         data = own_data.register_data(
             args.data, folder, val_share=args.val_share, layout=args.layout
         )
-        lines.append(f"data: {data.summary}")
+        lines += [f"data: {data.summary()}", *(f"  {note}" for note in data.notes)]
     weights = {"none": "", None: None}.get(args.weights, args.weights)
     choice = None
     if not args.config_file:

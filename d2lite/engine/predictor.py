@@ -1,7 +1,9 @@
-"""Detect on one image with a trained model."""
+"""Detect on images with a trained model."""
 
 import logging
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +14,13 @@ from d2lite.data import transforms as T
 from d2lite.data.detection_utils import build_augmentation
 from d2lite.data.image_io import scale_16_bits
 from d2lite.modeling import build_model
+from d2lite.modeling.tiles import merge_windows, tile_windows
+from d2lite.structures import Boxes, Instances
 
 from .classes import check_class_counts
 from .from_checkpoint import about_weights, config_from_checkpoint, model_metadata
 
-__all__ = ["DefaultPredictor"]
+__all__ = ["DefaultPredictor", "SlicedPredictor"]
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +89,15 @@ class DefaultPredictor:
         Raises:
             ValueError: not an image of three channels, or of one where the model takes that.
         """
+        return self.model([self.model_input(original_image)])[0]
+
+    @torch.no_grad()
+    def predict_batch(self, images: Sequence[np.ndarray]) -> list[dict]:
+        """Detect on several images at once, as for one each; they are padded to one size."""
+        return list(self.model([self.model_input(image) for image in images]))
+
+    def model_input(self, original_image: np.ndarray) -> dict[str, Any]:
+        """Return what the model takes for an image; see `__call__`."""
         shape = original_image.shape if isinstance(original_image, np.ndarray) else ()
         is_gray = len(shape) == 2 or (len(shape) == 3 and shape[2] == 1)
         if not (len(shape) == 3 and shape[2] == 3) and not (is_gray and self.input_format == "L"):
@@ -110,4 +123,48 @@ class DefaultPredictor:
         if image.dtype != torch.uint8:
             image = image.float()  # models do arithmetic in it, numpy's default is double
         image = image.to(self.cfg.MODEL.DEVICE)
-        return self.model([{"image": image, "height": height, "width": width}])[0]
+        return {"image": image, "height": height, "width": width}
+
+
+class SlicedPredictor:
+    """Detects in overlapping tiles of large images and in the whole image, and merges them.
+
+    Masks of the results are RLE dicts of the whole image (`d2lite.modeling.tiles`).
+    """
+
+    def __init__(
+        self, predictor: DefaultPredictor, size: int, overlap: float = 0.2, batch: int = 1
+    ) -> None:
+        """
+        Args:
+            size: side of the tiles in pixels.
+            overlap: share of it that neighbors have in common; an object should fit in there.
+            batch: tiles that are given to the model at once.
+        """
+        tile_windows(size, size, size, overlap)  # raises if they are out of range
+        self._predictor = predictor
+        self._size, self._overlap, self._batch = size, overlap, batch
+
+    def __call__(self, image: np.ndarray) -> dict[str, Instances]:
+        """Detect on one image; see DefaultPredictor.
+
+        Raises:
+            ValueError: the model does not give instances with boxes.
+        """
+        height, width = image.shape[:2]
+        windows = tile_windows(height, width, self._size, self._overlap)
+        if len(windows) > 1:
+            windows.append((0, 0, width, height))  # for objects that are larger than tiles
+        found = []
+        for start in range(0, len(windows), self._batch):
+            chosen = windows[start : start + self._batch]
+            tiles = [image[y0:y1, x0:x1] for x0, y0, x1, y1 in chosen]
+            for output in self._predictor.predict_batch(tiles):
+                instances = output.get("instances")
+                if instances is None or not isinstance(instances.get("pred_boxes"), Boxes):
+                    raise ValueError(
+                        "tiles are for models that detect objects in boxes; this one gives "
+                        f"{', '.join(output)}"
+                    )
+                found.append(instances)
+        return {"instances": merge_windows(found, windows, (height, width))}

@@ -82,7 +82,9 @@ def instances_to_coco_json(instances: Instances, img_id: int) -> list[dict]:
 
 
 def encode_masks(masks) -> list[dict]:
-    """(N, H, W) binary masks, or BitMasks, as N RLE dicts that json can hold."""
+    """(N, H, W) binary masks, BitMasks or RLE dicts, as N RLE dicts that json can hold."""
+    if isinstance(masks, list):
+        return masks
     masks = getattr(masks, "tensor", masks)
     bits = np.asarray(torch.as_tensor(masks)).astype(np.uint8)
     rles = [mask_util.encode(np.asfortranarray(mask)) for mask in bits]

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from d2lite.utils import comm
-
-from .result_files import save_results
+from d2lite.utils.file_io import PathManager
 
 
 def gather_predictions(predictions: list, distributed: bool) -> list | None:
@@ -27,5 +26,6 @@ def gather_predictions(predictions: list, distributed: bool) -> list | None:
 
 def save_predictions(predictions: Any, output_dir: str) -> None:
     """Write everything the model said to `instances_predictions.pth`, for later analysis."""
-    path = os.path.join(output_dir, "instances_predictions.pth")
-    save_results(path, lambda file: torch.save(predictions, file))
+    PathManager.mkdirs(output_dir)
+    with PathManager.open(os.path.join(output_dir, "instances_predictions.pth"), "wb") as f:
+        torch.save(predictions, f)

@@ -22,13 +22,17 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Add the settings at the end of the command line, `opts`."""
+def add_overrides(parser: argparse.ArgumentParser, *, anywhere: bool = False) -> None:
+    """Add the settings at the end of the command line, `opts`.
+
+    Args:
+        anywhere: whether options may follow them, for `parse_intermixed_args`.
+    """
     parser.add_argument(
         "opts",
-        nargs=argparse.REMAINDER,
+        nargs="*" if anywhere else argparse.REMAINDER,
         metavar="KEY VALUE",
-        help="settings to override, at the end; path.key=value for Python configs",
+        help="settings to override; path.key=value for Python configs",
     )
 
 

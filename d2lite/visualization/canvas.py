@@ -9,8 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from d2lite.utils.writing import naming_write_errors
-
 from .colors import RGB, Color, is_light, to_rgb
 
 _SHIFT = 4  # OpenCV takes coordinates as integers with this many fractional bits
@@ -118,7 +116,7 @@ class VisImage:
             done = False
         if not done:
             raise OSError(f"cannot write {filepath!r}: {ending!r} is no image format; use .jpg")
-        with naming_write_errors(filepath, len(data)), open(filepath, "wb") as f:
+        with open(filepath, "wb") as f:
             f.write(data.tobytes())
 
     # -- shapes -----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def test_help_fits_a_screen_and_begins_with_a_sentence_and_examples(name, monkey
     assert max(map(len, lines)) <= 100
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["plot", "-h"]])
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["predict", "-h"]])
 def test_help_imports_neither_torch_nor_numpy(words):
     program = (
         "import sys; from d2lite.commands import main\n"

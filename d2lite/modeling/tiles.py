@@ -1,0 +1,162 @@
+"""Detecting in tiles of a large image: where the tiles are, and how their detections are merged.
+
+Objects that are small in a large image are lost when it is resized to the size of a network; in
+tiles they keep their size (slicing aided inference, arXiv 2202.06934).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from pycocotools import mask as mask_util
+from torch import Tensor
+
+from d2lite.structures import Boxes, Instances, pairwise_ioa, pairwise_iou
+
+__all__ = ["Window", "merge_windows", "rle_in_image", "tile_windows"]
+
+Window = tuple[int, int, int, int]
+"""(x0, y0, x1, y1) of a part of an image, in pixels."""
+
+_EDGE = 2.0  # pixels; a box as near to the edge of its tile may be of an object that goes on there
+_PART = 0.7  # share of such a box that has to lie in another one to be a part of the same object
+
+
+def tile_windows(height: int, width: int, size: int, overlap: float) -> list[Window]:
+    """Cover an image with tiles of one size, row by row, spread evenly.
+
+    Args:
+        size: side of the square tiles in pixels; a smaller image gets smaller ones.
+        overlap: share of the side that neighbors have in common at least, in [0, 1).
+    """
+    if size < 1 or not 0 <= overlap < 1:
+        raise ValueError(
+            f"tiles of {size} pixels with an overlap of {overlap}; expected a size of 1 or more "
+            "and an overlap from 0 to below 1"
+        )
+    rows = _starts(height, size, overlap)
+    columns = _starts(width, size, overlap)
+    return [
+        (x, y, min(x + size, width), min(y + size, height)) for y in rows for x in columns
+    ]  # fmt: skip
+
+
+def _starts(length: int, size: int, overlap: float) -> list[int]:
+    if length <= size:
+        return [0]
+    step = max(size * (1 - overlap), 1)
+    count = int(np.ceil((length - size) / step - 1e-9)) + 1
+    return np.linspace(0, length - size, count).round().astype(int).tolist()
+
+
+def merge_windows(
+    found: Sequence[Instances],
+    windows: Sequence[Window],
+    image_size: tuple[int, int],
+    iou_threshold: float = 0.5,
+) -> Instances:
+    """Merge the detections of windows into those of the image.
+
+    Per class, a detection goes where its box overlaps a better one by more than `iou_threshold`;
+    one that ends at an edge of its window inside of the image, also where most of its box lies in a
+    better one. Detections that do not end so are the better ones, then those of higher score.
+
+    Args:
+        found: for each window, detections in its pixels, with `pred_boxes`, `scores`,
+            `pred_classes`, and maybe `pred_masks` (N, h, w) and `pred_keypoints` (N, K, 3).
+        windows: where they are.
+        image_size: (H, W) of the image.
+        iou_threshold: of the boxes' IoU.
+
+    Returns:
+        Instances on the CPU by falling score; `pred_masks` is a list of RLE dicts of the whole
+        image, as full masks of large images do not fit into memory.
+    """
+    parts = [
+        _in_image(instances.to("cpu"), window, image_size)
+        for instances, window in zip(found, windows, strict=True)
+    ]
+    merged = Instances.cat(parts)
+    cut = torch.cat(
+        [
+            _is_cut(part.pred_boxes.tensor, window, image_size)
+            for part, window in zip(parts, windows, strict=True)
+        ]
+    )
+    kept = []
+    for kind in merged.pred_classes.unique().tolist():
+        members = (merged.pred_classes == kind).nonzero()[:, 0]
+        kept.append(members[_keep(merged[members], cut[members], iou_threshold)])
+    chosen = torch.cat([torch.zeros(0, dtype=torch.int64), *kept])
+    return merged[chosen[merged.scores[chosen].sort(descending=True, stable=True).indices]]
+
+
+def _in_image(instances: Instances, window: Window, image_size: tuple[int, int]) -> Instances:
+    x0, y0, _, _ = window
+    moved = Instances(image_size)
+    for name, value in instances.get_fields().items():
+        if name == "pred_boxes":
+            moved.pred_boxes = Boxes(value.tensor + value.tensor.new_tensor([x0, y0, x0, y0]))
+        elif name == "pred_keypoints":
+            moved.pred_keypoints = value + value.new_tensor([x0, y0, 0.0])
+        elif name == "pred_masks":
+            masks = torch.as_tensor(value).numpy()
+            moved.pred_masks = [rle_in_image(mask, x0, y0, image_size) for mask in masks]
+        elif name in ("scores", "pred_classes"):
+            moved.set(name, value)
+    return moved
+
+
+def _is_cut(boxes: Tensor, window: Window, image_size: tuple[int, int]) -> Tensor:
+    """(N,) bool: whether a box (in the image) ends at an edge of its window inside the image."""
+    height, width = image_size
+    x0, y0, x1, y1 = window
+    limits = ((0, x0, x0 > 0), (1, y0, y0 > 0), (2, x1, x1 < width), (3, y1, y1 < height))
+    cut = torch.zeros(len(boxes), dtype=torch.bool)
+    for side, edge, is_inside in limits:
+        if is_inside:
+            cut |= (boxes[:, side] - edge).abs() <= _EDGE
+    return cut
+
+
+def _keep(instances: Instances, cut: Tensor, iou_threshold: float) -> Tensor:
+    """Indices of the detections of one class that stay."""
+    by_score = instances.scores.sort(descending=True, stable=True).indices
+    order = by_score[cut[by_score].to(torch.uint8).sort(stable=True).indices]
+    boxes = instances.pred_boxes[order]
+    goes = pairwise_iou(boxes, boxes) > iou_threshold
+    goes |= (pairwise_ioa(boxes, boxes) > _PART) & cut[order][None, :]
+    gone = torch.zeros(len(order), dtype=torch.bool)
+    for i in range(len(order)):
+        if not gone[i]:
+            gone[i + 1 :] |= goes[i, i + 1 :]
+    return order[~gone]
+
+
+def rle_in_image(mask: np.ndarray, x0: int, y0: int, image_size: tuple[int, int]) -> dict:
+    """Encode a mask of a part of an image as an RLE of the whole, without making that.
+
+    Args:
+        mask: (h, w) bool, within the image.
+        x0, y0: of its upper left corner in the image.
+        image_size: (H, W).
+
+    Returns:
+        {"size": [H, W], "counts": str}, as pycocotools has it.
+    """
+    height, width = image_size
+    padded = np.zeros((mask.shape[0] + 2, mask.shape[1]), np.int8)
+    padded[1:-1] = mask
+    changes = np.diff(padded, axis=0).T  # (w, h + 1): 1 where a run starts, -1 after its end
+    columns, starts = (changes == 1).nonzero()
+    _, ends = (changes == -1).nonzero()
+    offset = (columns + x0) * height + y0  # RLE goes down the columns
+    runs = np.stack([offset + starts, offset + ends], axis=1).reshape(-1)
+    # A run that goes on at the top of the next column is one.
+    joined = np.flatnonzero(runs[1:-1:2] == runs[2::2]) * 2 + 1
+    runs = np.delete(runs, np.concatenate([joined, joined + 1]))
+    ends_with_run = len(runs) and runs[-1] == height * width
+    limits = np.concatenate([[0], runs, [] if ends_with_run else [height * width]])
+    counts = np.diff(limits).astype(int).tolist()
+    rle = mask_util.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    return {"size": [height, width], "counts": rle["counts"].decode("utf-8")}
