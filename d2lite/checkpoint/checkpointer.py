@@ -25,11 +25,12 @@ from d2lite.checkpoint.resuming import (
     require_same_model,
     require_same_optimizer,
 )
-from d2lite.checkpoint.writing import atomic_write, save_checkpoint_file
+from d2lite.checkpoint.writing import save_checkpoint_file
 from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.periods import is_due, is_last
 from d2lite.utils.registry import did_you_mean
+from d2lite.utils.writing import WriteError, atomic_write, naming_write_errors
 
 __all__ = [
     "Checkpointer",
@@ -103,6 +104,7 @@ class Checkpointer:
             TypeError: an entry is of another kind, which could not be loaded safely.
             FloatingPointError: the model has weights that are not finite; the file is kept aside,
                 under a name that nothing resumes from.
+            WriteError: the disk is full, say. The last checkpoint stays what it was.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -120,15 +122,20 @@ class Checkpointer:
         path = os.path.join(self.save_dir, basename)
         if os.path.basename(path) != basename:
             raise ValueError(f"{name!r} is no file name; give one without folders")
-        os.makedirs(self.save_dir, exist_ok=True)
+        with naming_write_errors(path):
+            os.makedirs(self.save_dir, exist_ok=True)
         broken = non_finite_entries(self.model)
         if broken:
             aside = f"{path}.nonfinite"
-            save_checkpoint_file(data, aside)
+            kept = f"They are kept in {aside}"
+            try:
+                save_checkpoint_file(data, aside)
+            except WriteError as error:
+                kept = str(error)
             raise FloatingPointError(
                 f"{basename} is not saved, as {len(broken)} entries of the model are not finite: "
-                f"{', '.join(broken[:4])}{', ...' if len(broken) > 4 else ''}. They are kept in "
-                f"{aside}; --resume goes on from the checkpoint before"
+                f"{', '.join(broken[:4])}{', ...' if len(broken) > 4 else ''}. {kept}; --resume "
+                "goes on from the checkpoint before"
             )
         self.logger.info("Saving checkpoint to %s", path)
         save_checkpoint_file(data, path)
@@ -239,6 +246,13 @@ class Checkpointer:
             )
         return os.path.join(self.save_dir, name)
 
+    def newest_file(self) -> str:
+        """What `resume_or_load` would try first; "" where there is nothing."""
+        try:
+            return next(iter(self.resumable_files()), "")
+        except OSError:  # the folder has been deleted
+            return ""
+
     def get_all_checkpoint_files(self) -> list[str]:
         """Paths of all `.pth` files of the folder, by name."""
         paths = (os.path.join(self.save_dir, name) for name in self.path_manager.ls(self.save_dir))
@@ -345,7 +359,11 @@ class Checkpointer:
 
 
 class PeriodicCheckpointer:
-    """Saves a numbered checkpoint every so many iterations, and keeps the newest of them."""
+    """Saves a numbered checkpoint every so many iterations, and keeps the newest of them.
+
+    One that cannot be written does not end the training: the log has the reason, the checkpoints of
+    before stay, and the next one is tried when it is due. The final one has to be written.
+    """
 
     def __init__(
         self,
@@ -377,18 +395,36 @@ class PeriodicCheckpointer:
         self.path_manager = checkpointer.path_manager
 
     def step(self, iteration: int, **kwargs: Any) -> None:
-        """Save if one is due after `iteration`, counted from 0, with `kwargs` as more entries."""
+        """Save if one is due after `iteration`, counted from 0, with `kwargs` as more entries.
+
+        Raises:
+            WriteError: the final checkpoint cannot be written.
+        """
         iteration = int(iteration)
         state = {"iteration": iteration, **kwargs}
         if is_due(iteration, self.period):
-            self.save(f"{self.file_prefix}_{iteration:07d}", **state)
-            self._delete_oldest(iteration)
+            self.save_or_go_on(**state)
         if self.max_iter is not None and is_last(iteration, self.max_iter):
             self.save(f"{self.file_prefix}_final", **state)
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Save at once, under a name of your own."""
         self.checkpointer.save(name, **kwargs)
+
+    def save_or_go_on(self, iteration: int, **kwargs: Any) -> bool:
+        """Save a numbered checkpoint; where it cannot be written, log that and return False."""
+        try:
+            self.save(f"{self.file_prefix}_{iteration:07d}", iteration=iteration, **kwargs)
+        except WriteError as error:
+            last = os.path.basename(self.checkpointer.newest_file())
+            self.checkpointer.logger.error(
+                "%s. The training goes on; %s",
+                error,
+                f"its last checkpoint is {last}" if last else "it has no checkpoint yet",
+            )
+            return False
+        self._delete_oldest(iteration)
+        return True
 
     def _delete_oldest(self, iteration: int) -> None:
         """Delete all but the newest numbered files, found on the disk: a run that was resumed

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from d2lite.utils import comm
+from d2lite.utils.writing import naming_write_errors
 
 try:
     import fcntl
@@ -158,9 +159,10 @@ def _lock(folder: str) -> None:
             *(holder.get("pid"), holder.get("host"), folder),
         )
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    file.truncate(0)
-    json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": now}, file)
-    file.flush()
+    with naming_write_errors(path):
+        file.truncate(0)
+        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": now}, file)
+        file.flush()
     _claimed[folder] = file
 
 

@@ -28,6 +28,7 @@ from d2lite.utils.events import (
 )
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.logger import setup_logger
+from d2lite.utils.writing import atomic_write, naming_write_errors
 
 from .from_checkpoint import about_weights, config_from_checkpoint, weights_to_load
 from .run_folder import claim_output_dir
@@ -211,7 +212,8 @@ def _make_writable(folder: str) -> None:
 
 def _dump(cfg: CfgNode | DictConfig | Sequence, path: str) -> None:
     if isinstance(cfg, CfgNode):
-        with PathManager.open(path, "w", encoding="utf-8") as file:
+        with atomic_write(path, "w") as file:
             file.write(cfg.dump())
     elif OmegaConf.is_config(cfg):
-        LazyConfig.save(cfg, path)
+        with naming_write_errors(path):
+            LazyConfig.save(cfg, path)

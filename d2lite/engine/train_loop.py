@@ -21,6 +21,7 @@ from d2lite.utils.events import EventStorage, get_event_storage
 from d2lite.utils.logger import FILE_ONLY
 from d2lite.utils.periods import is_due, is_last
 from d2lite.utils.stop_signals import StopRequested, StopSignals
+from d2lite.utils.writing import WriteError
 
 __all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
 
@@ -174,6 +175,10 @@ class TrainerBase:
         except StopRequested:  # in the evaluation after the last step, which is repeated on resume
             self._failed = True
             self._leave(signals.requested)
+        except WriteError as error:
+            if not self._failed:
+                raise
+            logger.error("%s", error)  # what the training has failed with comes first
         finally:
             if signals.requested:
                 comm.leave_together(f"stopped at {self.iter}")
@@ -216,10 +221,22 @@ class TrainerBase:
             hook.before_train()
 
     def after_train(self) -> None:
-        """Call the hooks of that name, with the storage at the iteration that was reached."""
+        """Call the hooks of that name, with the storage at the iteration that was reached.
+
+        Raises:
+            WriteError: one of them could not write a file; the others have done their work.
+        """
         self.storage.iter = self.iter
+        unwritten: list[WriteError] = []
         for hook in self._hooks:
-            hook.after_train()
+            try:
+                hook.after_train()
+            except WriteError as error:
+                unwritten.append(error)
+        for error in unwritten[1:]:
+            logger.error("%s", error)
+        if unwritten:
+            raise unwritten[0]
 
     def before_step(self) -> None:
         """Call the hooks of that name, with the storage at the current iteration."""

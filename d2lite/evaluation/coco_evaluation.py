@@ -28,6 +28,7 @@ from .evaluator import DatasetEvaluator
 from .fast_eval_api import COCOeval_opt
 from .gather import gather_predictions, save_predictions
 from .proposal_recall import average_recalls, recall_names
+from .result_files import save_results
 from .tables import metrics_table
 
 METRICS = {
@@ -198,8 +199,7 @@ class COCOEvaluator(DatasetEvaluator):
         if self._output_dir:
             path = os.path.join(self._output_dir, "coco_instances_results.json")
             self._logger.info(f"Saving results to {path}")
-            with PathManager.open(path, "w", encoding="utf-8") as f:
-                f.write(json.dumps(results))
+            save_results(path, json.dumps(results))
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
             return
@@ -318,8 +318,8 @@ class COCOEvaluator(DatasetEvaluator):
             "ids": [p["image_id"] for p in predictions],
             "bbox_mode": BoxMode.XYXY_ABS.value,
         }
-        with PathManager.open(os.path.join(self._output_dir, "box_proposals.pkl"), "wb") as f:
-            pickle.dump(content, f)
+        path = os.path.join(self._output_dir, "box_proposals.pkl")
+        save_results(path, lambda file: pickle.dump(content, file))
 
     def _derive_coco_results(
         self, coco_eval: COCOeval | None, iou_type: str, class_names: list[str] | None = None

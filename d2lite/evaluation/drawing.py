@@ -14,6 +14,7 @@ from d2lite.utils.file_io import PathManager
 from d2lite.visualization import VisImage, Visualizer
 
 from .evaluator import DatasetEvaluator
+from .result_files import going_on_without
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +84,10 @@ class DrawDetections(DatasetEvaluator):
         picture = side_by_side({"detections": found, "ground truth": true})
         name = picture_name(inp["file_name"], inp.get("image_id"), self._names)
         name = f"{file_stem(self._dataset_name)}_{name}"
-        PathManager.mkdirs(self._folder)
-        save_picture(picture, os.path.join(self._folder, f"{name}.jpg"))
+        path = os.path.join(self._folder, f"{name}.jpg")
+        with going_on_without(path):
+            PathManager.mkdirs(self._folder)
+            save_picture(picture, path)
         log_image(f"{FOLDER}/{name}", picture.transpose(2, 0, 1))
 
     def _record(self, file_name: str) -> dict:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from d2lite.utils import comm
-from d2lite.utils.file_io import PathManager
+
+from .result_files import save_results
 
 
 def gather_predictions(predictions: list, distributed: bool) -> list | None:
@@ -26,6 +27,5 @@ def gather_predictions(predictions: list, distributed: bool) -> list | None:
 
 def save_predictions(predictions: Any, output_dir: str) -> None:
     """Write everything the model said to `instances_predictions.pth`, for later analysis."""
-    PathManager.mkdirs(output_dir)
-    with PathManager.open(os.path.join(output_dir, "instances_predictions.pth"), "wb") as f:
-        torch.save(predictions, f)
+    path = os.path.join(output_dir, "instances_predictions.pth")
+    save_results(path, lambda file: torch.save(predictions, file))

@@ -14,13 +14,13 @@ import torch
 from d2lite.data.catalog import Metadata, MetadataCatalog
 from d2lite.data.datasets.coco_export import coco_table
 from d2lite.data.ground_truth import load_ground_truth
-from d2lite.utils.file_io import PathManager
 
 from .coco_json import image_id_of, instances_to_coco_json
 from .evaluator import DatasetEvaluator
 from .gather import gather_predictions, save_predictions
 from .numpy_names import removed_numpy_names
 from .proposal_recall import average_recalls, recall_names
+from .result_files import save_results
 from .tables import metrics_table
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
@@ -108,8 +108,7 @@ class LVISEvaluator(DatasetEvaluator):
         if self._output_dir:
             path = os.path.join(self._output_dir, "lvis_instances_results.json")
             self._logger.info(f"Saving results to {path}")
-            with PathManager.open(path, "w", encoding="utf-8") as f:
-                f.write(json.dumps(results))
+            save_results(path, json.dumps(results))
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
             return

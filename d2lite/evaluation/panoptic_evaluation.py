@@ -23,6 +23,7 @@ from d2lite.utils.image_files import open_image
 
 from .evaluator import DatasetEvaluator
 from .panoptic_quality import PanopticQuality, id_to_rgb, rgb_to_id
+from .result_files import going_on_without
 from .tables import grid
 
 GROUPS = {"": "All", "_th": "Things", "_st": "Stuff"}
@@ -125,7 +126,8 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         predictions = {p["image_id"]: p for p in itertools.chain.from_iterable(gathered)}
         categories, images = self._categories(), self._true_images()
         if self._output_dir:
-            self._save(list(predictions.values()), categories)
+            with going_on_without(self._output_dir):
+                self._save(list(predictions.values()), categories)
         quality = PanopticQuality(c["id"] for c in categories)
         for image in images:
             if image.image_id not in predictions:

@@ -15,11 +15,11 @@ from d2lite.data.catalog import MetadataCatalog
 from d2lite.data.ground_truth import load_ground_truth
 from d2lite.data.image_io import read_labels
 from d2lite.utils import comm
-from d2lite.utils.file_io import PathManager
 
 from .class_names import distinct_names
 from .evaluator import DatasetEvaluator
 from .gather import gather_predictions
+from .result_files import save_results
 from .tables import metrics_table
 
 LABELS_CHECKED = 50  # label images that are read before a training; one takes some milliseconds
@@ -213,13 +213,10 @@ class SemSegEvaluator(DatasetEvaluator):
     def _save(self, predictions: list[dict], metrics: dict[str, float]) -> None:
         if not self._output_dir:
             return
-        PathManager.mkdirs(self._output_dir)
         path = os.path.join(self._output_dir, "sem_seg_predictions.json")
-        with PathManager.open(path, "w", encoding="utf-8") as f:
-            f.write(json.dumps(predictions))
+        save_results(path, json.dumps(predictions))
         path = os.path.join(self._output_dir, "sem_seg_evaluation.pth")
-        with PathManager.open(path, "wb") as f:
-            torch.save(metrics, f)
+        save_results(path, lambda file: torch.save(metrics, file))
 
     def encode_json_sem_seg(self, sem_seg: np.ndarray, input_file_name: str) -> list[dict]:
         """One dict per class that occurs: "file_name", "category_id" and "segmentation" (RLE)."""

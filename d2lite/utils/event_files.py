@@ -13,6 +13,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from d2lite.utils.writing import atomic_write, naming_write_errors
+
 __all__ = ["drop_event_records_from", "drop_json_lines_from"]
 
 _SET_ASIDE = "previous_run"
@@ -33,7 +35,8 @@ def drop_json_lines_from(start_iter: int, json_file: str) -> int:
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if _iteration_of(line) < start_iter]
     if kept != lines:
-        _replace(path, "".join(kept).encode())
+        with atomic_write(path) as file:
+            file.write("".join(kept).encode())
     return max((int(_iteration_of(line)) for line in kept), default=-1)
 
 
@@ -64,9 +67,10 @@ def _drop_records(path: Path, start_iter: int) -> int:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
+    # Viewers take whatever has "tfevents" in its name.
     temporary = path.with_name("rewriting-" + path.name.replace("tfevents", "partial"))
     dropped, last = False, -1
-    with open(temporary, "wb") as file:
+    with naming_write_errors(temporary, path.stat().st_size), open(temporary, "wb") as file:
         writer = RecordWriter(file)
         for record in _raw_records(path):
             event = Event.FromString(record)
@@ -94,16 +98,8 @@ def _raw_records(path: Path) -> Iterator[bytes]:
     yield from RawEventFileLoader(str(path)).Load()
 
 
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 def _set_aside(path: Path) -> None:
     folder = path.parent / _SET_ASIDE
-    folder.mkdir(exist_ok=True)
-    os.replace(path, folder / path.name)
+    with naming_write_errors(folder / path.name):
+        folder.mkdir(exist_ok=True)
+        os.replace(path, folder / path.name)

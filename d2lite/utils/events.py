@@ -3,6 +3,7 @@
 The storage itself (`event_storage.py`) is found here too.
 """
 
+import contextlib
 import datetime
 import json
 import logging
@@ -10,6 +11,7 @@ import os
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, TextIO
 
@@ -26,6 +28,7 @@ from d2lite.utils.event_storage import (
     log_image,
     log_scalar,
 )
+from d2lite.utils.writing import WriteError, append
 
 __all__ = [
     "CommonMetricPrinter",
@@ -41,6 +44,9 @@ __all__ = [
     "log_image",
     "log_scalar",
 ]
+
+
+logger = logging.getLogger(__name__)
 
 
 class EventWriter:
@@ -86,11 +92,35 @@ class _NewScalars:
         return {iteration: found[iteration] for iteration in sorted(found)}
 
 
-class JSONWriter(EventWriter):
+class _PatientWriter(EventWriter):
+    """Base of writers to files. Training does not end where a disk is full.
+
+    What cannot be written is kept and tried again at the next write; the log tells when that
+    begins and when it is over. If it lasts until `close`, that raises.
+    """
+
+    _is_failing = False
+
+    @contextlib.contextmanager
+    def _trying(self) -> Iterator[None]:
+        try:
+            yield
+        except WriteError as error:
+            if not self._is_failing:
+                logger.error("%s. It is kept, and tried again with what comes next", error)
+            self._is_failing = True
+        else:
+            if self._is_failing:
+                logger.info("%s: what could not be written is written now", type(self).__name__)
+            self._is_failing = False
+
+
+class JSONWriter(_PatientWriter):
     """Adds a line of json to a file at each write: {"iteration": 19, "loss": ...}.
 
     When a run is resumed, the lines that the former one wrote for iterations that are now run again
-    are dropped, so that the file has each iteration once.
+    are dropped, so that the file has each iteration once. Lines that cannot be written, on a full
+    disk, are kept and tried again.
     """
 
     _last_write = -1  # the latest iteration written; subclasses with a write() of their own keep it
@@ -100,36 +130,48 @@ class JSONWriter(EventWriter):
         self._json_file = json_file
         self._window_size = window_size
         self._new: _NewScalars | None = None
+        self._lines: list[str] = []  # not written yet
 
     @cached_property
     def _file_handle(self) -> TextIO:
-        # Opened at the first write, by this class or by a subclass; open until close().
+        # Of subclasses that write themselves; open until close().
         return open(self._json_file, "a", encoding="utf-8")
 
     def write(self) -> None:
         """Write one line for each iteration that has new scalars."""
         storage = get_event_storage()
-        if self._new is None:
-            last_written = drop_json_lines_from(storage.start_iter, self._json_file)
-            self._new = _NewScalars(self._window_size, last_written)
-        for iteration, scalars in self._new.take(storage).items():
-            self._last_write = iteration
-            line = json.dumps({**scalars, "iteration": iteration}, sort_keys=True)
-            self._file_handle.write(line + "\n")
-        self._file_handle.flush()
-        os.fsync(self._file_handle.fileno())
+        with self._trying():
+            if self._new is None:
+                last_written = drop_json_lines_from(storage.start_iter, self._json_file)
+                self._new = _NewScalars(self._window_size, last_written)
+            for iteration, scalars in self._new.take(storage).items():
+                self._last_write = iteration
+                line = json.dumps({**scalars, "iteration": iteration}, sort_keys=True)
+                self._lines.append(line + "\n")
+            self._append_lines()
+
+    def _append_lines(self) -> None:
+        append(self._json_file, "".join(self._lines).encode())
+        self._lines.clear()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file.
+
+        Raises:
+            WriteError: there are lines that cannot be written.
+        """
         if "_file_handle" in self.__dict__:  # it was used
             self._file_handle.close()
+        if self._lines:
+            self._append_lines()
 
 
-class TensorboardXWriter(EventWriter):
+class TensorboardXWriter(_PatientWriter):
     """Writes scalars, images and histograms for TensorBoard.
 
     When a run is resumed, records of iterations that are now run again are dropped from the event
-    files of the former one, so that every viewer shows each iteration once.
+    files of the former one, so that every viewer shows each iteration once. What cannot be written,
+    on a full disk, is kept and tried again.
     """
 
     _last_write = -1  # as that of JSONWriter
@@ -143,30 +185,35 @@ class TensorboardXWriter(EventWriter):
 
     @cached_property
     def _writer(self) -> Any:
-        from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
+        from d2lite.utils.tensorboard_file import make_summary_writer  # takes seconds to import
 
-        return SummaryWriter(self._log_dir, **self._kwargs)
+        return make_summary_writer(self._log_dir, **self._kwargs)
 
     def write(self) -> None:
         """Write everything new, and clear the storage's images and histograms."""
         storage = get_event_storage()
-        if self._new is None:
-            last_written = drop_event_records_from(storage.start_iter, self._log_dir)
-            self._new = _NewScalars(self._window_size, last_written)
-        for iteration, scalars in self._new.take(storage).items():
-            self._last_write = iteration
-            for name, value in scalars.items():
-                self._writer.add_scalar(name, value, iteration)
-        for name, image, iteration in storage._vis_data:
-            self._writer.add_image(name, image, iteration)
-        storage.clear_images()
-        for histogram in storage._histograms:
-            self._writer.add_histogram_raw(**histogram)
-        storage.clear_histograms()
-        self._writer.flush()
+        with self._trying():
+            if self._new is None:
+                last_written = drop_event_records_from(storage.start_iter, self._log_dir)
+                self._new = _NewScalars(self._window_size, last_written)
+            for iteration, scalars in self._new.take(storage).items():
+                self._last_write = iteration
+                for name, value in scalars.items():
+                    self._writer.add_scalar(name, value, iteration)
+            for name, image, iteration in storage._vis_data:
+                self._writer.add_image(name, image, iteration)
+            storage.clear_images()
+            for histogram in storage._histograms:
+                self._writer.add_histogram_raw(**histogram)
+            storage.clear_histograms()
+            self._writer.flush()
 
     def close(self) -> None:
-        """Close the event file."""
+        """Close the event file.
+
+        Raises:
+            WriteError: there are records that cannot be written.
+        """
         if "_writer" in self.__dict__:  # it was used
             self._writer.close()
 

@@ -1,6 +1,7 @@
 """Log lines to the terminal and to a file for each process, and tables to put into them."""
 
 import atexit
+import contextlib
 import functools
 import logging
 import os
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.printable import printable
+from d2lite.utils.writing import WriteError
 
 __all__ = [
     "FILE_ONLY",
@@ -83,6 +85,33 @@ class _TerminalHandler(logging.Handler):
             self.handleError(record)
 
 
+class _FileHandler(logging.StreamHandler):
+    """Says on the terminal that the file cannot be written, once, and goes on.
+
+    A handler of Python prints a traceback for every line.
+    """
+
+    _is_failing = False
+
+    def __init__(self, stream: IO[str], path: str):
+        super().__init__(stream)
+        self.log_path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._failed = False
+        super().emit(record)
+        self._is_failing = self._failed
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self._failed = True
+        if not self._is_failing:
+            sys.stderr.write(f"{WriteError(self.log_path, error)}; the log goes on\n")
+
+
 def setup_logger(
     output: str | None = None,
     distributed_rank: int = 0,
@@ -142,8 +171,7 @@ def _make_file_handler(path: str, name: str, abbrev_name: str) -> logging.Handle
     folder = os.path.dirname(path)
     if folder:
         PathManager.mkdirs(folder)
-    handler = logging.StreamHandler(_open_log_stream(path))
-    handler.log_path = path
+    handler = _FileHandler(_open_log_stream(path), path)
     handler.setFormatter(_AbbreviatingFormatter(_PLAIN_FORMAT, name, abbrev_name))
     return handler
 
@@ -155,8 +183,13 @@ def _open_log_stream(path: str) -> IO[str]:
     remote_size = int(os.environ.get(D2_LOG_BUFFER_SIZE_KEY, DEFAULT_LOG_BUFFER_SIZE))
     buffering = remote_size if is_remote else 1
     stream = PathManager.open(path, "a", buffering=buffering, encoding="utf-8")
-    atexit.register(stream.close)
+    atexit.register(_close, stream)
     return stream
+
+
+def _close(stream: IO[str]) -> None:
+    with contextlib.suppress(OSError):  # its lines could not be written, which was told
+        stream.close()
 
 
 def _find_caller() -> tuple[str, tuple[str, int, str]]:

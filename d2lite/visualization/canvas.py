@@ -9,6 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from d2lite.utils.writing import naming_write_errors
+
 from .colors import RGB, Color, is_light, to_rgb
 
 _SHIFT = 4  # OpenCV takes coordinates as integers with this many fractional bits
@@ -116,7 +118,7 @@ class VisImage:
             done = False
         if not done:
             raise OSError(f"cannot write {filepath!r}: {ending!r} is no image format; use .jpg")
-        with open(filepath, "wb") as f:
+        with naming_write_errors(filepath, len(data)), open(filepath, "wb") as f:
             f.write(data.tobytes())
 
     # -- shapes -----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from d2lite.utils.logger import (
     setup_logger,
 )
 from d2lite.utils.printable import printable
+from tests.full_disk import no_room
 
 
 @pytest.fixture
@@ -51,6 +52,20 @@ def test_repeated_set_up_writes_lines_once(tmp_path, name, capsys):
     logger.warning("message")
     assert capsys.readouterr().out.count("message") == 1
     assert (tmp_path / "log.txt").read_text().count("message") == 1
+
+
+def test_a_full_disk_is_told_once_and_its_lines_come_later(tmp_path, name, capsys):
+    logger = setup_logger(str(tmp_path), name=name)
+    logger.info("before")
+    size = (tmp_path / "log.txt").stat().st_size
+    with no_room(size):
+        logger.info("one")
+        logger.info("two")
+    logger.info("after")
+    err = capsys.readouterr().err
+    assert err.count("log.txt cannot be written: File too large") == err.count("\n") == 1
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert [line.rpartition(" ")[2] for line in lines] == ["before", "one", "two", "after"]
 
 
 def test_other_ranks_write_to_files_of_their_own_only(tmp_path, name, capsys):

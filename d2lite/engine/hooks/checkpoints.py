@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from d2lite.checkpoint import Checkpointer
 from d2lite.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
-from d2lite.checkpoint.writing import atomic_write
 from d2lite.engine.hooks.due import at_last_iteration, is_due_before_last
 from d2lite.engine.train_loop import HookBase, is_complete
 from d2lite.utils.file_io import PathManager, read_text
 from d2lite.utils.registry import did_you_mean
+from d2lite.utils.writing import WriteError, atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -21,20 +21,25 @@ logger = logging.getLogger(__name__)
 class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
     """Save a checkpoint every `period` iterations and at the end of training."""
 
+    _lacks_final = False
+
     def before_train(self) -> None:
         self.max_iter = self.trainer.max_iter
 
     def after_step(self) -> None:
-        self.step(self.trainer.iter)
+        try:
+            self.step(self.trainer.iter)
+        except WriteError as error:
+            # The hooks after this one have work to do.
+            logger.error("%s. It is tried once more at the end", error)
+            self._lacks_final = True
 
     def save_now(self) -> None:
-        iteration = self.trainer.iter
-        self.save(f"{self.file_prefix}_{iteration:07d}", iteration=iteration)
-        self._delete_oldest(iteration)
+        self.save_or_go_on(self.trainer.iter)
 
     def after_train(self) -> None:
         # Which iteration was the last one of a stopped training is known only now.
-        if self.trainer.stopped and is_complete(self.trainer):
+        if (self.trainer.stopped or self._lacks_final) and is_complete(self.trainer):
             self.save(f"{self.file_prefix}_final", iteration=self.trainer.max_iter - 1)
 
 
@@ -121,14 +126,26 @@ class BestCheckpointer(HookBase):
         metric, iteration = latest
         if self.best_metric is not None and not self._compare(metric, self.best_metric):
             return
+        before = self.best_metric, self.best_iter
         if not self._update_best(metric, iteration):
             return
         extra = {"iteration": iteration, self._val_metric: metric}
-        self._checkpointer.save(self._file_prefix, **extra)
-        if self._also_save is not None:
-            self._also_save(self._file_prefix)
-        with atomic_write(self._record, "w") as file:
-            json.dump({"metric": metric, "iteration": iteration, "name": self._val_metric}, file)
+        record = {"metric": metric, "iteration": iteration, "name": self._val_metric}
+        is_saved = False
+        try:
+            self._checkpointer.save(self._file_prefix, **extra)
+            is_saved = True
+            if self._also_save is not None:
+                self._also_save(self._file_prefix)
+            with atomic_write(self._record, "w") as file:
+                json.dump(record, file)
+        except WriteError as error:
+            if not is_saved:
+                self.best_metric, self.best_iter = before  # the best of those that there are
+            if is_complete(self.trainer):
+                raise
+            logger.error("%s. The training goes on without this best checkpoint", error)
+            return
         logger.info(
             "%s.pth: best %s so far, %.4f in iteration %d",
             self._file_prefix,

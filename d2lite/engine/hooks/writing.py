@@ -1,5 +1,6 @@
 """The hook that lets event writers write."""
 
+import contextlib
 from collections.abc import Iterable
 
 from d2lite.engine.hooks.due import at_last_iteration
@@ -38,9 +39,10 @@ class PeriodicWriter(HookBase):
                 writer.write()
 
     def after_train(self) -> None:
-        for writer in self._writers:
-            # Evaluation after training has put values since the last write. What a run that goes
-            # on will write is in its checkpoint.
-            if not getattr(self.trainer, "_left", False):
-                writer.write()
-            writer.close()
+        with contextlib.ExitStack() as closing:  # all of them, also where one fails
+            for writer in self._writers:
+                closing.callback(writer.close)
+                # Evaluation after training has put values since the last write. What a run that
+                # goes on will write is in its checkpoint.
+                if not getattr(self.trainer, "_left", False):
+                    writer.write()

@@ -1,0 +1,214 @@
+"""Write files whole or not at all, and say in one line why one cannot be written.
+
+A disk can be full, read-only or over quota at any moment, and a folder can vanish. Whoever writes
+with these functions leaves the file of before, or a complete new one, and raises `WriteError`.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+__all__ = ["WriteError", "append", "atomic_write", "naming_write_errors"]
+
+# Where it helps to know how much was needed, and how much there is.
+_OF_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+class WriteError(OSError):
+    """A file cannot be written; the message names it, the reason, and the space if that lacks.
+
+    Attributes:
+        errno: as of the system's error.
+        filename: the path.
+    """
+
+    def __init__(self, path: str | Path, cause: OSError, needed: int | None = None) -> None:
+        """
+        Args:
+            path: of the file.
+            cause: the system's error.
+            needed: bytes that the file would have, as far as they are known.
+        """
+        reason = _reason(path, cause)
+        if cause.errno in _OF_SPACE:
+            reason += _space(path, needed)
+        super().__init__(f"{path} cannot be written: {reason}")
+        self.errno, self.filename, self.needed = cause.errno, str(path), needed
+        self.reason = reason
+
+    def __str__(self) -> str:  # an OSError with a number would tell that and the name alone
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple:  # errors travel between processes
+        return _restored, (str(self), self.errno, self.filename, self.needed, self.reason)
+
+
+def _restored(message: str, number: int, filename: str, needed: int | None, reason: str) -> OSError:
+    error = WriteError.__new__(WriteError)
+    OSError.__init__(error, message)
+    error.errno, error.filename, error.needed, error.reason = number, filename, needed, reason
+    return error
+
+
+def _reason(path: str | Path, cause: OSError) -> str:
+    if cause.errno == errno.ENOENT:
+        return f"there is no folder {os.path.dirname(path) or '.'}"
+    if cause.errno == errno.ENOSPC and _no_inodes(path):
+        return "No inode is left on the device, for any file"
+    return cause.strerror or str(cause) or type(cause).__name__
+
+
+def _existing(path: str | Path) -> str:
+    """The innermost folder of a path that exists."""
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
+        folder = os.path.dirname(folder)
+    return folder
+
+
+def _no_inodes(path: str | Path) -> bool:
+    if not hasattr(os, "statvfs"):
+        return False
+    state = os.statvfs(_existing(path))
+    return state.f_files > 0 and state.f_favail == 0
+
+
+def _space(path: str | Path, needed: int | None) -> str:
+    folder = _existing(path)
+    try:
+        free = _size(shutil.disk_usage(folder).free)
+    except OSError:
+        return ""
+    needs = "" if needed is None else f"it needs {_size(needed)}, and "
+    return f" ({needs}{folder} has {free} free)"
+
+
+def _size(n_bytes: int) -> str:
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.1f} {unit}"
+    return f"{n_bytes} bytes"
+
+
+@contextmanager
+def naming_write_errors(path: str | Path, needed: int | None = None) -> Iterator[None]:
+    """Turn an OSError of the block into a WriteError that names the file.
+
+    Args:
+        path: what the block writes, and all that it writes.
+        needed: bytes that it would have.
+    """
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(path, error, needed) from error
+
+
+class _NotingFile(io.FileIO):
+    """A file that keeps the error of a write.
+
+    torch.save turns it into a RuntimeError about a position in the file.
+    """
+
+    failure: OSError | None = None
+    wanted = 0  # bytes, at least
+
+    def write(self, data: Any) -> int:
+        self.wanted = max(self.wanted, self.tell() + memoryview(data).nbytes)
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "wb", needed: int | None = None) -> Iterator[IO]:
+    """Open a file for writing that appears under `path` when it is complete and on the disk.
+
+    Until then it has a name that ends in ".partial", which is removed if writing fails.
+
+    Args:
+        path: a local path; its folder exists.
+        mode: "wb" or "w".
+        needed: bytes that the file will have, for the message where there is no room; None: as
+            many as were given when writing failed.
+
+    Raises:
+        WriteError: the file cannot be written. The one of before, if any, is as it was.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    raw: _NotingFile | None = None
+    file: IO | None = None
+    in_block = False
+    try:
+        raw = _NotingFile(partial, "w")
+        file = io.BufferedWriter(raw)
+        if "b" not in mode:
+            file = io.TextIOWrapper(file, encoding="utf-8")
+        in_block = True
+        yield file
+        in_block = False
+        file.flush()
+        os.fsync(raw.fileno())
+        file.close()
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        if raw is not None:
+            raw.close()  # first, so that nothing is left to be written
+            with contextlib.suppress(OSError, ValueError):
+                file.close()
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        failure = raw.failure if raw is not None else None
+        if failure is None and isinstance(error, OSError) and not in_block:
+            failure = error
+        if failure is None or not isinstance(error, Exception):
+            raise
+        if needed is None and raw is not None:
+            needed = raw.wanted
+        raise WriteError(path, failure, needed) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name of a file survive a power cut too, where the system can promise it."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def append(path: str | Path, data: bytes) -> None:
+    """Add bytes to the end of a file, all of them or none, and have them on the disk.
+
+    The folder is made where it does not exist.
+
+    Raises:
+        WriteError: they cannot be written. The file is as it was.
+    """
+    with naming_write_errors(path, len(data)):
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        with open(path, "ab", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(file.fileno(), size)
+                raise
