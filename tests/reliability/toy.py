@@ -1,0 +1,165 @@
+"""A model of a few hundred numbers, trained by the program that trains detectors.
+
+It has what makes exactness hard: BatchNorm statistics, dropout, momentum, a moving average. The
+images, their augmentation, the loader with its workers, the hooks, the writers and the checkpoints
+are those of every training.
+"""
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2lite.config import CfgNode
+from d2lite.data import DatasetCatalog, MetadataCatalog
+from d2lite.data.datasets.shapes import load_shapes
+from d2lite.engine import (
+    DefaultTrainer,
+    HookBase,
+    default_argument_parser,
+    launch,
+    train_or_evaluate,
+)
+from d2lite.evaluation import DatasetEvaluator
+from d2lite.modeling import META_ARCH_REGISTRY
+from d2lite.utils import comm
+from d2lite.utils.cli import report_user_errors
+from d2lite.utils.events import get_event_storage
+
+from .places import Places
+
+MAX_ITER = 14
+PERIOD = 3  # of evaluations
+# The score of each evaluation in turn, before what the weights add: up, down, and up again.
+SCORES = [10.0, 30.0, 20.0, 40.0, 35.0]
+
+SETTINGS = {
+    "MODEL.META_ARCHITECTURE": "ToyOfTheKills",
+    "MODEL.DEVICE": "cpu",
+    "INPUT.MIN_SIZE_TRAIN": (24, 32),
+    "INPUT.MIN_SIZE_TEST": 32,
+    "DATASETS.TRAIN": ("toy_train",),
+    "DATASETS.TEST": ("toy_val",),
+    "DATALOADER.NUM_WORKERS": 0,
+    "SOLVER.IMS_PER_BATCH": 2,
+    "SOLVER.BASE_LR": 0.02,
+    "SOLVER.WARMUP_ITERS": 4,
+    "SOLVER.MAX_ITER": MAX_ITER,
+    "SOLVER.STEPS": (9,),
+    "SOLVER.CHECKPOINT_PERIOD": 3,
+    "TEST.EVAL_PERIOD": PERIOD,
+    "TEST.BEST_METRIC": "toy/score",
+    "SEED": 3,
+}
+
+
+@META_ARCH_REGISTRY.register()
+class ToyOfTheKills(nn.Module):
+    """Learns how many objects there are in an image."""
+
+    def __init__(self, cfg: CfgNode):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=2)
+        self.norm = nn.BatchNorm2d(4)
+        self.dropout = nn.Dropout(0.3)
+        self.fc = nn.Linear(4 * 4 * 4, 2)
+
+    def forward(self, batch: list[dict]) -> dict[str, Tensor] | list[dict]:
+        images = [F.adaptive_avg_pool2d(x["image"].float() / 255, (17, 17)) for x in batch]
+        features = F.relu(self.norm(self.conv(torch.stack(images))))
+        features = F.adaptive_avg_pool2d(features, (4, 4)).flatten(1)
+        predicted = self.fc(self.dropout(features))  # (N, 2)
+        if not self.training:
+            return [{"predicted": x} for x in predicted]
+        counts = torch.tensor([float(len(x["instances"])) for x in batch])
+        extents = torch.stack(
+            [x["instances"].gt_boxes.area().sum().sqrt() / x["image"].shape[-1] for x in batch]
+        )
+        return {
+            "loss_count": F.smooth_l1_loss(predicted[:, 0], counts),
+            "loss_extent": F.smooth_l1_loss(predicted[:, 1], extents),
+        }
+
+
+class ToyEvaluator(DatasetEvaluator):
+    """A score that goes up and down, and tells in its last digits which weights were evaluated."""
+
+    def __init__(self, places: Places):
+        self._places = places
+
+    def reset(self) -> None:
+        self._places.reach("evaluator.reset")
+        self._sums: list[float] = []
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        self._places.reach("evaluator.process")
+        self._sums += [float(x["predicted"].double().sum()) for x in outputs]
+
+    def evaluate(self) -> dict:
+        self._places.reach("evaluator.evaluate")
+        gathered = comm.gather(self._sums)
+        if not comm.is_main_process():
+            return {}
+        mean = sum(map(sum, gathered)) / sum(map(len, gathered))
+        turn = get_event_storage().iter // PERIOD
+        wave = SCORES[turn % len(SCORES)]
+        return {"toy": {"score": wave + mean / (1 + abs(mean)), "mean": mean}}
+
+
+class ToyTrainer(DefaultTrainer):
+    """DefaultTrainer, with places between its hooks."""
+
+    places = Places()
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> ToyEvaluator:
+        return ToyEvaluator(cls.places)
+
+    def build_hooks(self) -> list[HookBase | None]:
+        built = super().build_hooks()
+        for hook in built:
+            for moment in ("before_train", "before_step", "after_step", "after_train"):
+                self._watch(hook, moment)
+        return built
+
+    def run_step(self) -> None:
+        self.places.reach("before a step")
+        super().run_step()
+        self.places.reach("after a step")
+
+    def _watch(self, hook: HookBase | None, moment: str) -> None:
+        # Most hooks do nothing at most moments.
+        if hook is None or getattr(type(hook), moment) is getattr(HookBase, moment):
+            return
+        call, name = getattr(hook, moment), f"{type(hook).__name__}.{moment}"
+
+        def reach_and_call() -> None:
+            self.places.reach(name)
+            call()
+
+        setattr(hook, moment, reach_and_call)
+
+
+@functools.cache
+def register_data() -> None:
+    """24 images to train on, and 5 to evaluate."""
+    for name, length in (("toy_train", 24), ("toy_val", 5)):
+        dicts = load_shapes("train")[:length]
+        DatasetCatalog.register(name, lambda dicts=dicts: dicts)
+        MetadataCatalog.get(name).set(thing_classes=MetadataCatalog.get("shapes_train").thing_classes)
+
+
+def train(output_dir: str, *, resume: bool, settings: dict) -> None:
+    """What `tools/train_net.py` does for a config of these settings."""
+    register_data()
+    settings = {**SETTINGS, **settings, "OUTPUT_DIR": output_dir}
+    overrides = [str(part) for pair in settings.items() for part in pair]
+    arguments = [*(["--resume"] if resume else []), *overrides]
+    train_or_evaluate(default_argument_parser().parse_args(arguments), ToyTrainer)
+
+
+def start(output_dir: str, *, resume: bool, settings: dict) -> None:
+    """The same, in the processes that torchrun or `launch` have prepared, if they have."""
+    with report_user_errors():
+        launch(functools.partial(train, output_dir, resume=resume, settings=settings), 1)
