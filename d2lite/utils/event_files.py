@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from d2lite.utils.writing import atomic_write, naming_write_errors
 
@@ -20,9 +21,11 @@ __all__ = ["drop_event_records_from", "drop_json_lines_from"]
 _SET_ASIDE = "previous_run"
 
 
-def drop_json_lines_from(start_iter: int, json_file: str) -> int:
+def drop_json_lines_from(start_iter: int, json_file: str, *, last_too: bool = False) -> int:
     """Drop lines whose "iteration" is `start_iter` or later, and a last line cut off by a kill.
 
+    Args:
+        last_too: drop the line of the iteration before `start_iter` as well.
     Returns:
         The last iteration that is left in the file, -1 where there is none.
     """
@@ -33,7 +36,7 @@ def drop_json_lines_from(start_iter: int, json_file: str) -> int:
         _set_aside(path)
         return -1
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if _iteration_of(line) < start_iter]
+    kept = [line for line in lines if _iteration_of(line) < start_iter - last_too]
     if kept != lines:
         with atomic_write(path) as file:
             file.write("".join(kept).encode())
@@ -48,40 +51,48 @@ def _iteration_of(line: str) -> float:
         return float("inf")
 
 
-def drop_event_records_from(start_iter: int, log_dir: str) -> int:
+def drop_event_records_from(
+    start_iter: int, log_dir: str, *, last_too: bool = False
+) -> dict[str, int]:
     """Drop TensorBoard records of step `start_iter` or later from the event files of a folder.
 
+    Args:
+        last_too: drop the scalars of the step before `start_iter` as well. Images and histograms,
+            which no checkpoint contains, are kept.
     Returns:
-        The last step that is left, -1 where there is none.
+        By tag, the last step that is left. A kill may cut off a step between two tags.
     """
-    last = -1
+    last: dict[str, int] = {}
     for path in sorted(Path(log_dir).glob("events.out.tfevents.*")):
         if start_iter == 0:
             _set_aside(path)
         else:
-            last = max(last, _drop_records(path, start_iter))
+            for tag, step in _drop_records(path, start_iter, last_too).items():
+                last[tag] = max(last.get(tag, -1), step)
     return last
 
 
-def _drop_records(path: Path, start_iter: int) -> int:
+def _drop_records(path: Path, start_iter: int, last_too: bool) -> dict[str, int]:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     # Viewers take whatever has "tfevents" in its name.
     temporary = path.with_name("rewriting-" + path.name.replace("tfevents", "partial"))
-    dropped, last = False, -1
+    dropped = False
+    last: dict[str, int] = {}
     with naming_write_errors(temporary, path.stat().st_size), open(temporary, "wb") as file:
         writer = RecordWriter(file)
         for record in _raw_records(path):
             event = Event.FromString(record)
             # The header of the file has step 0 and no summary.
             is_figure = event.HasField("summary")
-            if is_figure and event.step >= start_iter:
+            again = last_too and event.step == start_iter - 1 and _has_scalars_only(event)
+            if is_figure and (event.step >= start_iter or again):
                 dropped = True
                 continue
             writer.write(record)
             if is_figure:
-                last = max(last, event.step)
+                last |= {value.tag: event.step for value in event.summary.value}
         writer.flush()
         os.fsync(file.fileno())
     if dropped:
@@ -89,6 +100,10 @@ def _drop_records(path: Path, start_iter: int) -> int:
     else:
         temporary.unlink()
     return last
+
+
+def _has_scalars_only(event: Any) -> bool:
+    return all(value.HasField("simple_value") for value in event.summary.value)
 
 
 def _raw_records(path: Path) -> Iterator[bytes]:

@@ -62,6 +62,13 @@ class EventWriter:
         """Carry over what is new in `get_event_storage()`."""
         raise NotImplementedError
 
+    def write_last_again(self) -> None:
+        """Drop what the former run wrote of the iteration before the first one.
+
+        Called where a run is resumed, before any write, by a loop that writes that iteration again
+        if it is due. By default nothing is dropped.
+        """
+
     def close(self) -> None:
         """Finish; called once, after training."""
 
@@ -76,9 +83,10 @@ class _NewScalars:
     of which others are written, as the evaluation after a loop of somebody's own does.
     """
 
-    def __init__(self, window_size: int, last_written: int):
+    def __init__(self, window_size: int, last_written: int, by_name: dict[str, int] | None = None):
+        """last_written: iteration, of all names but those in `by_name`."""
         self.window_size = window_size
-        self._last_written: dict[str, int] = defaultdict(lambda: last_written)
+        self._last_written = defaultdict(lambda: last_written, by_name or {})
 
     def take(self, storage: EventStorage) -> dict[int, dict[str, float]]:
         """Iteration -> {name: smoothed value}, in order of iterations."""
@@ -100,6 +108,7 @@ class _PatientWriter(EventWriter):
     """
 
     _is_failing = False
+    _last_too = False  # see `write_last_again`
 
     @contextlib.contextmanager
     def _trying(self) -> Iterator[None]:
@@ -142,8 +151,7 @@ class JSONWriter(_PatientWriter):
         storage = get_event_storage()
         with self._trying():
             if self._new is None:
-                last_written = drop_json_lines_from(storage.start_iter, self._json_file)
-                self._new = _NewScalars(self._window_size, last_written)
+                self._new = self._go_on(storage)
             for iteration, scalars in self._new.take(storage).items():
                 self._last_write = iteration
                 line = json.dumps({**scalars, "iteration": iteration}, sort_keys=True)
@@ -153,6 +161,19 @@ class JSONWriter(_PatientWriter):
     def _append_lines(self) -> None:
         append(self._json_file, "".join(self._lines).encode())
         self._lines.clear()
+
+    def write_last_again(self) -> None:
+        """Drop the line of that iteration. Files in a format of a subclass are left alone."""
+        if type(self).write is JSONWriter.write:
+            self._last_too = True
+            with self._trying():
+                self._new = self._go_on(get_event_storage())
+
+    def _go_on(self, storage: EventStorage) -> _NewScalars:
+        last_written = drop_json_lines_from(
+            storage.start_iter, self._json_file, last_too=self._last_too
+        )
+        return _NewScalars(self._window_size, last_written)
 
     def close(self) -> None:
         """Close the file.
@@ -194,8 +215,7 @@ class TensorboardXWriter(_PatientWriter):
         storage = get_event_storage()
         with self._trying():
             if self._new is None:
-                last_written = drop_event_records_from(storage.start_iter, self._log_dir)
-                self._new = _NewScalars(self._window_size, last_written)
+                self._new = self._go_on(storage)
             for iteration, scalars in self._new.take(storage).items():
                 self._last_write = iteration
                 for name, value in scalars.items():
@@ -207,6 +227,16 @@ class TensorboardXWriter(_PatientWriter):
                 self._writer.add_histogram_raw(**histogram)
             storage.clear_histograms()
             self._writer.flush()
+
+    def write_last_again(self) -> None:
+        """Drop the scalars of that iteration."""
+        self._last_too = True
+        with self._trying():
+            self._new = self._go_on(get_event_storage())
+
+    def _go_on(self, storage: EventStorage) -> _NewScalars:
+        by_tag = drop_event_records_from(storage.start_iter, self._log_dir, last_too=self._last_too)
+        return _NewScalars(self._window_size, -1, by_tag)
 
     def close(self) -> None:
         """Close the event file.

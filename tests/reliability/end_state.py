@@ -1,4 +1,4 @@
-"""Everything that a training leaves in its folder, in a form in which two of them can be compared."""
+"""Everything that a training leaves in its folder, in a form that can be compared."""
 
 import json
 from pathlib import Path
@@ -12,25 +12,26 @@ __all__ = ["differences", "end_state"]
 # What measures time, and settings that may differ between the runs of one training.
 _TIMES = ("time", "data_time", "rank_data_time", "eta_seconds")
 _FREE_SETTINGS = (("OUTPUT_DIR",), ("DATALOADER", "NUM_WORKERS"))
-# Each start of the program adds to or replaces these.
-_LOGS = ("log.txt", "config.yaml", "run.lock", "events.out.tfevents")
+# Each start of the program adds to or replaces these. A start without any checkpoint moves the
+# metrics of the former one to `previous_run`.
+_LOGS = ("log.txt", "config.yaml", "run.lock", "events.out.tfevents", "previous_run/")
 
 
 def end_state(folder: Path) -> dict[str, Any]:
     """All checkpoints, metrics.json, the scalars of TensorBoard, and the names of all files."""
-    state: dict[str, Any] = {
-        path.name: _checkpoint(path) for path in sorted(folder.glob("*.pth"))
-    }
+    state: dict[str, Any] = {path.name: _checkpoint(path) for path in sorted(folder.glob("*.pth"))}
     lines = (folder / "metrics.json").read_text(encoding="utf-8").splitlines()
-    state["metrics.json"] = [_without_times(json.loads(line)) for line in lines]
+    values = [_without_times(json.loads(line)) for line in lines]
+    # The first iterations of a start are not measured, so the time of an earlier one may come late.
+    state["metrics.json"] = [line for line in values if line.keys() != {"iteration"}]
     state["TensorBoard"] = _tensorboard_scalars(folder)
     for name in ("model_best.json", "last_checkpoint"):
         path = folder / name
         state[name] = path.read_text(encoding="utf-8") if path.exists() else None
     state["files"] = sorted(
-        str(path.relative_to(folder))
+        name
         for path in folder.rglob("*")
-        if path.is_file() and not path.name.startswith(_LOGS)
+        if path.is_file() and not (name := str(path.relative_to(folder))).startswith(_LOGS)
     )
     return state
 
@@ -78,16 +79,20 @@ def differences(expected: Any, found: Any, where: str = "") -> list[str]:
     if type(expected) is not type(found):
         return [f"{where}: {type(expected).__name__} against {type(found).__name__}"]
     if isinstance(expected, dict):
-        told = [
-            f"{where}[{key!r}] is only in the {'one left alone' if key in expected else 'killed one'}"
-            for key in expected.keys() ^ found.keys()
-        ]
+        told = []
+        for key in expected.keys() ^ found.keys():
+            side = "one left alone" if key in expected else "killed one"
+            told.append(f"{where}[{key!r}] is only in the {side}")
         for key in expected.keys() & found.keys():
             told += differences(expected[key], found[key], f"{where}[{key!r}]")
         return told
     if isinstance(expected, list | tuple):
         if len(expected) != len(found):
-            return [f"{where}: {expected} against {found}"]
+            return [
+                f"{where}: {len(expected)} against {len(found)}",
+                *(f"  only in the one left alone: {one}" for one in expected if one not in found),
+                *(f"  only in the killed one: {one}" for one in found if one not in expected),
+            ]
         told = []
         for index, (one, other) in enumerate(zip(expected, found, strict=True)):
             told += differences(one, other, f"{where}[{index}]")

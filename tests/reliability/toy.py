@@ -147,7 +147,9 @@ def register_data() -> None:
     for name, length in (("toy_train", 24), ("toy_val", 5)):
         dicts = load_shapes("train")[:length]
         DatasetCatalog.register(name, lambda dicts=dicts: dicts)
-        MetadataCatalog.get(name).set(thing_classes=MetadataCatalog.get("shapes_train").thing_classes)
+        MetadataCatalog.get(name).set(
+            thing_classes=MetadataCatalog.get("shapes_train").thing_classes
+        )
 
 
 def train(output_dir: str, *, resume: bool, settings: dict) -> None:

@@ -68,9 +68,10 @@ class Zygote:
 
 def _serve() -> None:
     import torch
-    import torch.utils.tensorboard  # noqa: F401  by the forks
+    import torch.utils.tensorboard
 
     from d2lite.utils.collect_env import collect_env_info
+
     from . import toy
 
     torch.set_num_threads(1)

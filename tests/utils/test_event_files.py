@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
@@ -49,12 +50,12 @@ def test_file_without_later_lines_is_left_alone(tmp_path):
 
 def test_missing_files_are_no_error(tmp_path):
     assert drop_json_lines_from(40, str(tmp_path / "metrics.json")) == -1
-    assert drop_event_records_from(40, str(tmp_path)) == -1
+    assert drop_event_records_from(40, str(tmp_path)) == {}
 
 
 def test_event_records_from_the_start_on_are_dropped(tmp_path):
     write_events(tmp_path, range(0, 60, 5))
-    assert drop_event_records_from(40, str(tmp_path)) == 35
+    assert drop_event_records_from(40, str(tmp_path)) == {"loss": 35}
     assert steps_of(tmp_path) == list(range(0, 40, 5))
     assert len(list(tmp_path.iterdir())) == 1  # no temporary file stays
 
@@ -65,6 +66,17 @@ def test_event_file_cut_off_by_a_kill_keeps_its_whole_records(tmp_path):
     path.write_bytes(path.read_bytes()[:-7])
     drop_event_records_from(40, str(tmp_path))
     assert steps_of(tmp_path) == list(range(40))
+
+
+def test_what_is_written_again_is_dropped_as_well(tmp_path):
+    write_lines(tmp_path / "metrics.json", [19, 39, 57])
+    assert drop_json_lines_from(40, str(tmp_path / "metrics.json"), last_too=True) == 19
+    write_events(tmp_path, range(36, 44))
+    with SummaryWriter(str(tmp_path), filename_suffix=".2") as writer:
+        writer.add_scalar("other", 1.0, 38)
+        writer.add_histogram("weights", torch.ones(3), 39)
+    left = drop_event_records_from(40, str(tmp_path), last_too=True)
+    assert left == {"loss": 38, "other": 38, "weights": 39}
 
 
 def test_run_from_the_start_sets_old_files_aside(tmp_path):

@@ -79,6 +79,7 @@ class BestCheckpointer(HookBase):
         self.best_metric: float | None = None
         self.best_iter: int | None = None
         self._knows_best = False  # from the checkpoint
+        self._recorded: tuple[float | None, int | None] = (None, None)
 
     @property
     def _record(self) -> str:
@@ -92,17 +93,21 @@ class BestCheckpointer(HookBase):
             # training counts as one of the iteration that would have followed.
             if record["iteration"] <= start_iter:
                 self.best_metric, self.best_iter = record["metric"], record["iteration"]
+                self._recorded = self.best_metric, self.best_iter
         with at_last_iteration(self.trainer) as resumed:
             if resumed and self.trainer.storage.evaluated_iter == self.trainer.iter:
                 self._best_checking()
 
     def resume_state(self) -> dict:
-        return {"metric": self.best_metric, "iteration": self.best_iter}
+        # What is complete on the disk: a run that is resumed from model_best.pth itself goes on
+        # with what belongs beside it.
+        metric, iteration = self._recorded
+        return {"metric": metric, "iteration": iteration}
 
     def load_resume_state(self, state: dict) -> None:
         """Take over the best evaluation until the checkpoint. The file may be of a later one, which
         will be made again."""
-        self.best_metric, self.best_iter = state["metric"], state["iteration"]
+        self.best_metric, self.best_iter = self._recorded = state["metric"], state["iteration"]
         self._knows_best = True
 
     def after_step(self) -> None:
@@ -140,12 +145,15 @@ class BestCheckpointer(HookBase):
             with atomic_write(self._record, "w") as file:
                 json.dump(record, file)
         except WriteError as error:
-            if not is_saved:
+            if is_saved:
+                self._recorded = metric, iteration
+            else:
                 self.best_metric, self.best_iter = before  # the best of those that there are
             if is_complete(self.trainer):
                 raise
             logger.error("%s. The training goes on without this best checkpoint", error)
             return
+        self._recorded = metric, iteration
         logger.info(
             "%s.pth: best %s so far, %.4f in iteration %d",
             self._file_prefix,

@@ -22,9 +22,12 @@ class PeriodicWriter(HookBase):
         self._period = period
 
     def before_train(self) -> None:
-        # Writers leave out what they find written.
         with at_last_iteration(self.trainer) as resumed:
             if resumed:
+                # The former run may have written a part of what belongs to this iteration, or
+                # something that does not: it writes what it has when it fails.
+                for writer in self._writers:
+                    writer.write_last_again()
                 self._write_if_due()
 
     def after_step(self) -> None:
