@@ -48,7 +48,6 @@ def run_job(job: Job) -> None:
     Path(f"{job.log}.pid").write_text(str(os.getpid()))
     os.environ.update(job.environment)
     places = Places(job.kill_at, job.kill_name, log=f"{job.log}.places")
-    places.metrics_file = os.path.join(job.output_dir, "metrics.json")
     places.watch()
     toy.ToyTrainer.places = places
     if job.kill_in_worker:

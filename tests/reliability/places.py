@@ -1,8 +1,6 @@
 """Places at which a run can be killed: every change that it makes to the disk, and every hook."""
 
 import fcntl
-import io
-import json
 import os
 import re
 import signal
@@ -10,6 +8,8 @@ from collections.abc import Callable
 from typing import IO, Any
 
 import torch
+
+from d2lite.utils import events, tensorboard_file, writing
 
 __all__ = ["Places"]
 
@@ -48,8 +48,7 @@ class Places:
             self._watch_call(os, function)
         self._watch_call(fcntl, "lockf")
         self._tear_checkpoints()
-        self._tear_metrics()
-        self._tear_event_files()
+        self._tear_appends()
 
     def _watch_call(self, module: Any, function: str) -> None:
         call = getattr(module, function)
@@ -79,41 +78,13 @@ class Places:
 
         torch.save = torn
 
-    def _tear_metrics(self) -> None:
-        dumps = json.dumps
+    def _tear_appends(self) -> None:
+        """Lines of metrics.json, and records of event files."""
+        append = writing.append
 
-        def torn(value: Any, *args: Any, **kwargs: Any) -> Any:
-            text = dumps(value, *args, **kwargs)
-            # Where the text becomes a line of metrics.json: the file has an open handle.
-            if isinstance(value, dict) and "iteration" in value and kwargs.get("sort_keys"):
-                self.reach("in a line of metrics.json", lambda: self._append_half(text))
-            return text
+        def torn(path: str, data: bytes) -> None:
+            name = re.sub(r"tfevents.*", "tfevents", os.path.basename(path))
+            self.reach(f"in an append to {name}", lambda: append(path, data[: len(data) // 2]))
+            append(path, data)
 
-        json.dumps = torn
-
-    def _append_half(self, text: str) -> None:
-        with open(self.metrics_file, "a", encoding="utf-8") as file:
-            file.write(text[: len(text) // 2])
-
-    metrics_file = ""
-
-    def _tear_event_files(self) -> None:
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        write, flush = RecordWriter.write, RecordWriter.flush
-
-        def torn(writer: RecordWriter, data: bytes) -> None:
-            def half() -> None:
-                record = io.BytesIO()
-                write(RecordWriter(record), data)
-                writer._writer.write(record.getvalue()[: len(data)])  # 16 bytes too few
-                writer._writer.flush()
-
-            self.reach("in a record of an event file", half)
-            write(writer, data)
-
-        def flushed(writer: RecordWriter) -> None:
-            self.reach("before flush of an event file")
-            flush(writer)
-
-        RecordWriter.write, RecordWriter.flush = torn, flushed
+        events.append = tensorboard_file.append = torn

@@ -260,7 +260,7 @@ def test_a_difference_is_noticed(trainings):
 SHORT = {
     "plain": ["in torch.save", "after replace model_00", "EvalHook.after_step", "torch.save"],
     "EMA": ["before replace model_best_ema", "before replace model_best.json", "process"],
-    "other periods": ["in a line of metrics.json", "in a record of", "before remove model_"],
+    "other periods": ["append to metrics.json", "append to events", "before remove model_"],
 }
 
 

@@ -68,7 +68,6 @@ class Zygote:
 
 def _serve() -> None:
     import torch
-    import torch.utils.tensorboard
 
     from d2lite.utils.collect_env import collect_env_info
 
