@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "train a detector, on own data or as a config says",
     "eval": "compute the metrics of a trained model",
     "predict": "detect objects in images, videos, or the picture of a camera",
+    "data": "check, convert, split, and draw images with labels",
     "plot": "draw losses, AP, learning rate, and speed of runs",
     "export": "turn a model into ONNX or torch.export",
     "configs": "list the configs of the model zoo, or show one",
@@ -65,7 +66,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         sys.exit(2)
     module = importlib.import_module(f"{__name__}.{name}")
-    args = build_parser(name).parse_intermixed_args(words[1:])
+    parser = build_parser(name)
+    # argparse cannot mix options and the rest for commands with actions of their own.
+    has_actions = hasattr(module, "ACTIONS")
+    parse = parser.parse_args if has_actions else parser.parse_intermixed_args
+    args = parse(words[1:])
 
     from d2lite.utils.cli import report_user_errors  # imports torch: not needed for --help
 

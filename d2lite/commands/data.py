@@ -1,0 +1,320 @@
+"""Look over, convert, split, and draw images with labels of any common layout.
+
+examples:
+  d2lite data check photos/ --html check.html     what there is, and what is wrong with it
+  d2lite data convert photos/ out/ --to yolo      all layouts: coco, voc, yolo, csv, ...
+  d2lite data split photos/ out/ --val 0.2 --test 0.1
+  d2lite data show photos/ --output seen/         draw the labels into the images
+  d2lite data anchors photos/                     settings of anchors that fit the boxes
+
+`d2lite data ACTION --help` shows what each takes.
+"""
+
+import argparse
+import shutil
+from collections.abc import Callable
+
+LAYOUT_NAMES = (
+    *("coco", "roboflow", "voc", "labelimg", "yolo", "csv", "via", "labelme", "cvat"),
+    "open_images",
+)
+_HELP = {
+    "check": """\
+Count what a dataset has, and find what is wrong with it.
+
+Images that are missing or damaged, copies within and between splits, boxes that are empty, outside,
+or double, classes without objects. The exit status is 1 if training would stop or be misled.
+
+examples:
+  d2lite data check photos/
+  d2lite data check photos/ --html check.html     with plots and pictures, in one file
+""",
+    "convert": """\
+Write a dataset in another layout, with copies of or links to its images.
+
+What the other layout cannot hold (outlines, keypoints, crowds) is counted.
+Layouts: {layouts}.
+
+examples:
+  d2lite data convert photos/ out/ --to coco
+  d2lite data convert annotations.xml out/ --to yolo --link
+""",
+    "split": """\
+Split a dataset into train, val and, if asked for, test, and write it to a new folder.
+
+Each class with two images or more is in both parts; copies of an image stay together. The same
+seed gives the same split. Splits that the data have are given up.
+
+examples:
+  d2lite data split photos/ out/ --val 0.2
+  d2lite data split photos/ out/ --val 0.15 --test 0.15 --seed 3 --to coco --link
+""",
+    "show": """\
+Draw the labels of a dataset into its images, to see that they were read as they were meant.
+
+examples:
+  d2lite data show photos/
+  d2lite data show photos/ --split val --num 0 --output seen/
+""",
+    "anchors": """\
+Find anchors that fit the boxes of a dataset, and print them as settings.
+
+The boxes are measured as the detector sees them, in images that are resized as its config says.
+
+examples:
+  d2lite data anchors photos/
+  d2lite data anchors photos/ --formats rpn --levels 4 --config quick_start
+""",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.usage = "d2lite data ACTION PATH [options]"
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    width = min(shutil.get_terminal_size().columns, 100)
+    for name, text in _HELP.items():
+        one = actions.add_parser(
+            name,
+            prog=f"d2lite data {name}",
+            description=text.format(layouts=", ".join(LAYOUT_NAMES)),
+            help=text.partition(".")[0],
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+                prog, max_help_position=34, width=width
+            ),
+        )
+        one.add_argument("path", metavar="PATH", help="folder, or annotation file")
+        _ARGUMENTS[name](one)
+        one.add_argument("--layout", metavar="NAME", help="of PATH, if looking is not enough")
+
+
+def _check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--html", metavar="FILE", help="write a page with plots and pictures")
+    parser.add_argument("--num", type=int, default=24, metavar="N", help="pictures in it (24)")
+    parser.add_argument(
+        "--fast", action="store_true", help="read only the heads of images, do not decode them"
+    )
+
+
+def _target_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument("output", metavar="OUTPUT", help="new folder")
+    parser.add_argument(
+        "--to",
+        required=required,
+        metavar="NAME",
+        help="layout to write" + ("" if required else " (that of PATH)"),
+    )
+    parser.add_argument("--link", action="store_true", help="link images in place of copies")
+
+
+def _split_arguments(parser: argparse.ArgumentParser) -> None:
+    _target_arguments(parser, required=False)
+    parser.add_argument("--val", type=float, default=0.2, metavar="X", help="share of val (0.2)")
+    parser.add_argument("--test", type=float, default=0.0, metavar="X", help="share of test (0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the split (0)")
+
+
+def _show_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", default="seen", metavar="DIR", help="for the pictures (seen)")
+    parser.add_argument("--num", type=int, default=20, metavar="N", help="how many; 0: all (20)")
+    parser.add_argument("--split", metavar="NAME", help="train, val, or test alone")
+
+
+def _anchor_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--formats", default="rpn,ssd,yolo", metavar="A,B", help="of rpn,ssd,yolo (all)")
+    add("--config", default="", metavar="NAME", help="its INPUT sizes count for RPN")
+    add("--levels", type=int, default=5, metavar="N", help="RPN: feature maps (5)")
+    add("--ratios", type=int, default=3, metavar="N", help="RPN: aspect ratios (3)")
+    add("--ssd-size", type=int, default=300, metavar="N", help="SSD: side of the images (300)")
+    add("--ssd-levels", type=int, default=6, metavar="N", help="SSD: feature maps (6)")
+    add("--ssd-ratios", type=int, default=1, metavar="N", help="SSD: aspect ratios (1)")
+    add("--yolo-size", type=int, default=416, metavar="N", help="YOLO: side of the images (416)")
+    add("--num", type=int, default=9, metavar="N", help="YOLO: anchors in all (9)")
+    add("--iou", type=float, default=0.5, metavar="X", help="a box is reached from here (0.5)")
+    add("--seed", type=int, default=0, metavar="N", help="of the starts of k-means (0)")
+    add("--plot", metavar="FILE", help="draw boxes and anchors into a picture")
+
+
+_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "check": _check_arguments,
+    "convert": lambda parser: _target_arguments(parser, required=True),
+    "split": _split_arguments,
+    "show": _show_arguments,
+    "anchors": _anchor_arguments,
+}
+
+
+def run(args: argparse.Namespace) -> int | None:
+    """Do what the action says; returns the exit status."""
+    return ACTIONS[args.action](args)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from d2lite.data.layouts.check import check_folder
+
+    report = check_folder(args.path, args.layout, decode=not args.fast)
+    print(describe(report))
+    if args.html:
+        from d2lite.commands.data_page import write_page
+
+        write_page(report, args.html, args.num)
+        print(f"\nThe page is {args.html}")
+    return int(report.has_errors())
+
+
+def describe(report) -> str:
+    """The report of `check_folder` as text."""
+    import numpy as np
+    from tabulate import tabulate
+
+    from d2lite.data.layouts import LAYOUTS
+
+    splits = list(report.images)
+    lines = [
+        f"{report.data.root}: {LAYOUTS[report.data.layout].title}",
+        "",
+        tabulate(
+            [
+                [split, report.images[split], report.empty[split]]
+                + [sum(row["objects"][split] for row in report.classes)]
+                for split in splits
+            ],
+            headers=["split", "images", "of these empty", "objects"],
+        ),
+    ]
+    total = sum(sum(row["objects"].values()) for row in report.classes)
+    table = [
+        [row["name"], *(row["objects"][split] for split in splits)]
+        + [
+            sum(row["images"].values()),
+            f"{100 * sum(row['objects'].values()) / max(total, 1):.1f}%",
+        ]
+        for row in report.classes
+    ]
+    headers = ["class", *(f"objects in {split}" for split in splits), "images", "of all objects"]
+    lines += ["", tabulate(table, headers=headers), ""]
+    if total:
+        small, medium, large = (f"{100 * share:.1f}%" for share in report.size_shares())
+        width, height = np.median(report.sizes, axis=0)
+        ratios = report.sizes[:, 1] / report.sizes[:, 0]
+        low, middle, high = np.percentile(ratios, (5, 50, 95))
+        lines += [
+            f"boxes: {small} small, {medium} medium, {large} large (32 and 96 pixels squared), "
+            f"median {width:.0f} x {height:.0f} pixels",
+            f"height / width: {low:.2f} to {high:.2f} for 90% of the boxes, median {middle:.2f}",
+            f"objects of an image: {report.per_image.mean():.1f} on average, at most "
+            f"{report.per_image.max()}; {100 * report.crowded:.1f}% overlap another by half",
+            f"to learn: {', '.join(report.data.kinds())}",
+        ]
+    errors = [finding for finding in report.findings if finding.severity == "error"]
+    others = [finding for finding in report.findings if finding.severity != "error"]
+    lines += ["", f"{len(errors)} errors, {len(others)} warnings"]
+    lines += [f"  {finding.severity}: {finding.text}" for finding in errors + others]
+    return "\n".join(lines)
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from d2lite.data.layouts import read_folder
+
+    _write(read_folder(args.path, args.layout), args.output, args.to, args.link)
+
+
+def _write(data, output: str, layout: str, link: bool) -> None:
+    from d2lite.data.layouts import LAYOUTS, write_folder
+
+    lost = write_folder(data, output, layout, link=link)
+    sizes = ", ".join(f"{len(records)} {split}" for split, records in data.splits.items())
+    print(f"Wrote {sizes} images as {LAYOUTS[layout].title} to {output}")
+    for note in data.notes:
+        print(f"  {note}")
+    for what, count in lost.items():
+        print(f"  lost, as the layout cannot hold it: {count} {what}")
+
+
+def _split(args: argparse.Namespace) -> None:
+    from d2lite.data.layouts import read_folder, split_records
+    from d2lite.utils.errors import ArgumentError
+
+    if not 0 <= args.test < 1 or not 0 < args.val < 1 - args.test:
+        raise ArgumentError(
+            f"--val {args.val:g} and --test {args.test:g}: expected shares of the images that "
+            "leave some to train on"
+        )
+    data = read_folder(args.path, args.layout)
+    data.require_images()
+    rest = list({record["file_name"]: record for record in data.records()}.values())
+    splits = {}
+    if args.test:
+        rest, splits["test"] = split_records(data, rest, args.test, args.seed)
+    rest, splits["val"] = split_records(data, rest, args.val / (1 - args.test), args.seed)
+    data.splits = {"train": rest, "val": splits["val"], **splits}
+    _write(data, args.output, args.to or data.layout, args.link)
+
+
+def _show(args: argparse.Namespace) -> None:
+    from d2lite.data import Metadata
+    from d2lite.data.datasets.preview import draw_dataset_dicts, save_pictures
+    from d2lite.data.layouts import read_folder
+    from d2lite.utils.errors import ArgumentError
+
+    data = read_folder(args.path, args.layout)
+    if args.split is not None and args.split not in data.splits:
+        raise ArgumentError(
+            f"{args.path}: there is no split {args.split!r}; it has {', '.join(data.splits)}"
+        )
+    records = data.records() if args.split is None else data.splits[args.split]
+    chosen = spread(records, args.num)
+    metadata = Metadata(name=args.path).set(**data.metadata())
+    paths = save_pictures(draw_dataset_dicts(chosen, metadata), args.output)
+    print(f"Read {len(records)} images; drew {len(paths)} of them into {args.output}")
+
+
+def spread(records: list[dict], count: int) -> list[dict]:
+    """So many of the records, evenly over all of them; all for 0."""
+    if count <= 0 or count >= len(records):
+        return records
+    return [records[index * len(records) // count] for index in range(count)]
+
+
+def _anchors(args: argparse.Namespace) -> None:
+    from d2lite.config.files import find_config
+    from d2lite.data.anchor_fit import FITTERS, draw, quality, read_sizes
+    from d2lite.data.layouts import read_folder
+    from d2lite.engine import config_from_args
+    from d2lite.utils.errors import ArgumentError
+    from d2lite.utils.registry import did_you_mean
+
+    formats = args.formats.split(",")
+    for name in formats:
+        if name not in FITTERS:
+            raise ArgumentError(
+                f"--formats: {name!r} is not one of {', '.join(FITTERS)}."
+                f"{did_you_mean(name, FITTERS)}"
+            )
+    counts = ("levels", "ratios", "ssd_size", "ssd_levels", "ssd_ratios", "yolo_size", "num")
+    for name in counts:
+        if getattr(args, name) < 1:
+            raise ArgumentError(f"--{name.replace('_', '-')} must be at least 1")
+    cfg = config_from_args(
+        argparse.Namespace(config_file=find_config(args.config), opts=[], eval_only=True)
+    )
+    data = read_folder(args.path, args.layout)
+    split = "train" if "train" in data.splits else next(iter(data.splits))
+    boxes, images = read_sizes(data.splits[split])
+    print(f"{len(boxes)} boxes in {len(data.splits[split])} images ({split})")
+    fits = [FITTERS[name](boxes, images, args, cfg) for name in formats]
+    for fit in fits:
+        print(f"\n{fit.title}: {quality(fit.best_iou(), args.iou)}\n{fit.text}")
+    if args.plot:
+        draw(fits, args.plot)
+        print(f"\nDrawn into {args.plot}")
+
+
+ACTIONS: dict[str, Callable[[argparse.Namespace], int | None]] = {
+    "check": _check,
+    "convert": _convert,
+    "split": _split,
+    "show": _show,
+    "anchors": _anchors,
+}
