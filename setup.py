@@ -42,6 +42,7 @@ setup(
     entry_points={"console_scripts": ["d2lite = d2lite.commands:main"]},
     package_data={
         "d2lite.model_zoo.configs": ["**/*.yaml", "**/*.py", "*.yaml"],
+        "d2lite.commands": ["*.html"],
         "d2lite.compat": ["path/detectron2/*.py", "path/*.dist-info/METADATA"],
     },
     # The suite is run on the oldest set (Python 3.10, tests/oldest.txt) and on the newest of each

@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "detect objects in images, videos, or the picture of a camera",
     "data": "check, convert, split, and draw images with labels",
     "plot": "draw losses, AP, learning rate, and speed of runs",
+    "report": "write one HTML page about a run, or two",
     "export": "turn a model into ONNX or torch.export",
     "configs": "list the configs of the model zoo, or show one",
     "info": "describe this installation, or a checkpoint",
