@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -204,7 +205,7 @@ def json_keys(path: str) -> tuple[set[str], set[str], set[str]]:
     levels: tuple[set[str], set[str], set[str]] = (set(), set(), set())
     opened: list[str] = []
     tokens = list(_JSON_TOKEN.finditer(text))
-    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+    for token, following in itertools.zip_longest(tokens, tokens[1:]):
         sign = token[0]
         if sign in "{[":
             opened.append(sign)
