@@ -44,7 +44,7 @@ def split_of(path: str) -> str:
 class Folder:
     """The files below a folder, by paths relative to it with forward slashes.
 
-    Files and folders whose names start with a dot are left out, as are those of `__MACOSX`.
+    Files and folders whose names start with a dot are left out, and so are folders of runs.
 
     Attributes:
         root: the folder.
@@ -140,6 +140,10 @@ class Folder:
         return [line.strip() for line in text.split("\n") if line.strip()]
 
 
+# What unpacking leaves, and the runs of `d2lite`, which have images and JSON files of their own.
+_NOT_DATA = ("__MACOSX", "runs")
+
+
 def _walk(root: str) -> Iterator[str]:
     seen = set()
     for folder, folders, names in os.walk(root, followlinks=True):
@@ -148,7 +152,10 @@ def _walk(root: str) -> Iterator[str]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = [f for f in folders if not f.startswith(".") and f != "__MACOSX"]
+        folders[:] = [f for f in folders if f not in _NOT_DATA and not f.startswith(".")]
+        if folder != root and {"config.yaml", "log.txt"} <= set(names):  # a run
+            folders.clear()
+            continue
         below = os.path.relpath(folder, root).replace(os.sep, "/")
         prefix = "" if below == "." else f"{below}/"
         yield from (f"{prefix}{name}" for name in names if not name.startswith("."))

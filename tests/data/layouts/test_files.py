@@ -91,6 +91,16 @@ def test_links_in_a_circle_end(tmp_path):
     assert Folder(str(tmp_path)).images == ["in/a.jpg"]
 
 
+def test_runs_beside_the_data_are_not_data(tmp_path):
+    for name in ("a.jpg", "runs/train-1/seen.jpg", "output/x.jpg", "output/inference/y.jpg"):
+        draw(tmp_path / name)
+    assert Folder(str(tmp_path)).images == ["a.jpg", "output/inference/y.jpg", "output/x.jpg"]
+    for name in ("config.yaml", "log.txt"):
+        (tmp_path / "output" / name).touch()
+    assert Folder(str(tmp_path)).files == ["a.jpg"]
+    assert "x.jpg" in Folder(str(tmp_path / "output")).files
+
+
 def test_an_empty_folder_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="the folder has no files"):
         Folder(str(tmp_path))

@@ -1,0 +1,93 @@
+"""Training on a folder of own data: found by looking, split, resumed, known to the checkpoint."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from d2lite import commands
+from d2lite.checkpoint import read_about
+from d2lite.config import get_cfg
+from d2lite.data import DatasetCatalog, MetadataCatalog
+from tests.data.layouts.tiny import draw
+from tests.engine.tiny import overrides
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working folder, with a table of boxes for twelve images, and a config."""
+    monkeypatch.chdir(tmp_path)
+    with open(tmp_path / "boxes.csv", "w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["filename", "class", "xmin", "ymin", "xmax", "ymax"])
+        for number in range(12):
+            draw(tmp_path / "photos" / f"{number}.png", number)
+            name = ("zebra", "ant")[number % 2]
+            table.writerow([f"{number}.png", name, 8, 8, 28 + number, 32])
+    cfg = get_cfg()
+    tiny = {"SOLVER__MAX_ITER": 4, "SOLVER__STEPS": (3,), "SOLVER__CHECKPOINT_PERIOD": 2}
+    cfg.merge_from_list(overrides(**tiny))
+    (tmp_path / "tiny.yaml").write_text(cfg.dump(), encoding="utf-8")
+    yield tmp_path
+    forget()
+
+
+def forget():
+    """As a new process would find the catalogs."""
+    for catalog in (DatasetCatalog, MetadataCatalog):
+        for name in [name for name in catalog.list() if name.startswith("folder:")]:
+            catalog.remove(name)
+
+
+def train(*words):
+    forget()
+    commands.main(["train", "--config", "tiny.yaml", *words])
+
+
+def weights(run):
+    return torch.load(Path("runs", run, "model_final.pth"), weights_only=True)["model"]
+
+
+def test_interrupted_and_resumed_is_the_same_run(folder, capsys):
+    train("--data", ".", "--name", "a")
+    assert "CSV: 10 train, 2 val images" in capsys.readouterr().out
+    assert (folder / "runs/a-1/split.json").is_file()
+    # As if it had been killed after its first checkpoint.
+    shutil.copytree(folder / "runs/a-1", folder / "runs/b-1")
+    (folder / "runs/b-1/last_checkpoint").write_text("model_0000001.pth", encoding="utf-8")
+    for name in ("model_0000003.pth", "model_final.pth"):
+        (folder / "runs/b-1" / name).unlink()
+    forget()
+    commands.main(["train", "--resume", "--name", "b"])
+    whole, resumed = weights("a-1"), weights("b-1")
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_checkpoint_knows_classes_and_data(folder):
+    train("--data", "boxes.csv")
+    about = read_about("runs/train-1/model_final.pth")
+    assert about["metadata"]["thing_classes"] == ["ant", "zebra"]
+    (name,) = about["config"]["DATASETS"]["TRAIN"]
+    forget()
+    assert len(DatasetCatalog.get(name)) == 10
+    commands.main(["eval", "--weights", "runs/train-1"])
+
+
+def test_other_data_are_told_on_resuming(folder, caplog):
+    train("--data", ".", "--name", "a", "SOLVER.MAX_ITER", "2")
+    text = (folder / "boxes.csv").read_text(encoding="utf-8")
+    (folder / "boxes.csv").write_text(text.replace(",32", ",33"), encoding="utf-8")
+    forget()
+    commands.main(["train", "--resume", "--name", "a"])
+    assert "dataset" in caplog.text and "other" in caplog.text
+
+
+def test_a_folder_without_labels_is_one_line(folder, capsys):
+    (folder / "boxes.csv").unlink()
+    with pytest.raises(SystemExit) as end:
+        commands.main(["train", "--data", "photos"])
+    assert end.value.code == 1
+    first = capsys.readouterr().err.splitlines()[0]
+    assert "no known layout of annotations. Looked for" in first and "Found: 12 x .png" in first
