@@ -16,12 +16,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from pycocotools import mask as mask_util
 from tqdm import tqdm
 
 from d2lite.data import DatasetCatalog, Metadata, MetadataCatalog
+from d2lite.data.datasets.coco_export import category_ids
 from d2lite.data.detection_utils import read_image
+from d2lite.evaluation.coco_json import coco_json_to_instances
 from d2lite.evaluation.drawing import (
     draw_ground_truth,
     draw_output,
@@ -29,7 +29,6 @@ from d2lite.evaluation.drawing import (
     save_picture,
     side_by_side,
 )
-from d2lite.structures import Boxes, BoxMode, Instances, RotatedBoxes
 from d2lite.utils.cli import report_user_errors
 from d2lite.utils.file_io import PathManager, read_text
 from d2lite.utils.logger import setup_logger
@@ -69,44 +68,11 @@ def read_predictions(path: str) -> dict[int | str, list[dict]]:
     return by_image
 
 
-def create_instances(
-    predictions: list[dict], image_size: tuple[int, int], metadata: Metadata
-) -> Instances:
-    """Results of one image as Instances; those of unknown categories are an error."""
-    to_index = metadata.get("thing_dataset_id_to_contiguous_id") or {
-        i: i for i in range(len(metadata.thing_classes))
-    }
-    for row in predictions:
-        if row["category_id"] not in to_index:
-            raise ValueError(
-                f"image {row['image_id']}: category_id {row['category_id']} is not one of dataset "
-                f"{metadata.name!r}, which has {sorted(to_index)}"
-            )
-    instances = Instances(image_size)
-    instances.scores = torch.tensor([row["score"] for row in predictions])
-    instances.pred_classes = torch.tensor([to_index[r["category_id"]] for r in predictions]).long()
-    boxes = torch.tensor([row["bbox"] for row in predictions], dtype=torch.float32)
-    if boxes.shape[-1] == 5:
-        instances.pred_boxes = RotatedBoxes(boxes)
-    else:
-        boxes = boxes.reshape(-1, 4)
-        xyxy = BoxMode.convert(boxes, BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
-        instances.pred_boxes = Boxes(xyxy)
-    if predictions and all("segmentation" in row for row in predictions):
-        masks = [mask_util.decode(row["segmentation"]) for row in predictions]
-        instances.pred_masks = torch.from_numpy(np.stack(masks))
-    if predictions and all("keypoints" in row for row in predictions):
-        rows = torch.tensor([row["keypoints"] for row in predictions]).float()
-        # COCO counts pixels; the middle of pixel 0 is at 0.5.
-        shift = rows.new_tensor([0.5, 0.5, 0.0])
-        instances.pred_keypoints = rows.reshape(len(predictions), -1, 3) + shift
-    return instances
-
-
 def draw(record: dict, predictions: list[dict], metadata: Metadata) -> np.ndarray:
     """Predictions and ground truth of one image, side by side."""
     image = read_image(record["file_name"], "RGB")
-    instances = create_instances(predictions, image.shape[:2], metadata)
+    to_index = {category: index for index, category in category_ids(metadata).items()}
+    instances = coco_json_to_instances(predictions, image.shape[:2], to_index)
     return side_by_side(
         {
             "predictions": draw_output(image, {"instances": instances}, metadata, 0.0),

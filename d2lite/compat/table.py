@@ -73,6 +73,7 @@ MOVED: dict[str, dict[str, str]] = {
     "evaluation.coco_evaluation": {
         "_evaluate_box_proposals": "old.evaluation:_evaluate_box_proposals",
         "_evaluate_predictions_on_coco": "old.evaluation:_evaluate_predictions_on_coco",
+        "instances_to_coco_json": "evaluation.coco_json:instances_to_coco_json",
     },
     "evaluation.lvis_evaluation": {
         "_evaluate_box_proposals": "old.evaluation:_evaluate_box_proposals_lvis",
@@ -216,7 +217,8 @@ HOMES: dict[str, str] = {
     "data.transforms.augmentation": "_transform_to_aug",
     "engine.train_loop": "AMPTrainer HookBase SimpleTrainer TrainerBase",
     "evaluation": "DatasetEvaluator inference_on_dataset print_csv_format verify_results",
-    "evaluation.coco_evaluation": "COCOEvaluator instances_to_coco_json",
+    "evaluation.coco_evaluation": "COCOEvaluator",
+    "evaluation.coco_json": "instances_to_coco_json",
     "evaluation.fast_eval_api": "COCOeval_opt",
     "evaluation.testing": "flatten_results_dict",
     "layers": (

@@ -3,8 +3,6 @@
 import itertools
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple
 
 from d2lite.config import CfgNode
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog, file_stem
@@ -12,84 +10,30 @@ from d2lite.structures import BoxMode
 from d2lite.utils.registry import did_you_mean
 
 from .cityscapes_evaluation import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
-from .coco_evaluation import DEFAULT_MAX_DETS as COCO_MAX_DETS
 from .coco_evaluation import COCOEvaluator
-from .evaluator import DatasetEvaluator, DatasetEvaluators
-from .lvis_evaluation import DEFAULT_MAX_DETS as LVIS_MAX_DETS
+from .evaluator import DatasetEvaluator, DatasetEvaluators, Settings
 from .lvis_evaluation import LVISEvaluator
 from .panoptic_evaluation import COCOPanopticEvaluator
 from .pascal_voc_evaluation import PascalVOCDetectionEvaluator
 from .rotated_coco_evaluation import RotatedCOCOEvaluator
 from .sem_seg_evaluation import SemSegEvaluator
 
-NO_LIMIT = 100_000  # detections in an image that count where the model has no limit
-
-
-class Settings(NamedTuple):
-    """What evaluators are made with, besides their dataset."""
-
-    tasks: Sequence[str] | None = None
-    output_dir: str | None = None
-    oks_sigmas: Sequence[float] = ()
-    detections_per_image: int | None = None
-
-
-_Maker = Callable[[str, Settings], DatasetEvaluator]
-
-
-def _coco(kind: type[COCOEvaluator], name: str, settings: Settings) -> DatasetEvaluator:
-    return kind(
-        name,
-        settings.tasks,
-        output_dir=settings.output_dir,
-        kpt_oks_sigmas=tuple(settings.oks_sigmas),
-        max_dets_per_image=_limit(settings, COCO_MAX_DETS[-1]),
-    )
-
-
-def _lvis(name: str, settings: Settings) -> DatasetEvaluator:
-    return LVISEvaluator(
-        name,
-        settings.tasks,
-        output_dir=settings.output_dir,
-        max_dets_per_image=_limit(settings, LVIS_MAX_DETS),
-    )
-
-
-def _with_output(kind: Callable, name: str, settings: Settings) -> DatasetEvaluator:
-    return kind(name, output_dir=settings.output_dir)
-
-
-def _plain(kind: Callable, name: str, settings: Settings) -> DatasetEvaluator:
-    return kind(name)
-
-
-def _limit(settings: Settings, default: int) -> int | None:
-    """The detections that count in an image: all of the model's, where they are more than usual."""
-    wanted = settings.detections_per_image
-    if wanted is None or 0 <= wanted <= default:
-        return None
-    return wanted if wanted > 0 else NO_LIMIT
-
-
-_COCO = partial(_coco, COCOEvaluator)
-_ROTATED = partial(_coco, RotatedCOCOEvaluator)
-_SEM_SEG = partial(_with_output, SemSegEvaluator)
-_PANOPTIC = partial(_with_output, COCOPanopticEvaluator)
-_CITY_INSTANCES = partial(_plain, CityscapesInstanceEvaluator)
-_CITY_SEM_SEG = partial(_plain, CityscapesSemSegEvaluator)
-
-# By `evaluator_type` of the metadata.
-EVALUATORS: dict[str, tuple[_Maker, ...]] = {
-    "coco": (_COCO,),
-    "rotated_coco": (_ROTATED,),
-    "pascal_voc": (partial(_plain, PascalVOCDetectionEvaluator),),
-    "lvis": (_lvis,),
-    "sem_seg": (_SEM_SEG,),
-    "coco_panoptic_seg": (_SEM_SEG, _COCO, _PANOPTIC),
-    "cityscapes_instance": (_CITY_INSTANCES,),
-    "cityscapes_sem_seg": (_CITY_SEM_SEG,),
-    "cityscapes_panoptic_seg": (_CITY_SEM_SEG, _CITY_INSTANCES, _PANOPTIC),
+# By `evaluator_type` of the metadata: the evaluators that a dataset is evaluated with. A function
+# of the dataset's name and the settings may stand in place of a class.
+EVALUATORS: dict[str, tuple[type[DatasetEvaluator] | Callable[..., DatasetEvaluator], ...]] = {
+    "coco": (COCOEvaluator,),
+    "rotated_coco": (RotatedCOCOEvaluator,),
+    "lvis": (LVISEvaluator,),
+    "pascal_voc": (PascalVOCDetectionEvaluator,),
+    "sem_seg": (SemSegEvaluator,),
+    "coco_panoptic_seg": (SemSegEvaluator, COCOEvaluator, COCOPanopticEvaluator),
+    "cityscapes_instance": (CityscapesInstanceEvaluator,),
+    "cityscapes_sem_seg": (CityscapesSemSegEvaluator,),
+    "cityscapes_panoptic_seg": (
+        CityscapesSemSegEvaluator,
+        CityscapesInstanceEvaluator,
+        COCOPanopticEvaluator,
+    ),
 }
 
 
@@ -129,7 +73,8 @@ def evaluator_for(
         rotated_model = len(cfg.MODEL.RPN.BBOX_REG_WEIGHTS) == 5
     if kind == "coco" and (rotated_model or _has_rotated_boxes(dataset_name)):
         kind = "rotated_coco"
-    evaluators = [make(dataset_name, settings) for make in EVALUATORS[kind]]
+    makers = [getattr(entry, "from_settings", entry) for entry in EVALUATORS[kind]]
+    evaluators = [make(dataset_name, settings) for make in makers]
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
 
 

@@ -113,6 +113,17 @@ def _others(names: Sequence[str]) -> str:
     return f" (and {len(names) - 1} others)" if len(names) > 1 else ""
 
 
+def unknown_class(index: int, metadata: Metadata) -> ValueError:
+    """Return the error for a prediction of a class that the dataset does not have."""
+    names = metadata.thing_classes
+    return ValueError(
+        f"a prediction has class {index}, but dataset {metadata.name!r} has classes 0 to "
+        f"{len(names) - 1} ({_listed(names)}); the model has others. Give the dataset the model's "
+        "classes (thing_classes=[...] in its metadata when it is registered, or 'classes=' in its "
+        "URI), or the model as many as the dataset (NUM_CLASSES)"
+    )
+
+
 class MatchClasses(DatasetEvaluator):
     """An evaluator that gets the predictions of a model with other classes, or in another order.
 

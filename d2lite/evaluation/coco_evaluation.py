@@ -1,35 +1,29 @@
 """Average precision by COCO's rules for boxes, masks and keypoints, and recall of proposals."""
 
 import contextlib
-import copy
 import io
-import itertools
 import json
 import logging
 import os
-from collections import OrderedDict
-from collections.abc import Collection
-from typing import Any
 
 import numpy as np
-import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from d2lite.config import CfgNode
-from d2lite.data.catalog import MetadataCatalog, file_stem
+from d2lite.data.catalog import file_stem
 from d2lite.data.datasets.builtin_meta import COCO_PERSON_KEYPOINT_NAMES
 from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
 
 from .class_names import distinct_names
-from .coco_json import coco_api, image_id_of, instances_to_coco_json, load_coco_api
-from .evaluator import DatasetEvaluator
+from .coco_json import coco_api, load_coco_api
+from .detection_evaluation import DetectionEvaluator
+from .evaluator import Settings
 from .fast_eval_api import COCOeval_opt
-from .gather import gather_predictions, save_predictions
-from .proposal_recall import average_recalls, recall_names
-from .result_files import save_results
 from .tables import metrics_table
+
+logger = logging.getLogger(__name__)
 
 METRICS = {
     "bbox": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
@@ -37,17 +31,19 @@ METRICS = {
     "keypoints": ("AP", "AP50", "AP75", "APm", "APl"),
 }
 DEFAULT_MAX_DETS = (1, 10, 100)
-# What the ground truth of a task is, for messages.
-_FIELDS = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
 # For keypoints other than COCO's 17 there is no agreed sigma: the mean of COCO's is taken.
 FALLBACK_OKS_SIGMA = 0.0689
 
 
-class COCOEvaluator(DatasetEvaluator):
+class COCOEvaluator(DetectionEvaluator):
     """AP for boxes, masks and keypoints of any registered dataset, by COCO's rules.
 
     Also the average recall of box proposals, where the model gives those.
     """
+
+    _metrics = METRICS
+    _results_file = "coco_instances_results.json"
+    _logger = logger
 
     def __init__(
         self,
@@ -70,24 +66,18 @@ class COCOEvaluator(DatasetEvaluator):
                 `coco_instances_results.json` (in COCO's format).
             max_dets_per_image: detections that count in an image, best first: N for [1, 10, N], or
                 a list of three. Default: [1, 10, 100]. Keypoints always take 20.
-            use_fast_impl: the compiled COCOeval, whose figures are the same.
+            use_fast_impl: the compiled COCOeval, whose metrics are the same.
             kpt_oks_sigmas: one per keypoint. Default: COCO's, for 17 keypoints or by name.
             allow_cached_coco: of detectron2's interface. The ground truth is not read from a
                 file here, so it has no effect.
         """
-        self._logger = logging.getLogger(__name__)
-        self._distributed = distributed
-        self._output_dir = output_dir
-        self._use_fast_impl = use_fast_impl
-        self._max_dets_per_image = _three_limits(max_dets_per_image)
         if isinstance(tasks, CfgNode):  # detectron2's older signature, still in many programs
             kpt_oks_sigmas = kpt_oks_sigmas or tasks.TEST.KEYPOINT_OKS_SIGMAS
-            tasks = None
-        self._tasks = _known_tasks(tasks)
-        self._cpu_device = torch.device("cpu")
+        super().__init__(dataset_name, tasks, distributed, output_dir)
+        self._use_fast_impl = use_fast_impl
+        self._max_dets_per_image = _three_limits(max_dets_per_image)
         self._kpt_oks_sigmas = kpt_oks_sigmas
         self._coco_api = load_coco_api(dataset_name)
-        self._metadata = MetadataCatalog.get(dataset_name)
         # A test set without annotations: predictions are only written down.
         self._do_evaluation = "annotations" in self._coco_api.dataset
         # COCO's format has upright boxes only.
@@ -95,7 +85,17 @@ class COCOEvaluator(DatasetEvaluator):
         if output_dir and upright and not self._metadata.get("json_file"):
             file_name = f"{file_stem(dataset_name)}_coco_format.json"
             self._write_truth(os.path.join(output_dir, file_name))
-        self._predictions: list[dict] = []
+
+    @classmethod
+    def from_settings(cls, dataset_name: str, settings: Settings) -> "COCOEvaluator":
+        """See `DatasetEvaluator.from_settings`."""
+        return cls(
+            dataset_name,
+            settings.tasks,
+            output_dir=settings.output_dir,
+            kpt_oks_sigmas=tuple(settings.oks_sigmas),
+            max_dets_per_image=settings.limit(DEFAULT_MAX_DETS[-1]),
+        )
 
     def _write_truth(self, path: str) -> None:
         """Write the ground truth down for other programs, which find it by `json_file`."""
@@ -105,148 +105,35 @@ class COCOEvaluator(DatasetEvaluator):
                 json.dump(self._coco_api.dataset, f)
         self._metadata.json_file = path
 
-    def reset(self) -> None:
-        self._predictions = []
+    @property
+    def _truth(self) -> COCO:
+        return self._coco_api
 
-    def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
-        """See `DatasetEvaluator.check`."""
-        if not self._do_evaluation:
-            return set()
-        wanted = set(self._tasks or tasks) & METRICS.keys()
-        possible = self._tasks_of_truth()
-        for task in sorted(wanted):
-            if task in possible:
-                self._evaluate_task([], task, None)
-            elif self._tasks:
-                raise ValueError(
-                    f"dataset {self._metadata.name!r} has no {_FIELDS[task]} to evaluate {task!r}"
-                )
-            else:
-                self._logger.warning(
-                    f"dataset {self._metadata.name!r} has no {_FIELDS[task]}: the model's are not "
-                    "evaluated"
-                )
+    @property
+    def _cocoeval_fn(self) -> type[COCOeval]:
+        return COCOeval_opt if self._use_fast_impl else COCOeval
+
+    def _check_task(self, task: str) -> None:
+        self._run_cocoeval([], task, None)
+
+    def _class_metrics(self) -> list[str]:
         names = distinct_names(self._metadata.thing_classes)
-        by_class = [f"AP-{name}" for name in names] if len(names) > 1 else []
-        found = {f"{task}/{m}" for task in wanted & possible for m in (*METRICS[task], *by_class)}
-        return found | {f"box_proposals/{m}" for m in recall_names()}
+        return [f"AP-{name}" for name in names] if len(names) > 1 else []
 
-    def _tasks_of_truth(self) -> set[str]:
-        """The tasks that the annotations allow.
+    def _evaluate_task(
+        self, results: list[dict], task: str, img_ids: list | None
+    ) -> dict[str, float]:
+        coco_eval = self._run_cocoeval(results, task, img_ids) if results else None
+        names = self._metadata.get("thing_classes")
+        return self._derive_coco_results(coco_eval, task, class_names=names)
 
-        Raises:
-            ValueError: some have masks, others have none.
-        """
-        annotations = self._coco_api.anns.values()
-        with_mask = sum("segmentation" in a for a in annotations)
-        if 0 < with_mask < len(annotations):
-            first = next(a for a in annotations if "segmentation" not in a)
-            raise ValueError(
-                f"dataset {self._metadata.name!r}: {len(annotations) - with_mask} of the "
-                f"{len(annotations)} annotations have no 'segmentation', the first is in image "
-                f"{first['image_id']!r}; give masks to all of them, or to none"
-            )
-        possible = {"bbox": True, "segm": with_mask > 0}
-        possible["keypoints"] = any("keypoints" in a for a in annotations)
-        return {task for task, has_truth in possible.items() if has_truth}
-
-    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Take the predictions of one batch.
-
-        Args:
-            inputs: dicts with "image_id".
-            outputs: dicts with "instances" and/or "proposals", both `Instances`.
-        """
-        for inp, output in zip(inputs, outputs, strict=True):
-            prediction: dict[str, Any] = {"image_id": image_id_of(inp)}
-            if "instances" in output:
-                instances = output["instances"].to(self._cpu_device)
-                prediction["instances"] = self.instances_to_json(instances, inp["image_id"])
-            if "proposals" in output:
-                prediction["proposals"] = output["proposals"].to(self._cpu_device)
-            if len(prediction) > 1:
-                self._predictions.append(prediction)
-
-    def instances_to_json(self, instances, img_id: int) -> list[dict]:
-        """How detections are written down; rotated boxes have their own way."""
-        return instances_to_coco_json(instances, img_id)
-
-    def evaluate(self, img_ids: list[int] | None = None) -> dict:
-        """Figures of everything processed, by task.
-
-        Args:
-            img_ids: evaluate these images only; None: all images of the dataset.
-        """
-        predictions = gather_predictions(self._predictions, self._distributed)
-        if predictions is None:
-            return {}
-        if not predictions:
-            self._logger.warning("[COCOEvaluator] Did not receive valid predictions.")
-            return {}
-        if self._output_dir:
-            save_predictions(predictions, self._output_dir)
-        self._results = OrderedDict()
-        if "proposals" in predictions[0]:
-            self._eval_box_proposals(predictions)
-        if "instances" in predictions[0]:
-            self._eval_predictions(predictions, img_ids=img_ids)
-        return copy.deepcopy(self._results)
-
-    def _eval_predictions(self, predictions: list[dict], img_ids=None) -> None:
-        """Fill self._results with the metrics of every task."""
-        results = list(itertools.chain.from_iterable(p["instances"] for p in predictions))
-        self._to_dataset_categories(results)
-        if self._output_dir:
-            path = os.path.join(self._output_dir, "coco_instances_results.json")
-            self._logger.info(f"Saving results to {path}")
-            save_results(path, json.dumps(results))
-        if not self._do_evaluation:
-            self._logger.info("Annotations are not available for evaluation.")
-            return
-        found = set(self._tasks_from_predictions(results))
-        tasks = self._tasks or found & self._tasks_of_truth()
-        for task in sorted(tasks):
-            coco_eval = self._evaluate_task(results, task, img_ids) if results else None
-            self._results[task] = self._derive_coco_results(
-                coco_eval, task, class_names=self._metadata.get("thing_classes")
-            )
-
-    def _tasks_from_predictions(self, predictions: list[dict]) -> set[str]:
-        """Return the tasks that the results of all images allow."""
-        kinds = {"segmentation": "segm", "keypoints": "keypoints"}
-        keys = set().union(*predictions)
-        return {"bbox", *(task for key, task in kinds.items() if key in keys)}
-
-    def _to_dataset_categories(self, results: list[dict]) -> None:
-        """Replace class indices by the category ids of the dataset, in place.
-
-        Classes for which it has no category, and so no object either, are left out.
-        """
-        names = self._metadata.thing_classes
-        to_index = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        if to_index is None:
-            to_index = {i: i for i in range(len(names))}
-        to_id = {index: category for category, index in to_index.items()}
-        for result in results:
-            index = result["category_id"]
-            if index not in to_id and not 0 <= index < len(names):
-                raise ValueError(
-                    f"a prediction has class {index}, but dataset {self._metadata.name!r} has "
-                    f"classes 0 to {len(names) - 1} ({', '.join(map(str, names[:6]))}); the model "
-                    "has others. Give the dataset the model's classes (thing_classes=[...] in its "
-                    "metadata when it is registered, or 'classes=' in its URI), or the model as "
-                    "many as the dataset (NUM_CLASSES)"
-                )
-            result["category_id"] = to_id.get(index)
-        results[:] = [result for result in results if result["category_id"] is not None]
-
-    def _evaluate_task(self, results: list[dict], task: str, img_ids) -> COCOeval:
+    def _run_cocoeval(self, results: list[dict], task: str, img_ids: list | None) -> COCOeval:
         return evaluate_predictions_on_coco(
             self._coco_api,
             results,
             task,
             kpt_oks_sigmas=self._oks_sigmas(results) if task == "keypoints" else (),
-            cocoeval_fn=COCOeval_opt if self._use_fast_impl else COCOeval,
+            cocoeval_fn=self._cocoeval_fn,
             img_ids=img_ids,
             max_dets_per_image=self._max_dets_per_image,
         )
@@ -290,41 +177,10 @@ class COCOEvaluator(DatasetEvaluator):
             return [FALLBACK_OKS_SIGMA] * count
         return [by_name.get(name, FALLBACK_OKS_SIGMA) for name in names]
 
-    def _eval_box_proposals(self, predictions: list[dict]) -> None:
-        """Fill self._results with the recall of proposals, for 100 and 1000 of them."""
-        if self._output_dir:
-            self._save_proposals(predictions)
-        if not self._do_evaluation:
-            self._logger.info("Annotations are not available for evaluation.")
-            return
-        api = self._coco_api
-        recalls = average_recalls(
-            predictions, lambda image_id: api.loadAnns(api.getAnnIds(imgIds=[image_id]))
-        )
-        table = metrics_table(recalls, {}, "box_proposals")
-        self._logger.info("Proposal metrics: \n" + table)
-        self._results["box_proposals"] = recalls
-
-    def _save_proposals(self, predictions: list[dict]) -> None:
-        """Write them as a file that PROPOSAL_FILES can name."""
-        import pickle
-
-        from d2lite.structures import BoxMode
-
-        proposals = [p["proposals"] for p in predictions]
-        content = {
-            "boxes": [p.proposal_boxes.tensor.numpy() for p in proposals],
-            "objectness_logits": [p.objectness_logits.numpy() for p in proposals],
-            "ids": [p["image_id"] for p in predictions],
-            "bbox_mode": BoxMode.XYXY_ABS.value,
-        }
-        path = os.path.join(self._output_dir, "box_proposals.pkl")
-        save_results(path, lambda file: pickle.dump(content, file))
-
     def _derive_coco_results(
         self, coco_eval: COCOeval | None, iou_type: str, class_names: list[str] | None = None
     ) -> dict[str, float]:
-        """The figures of one task in percent, and a table of them in the log.
+        """Return the metrics of one task in percent, and log a table of them.
 
         Args:
             coco_eval: after `summarize`; None when there was no prediction.
@@ -488,13 +344,3 @@ def _three_limits(limits: int | list[int] | None) -> list[int]:
     if len(limits) != 3:
         raise ValueError(f"max_dets_per_image is {limits}; give one number, or three")
     return list(limits)
-
-
-def _known_tasks(tasks) -> tuple[str, ...] | None:
-    if tasks is None:
-        return None
-    tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
-    unknown = sorted(set(tasks) - set(METRICS))
-    if unknown:
-        raise ValueError(f"COCOEvaluator has no task {unknown[0]!r}; it has {sorted(METRICS)}")
-    return tasks

@@ -1,4 +1,4 @@
-"""Between datasets and predictions of d2lite and those of the COCO json format."""
+"""COCO's JSON formats: the ground truth as a COCO object, and detections as results and back."""
 
 import contextlib
 import io
@@ -12,11 +12,14 @@ from pycocotools.coco import COCO
 from d2lite.data.catalog import MetadataCatalog
 from d2lite.data.datasets.coco_export import coco_table
 from d2lite.data.ground_truth import load_ground_truth
-from d2lite.structures import Boxes, BoxMode, Instances
+from d2lite.structures import Boxes, BoxMode, Instances, RotatedBoxes
+
+# Of keypoints, COCO has the number of the pixel, we the coordinates: 0.5 for the middle of pixel 0.
+_PIXEL_MIDDLE = (0.5, 0.5, 0.0)
 
 
 def coco_api(dataset: dict[str, list[dict]]) -> COCO:
-    """A COCO object of what would be in a COCO file."""
+    """Return a COCO object of what would be in a COCO file."""
     api = COCO()
     api.dataset = dataset
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
@@ -25,7 +28,7 @@ def coco_api(dataset: dict[str, list[dict]]) -> COCO:
 
 
 def load_coco_api(dataset_name: str) -> COCO:
-    """The ground truth of a registered dataset as a COCO object, made from its dicts.
+    """Return the ground truth of a registered dataset as a COCO object, made from its dicts.
 
     It has no "annotations" where the dicts have none. Where some objects have keypoints, all do.
     """
@@ -42,7 +45,7 @@ def load_coco_api(dataset_name: str) -> COCO:
 
 
 def image_id_of(inp: dict) -> Any:
-    """The "image_id" of a model's input; ValueError where it has none."""
+    """Return the "image_id" of a model's input; ValueError where it has none."""
     if "image_id" not in inp:
         raise ValueError(
             f"{inp.get('file_name', 'an input')} has no 'image_id', by which predictions are "
@@ -52,20 +55,23 @@ def image_id_of(inp: dict) -> Any:
 
 
 def instances_to_coco_json(instances: Instances, img_id: int) -> list[dict]:
-    """Detections of one image in COCO's format of results.
+    """Return the detections of one image in COCO's format of results.
 
     Args:
-        instances: N detections on the CPU, with `pred_boxes` (XYXY), `scores`, `pred_classes` and
-            optionally `pred_masks` (N, H, W) and `pred_keypoints` (N, K, 3).
+        instances: N detections on the CPU, with `pred_boxes` (XYXY or rotated), `scores`,
+            `pred_classes` and optionally `pred_masks` (N, H, W) and `pred_keypoints` (N, K, 3).
         img_id: what the results get as `image_id`.
+
     Returns:
-        N dicts; `category_id` is the class index, not yet the dataset's id.
+        N dicts; `category_id` is the class index, not yet the dataset's id. `bbox` is (x, y, width,
+        height), or the five numbers of a rotated box.
     """
     if len(instances) == 0:
         return []
     boxes = instances.pred_boxes
-    boxes = boxes.tensor if isinstance(boxes, Boxes) else boxes
-    boxes = BoxMode.convert(boxes.float(), BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+    boxes = getattr(boxes, "tensor", boxes).float()
+    if boxes.shape[1] == 4:
+        boxes = BoxMode.convert(boxes, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
     columns = {
         "category_id": instances.pred_classes.tolist(),
         "bbox": boxes.tolist(),
@@ -74,15 +80,52 @@ def instances_to_coco_json(instances: Instances, img_id: int) -> list[dict]:
     if instances.has("pred_masks"):
         columns["segmentation"] = encode_masks(instances.pred_masks)
     if instances.has("pred_keypoints"):
-        # COCO counts pixels, we measure coordinates: the middle of pixel 0 is at 0.5.
-        shift = instances.pred_keypoints.new_tensor([0.5, 0.5, 0.0])
+        shift = instances.pred_keypoints.new_tensor(_PIXEL_MIDDLE)
         columns["keypoints"] = (instances.pred_keypoints - shift).flatten(1).tolist()
     rows = zip(*columns.values(), strict=True)
     return [{"image_id": img_id, **dict(zip(columns, row, strict=True))} for row in rows]
 
 
+def coco_json_to_instances(
+    results: list[dict], image_size: tuple[int, int], to_index: dict[int, int]
+) -> Instances:
+    """Return results of one image in COCO's format as detections; see `instances_to_coco_json`.
+
+    Args:
+        results: as in a file of results; masks and keypoints are taken if all of them have some.
+        image_size: (H, W).
+        to_index: class index by `category_id`.
+
+    Raises:
+        ValueError: a result is of a category without a class.
+    """
+    for row in results:
+        if row["category_id"] not in to_index:
+            raise ValueError(
+                f"image {row['image_id']}: category_id {row['category_id']} is not one of the "
+                f"dataset's, which has {sorted(to_index)}"
+            )
+    instances = Instances(image_size)
+    instances.scores = torch.tensor([row["score"] for row in results])
+    instances.pred_classes = torch.tensor([to_index[row["category_id"]] for row in results]).long()
+    boxes = torch.tensor([row["bbox"] for row in results], dtype=torch.float32)
+    if boxes.shape[-1] == 5:
+        instances.pred_boxes = RotatedBoxes(boxes)
+    else:
+        boxes = BoxMode.convert(boxes.reshape(-1, 4), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
+        instances.pred_boxes = Boxes(boxes)
+    if results and all("segmentation" in row for row in results):
+        masks = [mask_util.decode(row["segmentation"]) for row in results]
+        instances.pred_masks = torch.from_numpy(np.stack(masks))
+    if results and all("keypoints" in row for row in results):
+        points = torch.tensor([row["keypoints"] for row in results]).float()
+        points = points.reshape(len(results), -1, 3)
+        instances.pred_keypoints = points + points.new_tensor(_PIXEL_MIDDLE)
+    return instances
+
+
 def encode_masks(masks) -> list[dict]:
-    """(N, H, W) binary masks, BitMasks or RLE dicts, as N RLE dicts that json can hold."""
+    """Return (N, H, W) binary masks, BitMasks or RLE dicts as N RLE dicts that json can hold."""
     if isinstance(masks, list):
         return masks
     masks = getattr(masks, "tensor", masks)

@@ -5,10 +5,10 @@ import logging
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -21,13 +21,42 @@ logger = logging.getLogger(__name__)
 
 WARMUP_BATCHES = 5  # the first batches load kernels and caches: their times mislead the eta
 LOG_PERIOD_SECONDS = 5.0
+NO_LIMIT = 100_000  # detections in an image that count where the model has no limit
+
+
+class Settings(NamedTuple):
+    """What evaluators are made with, besides their dataset."""
+
+    tasks: Sequence[str] | None = None
+    output_dir: str | None = None
+    oks_sigmas: Sequence[float] = ()
+    detections_per_image: int | None = None  # of the model; -1: no limit
+
+    def limit(self, usual: int) -> int | None:
+        """Return how many detections of an image count: all, where they are more than usual.
+
+        Args:
+            usual: the metric's own limit, for which None is returned.
+        """
+        wanted = self.detections_per_image
+        if wanted is None or 0 <= wanted <= usual:
+            return None
+        return wanted if wanted > 0 else NO_LIMIT
 
 
 class DatasetEvaluator:
-    """Consumes a model's predictions batch by batch and turns them into figures.
+    """Base class of what turns a model's predictions, batch by batch, into metrics.
 
     The loop calls `reset`, then `process` with every batch, then `evaluate` once.
     """
+
+    @classmethod
+    def from_settings(cls, dataset_name: str, settings: Settings) -> "DatasetEvaluator":
+        """Make the evaluator of a dataset, with those of the settings that it has a use for.
+
+        `evaluator_for` calls this; by default the constructor gets the name alone.
+        """
+        return cls(dataset_name)
 
     def reset(self) -> None:
         """Forget everything processed so far. Called before a new round of evaluation."""

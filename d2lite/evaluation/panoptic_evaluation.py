@@ -21,7 +21,7 @@ from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.image_files import open_image
 
-from .evaluator import DatasetEvaluator
+from .evaluator import DatasetEvaluator, Settings
 from .panoptic_quality import PanopticQuality, id_to_rgb, rgb_to_id
 from .result_files import going_on_without
 from .tables import grid
@@ -62,6 +62,11 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         )
         self._output_dir = output_dir
         self.reset()
+
+    @classmethod
+    def from_settings(cls, dataset_name: str, settings: Settings) -> "COCOPanopticEvaluator":
+        """See `DatasetEvaluator.from_settings`."""
+        return cls(dataset_name, output_dir=settings.output_dir)
 
     def reset(self) -> None:
         self._predictions: list[dict] = []

@@ -14,7 +14,7 @@ from d2lite.data.detection_utils import get_bbox
 from d2lite.data.ground_truth import load_ground_truth
 from d2lite.utils import comm
 
-from .class_names import distinct_names
+from .class_names import distinct_names, unknown_class
 from .coco_json import image_id_of
 from .evaluator import DatasetEvaluator
 from .tables import metrics_table
@@ -100,11 +100,7 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
                 rows[category].extend(found)
         unknown = [category for category in rows if not 0 <= category < len(self._class_names)]
         if unknown:
-            raise ValueError(
-                f"a prediction has class {unknown[0]}, but dataset {self._dataset_name!r} has "
-                f"classes 0 to {len(self._class_names) - 1}; set NUM_CLASSES to "
-                f"{len(self._class_names)}"
-            )
+            raise unknown_class(unknown[0], self._metadata)
         self._logger.info(
             f"Evaluating {self._dataset_name} by the rules of VOC {2007 if self._is_2007 else 2012}"
         )

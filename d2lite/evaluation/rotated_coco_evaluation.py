@@ -1,7 +1,5 @@
 """COCO's AP for rotated boxes."""
 
-from collections.abc import Collection
-
 import numpy as np
 import torch
 from pycocotools.cocoeval import COCOeval
@@ -10,13 +8,12 @@ from torch import Tensor
 from d2lite.structures import (
     Boxes,
     BoxMode,
-    Instances,
     RotatedBoxes,
     pairwise_iou,
     pairwise_iou_rotated,
 )
 
-from .coco_evaluation import COCOEvaluator, evaluate_predictions_on_coco
+from .coco_evaluation import METRICS, COCOEvaluator
 
 
 class RotatedCOCOeval(COCOeval):
@@ -80,33 +77,8 @@ class RotatedCOCOeval(COCOeval):
 class RotatedCOCOEvaluator(COCOEvaluator):
     """COCOEvaluator for rotated boxes, predicted or true; it has the task "bbox" only."""
 
-    def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
-        """See `DatasetEvaluator.check`; only boxes are evaluated."""
-        return super().check(("bbox",))
+    _metrics = {"bbox": METRICS["bbox"]}
 
-    def instances_to_json(self, instances: Instances, img_id: int) -> list[dict]:
-        """Detections in COCO's format of results, with five numbers to a rotated box."""
-        if len(instances) == 0:
-            return []
-        boxes = instances.pred_boxes.tensor
-        if boxes.shape[1] == 4:
-            boxes = BoxMode.convert(boxes, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
-        rows = zip(
-            instances.pred_classes.tolist(), boxes.tolist(), instances.scores.tolist(), strict=True
-        )
-        return [
-            {"image_id": img_id, "category_id": category, "bbox": box, "score": score}
-            for category, box, score in rows
-        ]
-
-    def _evaluate_task(self, results: list[dict], task: str, img_ids) -> COCOeval:
-        if task != "bbox":
-            raise ValueError(f"RotatedCOCOEvaluator has only the task 'bbox', not {task!r}")
-        return evaluate_predictions_on_coco(
-            self._coco_api,
-            results,
-            task,
-            cocoeval_fn=RotatedCOCOeval,
-            img_ids=img_ids,
-            max_dets_per_image=self._max_dets_per_image,
-        )
+    @property
+    def _cocoeval_fn(self) -> type[COCOeval]:
+        return RotatedCOCOeval

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection
 import cv2
 import numpy as np
 import torch
-from pycocotools import mask as mask_util
 
 from d2lite.data.catalog import MetadataCatalog
 from d2lite.data.ground_truth import load_ground_truth
@@ -17,7 +16,8 @@ from d2lite.data.image_io import read_labels
 from d2lite.utils import comm
 
 from .class_names import distinct_names
-from .evaluator import DatasetEvaluator
+from .coco_json import encode_masks
+from .evaluator import DatasetEvaluator, Settings
 from .gather import gather_predictions
 from .result_files import save_results
 from .tables import metrics_table
@@ -89,6 +89,11 @@ class SemSegEvaluator(DatasetEvaluator):
             )
         self.sem_seg_loading_fn = sem_seg_loading_fn
         self.reset()
+
+    @classmethod
+    def from_settings(cls, dataset_name: str, settings: Settings) -> "SemSegEvaluator":
+        """See `DatasetEvaluator.from_settings`."""
+        return cls(dataset_name, output_dir=settings.output_dir)
 
     def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
         """Read labels of up to 50 images; see `DatasetEvaluator.check`."""
@@ -228,12 +233,11 @@ class SemSegEvaluator(DatasetEvaluator):
                     f"class {label} has no id in the metadata of dataset {self._dataset_name!r} "
                     "(stuff_dataset_id_to_contiguous_id)"
                 )
-            rle = mask_util.encode(np.asfortranarray((sem_seg == label).astype(np.uint8)))
             encoded.append(
                 {
                     "file_name": input_file_name,
                     "category_id": label if to_id is None else to_id[label],
-                    "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("utf-8")},
+                    "segmentation": encode_masks((sem_seg == label)[None])[0],
                 }
             )
         return encoded

@@ -1,3 +1,5 @@
+from inspect import signature
+
 import pytest
 
 from d2lite.config import get_cfg
@@ -6,12 +8,16 @@ from d2lite.data.datasets import register_pascal_voc
 from d2lite.evaluation import (
     COCOEvaluator,
     COCOPanopticEvaluator,
+    DatasetEvaluator,
     DatasetEvaluators,
     PascalVOCDetectionEvaluator,
     RotatedCOCOEvaluator,
     SemSegEvaluator,
     evaluator_for,
 )
+from d2lite.evaluation.build import EVALUATORS
+
+PLAIN = DatasetEvaluator.from_settings.__func__
 
 
 @pytest.mark.parametrize(
@@ -43,6 +49,34 @@ def test_config_gives_sigmas_and_folders(tmp_path):
     assert evaluator._kpt_oks_sigmas == (0.1,) * 4
     cfg.DATASETS.TEST = ("shapes_val", "shapes_train")
     assert evaluator_for("shapes_val", cfg)._output_dir == f"{tmp_path}/inference/shapes_val"
+
+
+@pytest.mark.parametrize("count, expected", [(50, 100), (100, 100), (300, 300), (-1, 100_000)])
+def test_all_detections_of_the_model_count_where_they_are_more_than_usual(count, expected):
+    cfg = get_cfg()
+    cfg.TEST.DETECTIONS_PER_IMAGE = count
+    assert evaluator_for("shapes_val", cfg)._max_dets_per_image[-1] == expected
+
+
+def test_every_kind_names_classes_that_the_settings_fit():
+    made = []
+    for kinds in EVALUATORS.values():
+        for kind in kinds:
+            assert issubclass(kind, DatasetEvaluator)
+            made.append(kind)
+    assert {kind.__name__ for kind in made if "output_dir" in signature(kind).parameters} == {
+        kind.__name__ for kind in made if kind.from_settings.__func__ is not PLAIN
+    }
+
+
+def test_functions_in_the_table_are_called_too(monkeypatch):
+    class Own(DatasetEvaluator):
+        def __init__(self, name):
+            self.name = name
+
+    monkeypatch.setitem(EVALUATORS, "coco", (Own, lambda name, settings: Own(settings.tasks)))
+    names = [e.name for e in evaluator_for("shapes_val", ("bbox",))._evaluators]
+    assert names == ["shapes_val", ("bbox",)]
 
 
 def test_tasks_in_place_of_a_config():

@@ -12,7 +12,7 @@ import torch
 from d2lite.config import get_cfg
 from d2lite.data import DatasetCatalog, MetadataCatalog
 from d2lite.evaluation import COCOEvaluator
-from d2lite.evaluation.coco_evaluation import instances_to_coco_json
+from d2lite.evaluation.coco_json import coco_json_to_instances, instances_to_coco_json
 from d2lite.structures import BitMasks, Boxes, BoxMode, Instances
 
 SIZE = (60, 80)
@@ -219,6 +219,19 @@ def test_instances_in_json(dataset):
     as_bitmasks.pred_masks = BitMasks(found.pred_masks)
     assert instances_to_coco_json(as_bitmasks, 3) == rows
     assert instances_to_coco_json(detections([], ()), 3) == []
+
+
+def test_results_come_back_as_the_detections_that_they_were(dataset):
+    found = detections(masks=True, keypoints=True)
+    back = coco_json_to_instances(instances_to_coco_json(found, 3), SIZE, {0: 0, 1: 1})
+    assert back.get_fields().keys() == found.get_fields().keys()
+    np.testing.assert_allclose(back.pred_boxes.tensor, found.pred_boxes.tensor)
+    np.testing.assert_allclose(back.scores, found.scores)
+    np.testing.assert_allclose(back.pred_keypoints, found.pred_keypoints)
+    assert torch.equal(back.pred_masks.bool(), found.pred_masks)
+    assert torch.equal(back.pred_classes, found.pred_classes)
+    with pytest.raises(ValueError, match=r"image 3: category_id 1 is not one of .* has \[0\]"):
+        coco_json_to_instances(instances_to_coco_json(found, 3), SIZE, {0: 0})
 
 
 def test_input_is_not_changed_by_json(dataset):

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from d2lite.config import get_cfg
 from d2lite.data import DatasetCatalog, MetadataCatalog
 from d2lite.data.datasets.lvis import register_lvis_instances
 from d2lite.evaluation import LVISEvaluator
@@ -98,3 +99,28 @@ def test_unknown_task_and_missing_package(dataset, monkeypatch):
     monkeypatch.setitem(sys.modules, "lvis.eval", None)
     with pytest.raises(ImportError, match=r"pip install 'd2lite\[lvis\]'"):
         LVISEvaluator(dataset)
+
+
+def test_what_it_shares_with_the_evaluator_of_coco(dataset, tmp_path):
+    evaluator = LVISEvaluator(dataset, get_cfg(), output_dir=str(tmp_path))  # the older signature
+    assert evaluator._tasks is None
+    assert {"bbox/APr", "segm/APf"} < evaluator.check(("bbox", "segm", "keypoints"))
+    wrong, right = detections([[60.0, 50.0, 20.0, 20.0]], [0]), detections([BOX], [0])
+    evaluator.process([{"image_id": 7}], [right])
+    assert evaluator.evaluate(img_ids=[7])["bbox"]["AP"] == pytest.approx(100)
+    assert evaluator.evaluate(img_ids=[])["bbox"]["AP"] != pytest.approx(100)
+    evaluator.reset()
+    evaluator.process([{"image_id": 7}], [wrong])
+    with pytest.raises(ValueError, match=r"has class 5, .*classes 0 to 1 \(cat, dog\)"):
+        evaluator.process([{"image_id": 7}], [detections([BOX], [5])])
+        evaluator.evaluate()
+
+
+def test_a_subclass_may_take_the_predictions_alone(dataset):
+    class Own(LVISEvaluator):
+        def _eval_predictions(self, predictions):
+            self._results["bbox"] = {"seen": len(predictions)}
+
+    evaluator = Own(dataset)
+    evaluator.process([{"image_id": 7}], [detections([BOX], [0])])
+    assert evaluator.evaluate() == {"bbox": {"seen": 1}}

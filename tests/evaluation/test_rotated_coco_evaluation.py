@@ -89,8 +89,16 @@ def test_a_straight_detector_is_written_as_xywh():
 
 
 def test_other_tasks_are_an_error():
+    with pytest.raises(ValueError, match=r"RotatedCOCOEvaluator has no task 'segm'.*\['bbox'\]"):
+        RotatedCOCOEvaluator("shapes_rotated_val", ("segm",))
+
+
+def test_masks_beside_rotated_boxes_are_written_and_not_evaluated():
     record = DatasetCatalog.get("shapes_rotated_val")[0]
-    evaluator = RotatedCOCOEvaluator("shapes_rotated_val", ("segm",))
-    evaluator.process([record], [outputs_of(record)])
-    with pytest.raises(ValueError, match="only the task 'bbox', not 'segm'"):
-        evaluator.evaluate()
+    output = outputs_of(record)
+    found = output["instances"]
+    found.pred_masks = torch.zeros(len(found), *found.image_size, dtype=torch.bool)
+    evaluator = RotatedCOCOEvaluator("shapes_rotated_val")
+    evaluator.process([record], [output])
+    assert "segmentation" in evaluator._predictions[0]["instances"][0]
+    assert list(evaluator.evaluate()) == ["bbox"]

@@ -84,7 +84,7 @@ def coco_table(
             f"dataset {metadata.name!r}: its metadata have no thing_classes, the names of its "
             "classes; set them by MetadataCatalog.get(NAME).set(thing_classes=[...])"
         )
-    id_map = _file_ids(metadata) if id_map is None else id_map
+    id_map = category_ids(metadata) if id_map is None else id_map
     images, annotations = [], []
     for record in records:
         images.append(
@@ -105,12 +105,16 @@ def coco_table(
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _file_ids(metadata: Metadata) -> dict[int, int]:
-    """Contiguous id -> id to write."""
-    mapping = metadata.get("thing_dataset_id_to_contiguous_id")
-    if mapping is None:
-        return {index: index for index in range(len(metadata.thing_classes))}
-    return {contiguous: dataset_id for dataset_id, contiguous in mapping.items()}
+def category_ids(metadata: Metadata, first: int = 0) -> dict[int, int]:
+    """Return the id of each class in the dataset's files, by class index.
+
+    Args:
+        first: where the metadata have no ids, those of the classes are numbers from this one on.
+    """
+    to_index = metadata.get("thing_dataset_id_to_contiguous_id")
+    if not to_index:
+        return {index: first + index for index in range(len(metadata.thing_classes))}
+    return {index: dataset_id for dataset_id, index in to_index.items()}
 
 
 def _coco_annotation(annotation: dict, file_name: str, id_map: dict[int, int]) -> dict:

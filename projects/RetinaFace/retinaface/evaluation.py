@@ -9,7 +9,7 @@ from torch import Tensor
 
 from d2lite.data import DatasetCatalog
 from d2lite.evaluation import DatasetEvaluator
-from d2lite.evaluation.build import EVALUATORS, Settings
+from d2lite.evaluation.build import EVALUATORS
 from d2lite.evaluation.gather import gather_predictions
 from d2lite.evaluation.tables import metrics_table
 from d2lite.structures import Boxes, BoxMode, Instances, pairwise_iou
@@ -126,9 +126,5 @@ def _has_landmarks(annotation: dict) -> bool:
     return not annotation.get("iscrowd", 0) and any(v > 0 for v in visibility)
 
 
-def _make(name: str, settings: Settings) -> LandmarkEvaluator:
-    return LandmarkEvaluator(name)
-
-
 # What `evaluator_type: landmarks` in a dataset's metadata means.
-EVALUATORS["landmarks"] = (*EVALUATORS["coco"], _make)
+EVALUATORS["landmarks"] = (*EVALUATORS["coco"], LandmarkEvaluator)
