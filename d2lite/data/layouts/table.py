@@ -94,7 +94,7 @@ LAYOUTS: dict[str, Layout] = {
         labelme.HOLDS,
     ),
     "cvat": Layout(
-        "CVAT for images",
+        "CVAT for images 1.1",
         "an .xml file with <annotations>",
         cvat.find_cvat,
         cvat.read_cvat,
