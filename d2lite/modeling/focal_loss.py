@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from d2lite.modeling.detection_steps import is_foreground
+
 
 def focal_loss_of_labels(
     pred_logits: list[Tensor], labels: Tensor, alpha: float, gamma: float
@@ -30,7 +32,7 @@ def focal_loss_of_labels(
         negatives = _entry_loss(logits, gamma).sum(dim=2)  # (N, Ri)
         counted = torch.where(level_labels >= 0, negatives, 0.0)
         num_classes = logits.shape[2]
-        foreground = (level_labels >= 0) & (level_labels < num_classes)
+        foreground = is_foreground(level_labels, num_classes)
         image, anchor = foreground.nonzero(as_tuple=True)
         found = logits[image, anchor, level_labels[image, anchor]]  # (P,)
         as_positive = positive_weight * _entry_loss(-found, gamma)

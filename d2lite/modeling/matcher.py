@@ -7,6 +7,9 @@ from torch import Tensor
 
 from d2lite.utils.errors import ArgumentError
 
+# What a match says of a prediction. Released configs contain the numbers (MODEL.RPN.IOU_LABELS).
+FOREGROUND, BACKGROUND, IGNORED = 1, 0, -1
+
 
 class Matcher:
     """Match R predictions to M ground truths by thresholds on their quality (such as IoU).
@@ -24,17 +27,18 @@ class Matcher:
 
         Args:
             thresholds: positive, in ascending order.
-            labels: one more than thresholds; each -1 (ignored), 0 (background) or 1 (foreground).
-            allow_low_quality_matches: label the best predictions of every ground truth 1,
-                however poor they are, so that no ground truth goes without (Faster R-CNN,
-                sec. 3.1.2).
+            labels: one more than thresholds; each IGNORED, BACKGROUND or FOREGROUND.
+            allow_low_quality_matches: label the best predictions of every ground truth as
+                foreground, however poor they are, so that no ground truth goes without (Faster
+                R-CNN, sec. 3.1.2).
 
         Raises:
             ValueError: the thresholds or the labels do not keep these rules.
         """
         if list(thresholds) != sorted(thresholds) or any(t <= 0 for t in thresholds):
             raise ArgumentError(f"IoU thresholds must be positive and ascend, found {thresholds}")
-        if len(labels) != len(thresholds) + 1 or not set(labels) <= {-1, 0, 1}:
+        known = {FOREGROUND, BACKGROUND, IGNORED}
+        if len(labels) != len(thresholds) + 1 or not set(labels) <= known:
             raise ArgumentError(
                 f"{len(thresholds)} IoU thresholds need {len(thresholds) + 1} IoU labels "
                 f"out of -1, 0 and 1; found {labels}"
@@ -60,6 +64,7 @@ class Matcher:
             return torch.zeros_like(lowest, dtype=torch.int64), lowest
 
         quality, matches = match_quality_matrix.max(dim=0)  # (R,), (R,)
+        # The thresholds ascend, so the last one that a quality reaches decides.
         match_labels = lowest
         for threshold, label in zip(self.thresholds[1:-1], self.labels[1:], strict=True):
             match_labels.masked_fill_(quality >= threshold, label)
@@ -74,4 +79,7 @@ class Matcher:
         prediction is matched to stays that of its own best ground truth.
         """
         best = match_quality_matrix.amax(dim=1, keepdim=True)  # (M, 1)
-        match_labels.masked_fill_((match_quality_matrix == best).any(dim=0), 1)
+        # Exact equality is safe: the best is a copy of one of the entries. Ties are common, since
+        # anchors of one size have equal IoUs with an object that they all contain.
+        is_best = (match_quality_matrix == best).any(dim=0)  # (R,)
+        match_labels.masked_fill_(is_best, FOREGROUND)

@@ -1,30 +1,66 @@
-"""What detectors share that predict at every cell of the features and need no second stage."""
+"""The base of detectors that predict at every cell of the features and need no second stage."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from d2lite.config import CfgNode
 from d2lite.modeling.backbone import Backbone
 from d2lite.modeling.backbone.backbone import select_features
-from d2lite.modeling.meta_arch.image_model import MAX_DRAWN_BOXES, ImageModel
-from d2lite.modeling.meta_arch.inputs import required_field
+from d2lite.modeling.detection_steps import moving_average, permute_to_N_HWA_K, select_candidates
+from d2lite.modeling.meta_arch.inputs import (
+    batch_for,
+    ground_truth,
+    postprocess,
+    required_field,
+    set_pixel_statistics,
+)
 from d2lite.modeling.postprocessing import detector_postprocess
+from d2lite.modeling.training_pictures import MAX_DRAWN_BOXES, draw_beside_truth
 from d2lite.structures import Boxes, ImageList, Instances
+from d2lite.utils.events import is_time_to_draw
 
 
-def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
-    """(N, A * K, H, W) predictions -> (N, H * W * A, K); free for the layout channels last."""
-    return tensor.permute(0, 2, 3, 1).reshape(tensor.shape[0], -1, K)
+class DetectionSettings(NamedTuple):
+    """Settings that all dense detectors share. The model has each as an attribute of that name."""
+
+    test_score_thresh: float
+    """detections with lower scores are dropped"""
+    test_topk_candidates: int
+    """candidates that are decoded: of each level, or of the image where the model says so"""
+    test_nms_thresh: float
+    """IoU above which the worse of two boxes of one class is dropped"""
+    max_detections_per_image: int
+    """detections kept of each image"""
+    vis_period: int = 0
+    """iterations between pictures of detections put into the event storage; 0 for none"""
+    input_format: str = "BGR"
+    """order of the channels of the images"""
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, detector: CfgNode) -> "DetectionSettings":
+        """detector: the node of the architecture, such as MODEL.RETINANET."""
+        return cls(
+            test_score_thresh=detector.SCORE_THRESH_TEST,
+            test_topk_candidates=detector.TOPK_CANDIDATES_TEST,
+            test_nms_thresh=detector.NMS_THRESH_TEST,
+            max_detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
+            vis_period=cfg.VIS_PERIOD,
+            input_format=cfg.INPUT.FORMAT,
+        )
 
 
-class DenseDetector(ImageModel):
+class DenseDetector(nn.Module):
     """A backbone and a head that predicts at every cell of several levels of features.
 
     A subclass defines `forward_training` and `forward_inference`.
     """
 
+    # Config keys with a count of classes, and the metadata that each counts.
+    class_count_keys: Mapping[str, str] = {}
+    vis_period: int = 0
     input_format: str = "BGR"
     # What losses are divided by: a running mean of the number of positive anchors. A subclass
     # whose losses are normalized sets where it starts.
@@ -38,6 +74,7 @@ class DenseDetector(ImageModel):
         *,
         pixel_mean: Sequence[float] = (),
         pixel_std: Sequence[float] = (),
+        settings: DetectionSettings | None = None,
     ):
         """Compose the model.
 
@@ -47,6 +84,7 @@ class DenseDetector(ImageModel):
                 of each kind.
             head_in_features: names of the features; by default all, by ascending stride.
             pixel_mean, pixel_std: one value for each channel, as images come.
+            settings: become attributes; None for a model that sets them itself.
 
         Raises:
             ValueError: the backbone lacks a feature, or the pixel statistics differ in length.
@@ -55,32 +93,51 @@ class DenseDetector(ImageModel):
         if backbone is None:
             return
         self.backbone = backbone
-        self.set_pixel_statistics(pixel_mean, pixel_std)
+        set_pixel_statistics(self, pixel_mean, pixel_std)
         shapes = backbone.output_shape()
         if head_in_features is None:
             head_in_features = sorted(shapes, key=lambda name: shapes[name].stride)
         select_features(shapes, head_in_features, "head_in_features")
         self.head = head
         self.head_in_features = list(head_in_features)
+        if settings is not None:
+            self.test_score_thresh = settings.test_score_thresh
+            self.test_topk_candidates = settings.test_topk_candidates
+            self.test_nms_thresh = settings.test_nms_thresh
+            self.max_detections_per_image = settings.max_detections_per_image
+            self.vis_period = settings.vis_period
+            self.input_format = settings.input_format
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
         """Losses in training, detections otherwise; see `GeneralizedRCNN.forward`."""
         images = self.preprocess_image(batched_inputs)
         if self.training:
             required_field(batched_inputs, "instances")
-            gt_instances = self._ground_truth(batched_inputs)
+            gt_instances = ground_truth(
+                batched_inputs, self.device, self._num_label_classes(), self.class_count_keys
+            )
         by_name = self.backbone(images.tensor)
         features = [by_name[name] for name in self.head_in_features]
         predictions = self.head(features)
         if self.training:
             losses = self.forward_training(images, features, predictions, gt_instances)
-            if self._is_time_to_draw():
+            if is_time_to_draw(self.vis_period):
                 with torch.no_grad():
                     results = self.forward_inference(images, features, predictions)
                 self.visualize_training(batched_inputs, results)
             return losses
         results = self.forward_inference(images, features, predictions)
-        return self._postprocess(results, batched_inputs, images.image_sizes)
+        return postprocess(results, batched_inputs, images.image_sizes)
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Normalize the images and pad them into a batch that the backbone can take."""
+        images = [self._move_to_current_device(x) for x in required_field(batched_inputs, "image")]
+        return batch_for(self, images)
 
     def forward_training(
         self,
@@ -89,13 +146,19 @@ class DenseDetector(ImageModel):
         predictions: Sequence[list[Tensor]],
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
-        """Losses by name, from what the head gave for each level of features."""
+        """Return the losses by name.
+
+        Args:
+            features: of each level (N, C, Hi, Wi).
+            predictions: what the head gave, of each kind a list of levels.
+            gt_instances: of each image, with `gt_boxes` and `gt_classes`.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define forward_training")
 
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]
     ) -> list[Instances]:
-        """Detections of each image, in the size that the network sees."""
+        """Return the detections of each image, in the size that the network sees."""
         raise NotImplementedError(f"{type(self).__name__} must define forward_inference")
 
     @torch.no_grad()
@@ -111,7 +174,24 @@ class DenseDetector(ImageModel):
         height, width = batched_inputs[0]["image"].shape[1:]
         boxes = detector_postprocess(results[0], height, width).pred_boxes
         name = f"Top: GT bounding boxes; Bottom: {MAX_DRAWN_BOXES} Highest Scoring Results"
-        self._draw_with_truth(batched_inputs[0], boxes, name, axis=0)
+        draw_beside_truth(batched_inputs[0], boxes, self.input_format, name, axis=0)
+
+    def training_state(self) -> dict[str, Tensor]:
+        """Return what a training has to keep beside the weights, to go on where it stopped."""
+        return {"loss_normalizer": self.loss_normalizer}
+
+    def load_training_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what `training_state` gave."""
+        self.loss_normalizer = state["loss_normalizer"]
+
+    # --- seams of detectron2 for subclasses, which the steps of ours go through as well ----------
+
+    def _move_to_current_device(self, x: Tensor) -> Tensor:
+        return x.to(self.pixel_mean.device, non_blocking=True)
+
+    def _num_label_classes(self) -> int | None:
+        """How many classes objects may have in training; None where their classes don't matter."""
+        return getattr(self, "num_classes", None)
 
     def _transpose_dense_predictions(
         self, predictions: Sequence[list[Tensor]], dims_per_anchor: Sequence[int]
@@ -123,33 +203,17 @@ class DenseDetector(ImageModel):
             for levels, dims in zip(predictions, dims_per_anchor, strict=True)
         ]
 
-    def training_state(self) -> dict[str, Tensor]:
-        """What a training has to keep beside the weights, to go on exactly where it stopped."""
-        return {"loss_normalizer": self.loss_normalizer}
-
-    def load_training_state(self, state: dict[str, Tensor]) -> None:
-        """Take over what `training_state` gave."""
-        self.loss_normalizer = state["loss_normalizer"]
-
-    def _update_loss_normalizer(self, num_positive: Tensor) -> Tensor:
-        """Move the normalizer towards the number of positive anchors of this batch."""
-        number = num_positive.float().clamp(min=1)
-        return self._ema_update("loss_normalizer", number, self.loss_normalizer)
-
     def _ema_update(
         self, name: str, value: Tensor | float, initial_value: Tensor | float, momentum: float = 0.9
     ) -> Tensor:
-        """Move the attribute `name` towards a value, as an exponential moving average.
-
-        It is a tensor so that no step waits for the GPU, and no buffer since detectron2 has none.
+        """Move the attribute `name` towards a value, see `moving_average`.
 
         Args:
             initial_value: of an attribute that is not there yet.
             momentum: how much of the old value stays.
         """
-        value = torch.as_tensor(value, dtype=torch.float32)
-        old = torch.as_tensor(getattr(self, name, initial_value), device=value.device)
-        setattr(self, name, value.lerp(old.to(value.dtype), momentum))
+        # No buffer, since detectron2 has none: `training_state` keeps what a training needs.
+        setattr(self, name, moving_average(getattr(self, name, initial_value), value, momentum))
         return getattr(self, name)
 
     def _decode_per_level_predictions(
@@ -161,24 +225,20 @@ class DenseDetector(ImageModel):
         topk_candidates: int,
         image_size: tuple[int, int],
     ) -> Instances:
-        """The best entries of one level of one image, as boxes, best first.
+        """The best pairs of an anchor and a class of one level of one image, best first.
 
         Args:
             anchors: R anchors of this level.
             pred_scores: (R, K) scores.
             pred_deltas: (R, 4).
-            score_thresh: only higher scores count.
-            topk_candidates: how many entries (pairs of anchor and class) are kept.
+            score_thresh, topk_candidates: see `select_candidates`.
         """
-        candidates = (pred_scores > score_thresh).nonzero()
-        scores = pred_scores[candidates[:, 0], candidates[:, 1]]
-        scores, best = scores.topk(min(topk_candidates, len(scores)))
-        anchor_idxs, class_idxs = candidates[best].unbind(dim=1)
+        best = select_candidates(pred_scores, score_thresh, topk_candidates)
         boxes = self.box2box_transform.apply_deltas(
-            pred_deltas[anchor_idxs], anchors.tensor[anchor_idxs]
+            pred_deltas[best.anchors], anchors.tensor[best.anchors]
         )
         return Instances(
-            image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=class_idxs
+            image_size, pred_boxes=Boxes(boxes), scores=best.scores, pred_classes=best.classes
         )
 
     def _decode_multi_level_predictions(
@@ -190,13 +250,11 @@ class DenseDetector(ImageModel):
         topk_candidates: int,
         image_size: tuple[int, int],
     ) -> Instances:
-        """The best entries of each level of one image, one level after the other."""
-        levels = zip(anchors, pred_scores, pred_deltas, strict=True)
+        """The best pairs of each level of one image, one level after the other."""
+        limits = (score_thresh, topk_candidates, image_size)
         return Instances.cat(
             [
-                self._decode_per_level_predictions(
-                    *level, score_thresh, topk_candidates, image_size
-                )
-                for level in levels
+                self._decode_per_level_predictions(*level, *limits)
+                for level in zip(anchors, pred_scores, pred_deltas, strict=True)
             ]
         )

@@ -16,9 +16,18 @@ from d2lite.modeling.box_regression import (
     BoxCoder,
     dense_box_regression_loss,
 )
-from d2lite.modeling.meta_arch.focal_detector import FocalDetector
+from d2lite.modeling.detection_steps import (
+    class_labels,
+    is_foreground,
+    matched_boxes,
+    nms_detections,
+)
+from d2lite.modeling.focal_loss import focal_loss_of_labels
+from d2lite.modeling.matcher import BACKGROUND, FOREGROUND, Matcher
+from d2lite.modeling.meta_arch.dense_detector import DenseDetector, DetectionSettings
 from d2lite.modeling.meta_arch.retinanet import RetinaNetHead, init_convs
-from d2lite.structures import Boxes, Instances, pairwise_point_box_distance
+from d2lite.structures import Boxes, ImageList, Instances, pairwise_point_box_distance
+from d2lite.utils.events import log_scalar
 
 __all__ = ["FCOS"]
 
@@ -26,15 +35,18 @@ __all__ = ["FCOS"]
 # point (with strides 8, 16, ...: 64, 128, ... pixels, as in sec. 3.2).
 _REACH_IN_STRIDES = (4, 8)
 
+# A point is foreground as soon as any object fits it, see `FCOS._match_anchors`: 0 is no fit.
+_ANY_FIT = Matcher([1e-5], [BACKGROUND, FOREGROUND])
 
-class FCOS(FocalDetector):
+
+class FCOS(DenseDetector):
     """One point per cell, which predicts the class and the distances to the four edges.
 
     A point is kept as an anchor: a square around it with a side of one stride. So it works with
     everything that works with anchors.
     """
 
-    other_dims = (1,)  # centerness
+    loss_normalizer = torch.tensor(300.0)
 
     def __init__(
         self,
@@ -65,15 +77,19 @@ class FCOS(FocalDetector):
             center_sampling_radius: a point is foreground only if it lies within this many
                 strides of the center of the object, along both axes.
             focal_loss_alpha, focal_loss_gamma: see `focal_loss_of_labels`.
-            test_score_thresh: detections with lower scores are dropped. A score is the
-                geometric mean of those of class and centerness.
-            test_topk_candidates: candidates of each level that are decoded.
-            test_nms_thresh: IoU above which the worse of two boxes of one class is dropped.
-            max_detections_per_image: detections kept of each image.
+            test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image:
+                see `DetectionSettings`.
             pixel_mean, pixel_std: one value for each channel, as images come.
         """
         super().__init__(
-            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+            backbone,
+            head,
+            head_in_features,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            settings=DetectionSettings(
+                test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image
+            ),
         )
         shapes = backbone.output_shape()
         strides = [shapes[name].stride for name in self.head_in_features]
@@ -85,11 +101,65 @@ class FCOS(FocalDetector):
         self.center_sampling_radius = float(center_sampling_radius)
         self.focal_loss_alpha = focal_loss_alpha
         self.focal_loss_gamma = focal_loss_gamma
-        self.test_score_thresh = test_score_thresh
-        self.test_topk_candidates = test_topk_candidates
-        self.test_nms_thresh = test_nms_thresh
-        self.max_detections_per_image = max_detections_per_image
-        self.loss_normalizer = torch.tensor(300.0)
+
+    def forward_training(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Sequence[list[Tensor]],
+        gt_instances: list[Instances],
+    ) -> dict[str, Tensor]:
+        """See `DenseDetector.forward_training`; the losses are those of `losses`."""
+        logits, deltas, centerness = self._by_point(predictions)
+        anchors = self.anchor_generator(features)
+        gt_labels, gt_boxes = self.label_anchors(anchors, gt_instances)
+        return self.losses(anchors, logits, gt_labels, deltas, gt_boxes, centerness)
+
+    @torch.no_grad()
+    def label_anchors(
+        self, anchors: list[Boxes], gt_instances: list[Instances]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Give every point of every image a class and a ground-truth box.
+
+        Args:
+            anchors: of each level, see the class.
+            gt_instances: of each image, with `gt_boxes` and `gt_classes`.
+
+        Returns:
+            For each image (R,) int64 classes: K is background; and (R, 4) boxes, zeros for an
+            image without objects. R points of all levels.
+        """
+        labels, boxes = [], []
+        for gt in gt_instances:
+            matches, match_labels = _ANY_FIT(self._match_anchors(gt.gt_boxes, anchors))
+            labels.append(class_labels(gt.gt_classes, matches, match_labels, self.num_classes))
+            boxes.append(matched_boxes(gt.gt_boxes, matches))
+        return labels, boxes
+
+    def _match_anchors(self, gt_boxes: Boxes, anchors: list[Boxes]) -> Tensor:
+        """(M, R): how well each object fits each point: 0 not at all, else the smaller the better.
+
+        A point fits an object when it lies inside, near its center, and the object is of a size
+        that the level of the point is responsible for (sec. 3.2).
+        """
+        all_anchors = Boxes.cat(anchors)
+        points = all_anchors.get_centers()  # (R, 2)
+        strides = all_anchors.tensor[:, 2] - all_anchors.tensor[:, 0]  # (R,)
+        lowest, highest = (strides * factor for factor in _REACH_IN_STRIDES)
+        lowest[: len(anchors[0])] = 0  # the first level takes all that are smaller,
+        highest[-len(anchors[-1]) :] = torch.inf  # and the last all that are larger
+
+        to_center = (points - gt_boxes.get_centers()[:, None]).abs().amax(dim=2)  # (M, R)
+        to_edges = pairwise_point_box_distance(points, gt_boxes).transpose(0, 1)  # (M, R, 4)
+        reach = to_edges.amax(dim=2)
+        fits = (
+            (to_center < self.center_sampling_radius * strides)
+            & (to_edges.amin(dim=2) > 0)
+            & (reach > lowest)
+            & (reach < highest)
+        )
+        # Of several objects the smallest counts. The constant exceeds any area in pixels.
+        return torch.where(fits, 1e8 - gt_boxes.area()[:, None], 0.0)
 
     def losses(
         self,
@@ -100,7 +170,7 @@ class FCOS(FocalDetector):
         gt_boxes: list[Tensor],
         pred_centerness: list[Tensor],
     ) -> dict[str, Tensor]:
-        """Focal loss of all points; GIoU loss and centerness of the foreground.
+        """Focal loss of all points; GIoU loss and centerness of the foreground (eq. 2).
 
         All are divided by a running average of the number of foreground points.
 
@@ -114,7 +184,16 @@ class FCOS(FocalDetector):
         Returns:
             "loss_fcos_cls", "loss_fcos_loc" and "loss_fcos_ctr".
         """
-        loss_cls, positive, normalizer = self._class_loss(pred_logits, gt_labels)
+        labels = torch.stack(gt_labels)  # (N, R)
+        positive = is_foreground(labels, self.num_classes)
+        num_positive = positive.sum()
+        log_scalar("num_pos_anchors", num_positive / len(labels))
+        normalizer = self._ema_update(
+            "loss_normalizer", num_positive.clamp(min=1), self.loss_normalizer
+        )
+        loss_cls = focal_loss_of_labels(
+            pred_logits, labels, self.focal_loss_alpha, self.focal_loss_gamma
+        )
         loss_loc = dense_box_regression_loss(
             anchors, self.box2box_transform, pred_anchor_deltas, gt_boxes, positive, "giou"
         )
@@ -142,42 +221,39 @@ class FCOS(FocalDetector):
         near, far = torch.minimum(before, after), torch.maximum(before, after)
         return (near / far).prod(dim=2).sqrt()
 
-    def _label_one_image(self, anchors: list[Boxes], gt: Instances) -> tuple[Tensor, Tensor]:
-        if len(gt) == 0:
-            nothing = Boxes.cat(anchors).tensor.new_zeros(sum(map(len, anchors)), 4)
-            return torch.full_like(nothing[:, 0], self.num_classes, dtype=torch.int64), nothing
-        quality, gt_index = self._match_anchors(gt.gt_boxes, anchors).max(dim=0)
-        labels = gt.gt_classes[gt_index].masked_fill(quality <= 0, self.num_classes)
-        return labels, gt.gt_boxes.tensor[gt_index]
+    def forward_inference(
+        self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]
+    ) -> list[Instances]:
+        """See `DenseDetector.forward_inference`.
 
-    def _scores(self, pred_logits: list[Tensor], pred_centerness: list[Tensor]) -> list[Tensor]:
-        levels = zip(pred_logits, pred_centerness, strict=True)
-        return [(x.sigmoid() * y.sigmoid()).sqrt() for x, y in levels]
-
-    def _match_anchors(self, gt_boxes: Boxes, anchors: list[Boxes]) -> Tensor:
-        """(M, R) how well each object fits each point: 0 not at all, else the smaller the better.
-
-        A point fits an object when it lies inside, near its center, and the object is of a size
-        that the level of the point is responsible for (sec. 3.2).
+        A score is the square root of the product of sec. 3.3, of class score and centerness.
         """
-        all_anchors = Boxes.cat(anchors)
-        points = all_anchors.get_centers()  # (R, 2)
-        strides = all_anchors.tensor[:, 2] - all_anchors.tensor[:, 0]  # (R,)
-        lowest, highest = (strides * factor for factor in _REACH_IN_STRIDES)
-        lowest[: len(anchors[0])] = 0  # the first level takes all that are smaller,
-        highest[-len(anchors[-1]) :] = torch.inf  # and the last all that are larger
+        logits, deltas, centerness = self._by_point(predictions)
+        anchors = self.anchor_generator(features)
+        levels = zip(logits, centerness, strict=True)
+        scores = [(x.sigmoid() * y.sigmoid()).sqrt() for x, y in levels]
+        return [
+            self.inference_single_image(
+                anchors, [x[i] for x in scores], [x[i] for x in deltas], image_size
+            )
+            for i, image_size in enumerate(images.image_sizes)
+        ]
 
-        to_center = (points - gt_boxes.get_centers()[:, None]).abs().amax(dim=2)  # (M, R)
-        to_edges = pairwise_point_box_distance(points, gt_boxes).transpose(0, 1)  # (M, R, 4)
-        reach = to_edges.amax(dim=2)
-        fits = (
-            (to_center < self.center_sampling_radius * strides)
-            & (to_edges.amin(dim=2) > 0)
-            & (reach > lowest)
-            & (reach < highest)
-        )
-        # Of several objects the smallest counts. The constant exceeds any area in pixels.
-        return torch.where(fits, 1e8 - gt_boxes.area()[:, None], 0.0)
+    def inference_single_image(
+        self,
+        anchors: list[Boxes],
+        box_cls: list[Tensor],
+        box_delta: list[Tensor],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """See `RetinaNet.inference_single_image`."""
+        limits = (self.test_score_thresh, self.test_topk_candidates, image_size)
+        candidates = self._decode_multi_level_predictions(anchors, box_cls, box_delta, *limits)
+        return nms_detections(candidates, self.test_nms_thresh, self.max_detections_per_image)
+
+    def _by_point(self, predictions: Sequence[list[Tensor]]) -> list[list[Tensor]]:
+        """L levels of (N, Ri, K) logits, (N, Ri, 4) deltas and (N, Ri, 1) centerness logits."""
+        return self._transpose_dense_predictions(predictions, [self.num_classes, 4, 1])
 
 
 class FCOSHead(RetinaNetHead):

@@ -1,4 +1,8 @@
-"""What all models do with their input: normalise, pad into a batch, and take out fields."""
+"""How images and ground truth come into a model, and results get out of it.
+
+All meta-architectures share these functions: they are called with a list of dicts, one for each
+image.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,11 +10,41 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from d2lite.structures import ImageList
+from d2lite.modeling.postprocessing import detector_postprocess
+from d2lite.structures import ImageList, Instances
 from d2lite.utils.errors import ArgumentError
 
 # Packages whose modules don't depend on the memory layout of their inputs.
 LAYOUT_FREE = {"d2lite", "torch", "torchvision", "fvcore", "timm"}
+
+
+def set_pixel_statistics(
+    model: nn.Module, pixel_mean: Sequence[float], pixel_std: Sequence[float]
+) -> None:
+    """Register what `batch_for` normalizes with: buffers with one value for each channel.
+
+    Raises:
+        ValueError: the pixel statistics differ in length.
+    """
+    if len(pixel_mean) != len(pixel_std):
+        raise ArgumentError(
+            f"MODEL.PIXEL_MEAN has {len(pixel_mean)} values and MODEL.PIXEL_STD {len(pixel_std)}; "
+            "both need one for each channel of the image"
+        )
+    model.register_buffer("pixel_mean", per_channel(pixel_mean), persistent=False)
+    model.register_buffer("pixel_std", per_channel(pixel_std), persistent=False)
+
+
+def batch_for(model: nn.Module, images: Sequence[Tensor]) -> ImageList:
+    """Pad images into a normalized batch that the `backbone` of a model can take."""
+    return batch_images(
+        images,
+        model.pixel_mean,
+        model.pixel_std,
+        model.backbone.size_divisibility,
+        model.backbone.padding_constraints,
+        any_layout=takes_any_layout(model),
+    )
 
 
 def batch_images(
@@ -21,7 +55,7 @@ def batch_images(
     padding_constraints: Mapping[str, int] | None = None,
     any_layout: bool = True,
 ) -> ImageList:
-    """Pad images into one batch on the device of `pixel_mean`, and normalise it once.
+    """Pad images into one batch on the device of `pixel_mean`, and normalize it once.
 
     Args:
         images: (C, Hi, Wi), of any dtype.
@@ -84,6 +118,33 @@ def required_field(batched_inputs: Sequence[Mapping[str, Any]], name: str) -> li
         if name not in x:
             raise ValueError(f"input {i} of the batch has no {name!r}, only {sorted(x)}")
     return [x[name] for x in batched_inputs]
+
+
+def ground_truth(
+    batched_inputs: Sequence[Mapping[str, Any]],
+    device: torch.device,
+    num_classes: int | None = None,
+    class_count_keys: Mapping[str, str] | None = None,
+) -> list[Instances] | None:
+    """Take out the "instances" of all inputs; None where the first has none.
+
+    A model whose heads need no ground truth trains without.
+
+    Args:
+        device: where the model computes.
+        num_classes: of the model; None where the classes of objects don't matter.
+        class_count_keys: of the model; the first is named in the message.
+
+    Raises:
+        ValueError: an object has a class that the model does not have; names image and class.
+    """
+    if "instances" not in batched_inputs[0]:
+        return None
+    if num_classes is not None:
+        check_classes(
+            batched_inputs, num_classes, next(iter(class_count_keys or ()), "NUM_CLASSES")
+        )
+    return [x.to(device) for x in required_field(batched_inputs, "instances")]
 
 
 def check_classes(
@@ -154,10 +215,14 @@ def output_sizes(
     ]
 
 
-def check_pixel_statistics(pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
-    """Raise ValueError unless MODEL.PIXEL_MEAN and MODEL.PIXEL_STD have equal lengths."""
-    if len(pixel_mean) != len(pixel_std):
-        raise ArgumentError(
-            f"MODEL.PIXEL_MEAN has {len(pixel_mean)} values and MODEL.PIXEL_STD {len(pixel_std)}; "
-            "both need one for each channel of the image"
-        )
+def postprocess(
+    instances: Sequence[Instances],
+    batched_inputs: Sequence[Mapping[str, Any]],
+    image_sizes: Sequence[tuple[int, int]],
+    name: str = "instances",
+) -> list[dict[str, Instances]]:
+    """Scale the results of each image to the size that its input wants; they come under `name`."""
+    sizes = output_sizes(batched_inputs, image_sizes)
+    return [
+        {name: detector_postprocess(x, *size)} for x, size in zip(instances, sizes, strict=True)
+    ]

@@ -9,21 +9,32 @@ from torch import Tensor, nn
 from d2lite.config import CfgNode, configurable
 from d2lite.modeling.backbone import Backbone, build_backbone
 from d2lite.modeling.meta_arch.build import META_ARCH_REGISTRY
-from d2lite.modeling.meta_arch.image_model import ImageModel
+from d2lite.modeling.meta_arch.inputs import (
+    batch_for,
+    ground_truth,
+    postprocess,
+    required_field,
+    set_pixel_statistics,
+)
 from d2lite.modeling.proposal_generator import build_proposal_generator
 from d2lite.modeling.roi_heads import build_roi_heads
+from d2lite.modeling.training_pictures import draw_beside_truth
 from d2lite.structures import ImageList, Instances
 from d2lite.utils.errors import ArgumentError
+from d2lite.utils.events import is_time_to_draw
 
 __all__ = ["GeneralizedRCNN", "ProposalNetwork"]
 
 
 @META_ARCH_REGISTRY.register()
-class GeneralizedRCNN(ImageModel):
+class GeneralizedRCNN(nn.Module):
     """A backbone, a proposal generator, and heads that look at every proposed region."""
 
     # Config keys with a count of classes, and the metadata that each counts.
     class_count_keys = {"MODEL.ROI_HEADS.NUM_CLASSES": "thing_classes"}
+    # Only models that are told how their images look can draw them.
+    vis_period: int = 0
+    input_format: str | None = None
 
     @configurable
     def __init__(
@@ -50,7 +61,7 @@ class GeneralizedRCNN(ImageModel):
         """
         super().__init__()
         self.backbone = backbone
-        self.set_pixel_statistics(pixel_mean, pixel_std)
+        set_pixel_statistics(self, pixel_mean, pixel_std)
         if vis_period > 0 and input_format is None:
             raise ArgumentError("vis_period draws images, so it needs input_format, such as 'BGR'")
         self.proposal_generator = proposal_generator
@@ -72,6 +83,11 @@ class GeneralizedRCNN(ImageModel):
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.pixel_mean.device
+
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
         """Losses in training, detections otherwise.
 
@@ -91,7 +107,7 @@ class GeneralizedRCNN(ImageModel):
         features = self.backbone(images.tensor)
         proposals, proposal_losses = self._propose(batched_inputs, images, features, gt_instances)
         _, detector_losses = self.roi_heads(images, features, proposals, gt_instances)
-        if self._is_time_to_draw():
+        if is_time_to_draw(self.vis_period):
             self.visualize_training(batched_inputs, proposals)
         return {**detector_losses, **proposal_losses}
 
@@ -126,6 +142,11 @@ class GeneralizedRCNN(ImageModel):
         # As in detectron2, not the method of a subclass, whose parameters may be others.
         return GeneralizedRCNN._postprocess(results, batched_inputs, images.image_sizes)
 
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Normalize the images and pad them into a batch that the backbone can take."""
+        images = [self._move_to_current_device(x) for x in required_field(batched_inputs, "image")]
+        return batch_for(self, images)
+
     @torch.no_grad()
     def visualize_training(
         self, batched_inputs: list[dict[str, Any]], proposals: list[Instances]
@@ -137,9 +158,21 @@ class GeneralizedRCNN(ImageModel):
             proposals: of each image, best first; the best 20 are drawn.
         """
         name = "Left: GT bounding boxes;  Right: Predicted proposals"
-        self._draw_with_truth(batched_inputs[0], proposals[0].proposal_boxes, name, axis=1)
+        boxes = proposals[0].proposal_boxes
+        draw_beside_truth(batched_inputs[0], boxes, self.input_format, name, axis=1)
+
+    _postprocess = staticmethod(postprocess)
+
+    def _move_to_current_device(self, x: Tensor) -> Tensor:
+        return x.to(self.pixel_mean.device, non_blocking=True)
+
+    def _ground_truth(self, batched_inputs: list[dict[str, Any]]) -> list[Instances] | None:
+        return ground_truth(
+            batched_inputs, self.device, self._num_label_classes(), self.class_count_keys
+        )
 
     def _num_label_classes(self) -> int | None:
+        """How many classes objects may have in training; None where their classes don't matter."""
         return getattr(self.roi_heads, "num_classes", None)
 
     def _propose(
@@ -152,11 +185,11 @@ class GeneralizedRCNN(ImageModel):
         """Proposals and their losses, or the proposals that the inputs bring."""
         if self.proposal_generator is not None:
             return self.proposal_generator(images, features, gt_instances)
-        return self._on_device(batched_inputs, "proposals"), {}
+        return [x.to(self.device) for x in required_field(batched_inputs, "proposals")], {}
 
 
 @META_ARCH_REGISTRY.register()
-class ProposalNetwork(ImageModel):
+class ProposalNetwork(nn.Module):
     """A backbone and a proposal generator, whose proposals are the result."""
 
     @configurable
@@ -171,7 +204,7 @@ class ProposalNetwork(ImageModel):
         """pixel_mean, pixel_std: one value for each channel, as images come."""
         super().__init__()
         self.backbone = backbone
-        self.set_pixel_statistics(pixel_mean, pixel_std)
+        set_pixel_statistics(self, pixel_mean, pixel_std)
         self.proposal_generator = proposal_generator
 
     @classmethod
@@ -185,6 +218,11 @@ class ProposalNetwork(ImageModel):
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.pixel_mean.device
+
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
         """Losses in training, proposals otherwise.
 
@@ -195,9 +233,17 @@ class ProposalNetwork(ImageModel):
             with `proposal_boxes` and `objectness_logits`, in the size that the input wants.
         """
         images = self.preprocess_image(batched_inputs)
-        gt_instances = self._ground_truth(batched_inputs)
+        gt_instances = ground_truth(batched_inputs, self.device)
         features = self.backbone(images.tensor)
         proposals, losses = self.proposal_generator(images, features, gt_instances)
         if self.training:
             return losses
-        return self._postprocess(proposals, batched_inputs, images.image_sizes, "proposals")
+        return postprocess(proposals, batched_inputs, images.image_sizes, "proposals")
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Normalize the images and pad them into a batch that the backbone can take."""
+        images = [self._move_to_current_device(x) for x in required_field(batched_inputs, "image")]
+        return batch_for(self, images)
+
+    def _move_to_current_device(self, x: Tensor) -> Tensor:
+        return x.to(self.pixel_mean.device, non_blocking=True)

@@ -1,4 +1,8 @@
-"""RetinaNet (Lin et al. 2017, https://arxiv.org/abs/1708.02002)."""
+"""RetinaNet (Lin et al. 2017, https://arxiv.org/abs/1708.02002).
+
+In the order of the paper's section 4: the head on the levels of an FPN, the model with its losses,
+inference.
+"""
 
 import itertools
 import logging
@@ -15,162 +19,23 @@ from d2lite.modeling.backbone import Backbone, build_backbone
 from d2lite.modeling.backbone.backbone import select_features
 from d2lite.modeling.box_losses import box_loss
 from d2lite.modeling.box_regression import Box2BoxTransform, dense_box_regression_loss
+from d2lite.modeling.detection_steps import (
+    class_labels,
+    is_foreground,
+    matched_boxes,
+    nms_detections,
+)
+from d2lite.modeling.focal_loss import focal_loss_of_labels
 from d2lite.modeling.matcher import Matcher
 from d2lite.modeling.meta_arch.build import META_ARCH_REGISTRY
-from d2lite.modeling.meta_arch.focal_detector import FocalDetector
-from d2lite.structures import Boxes, Instances, pairwise_iou
+from d2lite.modeling.meta_arch.dense_detector import DenseDetector, DetectionSettings
+from d2lite.structures import Boxes, ImageList, Instances, pairwise_iou
 from d2lite.utils.errors import ArgumentError
+from d2lite.utils.events import log_scalar
 
 __all__ = ["RetinaNet"]
 
 logger = logging.getLogger(__name__)
-
-
-@META_ARCH_REGISTRY.register()
-class RetinaNet(FocalDetector):
-    """Anchors at every cell, classified with the focal loss."""
-
-    # Config keys with a count of classes, and the metadata that each counts.
-    class_count_keys = {"MODEL.RETINANET.NUM_CLASSES": "thing_classes"}
-
-    @configurable
-    def __init__(
-        self,
-        *,
-        backbone: Backbone,
-        head: nn.Module,
-        head_in_features: Sequence[str],
-        anchor_generator: nn.Module,
-        box2box_transform: Box2BoxTransform,
-        anchor_matcher: Matcher,
-        num_classes: int,
-        focal_loss_alpha: float = 0.25,
-        focal_loss_gamma: float = 2.0,
-        smooth_l1_beta: float = 0.0,
-        box_reg_loss_type: str = "smooth_l1",
-        test_score_thresh: float = 0.05,
-        test_topk_candidates: int = 1000,
-        test_nms_thresh: float = 0.5,
-        max_detections_per_image: int = 100,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
-        vis_period: int = 0,
-        input_format: str = "BGR",
-    ):
-        """Compose the model.
-
-        Args:
-            head: from L levels of features to L of class logits (N, A * K, Hi, Wi) and L of
-                deltas (N, A * 4, Hi, Wi).
-            head_in_features: names of the features, one for each level of the anchors.
-            anchor_matcher: labels anchors by their IoU with the ground truth.
-            num_classes: K; background gets index K in labels, but no logit.
-            focal_loss_alpha, focal_loss_gamma: see `focal_loss_of_labels`.
-            smooth_l1_beta: below this difference the smooth L1 loss is quadratic.
-            box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
-            test_score_thresh: detections with lower scores are dropped.
-            test_topk_candidates: candidates of each level that are decoded.
-            test_nms_thresh: IoU above which the worse of two boxes of one class is dropped.
-            max_detections_per_image: detections kept of each image.
-            pixel_mean, pixel_std: one value for each channel, as images come.
-            vis_period: iterations between pictures of detections put into the event storage; 0
-                for none.
-            input_format: order of the channels, such as "BGR".
-        """
-        super().__init__(
-            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
-        )
-        box_loss(box_reg_loss_type)  # fails now if there is none of that name
-        self.num_classes = num_classes
-        self.anchor_generator = anchor_generator
-        self.box2box_transform = box2box_transform
-        self.anchor_matcher = anchor_matcher
-        self.focal_loss_alpha = focal_loss_alpha
-        self.focal_loss_gamma = focal_loss_gamma
-        self.smooth_l1_beta = smooth_l1_beta
-        self.box_reg_loss_type = box_reg_loss_type
-        self.test_score_thresh = test_score_thresh
-        self.test_topk_candidates = test_topk_candidates
-        self.test_nms_thresh = test_nms_thresh
-        self.max_detections_per_image = max_detections_per_image
-        self.vis_period = vis_period
-        self.input_format = input_format
-        self.loss_normalizer = torch.tensor(100.0)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict:
-        """Read MODEL.RETINANET and build the parts that the config names."""
-        retinanet = cfg.MODEL.RETINANET
-        backbone = build_backbone(cfg)
-        shapes = select_features(
-            backbone.output_shape(), retinanet.IN_FEATURES, "MODEL.RETINANET.IN_FEATURES"
-        )
-        return {
-            "backbone": backbone,
-            "head": RetinaNetHead(cfg, shapes),
-            "head_in_features": retinanet.IN_FEATURES,
-            "anchor_generator": build_anchor_generator(cfg, shapes),
-            "box2box_transform": Box2BoxTransform(weights=retinanet.BBOX_REG_WEIGHTS),
-            "anchor_matcher": Matcher(
-                retinanet.IOU_THRESHOLDS, retinanet.IOU_LABELS, allow_low_quality_matches=True
-            ),
-            "num_classes": retinanet.NUM_CLASSES,
-            "focal_loss_alpha": retinanet.FOCAL_LOSS_ALPHA,
-            "focal_loss_gamma": retinanet.FOCAL_LOSS_GAMMA,
-            "smooth_l1_beta": retinanet.SMOOTH_L1_LOSS_BETA,
-            "box_reg_loss_type": retinanet.BBOX_REG_LOSS_TYPE,
-            "test_score_thresh": retinanet.SCORE_THRESH_TEST,
-            "test_topk_candidates": retinanet.TOPK_CANDIDATES_TEST,
-            "test_nms_thresh": retinanet.NMS_THRESH_TEST,
-            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "vis_period": cfg.VIS_PERIOD,
-            "input_format": cfg.INPUT.FORMAT,
-        }
-
-    def losses(
-        self,
-        anchors: list[Boxes],
-        pred_logits: list[Tensor],
-        gt_labels: list[Tensor],
-        pred_anchor_deltas: list[Tensor],
-        gt_boxes: list[Tensor],
-    ) -> dict[str, Tensor]:
-        """Focal loss of all anchors but ignored ones, and the box loss of the foreground.
-
-        Both are divided by a running average of the number of foreground anchors.
-
-        Args:
-            anchors: of each level.
-            pred_logits: of each level (N, Ri, K).
-            gt_labels, gt_boxes: of each image, see `label_anchors`.
-            pred_anchor_deltas: of each level (N, Ri, 4).
-        """
-        loss_cls, positive, normalizer = self._class_loss(pred_logits, gt_labels)
-        loss_box_reg = dense_box_regression_loss(
-            anchors,
-            self.box2box_transform,
-            pred_anchor_deltas,
-            gt_boxes,
-            positive,
-            self.box_reg_loss_type,
-            self.smooth_l1_beta,
-        )
-        return {"loss_cls": loss_cls / normalizer, "loss_box_reg": loss_box_reg / normalizer}
-
-    def _label_one_image(self, anchors: list[Boxes], gt: Instances) -> tuple[Tensor, Tensor]:
-        all_anchors = Boxes.cat(anchors)
-        gt_index, match_labels = self.anchor_matcher(pairwise_iou(gt.gt_boxes, all_anchors))
-        if len(gt) == 0:
-            return torch.full_like(gt_index, self.num_classes), torch.zeros_like(all_anchors.tensor)
-        labels = gt.gt_classes[gt_index]
-        labels.masked_fill_(match_labels == 0, self.num_classes)
-        labels.masked_fill_(match_labels == -1, -1)
-        return labels, gt.gt_boxes.tensor[gt_index]
-
-    def _scores(self, pred_logits: list[Tensor]) -> list[Tensor]:
-        return [x.sigmoid() for x in pred_logits]
 
 
 class RetinaNetHead(nn.Module):
@@ -275,3 +140,218 @@ def _norm_by_level(
     if isinstance(norm, str) and "BN" in norm:
         logger.warning("All levels share the statistics of %s, which may not work well", norm)
     return lambda channels: get_norm(norm, channels)
+
+
+@META_ARCH_REGISTRY.register()
+class RetinaNet(DenseDetector):
+    """Anchors at every cell, each classified: with the focal loss, no sampling is needed.
+
+    `DenseDetector.forward` runs the backbone and the head, then `forward_training` or
+    `forward_inference`.
+    """
+
+    # Config keys with a count of classes, and the metadata that each counts.
+    class_count_keys = {"MODEL.RETINANET.NUM_CLASSES": "thing_classes"}
+    loss_normalizer = torch.tensor(100.0)
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: nn.Module,
+        head_in_features: Sequence[str],
+        anchor_generator: nn.Module,
+        box2box_transform: Box2BoxTransform,
+        anchor_matcher: Matcher,
+        num_classes: int,
+        focal_loss_alpha: float = 0.25,
+        focal_loss_gamma: float = 2.0,
+        smooth_l1_beta: float = 0.0,
+        box_reg_loss_type: str = "smooth_l1",
+        test_score_thresh: float = 0.05,
+        test_topk_candidates: int = 1000,
+        test_nms_thresh: float = 0.5,
+        max_detections_per_image: int = 100,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        vis_period: int = 0,
+        input_format: str = "BGR",
+    ):
+        """Compose the model.
+
+        Args:
+            head: from L levels of features to L of class logits (N, A * K, Hi, Wi) and L of
+                deltas (N, A * 4, Hi, Wi).
+            head_in_features: names of the features, one for each level of the anchors.
+            anchor_matcher: labels anchors by their IoU with the ground truth.
+            num_classes: K; background gets index K in labels, but no logit.
+            focal_loss_alpha, focal_loss_gamma: see `focal_loss_of_labels`.
+            smooth_l1_beta: below this difference the smooth L1 loss is quadratic.
+            box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
+            pixel_mean, pixel_std: one value for each channel, as images come.
+            test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image,
+                vis_period, input_format: see `DetectionSettings`.
+        """
+        super().__init__(
+            backbone,
+            head,
+            head_in_features,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            settings=DetectionSettings(
+                test_score_thresh,
+                test_topk_candidates,
+                test_nms_thresh,
+                max_detections_per_image,
+                vis_period,
+                input_format,
+            ),
+        )
+        box_loss(box_reg_loss_type)  # fails now if there is none of that name
+        self.num_classes = num_classes
+        self.anchor_generator = anchor_generator
+        self.box2box_transform = box2box_transform
+        self.anchor_matcher = anchor_matcher
+        self.focal_loss_alpha = focal_loss_alpha
+        self.focal_loss_gamma = focal_loss_gamma
+        self.smooth_l1_beta = smooth_l1_beta
+        self.box_reg_loss_type = box_reg_loss_type
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Read MODEL.RETINANET and build the parts that the config names."""
+        retinanet = cfg.MODEL.RETINANET
+        backbone = build_backbone(cfg)
+        shapes = select_features(
+            backbone.output_shape(), retinanet.IN_FEATURES, "MODEL.RETINANET.IN_FEATURES"
+        )
+        return {
+            "backbone": backbone,
+            "head": RetinaNetHead(cfg, shapes),
+            "head_in_features": retinanet.IN_FEATURES,
+            "anchor_generator": build_anchor_generator(cfg, shapes),
+            "box2box_transform": Box2BoxTransform(weights=retinanet.BBOX_REG_WEIGHTS),
+            "anchor_matcher": Matcher(
+                retinanet.IOU_THRESHOLDS, retinanet.IOU_LABELS, allow_low_quality_matches=True
+            ),
+            "num_classes": retinanet.NUM_CLASSES,
+            "focal_loss_alpha": retinanet.FOCAL_LOSS_ALPHA,
+            "focal_loss_gamma": retinanet.FOCAL_LOSS_GAMMA,
+            "smooth_l1_beta": retinanet.SMOOTH_L1_LOSS_BETA,
+            "box_reg_loss_type": retinanet.BBOX_REG_LOSS_TYPE,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            **DetectionSettings.from_config(cfg, retinanet)._asdict(),
+        }
+
+    # --- training (sec. 4.1) ----------------------------------------------------------------------
+
+    def forward_training(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Sequence[list[Tensor]],
+        gt_instances: list[Instances],
+    ) -> dict[str, Tensor]:
+        """See `DenseDetector.forward_training`; gives "loss_cls" and "loss_box_reg"."""
+        logits, deltas = self._transpose_dense_predictions(predictions, [self.num_classes, 4])
+        anchors = self.anchor_generator(features)
+        gt_labels, gt_boxes = self.label_anchors(anchors, gt_instances)
+        return self.losses(anchors, logits, gt_labels, deltas, gt_boxes)
+
+    @torch.no_grad()
+    def label_anchors(
+        self, anchors: list[Boxes], gt_instances: list[Instances]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Give every anchor of every image a class and a ground-truth box.
+
+        Args:
+            anchors: of each level.
+            gt_instances: of each image, with `gt_boxes` and `gt_classes`.
+
+        Returns:
+            For each image (R,) int64 classes: K is background, -1 ignored; and (R, 4) boxes,
+            zeros for an image without objects. R anchors of all levels.
+        """
+        all_anchors = Boxes.cat(anchors)
+        labels, boxes = [], []
+        for gt in gt_instances:
+            matches, match_labels = self.anchor_matcher(pairwise_iou(gt.gt_boxes, all_anchors))
+            labels.append(class_labels(gt.gt_classes, matches, match_labels, self.num_classes))
+            boxes.append(matched_boxes(gt.gt_boxes, matches))
+        return labels, boxes
+
+    def losses(
+        self,
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Focal loss of all anchors but ignored ones, and the box loss of the foreground.
+
+        Args:
+            anchors: of each level.
+            pred_logits: of each level (N, Ri, K).
+            gt_labels, gt_boxes: of each image, see `label_anchors`.
+            pred_anchor_deltas: of each level (N, Ri, 4).
+        """
+        labels = torch.stack(gt_labels)  # (N, R)
+        positive = is_foreground(labels, self.num_classes)
+        num_positive = positive.sum()
+        log_scalar("num_pos_anchors", num_positive / len(labels))
+        # By the foreground alone: the many easy negatives add next to nothing to the focal loss.
+        # A running average of it, since the number varies much from batch to batch.
+        normalizer = self._ema_update(
+            "loss_normalizer", num_positive.clamp(min=1), self.loss_normalizer
+        )
+        loss_cls = focal_loss_of_labels(
+            pred_logits, labels, self.focal_loss_alpha, self.focal_loss_gamma
+        )
+        loss_box_reg = dense_box_regression_loss(
+            anchors,
+            self.box2box_transform,
+            pred_anchor_deltas,
+            gt_boxes,
+            positive,
+            self.box_reg_loss_type,
+            self.smooth_l1_beta,
+        )
+        return {"loss_cls": loss_cls / normalizer, "loss_box_reg": loss_box_reg / normalizer}
+
+    # --- inference (sec. 4.1) ---------------------------------------------------------------------
+
+    def forward_inference(
+        self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]
+    ) -> list[Instances]:
+        """See `DenseDetector.forward_inference`."""
+        logits, deltas = self._transpose_dense_predictions(predictions, [self.num_classes, 4])
+        anchors = self.anchor_generator(features)
+        scores = [x.sigmoid() for x in logits]
+        return [
+            self.inference_single_image(
+                anchors, [x[i] for x in scores], [x[i] for x in deltas], image_size
+            )
+            for i, image_size in enumerate(images.image_sizes)
+        ]
+
+    def inference_single_image(
+        self,
+        anchors: list[Boxes],
+        box_cls: list[Tensor],
+        box_delta: list[Tensor],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """Detections of one image, best first: decoded, then NMS within each class.
+
+        Args:
+            anchors: of each level.
+            box_cls: of each level (Ri, K) scores, not logits.
+            box_delta: of each level (Ri, 4).
+            image_size: (height, width).
+        """
+        limits = (self.test_score_thresh, self.test_topk_candidates, image_size)
+        candidates = self._decode_multi_level_predictions(anchors, box_cls, box_delta, *limits)
+        return nms_detections(candidates, self.test_nms_thresh, self.max_detections_per_image)

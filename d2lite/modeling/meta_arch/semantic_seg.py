@@ -16,8 +16,13 @@ from d2lite.layers import Conv2d, ShapeSpec, get_norm
 from d2lite.modeling.backbone import Backbone, build_backbone
 from d2lite.modeling.backbone.backbone import select_features
 from d2lite.modeling.meta_arch.build import META_ARCH_REGISTRY
-from d2lite.modeling.meta_arch.image_model import ImageModel
-from d2lite.modeling.meta_arch.inputs import check_labels, output_sizes, required_field
+from d2lite.modeling.meta_arch.inputs import (
+    batch_for,
+    check_labels,
+    output_sizes,
+    required_field,
+    set_pixel_statistics,
+)
 from d2lite.modeling.postprocessing import sem_seg_postprocess
 from d2lite.structures import ImageList
 from d2lite.utils.registry import Registry
@@ -61,7 +66,7 @@ def batch_targets(
 
 
 @META_ARCH_REGISTRY.register()
-class SemanticSegmentor(ImageModel):
+class SemanticSegmentor(nn.Module):
     """A backbone and a head that gives every pixel a class."""
 
     # Config keys with a count of classes, and the metadata that each counts.
@@ -79,7 +84,7 @@ class SemanticSegmentor(ImageModel):
         """pixel_mean, pixel_std: one value for each channel, as images come."""
         super().__init__()
         self.backbone = backbone
-        self.set_pixel_statistics(pixel_mean, pixel_std)
+        set_pixel_statistics(self, pixel_mean, pixel_std)
         self.sem_seg_head = sem_seg_head
 
     @classmethod
@@ -92,6 +97,11 @@ class SemanticSegmentor(ImageModel):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
         """Losses in training, class scores otherwise.
@@ -117,6 +127,10 @@ class SemanticSegmentor(ImageModel):
             {"sem_seg": sem_seg_postprocess(result, image_size, *size)}
             for result, image_size, size in zip(results, images.image_sizes, sizes, strict=True)
         ]
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Normalize the images and pad them into a batch that the backbone can take."""
+        return batch_for(self, required_field(batched_inputs, "image"))
 
 
 @SEM_SEG_HEADS_REGISTRY.register()

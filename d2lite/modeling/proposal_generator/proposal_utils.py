@@ -2,41 +2,21 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from d2lite.layers import cat
-from d2lite.modeling.box_kinds import as_boxes, nms_within
+from d2lite.modeling.detection_steps import (
+    as_boxes,
+    gather_rows,
+    nms_within,
+    select_top_of_levels,
+)
 from d2lite.structures import Boxes, Instances
 
 # The logit of a probability of 1 - 1e-10: ground truth is as sure as float32 can tell.
 GT_LOGIT = math.log((1.0 - 1e-10) / (1 - (1.0 - 1e-10)))
-
-
-class TopCandidates(NamedTuple):
-    """The best anchors of each level, the levels one after another; T of them for each image."""
-
-    indices: list[Tensor]  # of each level (N, Tl): which anchors of that level
-    logits: Tensor  # (N, T), descending within a level
-    levels: Tensor  # (T,) int64: the level of each
-
-
-def top_candidates(logits: Sequence[Tensor], pre_nms_topk: int) -> TopCandidates:
-    """Keep the `pre_nms_topk` best of each level.
-
-    Each level keeps its own best: large levels would otherwise crowd out the small ones.
-
-    Args:
-        logits: of each level (N, Rl).
-    """
-    best = [x.topk(min(x.shape[1], pre_nms_topk), dim=1) for x in logits]
-    levels = [
-        torch.full((x.indices.shape[1],), level, dtype=torch.int64, device=x.values.device)
-        for level, x in enumerate(best)
-    ]
-    return TopCandidates([x.indices for x in best], cat([x.values for x in best], 1), cat(levels))
 
 
 def find_top_rpn_proposals(
@@ -66,11 +46,11 @@ def find_top_rpn_proposals(
         FloatingPointError: for non-finite values while training.
     """
     num_images = len(image_sizes)
-    top = top_candidates([x[:num_images] for x in pred_objectness_logits], pre_nms_topk)
+    top = select_top_of_levels([x[:num_images] for x in pred_objectness_logits], pre_nms_topk)
     boxes = [
         gather_rows(x[:num_images], rows) for x, rows in zip(proposals, top.indices, strict=True)
     ]
-    return nms_candidates(
+    return nms_proposals(
         cat(boxes, 1),
         top.logits,
         top.levels,
@@ -82,12 +62,7 @@ def find_top_rpn_proposals(
     )
 
 
-def gather_rows(x: Tensor, rows: Tensor) -> Tensor:
-    """Rows of each image: x (N, R, B), rows (N, T) -> (N, T, B)."""
-    return x.gather(1, rows[..., None].expand(-1, -1, x.shape[-1]))
-
-
-def nms_candidates(
+def nms_proposals(
     boxes: Tensor,
     logits: Tensor,
     levels: Tensor,
@@ -100,48 +75,24 @@ def nms_candidates(
 ) -> list[Instances]:
     """The second half of `find_top_rpn_proposals`, on (N, T, 4 or 5) boxes of all levels."""
     finite = torch.isfinite(boxes).all(dim=2) & torch.isfinite(logits)  # (N, T)
-    if training:
-        _check_finite(finite)
-    return [
-        _nms_one_image(
-            boxes_per_image[ok],
-            logits_per_image[ok],
-            levels[ok],
-            image_size,
-            nms_thresh,
-            post_nms_topk,
-            min_box_size,
-        )
-        for boxes_per_image, logits_per_image, ok, image_size in zip(
-            boxes, logits, finite, image_sizes, strict=True
-        )
-    ]
-
-
-def _check_finite(finite: Tensor) -> None:
-    if not finite.all():
+    if training and not finite.all():
         raise FloatingPointError(
             f"{int((~finite).sum())} of {finite.numel()} predicted proposals are not finite: "
             "training has diverged. Lower SOLVER.BASE_LR, warm up for longer "
             "(SOLVER.WARMUP_ITERS) or clip gradients (SOLVER.CLIP_GRADIENTS.ENABLED True)"
         )
-
-
-def _nms_one_image(
-    box_tensor: Tensor,
-    logits: Tensor,
-    levels: Tensor,
-    image_size: tuple[int, int],
-    nms_thresh: float,
-    post_nms_topk: int,
-    min_box_size: float,
-) -> Instances:
-    boxes = as_boxes(box_tensor)
-    boxes.clip(image_size)
-    keep = boxes.nonempty(threshold=min_box_size)
-    boxes, logits, levels = boxes[keep], logits[keep], levels[keep]
-    keep = nms_within(levels, boxes, logits, nms_thresh)[:post_nms_topk]
-    return Instances(image_size, proposal_boxes=boxes[keep], objectness_logits=logits[keep])
+    proposals = []
+    for boxes_i, logits_i, ok, image_size in zip(boxes, logits, finite, image_sizes, strict=True):
+        found, scored, level = as_boxes(boxes_i[ok]), logits_i[ok], levels[ok]
+        found.clip(image_size)
+        keep = found.nonempty(threshold=min_box_size)
+        found, scored, level = found[keep], scored[keep], level[keep]
+        # Levels do not compete: a small box and a large one hardly ever propose one object.
+        keep = nms_within(level, found, scored, nms_thresh)[:post_nms_topk]
+        proposals.append(
+            Instances(image_size, proposal_boxes=found[keep], objectness_logits=scored[keep])
+        )
+    return proposals
 
 
 def add_ground_truth_to_proposals(

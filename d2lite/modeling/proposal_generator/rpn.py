@@ -1,5 +1,6 @@
 """The region proposal network (Ren et al. 2015)."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -11,14 +12,18 @@ from d2lite.layers import ShapeSpec, SparseGradConv2d, cat
 from d2lite.modeling.anchor_generator import build_anchor_generator
 from d2lite.modeling.backbone.backbone import select_features
 from d2lite.modeling.box_losses import box_loss
-from d2lite.modeling.box_regression import Box2BoxTransform
-from d2lite.modeling.matcher import Matcher
+from d2lite.modeling.box_regression import Box2BoxTransform, dense_box_regression_loss
+from d2lite.modeling.detection_steps import (
+    gather_rows,
+    matched_boxes,
+    permute_to_N_HWA_K,
+    select_top_of_levels,
+)
+from d2lite.modeling.matcher import BACKGROUND, FOREGROUND, IGNORED, Matcher
 from d2lite.modeling.proposal_generator.build import PROPOSAL_GENERATOR_REGISTRY
 from d2lite.modeling.proposal_generator.proposal_utils import (
     find_top_rpn_proposals,
-    gather_rows,
-    nms_candidates,
-    top_candidates,
+    nms_proposals,
 )
 from d2lite.modeling.sampling import subsample_labels
 from d2lite.structures import Boxes, ImageList, Instances, pairwise_iou
@@ -76,17 +81,15 @@ class StandardRPNHead(nn.Module):
             out_channels = in_channels if width == -1 else width
             convs.append(self._get_rpn_conv(in_channels, out_channels))
             in_channels = out_channels
-        self.conv = convs[0] if len(convs) == 1 else _numbered(convs)
+        # detectron2 calls several conv0, conv1, ..., and a single one by no number.
+        numbered = OrderedDict((f"conv{i}", conv) for i, conv in enumerate(convs))
+        self.conv = convs[0] if len(convs) == 1 else nn.Sequential(numbered)
         self.objectness_logits = SparseGradConv2d(in_channels, num_anchors, kernel_size=1)
         self.anchor_deltas = SparseGradConv2d(in_channels, num_anchors * box_dim, kernel_size=1)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, std=0.01)
                 nn.init.zeros_(layer.bias)
-
-    def _get_rpn_conv(self, in_channels: int, out_channels: int) -> nn.Module:
-        """Return a 3x3 convolution with its activation; a subclass may take another layer."""
-        return SparseGradConv2d(in_channels, out_channels, 3, padding=1, activation=F.relu_)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
@@ -226,7 +229,7 @@ class RPN(nn.Module):
         logits, deltas = self.rpn_head(levels)
         logits = [x.permute(0, 2, 3, 1).flatten(1) for x in logits]  # (N, Hi*Wi*A)
         box_dim = self.anchor_generator.box_dim
-        deltas = [_deltas_by_anchor(x, box_dim) for x in deltas]  # (N, Hi*Wi*A, box_dim)
+        deltas = [permute_to_N_HWA_K(x, box_dim) for x in deltas]  # (N, Hi*Wi*A, box_dim)
         losses = {}
         if self.training:
             assert gt_instances is not None, (
@@ -250,8 +253,19 @@ class RPN(nn.Module):
             (R, box_dim) boxes, zeros for an image without objects. R anchors of all levels.
         """
         all_anchors = type(anchors[0]).cat(anchors)
-        labelled = [self._label_one_image(all_anchors, x) for x in gt_instances]
-        return [labels for labels, _ in labelled], [boxes for _, boxes in labelled]
+        labels, boxes = [], []
+        for gt in gt_instances:
+            gt_boxes = gt.gt_boxes
+            iou = retry_if_cuda_oom(pairwise_iou)(gt_boxes, all_anchors)  # (M, R)
+            matches, match_labels = retry_if_cuda_oom(self.anchor_matcher)(iou)
+            # Where the GPU had no room for the matrix, the matching was done on the CPU.
+            matches, match_labels = matches.to(gt_boxes.device), match_labels.to(gt_boxes.device)
+            if self.anchor_boundary_thresh >= 0:
+                inside = all_anchors.inside_box(gt.image_size, self.anchor_boundary_thresh)
+                match_labels[~inside] = IGNORED
+            labels.append(self._subsample_labels(match_labels))
+            boxes.append(matched_boxes(gt_boxes, matches))
+        return labels, boxes
 
     def losses(
         self,
@@ -273,8 +287,9 @@ class RPN(nn.Module):
         """
         labels = torch.stack(gt_labels)  # (N, R)
         num_images = len(gt_labels)
-        positive = labels == 1
-        self._log_sampling(labels, positive)
+        positive = labels == FOREGROUND
+        log_scalar("rpn/num_pos_anchors", positive.sum() / num_images)
+        log_scalar("rpn/num_neg_anchors", (labels == BACKGROUND).sum() / num_images)
 
         sampled = labels >= 0
         loss_cls = F.binary_cross_entropy_with_logits(
@@ -282,14 +297,14 @@ class RPN(nn.Module):
             labels[sampled].to(torch.float32),
             reduction="sum",
         )
-        image_index, anchor_index = positive.nonzero(as_tuple=True)
-        all_anchors = cat([x.tensor for x in anchors])  # (R, box_dim)
-        # Looked up now: subclasses set the type and beta after this class's constructor.
-        loss_loc = box_loss(self.box_reg_loss_type, self.smooth_l1_beta)(
+        loss_loc = dense_box_regression_loss(
+            anchors,
             self.box2box_transform,
-            all_anchors[anchor_index],
-            cat(pred_anchor_deltas, dim=1)[image_index, anchor_index],
-            torch.stack(gt_boxes)[image_index, anchor_index],
+            pred_anchor_deltas,
+            gt_boxes,
+            positive,
+            self.box_reg_loss_type,
+            self.smooth_l1_beta,
         )
         normalizer = self.batch_size_per_image * num_images
         losses = {"loss_rpn_cls": loss_cls / normalizer, "loss_rpn_loc": loss_loc / normalizer}
@@ -326,14 +341,14 @@ class RPN(nn.Module):
                 boxes, pred_objectness_logits, image_sizes, pre_nms_topk=pre_nms_topk, **settings
             )
         # Only candidates are decoded: a few thousand of some hundred thousand anchors.
-        top = top_candidates(pred_objectness_logits, pre_nms_topk)
+        top = select_top_of_levels(pred_objectness_logits, pre_nms_topk)
         boxes = [
             self._decode(gather_rows(deltas, rows), level_anchors.tensor[rows])
             for deltas, level_anchors, rows in zip(
                 pred_anchor_deltas, anchors, top.indices, strict=True
             )
         ]
-        return nms_candidates(
+        return nms_proposals(
             cat(boxes, dim=1),
             top.logits,
             top.levels,
@@ -353,44 +368,23 @@ class RPN(nn.Module):
             for deltas, level_anchors in zip(pred_anchor_deltas, anchors, strict=True)
         ]
 
-    def _label_one_image(self, anchors: Boxes, gt: Instances) -> tuple[Tensor, Tensor]:
-        gt_boxes = gt.gt_boxes
-        iou = retry_if_cuda_oom(pairwise_iou)(gt_boxes, anchors)  # (M, R)
-        gt_index, labels = retry_if_cuda_oom(self.anchor_matcher)(iou)
-        gt_index, labels = gt_index.to(gt_boxes.device), labels.to(gt_boxes.device)
-        if self.anchor_boundary_thresh >= 0:
-            labels[~anchors.inside_box(gt.image_size, self.anchor_boundary_thresh)] = -1
-        labels = self._subsample_labels(labels)
-        if len(gt_boxes) == 0:
-            return labels, torch.zeros_like(anchors.tensor)
-        return labels, gt_boxes.tensor[gt_index]
-
     def _subsample_labels(self, label: Tensor) -> Tensor:
-        """Turn all labels but those of a random sample into -1, in place."""
+        """Turn all labels but those of a random sample into -1, in place (sec. 3.1.3).
+
+        Background would dominate the loss otherwise; a subclass may sample in another way.
+        """
         positive, negative = subsample_labels(
-            label, self.batch_size_per_image, self.positive_fraction, 0
+            label, self.batch_size_per_image, self.positive_fraction, BACKGROUND
         )
-        label.fill_(-1)
-        label.scatter_(0, positive, 1)
-        label.scatter_(0, negative, 0)
+        label.fill_(IGNORED)
+        label.scatter_(0, positive, FOREGROUND)
+        label.scatter_(0, negative, BACKGROUND)
         return label
 
     def _decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
         """(N, T, box_dim) deltas and anchors -> (N, T, box_dim) boxes."""
         boxes = self.box2box_transform.apply_deltas(deltas.flatten(0, 1), anchors.flatten(0, 1))
         return boxes.view_as(deltas)
-
-    def _log_sampling(self, labels: Tensor, positive: Tensor) -> None:
-        num_images = len(labels)
-        log_scalar("rpn/num_pos_anchors", positive.sum() / num_images)
-        log_scalar("rpn/num_neg_anchors", (labels == 0).sum() / num_images)
-
-
-def _deltas_by_anchor(deltas: Tensor, box_dim: int) -> Tensor:
-    """(N, A * box_dim, H, W) -> (N, H * W * A, box_dim)."""
-    n, channels, h, w = deltas.shape
-    by_cell = deltas.permute(0, 2, 3, 1)  # (N, H, W, A * box_dim)
-    return by_cell.reshape(n, h * w * (channels // box_dim), box_dim)
 
 
 def _shared_by_levels(values: Sequence[int], what: str) -> int:
@@ -400,10 +394,3 @@ def _shared_by_levels(values: Sequence[int], what: str) -> int:
             f"they have {list(values)}"
         )
     return values[0]
-
-
-def _numbered(convs: list[nn.Module]) -> nn.Sequential:
-    stack = nn.Sequential()
-    for i, conv in enumerate(convs):
-        stack.add_module(f"conv{i}", conv)
-    return stack

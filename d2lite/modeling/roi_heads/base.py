@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from d2lite.config import CfgNode, configurable
 from d2lite.layers import ShapeSpec
 from d2lite.modeling.backbone.backbone import select_features
+from d2lite.modeling.detection_steps import class_labels
 from d2lite.modeling.matcher import Matcher
 from d2lite.modeling.poolers import ROIPooler
 from d2lite.modeling.proposal_generator.proposal_utils import add_ground_truth_to_proposals
@@ -184,12 +185,7 @@ class ROIHeads(nn.Module):
         Returns:
             (S,) indices of the sampled proposals, and their (S,) classes in [0, K].
         """
-        if len(gt_classes) > 0:
-            classes = gt_classes[matched_idxs]
-            classes[matched_labels == 0] = self.num_classes
-            classes[matched_labels == -1] = -1
-        else:
-            classes = torch.full_like(matched_idxs, self.num_classes)
+        classes = class_labels(gt_classes, matched_idxs, matched_labels, self.num_classes)
         foreground, background = subsample_labels(
             classes, self.batch_size_per_image, self.positive_fraction, self.num_classes
         )

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from d2lite.config import CfgNode, configurable
 from d2lite.data.detection_utils import get_fed_loss_cls_weights
 from d2lite.layers import ShapeSpec, cat, cross_entropy
-from d2lite.modeling.box_kinds import as_boxes, nms_within
 from d2lite.modeling.box_losses import box_loss
 from d2lite.modeling.box_regression import Box2BoxTransform
+from d2lite.modeling.detection_steps import as_boxes, is_foreground, nms_within
 from d2lite.structures import Instances
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.events import has_event_storage, log_scalar
@@ -276,7 +276,7 @@ class FastRCNNOutputLayers(nn.Module):
             gt_classes: (R,) in [0, K]; K is the background.
         """
         box_dim = proposal_boxes.shape[1]
-        foreground = ((gt_classes >= 0) & (gt_classes < self.num_classes)).nonzero()[:, 0]
+        foreground = is_foreground(gt_classes, self.num_classes).nonzero()[:, 0]
         if pred_deltas.shape[1] == box_dim:
             deltas = pred_deltas[foreground]
         else:
@@ -391,7 +391,7 @@ def _log_classification_stats(
         return
     predicted = pred_logits.argmax(dim=1)
     background = pred_logits.shape[1] - 1
-    foreground = (gt_classes >= 0) & (gt_classes < background)
+    foreground = is_foreground(gt_classes, background)
     correct = predicted == gt_classes
     counts = [
         correct.sum(),

@@ -57,7 +57,9 @@ def mask_rcnn_loss(
     logits = _masks_of_classes(pred_mask_logits, occupied, "gt_classes")
     _log_mask_stats(logits, gt_masks.to(torch.bool))
     if is_time_to_draw(vis_period):
-        _draw_masks(logits, gt_masks)
+        pairs = torch.cat([logits.detach().sigmoid(), gt_masks.to(logits.dtype)], dim=2)
+        for i, pair in enumerate(pairs):
+            log_image(f"Left: mask prediction;   Right: mask GT ({i})", pair.expand(3, -1, -1))
     return F.binary_cross_entropy_with_logits(logits, gt_masks.to(torch.float32))
 
 
@@ -201,10 +203,3 @@ def _log_mask_stats(logits: Tensor, gt_masks: Tensor) -> None:
     log_scalar("mask_rcnn/accuracy", 1 - num_wrong / max(gt_masks.numel(), 1))
     log_scalar("mask_rcnn/false_positive", (num_wrong - num_missed) / max(num_negative, 1))
     log_scalar("mask_rcnn/false_negative", num_missed / max(num_positive, 1))
-
-
-def _draw_masks(logits: Tensor, gt_masks: Tensor) -> None:
-    """Put each predicted mask beside the true one into the event storage."""
-    pairs = torch.cat([logits.detach().sigmoid(), gt_masks.to(logits.dtype)], dim=2)
-    for i, pair in enumerate(pairs):
-        log_image(f"Left: mask prediction;   Right: mask GT ({i})", pair.expand(3, -1, -1))

@@ -11,12 +11,12 @@ from d2lite.data import MetadataCatalog
 from d2lite.layers import ShapeSpec
 from d2lite.modeling import META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY, build_backbone
 from d2lite.modeling.backbone import Backbone
-from d2lite.modeling.meta_arch.image_model import ImageModel
 from d2lite.modeling.meta_arch.inputs import (
     batch_images,
     check_labels,
     output_sizes,
     required_field,
+    set_pixel_statistics,
 )
 from d2lite.modeling.meta_arch.semantic_seg import build_sem_seg_head
 from d2lite.modeling.postprocessing import sem_seg_postprocess
@@ -49,7 +49,7 @@ def build_ins_embed_branch(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> n
 
 
 @META_ARCH_REGISTRY.register()
-class PanopticDeepLab(ImageModel):
+class PanopticDeepLab(nn.Module):
     """A backbone and two heads, whose predictions are grouped into segments."""
 
     # Config keys with a count of classes, and the metadata that each counts.
@@ -90,7 +90,7 @@ class PanopticDeepLab(ImageModel):
             ValueError: the pixel statistics differ in length.
         """
         super().__init__()
-        self.set_pixel_statistics(pixel_mean, pixel_std)
+        set_pixel_statistics(self, pixel_mean, pixel_std)
         self.backbone = backbone
         self.sem_seg_head = sem_seg_head
         self.ins_embed_head = ins_embed_head
@@ -134,6 +134,11 @@ class PanopticDeepLab(ImageModel):
             "size_divisibility": settings.SIZE_DIVISIBILITY,
             "benchmark_network_speed": settings.BENCHMARK_NETWORK_SPEED,
         }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
         """Losses in training, segments otherwise.
@@ -181,7 +186,7 @@ class PanopticDeepLab(ImageModel):
 
     def _losses(self, features: dict[str, Tensor], batched_inputs: list[dict]) -> dict[str, Tensor]:
         def batch(name: str, padding: float = 0) -> Tensor:
-            targets = self._on_device(batched_inputs, name)
+            targets = [x.to(self.device) for x in required_field(batched_inputs, name)]
             return ImageList.from_tensors(targets, self._padded_to, padding).tensor
 
         check_labels(batched_inputs, self.sem_seg_head)

@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2lite.config import CfgNode, configurable
-from d2lite.layers import batched_nms, cat
+from d2lite.layers import cat
 from d2lite.modeling import META_ARCH_REGISTRY, Backbone, build_anchor_generator, build_backbone
 from d2lite.modeling.backbone.backbone import select_features
 from d2lite.modeling.box_regression import Box2BoxTransform
-from d2lite.modeling.matcher import Matcher
-from d2lite.modeling.meta_arch.dense_detector import DenseDetector
+from d2lite.modeling.detection_steps import class_labels, nms_detections, select_candidates
+from d2lite.modeling.matcher import FOREGROUND, Matcher
+from d2lite.modeling.meta_arch.dense_detector import DenseDetector, DetectionSettings
 from d2lite.structures import Boxes, ImageList, Instances, pairwise_iou
 from d2lite.utils.events import log_scalar
 
@@ -76,16 +77,25 @@ class RetinaFace(DenseDetector):
             landmark_reg_weight: see `encode_points`.
             negative_ratio: see `mined_class_loss`.
             box_loss_weight, landmark_loss_weight: beside the class loss.
-            test_score_thresh: detections with lower scores are dropped.
             test_topk_candidates: candidates of an image that are decoded.
-            test_nms_thresh: IoU above which the worse of two boxes of one class is dropped.
-            max_detections_per_image: detections kept of each image.
             pixel_mean, pixel_std: one value for each channel, as images come.
-            vis_period: iterations between pictures of detections put into the event storage.
-            input_format: order of the channels, such as "BGR".
+            test_score_thresh, test_nms_thresh, max_detections_per_image, vis_period,
+                input_format: see `DetectionSettings`.
         """
         super().__init__(
-            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+            backbone,
+            head,
+            head_in_features,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            settings=DetectionSettings(
+                test_score_thresh,
+                test_topk_candidates,
+                test_nms_thresh,
+                max_detections_per_image,
+                vis_period,
+                input_format,
+            ),
         )
         self.anchor_generator = anchor_generator
         self.box2box_transform = box2box_transform
@@ -96,12 +106,6 @@ class RetinaFace(DenseDetector):
         self.negative_ratio = negative_ratio
         self.box_loss_weight = box_loss_weight
         self.landmark_loss_weight = landmark_loss_weight
-        self.test_score_thresh = test_score_thresh
-        self.test_topk_candidates = test_topk_candidates
-        self.test_nms_thresh = test_nms_thresh
-        self.max_detections_per_image = max_detections_per_image
-        self.vis_period = vis_period
-        self.input_format = input_format
         accept_released_names(self)
 
     @classmethod
@@ -135,14 +139,9 @@ class RetinaFace(DenseDetector):
             "negative_ratio": face.NEGATIVE_RATIO,
             "box_loss_weight": face.BOX_LOSS_WEIGHT,
             "landmark_loss_weight": face.LANDMARK_LOSS_WEIGHT,
-            "test_score_thresh": face.SCORE_THRESH_TEST,
-            "test_topk_candidates": face.TOPK_CANDIDATES_TEST,
-            "test_nms_thresh": face.NMS_THRESH_TEST,
-            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
-            "vis_period": cfg.VIS_PERIOD,
-            "input_format": cfg.INPUT.FORMAT,
+            **DetectionSettings.from_config(cfg, face)._asdict(),
         }
 
     def forward_training(
@@ -174,12 +173,9 @@ class RetinaFace(DenseDetector):
         labels, boxes, points = [], [], []
         for gt in gt_instances:
             gt_points = self._points_of(gt)
-            gt_index, match_labels = self.anchor_matcher(pairwise_iou(gt.gt_boxes, anchors))
-            positive = match_labels == 1
-            chosen = gt_index[positive]
-            labels_per_image = match_labels.long()
-            labels_per_image[positive] = gt.gt_classes[chosen] + 1
-            labels.append(labels_per_image)
+            matches, match_labels = self.anchor_matcher(pairwise_iou(gt.gt_boxes, anchors))
+            labels.append(class_labels(gt.gt_classes + 1, matches, match_labels, background=0))
+            chosen = matches[match_labels == FOREGROUND]
             boxes.append(gt.gt_boxes.tensor[chosen])
             points.append(gt_points[chosen])
         return AnchorTargets(torch.stack(labels), torch.cat(boxes), torch.cat(points))
@@ -241,21 +237,21 @@ class RetinaFace(DenseDetector):
             image_size: (height, width).
         """
         scores = predictions[0].softmax(dim=1)[:, 1:]  # (R, K)
-        candidates = (scores > self.test_score_thresh).nonzero()
-        scores = scores[candidates[:, 0], candidates[:, 1]]
-        scores, best = scores.topk(min(self.test_topk_candidates, len(scores)))
-        anchor, classes = candidates[best].unbind(dim=1)
-        boxes = self.box2box_transform.apply_deltas(predictions[1][anchor], anchors[anchor])
-        keep = batched_nms(boxes, scores, classes, self.test_nms_thresh)
-        keep = keep[: self.max_detections_per_image]
-        found = Instances(
-            image_size,
-            pred_boxes=Boxes(boxes[keep]),
-            scores=scores[keep],
-            pred_classes=classes[keep],
+        best = select_candidates(scores, self.test_score_thresh, self.test_topk_candidates)
+        boxes = self.box2box_transform.apply_deltas(
+            predictions[1][best.anchors], anchors[best.anchors]
         )
+        candidates = Instances(
+            image_size,
+            pred_boxes=Boxes(boxes),
+            scores=best.scores,
+            pred_classes=best.classes,
+            anchor=best.anchors,
+        )
+        found = nms_detections(candidates, self.test_nms_thresh, self.max_detections_per_image)
+        anchor = found.anchor
+        found.remove("anchor")
         if self.num_landmarks:
-            anchor = anchor[keep]
             offsets = predictions[2][anchor].unflatten(1, (-1, 2))
             points = decode_points(offsets, anchors[anchor], self.landmark_reg_weight)
             score = found.scores[:, None, None].expand(-1, self.num_landmarks, 1)

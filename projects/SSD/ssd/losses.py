@@ -8,7 +8,7 @@ from d2lite.modeling.hard_negatives import hard_negatives
 
 __all__ = ["match_default_boxes", "multibox_loss"]
 
-BACKGROUND = -1
+UNMATCHED = -1
 
 
 def match_default_boxes(iou: Tensor, threshold: float) -> Tensor:
@@ -24,9 +24,9 @@ def match_default_boxes(iou: Tensor, threshold: float) -> Tensor:
         (R,) int64 indices of objects; -1 is background.
     """
     if iou.shape[0] == 0:
-        return torch.full((iou.shape[1],), BACKGROUND, device=iou.device)
+        return torch.full((iou.shape[1],), UNMATCHED, device=iou.device)
     best_iou, gt_index = iou.max(dim=0)  # (R,)
-    matches = gt_index.masked_fill(best_iou < threshold, BACKGROUND)
+    matches = gt_index.masked_fill(best_iou < threshold, UNMATCHED)
     favourite_iou, favourite = iou.max(dim=1, keepdim=True)  # (M, 1)
     claims = torch.full_like(iou, -1.0).scatter_(1, favourite, favourite_iou)  # (M, R)
     claim, claimant = claims.max(dim=0)  # (R,)

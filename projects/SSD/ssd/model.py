@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2lite.config import CfgNode, configurable
-from d2lite.layers import batched_nms, cat
+from d2lite.layers import cat
 from d2lite.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from d2lite.modeling.box_regression import Box2BoxTransform
-from d2lite.modeling.meta_arch.dense_detector import DenseDetector
+from d2lite.modeling.detection_steps import class_labels, nms_detections
+from d2lite.modeling.matcher import BACKGROUND, FOREGROUND
+from d2lite.modeling.meta_arch.dense_detector import DenseDetector, DetectionSettings
 from d2lite.modeling.meta_arch.inputs import batch_images, required_field
 from d2lite.structures import Boxes, ImageList, Instances, pairwise_iou
 from d2lite.utils.events import log_scalar
@@ -67,14 +69,25 @@ class SSD(DenseDetector):
             iou_threshold: least IoU of a foreground box with its object.
             negative_ratio: background boxes trained for each foreground box.
             smooth_l1_beta: below this difference the box loss is quadratic.
-            test_score_thresh: detections with lower scores are dropped.
             test_topk_candidates: candidates of each class before NMS.
-            test_nms_thresh: IoU above which the worse of two boxes of one class is dropped.
-            max_detections_per_image: detections kept of each image.
-            pixel_mean, pixel_std, vis_period, input_format: see `RetinaNet`.
+            pixel_mean, pixel_std: one value for each channel, as images come.
+            test_score_thresh, test_nms_thresh, max_detections_per_image, vis_period,
+                input_format: see `DetectionSettings`.
         """
         super().__init__(
-            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+            backbone,
+            head,
+            head_in_features,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            settings=DetectionSettings(
+                test_score_thresh,
+                test_topk_candidates,
+                test_nms_thresh,
+                max_detections_per_image,
+                vis_period,
+                input_format,
+            ),
         )
         self.anchor_generator = anchor_generator
         self.box2box_transform = box2box_transform
@@ -83,12 +96,6 @@ class SSD(DenseDetector):
         self.iou_threshold = iou_threshold
         self.negative_ratio = negative_ratio
         self.smooth_l1_beta = smooth_l1_beta
-        self.test_score_thresh = test_score_thresh
-        self.test_topk_candidates = test_topk_candidates
-        self.test_nms_thresh = test_nms_thresh
-        self.max_detections_per_image = max_detections_per_image
-        self.vis_period = vis_period
-        self.input_format = input_format
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -113,14 +120,9 @@ class SSD(DenseDetector):
             "iou_threshold": ssd.IOU_THRESHOLD,
             "negative_ratio": ssd.NEGATIVE_RATIO,
             "smooth_l1_beta": ssd.SMOOTH_L1_BETA,
-            "test_score_thresh": ssd.SCORE_THRESH_TEST,
-            "test_topk_candidates": ssd.TOPK_CANDIDATES_TEST,
-            "test_nms_thresh": ssd.NMS_THRESH_TEST,
-            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
-            "vis_period": cfg.VIS_PERIOD,
-            "input_format": cfg.INPUT.FORMAT,
+            **DetectionSettings.from_config(cfg, ssd)._asdict(),
         }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
@@ -134,7 +136,7 @@ class SSD(DenseDetector):
         return super().forward(with_size)
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        """Resize the images to the square and normalise them."""
+        """Resize the images to the square and normalize them."""
         images = [self._resize(x) for x in required_field(batched_inputs, "image")]
         return batch_images(images, self.pixel_mean, self.pixel_std)
 
@@ -181,12 +183,11 @@ class SSD(DenseDetector):
         gt_boxes = gt.gt_boxes.clone()
         gt_boxes.scale(self.image_size / width, self.image_size / height)
         matches = match_default_boxes(pairwise_iou(gt_boxes, anchors), self.iou_threshold)
-        foreground = (matches >= 0).nonzero()[:, 0]
-        gt_index = matches[foreground]
-        labels = torch.zeros_like(matches)
-        labels[foreground] = gt.gt_classes[gt_index] + 1
+        found = matches >= 0
+        match_labels = torch.where(found, FOREGROUND, BACKGROUND)
+        labels = class_labels(gt.gt_classes + 1, matches.clamp(min=0), match_labels, background=0)
         deltas = self.box2box_transform.get_deltas(
-            anchors.tensor[foreground], gt_boxes.tensor[gt_index]
+            anchors.tensor[found], gt_boxes.tensor[matches[found]]
         )
         return labels, deltas
 
@@ -226,8 +227,7 @@ class SSD(DenseDetector):
         candidates = Instances(
             image_size, pred_boxes=clipped[rows], scores=scores, pred_classes=classes
         )
-        kept = batched_nms(clipped.tensor[rows], scores, classes, self.test_nms_thresh)
-        return candidates[kept[: self.max_detections_per_image]]
+        return nms_detections(candidates, self.test_nms_thresh, self.max_detections_per_image)
 
     def _by_box(self, predictions: Sequence[list[Tensor]]) -> tuple[Tensor, Tensor]:
         """(N, R, K+1) logits and (N, R, 4) deltas of all levels."""

@@ -5,11 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from d2lite.modeling.matcher import BACKGROUND, FOREGROUND, IGNORED
 from d2lite.structures import Boxes, pairwise_iou
 
 __all__ = ["BACKGROUND", "FOREGROUND", "IGNORED", "UniformMatch", "uniform_match"]
-
-FOREGROUND, BACKGROUND, IGNORED = 1, 0, -1
 
 
 class UniformMatch(NamedTuple):

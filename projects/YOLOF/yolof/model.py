@@ -6,18 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from d2lite.config import CfgNode, configurable
-from d2lite.layers import batched_nms, giou_loss
+from d2lite.layers import giou_loss
 from d2lite.modeling import META_ARCH_REGISTRY, Backbone, build_anchor_generator, build_backbone
 from d2lite.modeling.backbone.backbone import select_features
+from d2lite.modeling.detection_steps import class_labels, is_foreground, nms_detections
 from d2lite.modeling.focal_loss import focal_loss_of_labels
-from d2lite.modeling.meta_arch.dense_detector import DenseDetector
+from d2lite.modeling.meta_arch.dense_detector import DenseDetector, DetectionSettings
 from d2lite.structures import Boxes, ImageList, Instances
 from d2lite.utils import comm
 from d2lite.utils.events import log_scalar
 
 from .box_coder import ClampedBox2BoxTransform
 from .head import Decoder, DilatedEncoder
-from .matching import BACKGROUND, IGNORED, UniformMatch, uniform_match
+from .matching import UniformMatch, uniform_match
 
 __all__ = ["YOLOF"]
 
@@ -65,12 +66,24 @@ class YOLOF(DenseDetector):
             num_classes: K; background gets index K in labels, but no logit.
             match_topk, pos_ignore_threshold, neg_ignore_threshold: see `uniform_match`.
             focal_loss_alpha, focal_loss_gamma: see `focal_loss_of_labels`.
-            test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image:
-                see `RetinaNet`.
-            pixel_mean, pixel_std, vis_period, input_format: see `RetinaNet`.
+            pixel_mean, pixel_std: one value for each channel, as images come.
+            test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image,
+                vis_period, input_format: see `DetectionSettings`.
         """
         super().__init__(
-            backbone, self.predict, [in_feature], pixel_mean=pixel_mean, pixel_std=pixel_std
+            backbone,
+            self.predict,
+            [in_feature],
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            settings=DetectionSettings(
+                test_score_thresh,
+                test_topk_candidates,
+                test_nms_thresh,
+                max_detections_per_image,
+                vis_period,
+                input_format,
+            ),
         )
         self.encoder = encoder
         self.decoder = decoder
@@ -82,12 +95,6 @@ class YOLOF(DenseDetector):
         self.neg_ignore_threshold = neg_ignore_threshold
         self.focal_loss_alpha = focal_loss_alpha
         self.focal_loss_gamma = focal_loss_gamma
-        self.test_score_thresh = test_score_thresh
-        self.test_topk_candidates = test_topk_candidates
-        self.test_nms_thresh = test_nms_thresh
-        self.max_detections_per_image = max_detections_per_image
-        self.vis_period = vis_period
-        self.input_format = input_format
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -116,14 +123,9 @@ class YOLOF(DenseDetector):
             "neg_ignore_threshold": yolof.MATCHER.NEG_IGNORE_THRESHOLD,
             "focal_loss_alpha": yolof.FOCAL_LOSS_ALPHA,
             "focal_loss_gamma": yolof.FOCAL_LOSS_GAMMA,
-            "test_score_thresh": yolof.SCORE_THRESH_TEST,
-            "test_topk_candidates": yolof.TOPK_CANDIDATES_TEST,
-            "test_nms_thresh": yolof.NMS_THRESH_TEST,
-            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
-            "vis_period": cfg.VIS_PERIOD,
-            "input_format": cfg.INPUT.FORMAT,
+            **DetectionSettings.from_config(cfg, yolof)._asdict(),
         }
 
     def predict(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -152,7 +154,10 @@ class YOLOF(DenseDetector):
             for boxes, gt in zip(pred_boxes, gt_instances, strict=True)
         ]
         labels = torch.stack(
-            [self._class_labels(match, gt) for match, gt in zip(matches, gt_instances, strict=True)]
+            [
+                class_labels(gt.gt_classes, match.gt_index, match.label, self.num_classes)
+                for match, gt in zip(matches, gt_instances, strict=True)
+            ]
         )
         return self.losses(logits, labels, pred_boxes, matches, gt_instances)
 
@@ -175,7 +180,7 @@ class YOLOF(DenseDetector):
             matches: of each image.
             gt_instances: of each image, with `gt_boxes`.
         """
-        num_foreground = ((labels >= 0) & (labels != self.num_classes)).sum()
+        num_foreground = is_foreground(labels, self.num_classes).sum()
         log_scalar("num_pos_anchors", num_foreground / len(labels))
         normalizer = _mean_over_processes(num_foreground.float()).clamp(min=1)
         loss_cls = focal_loss_of_labels(
@@ -195,22 +200,20 @@ class YOLOF(DenseDetector):
         (logits,), (deltas,) = self._transpose_dense_predictions(predictions, [self.num_classes, 4])
         anchors = self.anchor_generator(features)
         return [
-            self._detections(anchors[0], scores, x, image_size)
+            self.inference_single_image(anchors[0], scores, x, image_size)
             for scores, x, image_size in zip(
                 logits.sigmoid(), deltas, images.image_sizes, strict=True
             )
         ]
 
-    def _detections(
+    def inference_single_image(
         self, anchors: Boxes, scores: Tensor, deltas: Tensor, image_size: tuple[int, int]
     ) -> Instances:
         """Of one image: decoded from (R, K) scores and (R, 4) deltas, then NMS of each class."""
         candidates = self._decode_per_level_predictions(
             anchors, scores, deltas, self.test_score_thresh, self.test_topk_candidates, image_size
         )
-        boxes, classes = candidates.pred_boxes.tensor, candidates.pred_classes
-        keep = batched_nms(boxes, candidates.scores, classes, self.test_nms_thresh)
-        return candidates[keep[: self.max_detections_per_image]]
+        return nms_detections(candidates, self.test_nms_thresh, self.max_detections_per_image)
 
     @torch.no_grad()
     def _match(self, anchors: Tensor, pred_boxes: Tensor, gt: Instances) -> UniformMatch:
@@ -222,14 +225,6 @@ class YOLOF(DenseDetector):
             pos_ignore_threshold=self.pos_ignore_threshold,
             neg_ignore_threshold=self.neg_ignore_threshold,
         )
-
-    def _class_labels(self, match: UniformMatch, gt: Instances) -> Tensor:
-        """(R,) int64: the class of foreground anchors, K for the background, -1 for ignored."""
-        if len(gt) == 0:
-            return torch.full_like(match.label, self.num_classes)
-        labels = gt.gt_classes[match.gt_index]
-        labels.masked_fill_(match.label == BACKGROUND, self.num_classes)
-        return labels.masked_fill_(match.label == IGNORED, -1)
 
 
 def _mean_over_processes(value: Tensor) -> Tensor:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from d2lite.config import CfgNode, configurable
-from d2lite.layers import batched_nms, cat
+from d2lite.layers import cat
 from d2lite.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from d2lite.modeling.backbone.backbone import select_features
-from d2lite.modeling.meta_arch.dense_detector import DenseDetector
+from d2lite.modeling.detection_steps import nms_detections, select_candidates
+from d2lite.modeling.meta_arch.dense_detector import DenseDetector, DetectionSettings
 from d2lite.modeling.meta_arch.inputs import batch_images, required_field
 from d2lite.structures import Boxes, ImageList, Instances, pairwise_iou
 from d2lite.utils.events import get_event_storage, has_event_storage, log_scalar
@@ -69,17 +70,28 @@ class YOLOv3(DenseDetector):
             num_classes: K.
             ignore_threshold: IoU with an object above which predictions without one are not told
                 so.
-            test_score_thresh: detections with lower scores are dropped.
             test_topk_candidates: candidates of an image before NMS.
-            test_nms_thresh: IoU above which the worse of two boxes of one class is dropped.
-            max_detections_per_image: detections kept of each image.
-            pixel_mean, pixel_std, vis_period, input_format: see `RetinaNet`.
+            pixel_mean, pixel_std: one value for each channel, as images come.
+            test_score_thresh, test_nms_thresh, max_detections_per_image, vis_period,
+                input_format: see `DetectionSettings`.
 
         Raises:
             ValueError: a setting is impossible; says which.
         """
         super().__init__(
-            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+            backbone,
+            head,
+            head_in_features,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            settings=DetectionSettings(
+                test_score_thresh,
+                test_topk_candidates,
+                test_nms_thresh,
+                max_detections_per_image,
+                vis_period,
+                input_format,
+            ),
         )
         shapes = backbone.output_shape()
         self.strides = [shapes[name].stride for name in head_in_features]
@@ -92,12 +104,6 @@ class YOLOv3(DenseDetector):
         self.train_size_period = train_size_period
         self.num_classes = num_classes
         self.ignore_threshold = ignore_threshold
-        self.test_score_thresh = test_score_thresh
-        self.test_topk_candidates = test_topk_candidates
-        self.test_nms_thresh = test_nms_thresh
-        self.max_detections_per_image = max_detections_per_image
-        self.vis_period = vis_period
-        self.input_format = input_format
         accept_darknet_files(self)
 
     @classmethod
@@ -126,18 +132,13 @@ class YOLOv3(DenseDetector):
             "train_size_period": yolo.TRAIN_SIZE_PERIOD,
             "num_classes": yolo.NUM_CLASSES,
             "ignore_threshold": yolo.IGNORE_THRESHOLD,
-            "test_score_thresh": yolo.SCORE_THRESH_TEST,
-            "test_topk_candidates": yolo.TOPK_CANDIDATES_TEST,
-            "test_nms_thresh": yolo.NMS_THRESH_TEST,
-            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
-            "vis_period": cfg.VIS_PERIOD,
-            "input_format": cfg.INPUT.FORMAT,
+            **DetectionSettings.from_config(cfg, yolo)._asdict(),
         }
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        """Put the images into squares and normalise them.
+        """Put the images into squares and normalize them.
 
         Returns:
             the squares; `image_sizes` are those of the images as they came.
@@ -227,18 +228,16 @@ class YOLOv3(DenseDetector):
             side: of its square.
         """
         scores = predictions[:, 4:5].sigmoid() * predictions[:, 5:].sigmoid()  # (R, K)
-        candidates = (scores > self.test_score_thresh).nonzero()
-        scores = scores[candidates[:, 0], candidates[:, 1]]
-        scores, best = scores.topk(min(self.test_topk_candidates, len(scores)))
-        index, classes = candidates[best].unbind(dim=1)
-        decoded = decode(predictions[index, :4], Grid(*(x[index] for x in grid)))
-        keep = batched_nms(decoded, scores, classes, self.test_nms_thresh)
-        keep = keep[: self.max_detections_per_image]
-        boxes = Boxes(fit_letterbox(image_size, side).to_image(decoded[keep]))
-        boxes.clip(image_size)
-        return Instances(
-            image_size, pred_boxes=boxes, scores=scores[keep], pred_classes=classes[keep]
+        best = select_candidates(scores, self.test_score_thresh, self.test_topk_candidates)
+        boxes = decode(predictions[best.anchors, :4], Grid(*(x[best.anchors] for x in grid)))
+        candidates = Instances(
+            image_size, pred_boxes=Boxes(boxes), scores=best.scores, pred_classes=best.classes
         )
+        found = nms_detections(candidates, self.test_nms_thresh, self.max_detections_per_image)
+        place = fit_letterbox(image_size, side)
+        found.pred_boxes = Boxes(place.to_image(found.pred_boxes.tensor))
+        found.pred_boxes.clip(image_size)
+        return found
 
     def _flatten(self, predictions: Sequence[list[Tensor]]) -> Tensor:
         """(N, R, 5 + K) predictions of all levels, in the order of `Grid`."""

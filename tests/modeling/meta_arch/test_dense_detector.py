@@ -2,15 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from d2lite.modeling.meta_arch.dense_detector import DenseDetector, permute_to_N_HWA_K
+from d2lite.modeling.meta_arch.dense_detector import DenseDetector
 from tests.modeling.tiny import PIXELS, TinyBackbone, image, target
-
-
-def test_predictions_are_ordered_by_row_column_anchor():
-    rows, columns, anchors, values = 2, 3, 2, 5
-    by_hand = torch.arange(rows * columns * anchors * values).reshape(1, -1, values)
-    tensor = by_hand.reshape(1, rows, columns, anchors * values).permute(0, 3, 1, 2)
-    assert torch.equal(permute_to_N_HWA_K(tensor, values), by_hand)
 
 
 def test_features_are_ordered_by_stride_unless_named():
@@ -34,13 +27,14 @@ def test_subclasses_must_define_both_ways():
 def test_the_loss_normalizer_is_a_running_mean_outside_of_the_weights():
     model = DenseDetector(TinyBackbone(), nn.Identity(), **PIXELS)
     model.loss_normalizer = torch.tensor(100.0)
-    assert model._update_loss_normalizer(torch.tensor(20)).item() == pytest.approx(92)
-    assert model._update_loss_normalizer(torch.tensor(0)).item() == pytest.approx(82.9)  # 0.1 * 1
+    assert model._ema_update("loss_normalizer", torch.tensor(20), 0).item() == pytest.approx(92)
+    assert model._ema_update("loss_normalizer", torch.tensor(1), 0).item() == pytest.approx(82.9)
     assert "loss_normalizer" not in {**model.state_dict(), **dict(model.named_buffers())}
 
 
 def test_a_training_that_goes_on_keeps_the_normalizer():
     first, second = (DenseDetector(TinyBackbone(), nn.Identity(), **PIXELS) for _ in range(2))
-    first._update_loss_normalizer(torch.tensor(11))
+    first._ema_update("loss_normalizer", torch.tensor(11), 0)  # starts at 1
     second.load_training_state(first.training_state())
-    assert second._update_loss_normalizer(torch.tensor(2)).item() == pytest.approx(2 * 0.9 + 0.2)
+    updated = second._ema_update("loss_normalizer", torch.tensor(2), 0)
+    assert updated.item() == pytest.approx(2 * 0.9 + 0.2)

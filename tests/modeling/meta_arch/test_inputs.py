@@ -6,10 +6,10 @@ from torch import nn
 
 from d2lite.modeling.meta_arch.inputs import (
     batch_images,
-    check_pixel_statistics,
     output_sizes,
     per_channel,
     required_field,
+    set_pixel_statistics,
     takes_any_layout,
 )
 
@@ -90,7 +90,7 @@ def test_results_have_the_wanted_size_or_that_of_the_image():
 
 def test_pixel_statistics_must_agree():
     with pytest.raises(ValueError, match=r"PIXEL_MEAN has 3 values .*PIXEL_STD 1"):
-        check_pixel_statistics([1, 2, 3], [1])
+        set_pixel_statistics(nn.Module(), [1, 2, 3], [1])
 
 
 def test_images_of_other_channels_than_the_means_are_told():
