@@ -24,7 +24,9 @@ from d2lite.layers import ShapeSpec
 from d2lite.modeling import Backbone, GeneralizedRCNNWithTTA, build_model
 from d2lite.modeling.anchor_generator import BufferList, DefaultAnchorGenerator
 from d2lite.modeling.box_regression import Box2BoxTransform
+from d2lite.modeling.matcher import Matcher
 from d2lite.modeling.meta_arch import FCOS, GeneralizedRCNN, PanopticFPN, ProposalNetwork, RetinaNet
+from d2lite.modeling.meta_arch.fcos import FCOSHead
 from d2lite.modeling.meta_arch.retinanet import RetinaNetHead
 from d2lite.modeling.meta_arch.semantic_seg import SemanticSegmentor
 from d2lite.modeling.proposal_generator import RPN, StandardRPNHead
@@ -33,7 +35,7 @@ from d2lite.structures import Boxes, ImageList, Instances
 from d2lite.utils.events import CommonMetricPrinter, EventStorage, EventWriter, JSONWriter
 from d2lite.visualization import VideoVisualizer, Visualizer
 from tests.compat.test_names import import_name
-from tests.modeling.tiny import PIXELS, image, target
+from tests.modeling.tiny import PIXELS, TinyBackbone, image, target
 
 MEMBERS = json.loads((Path(__file__).parents[1] / "reference" / "names_in_use.json").read_text())[
     "members"
@@ -356,6 +358,44 @@ def test_ema_of_a_dense_detector_by_hand():
     assert own._ema_update("mean", 10.0, initial_value=100.0).item() == pytest.approx(91.0)
     assert own._ema_update("mean", 1.0, 100.0, momentum=0.5).item() == pytest.approx(46.0)
     assert own.mean.item() == pytest.approx(46.0)
+
+
+@pytest.mark.parametrize("base", [RetinaNet, FCOS])
+def test_every_step_of_a_dense_detector_can_be_overridden(base):
+    calls = []
+
+    def counted(name):
+        def method(self, *args, **kwargs):
+            calls.append(name)
+            return getattr(super(Own, self), name)(*args, **kwargs)
+
+        return method
+
+    training = ["forward_training", "label_anchors", "losses", "_ema_update"]
+    inference = ["forward_inference", "inference_single_image"]
+    inference += ["_decode_multi_level_predictions", "_decode_per_level_predictions"]
+    own = ["_match_anchors", "compute_ctrness_targets"] if base is FCOS else []
+    both = ["preprocess_image", "_move_to_current_device", "_transpose_dense_predictions"]
+    Own = type("Own", (base,), {x: counted(x) for x in training + inference + own + both})
+
+    settings = {"num_classes": 2, **PIXELS, "backbone": TinyBackbone()}
+    head = {"input_shape": [ShapeSpec(channels=8)] * 2, "num_classes": 2, "conv_dims": [8]}
+    if base is FCOS:
+        settings["head"] = FCOSHead(**head)
+    else:
+        settings["head"] = RetinaNetHead(num_anchors=1, **head)
+        settings["head_in_features"] = ["p3", "p4"]
+        settings["anchor_generator"] = DefaultAnchorGenerator(
+            sizes=[[16], [32]], aspect_ratios=[1.0], strides=[8, 16]
+        )
+        settings["box2box_transform"] = Box2BoxTransform((1.0, 1.0, 1.0, 1.0))
+        settings["anchor_matcher"] = Matcher([0.4, 0.5], [0, -1, 1], allow_low_quality_matches=True)
+    model = Own(**settings)
+    model([{"image": image(), "instances": target()}])
+    assert set(calls) == {*training, *own, *both}
+    calls.clear()
+    model.eval()([{"image": image()}])
+    assert set(calls) == {*inference, *both}
 
 
 def test_tasks_of_a_subclass_count():
