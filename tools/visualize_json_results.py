@@ -10,7 +10,6 @@ in COCO's format will do.
 
 import argparse
 import itertools
-import json
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -30,7 +29,8 @@ from d2lite.evaluation.drawing import (
     side_by_side,
 )
 from d2lite.utils.cli import report_user_errors
-from d2lite.utils.file_io import PathManager, read_text
+from d2lite.utils.file_io import PathManager
+from d2lite.utils.json_files import read_json
 from d2lite.utils.logger import setup_logger
 
 
@@ -53,10 +53,7 @@ def read_predictions(path: str) -> dict[int | str, list[dict]]:
     Raises:
         ValueError: the file is no list of results in COCO's format.
     """
-    try:
-        rows = json.loads(read_text(path))
-    except json.JSONDecodeError as e:
-        raise ValueError(f"{path}: not valid JSON ({e})") from None
+    rows = read_json(path)
     by_image: dict[int | str, list[dict]] = defaultdict(list)
     for number, row in enumerate(rows if isinstance(rows, list) else [rows]):
         needed = ("image_id", "category_id", "score", "bbox")
@@ -70,7 +67,7 @@ def read_predictions(path: str) -> dict[int | str, list[dict]]:
 
 def draw(record: dict, predictions: list[dict], metadata: Metadata) -> np.ndarray:
     """Predictions and ground truth of one image, side by side."""
-    image = read_image(record["file_name"], "RGB")
+    image = read_image(record["file_name"], "RGB", expected=record)
     to_index = {category: index for index, category in category_ids(metadata).items()}
     instances = coco_json_to_instances(predictions, image.shape[:2], to_index)
     return side_by_side(

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,22 @@ from torch.optim.lr_scheduler import LRScheduler
 from d2lite.checkpoint.reading import (
     CheckpointFileError,
     CheckpointNotFoundError,
+    about_of,
     read_checkpoint_file,
 )
 from d2lite.checkpoint.report import IncompatibleKeys, loading_report
 from d2lite.checkpoint.resuming import (
+    ResumeError,
     compare_runs,
     log_kept_schedule,
     optimizer_layout,
+    require_like,
     require_same_model,
     require_same_optimizer,
 )
 from d2lite.checkpoint.writing import save_checkpoint_file
 from d2lite.utils import comm
+from d2lite.utils.errors import file_errors
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.periods import is_due, is_last
 from d2lite.utils.registry import did_you_mean
@@ -153,7 +158,8 @@ class Checkpointer:
 
         Raises:
             FileNotFoundError: there is no such file, on this rank or another one.
-            CheckpointFileError: the file is damaged, unsafe, or no checkpoint.
+            CheckpointFileError: the file is damaged, unsafe, or no checkpoint; or an object cannot
+                take over its state. The message names the file and the entry.
             ResumeError: an optimizer is to be loaded, and the file has the state of another one,
                 or of other parameters.
         """
@@ -162,24 +168,34 @@ class Checkpointer:
             return {}
         self.logger.info("Loading from %s ...", path)
         checkpoint = self._load_file(self._find(path))
-        incompatible = self._load_model(checkpoint)
+        about = about_of(checkpoint, path)
+        with _damage_of(path, "its weights cannot be loaded"):
+            incompatible = self._load_model(checkpoint)
         if incompatible is not None:
             if self._resuming:
                 require_same_model(incompatible, self.model)
                 if hasattr(self.model, "built_from"):
-                    compare_runs(checkpoint.get("about", {}), self.model.built_from.about())
+                    with _damage_of(path, "its entry 'about' cannot be read"):
+                        compare_runs(about, self.model.built_from.about())
             self._log_incompatible_keys(incompatible)
         layouts = checkpoint.pop("optimizer_layouts", {})
         for key in self.checkpointables if checkpointables is None else checkpointables:
             if key in checkpoint:
                 self.logger.info("Loading %s from %s ...", key, path)
-                item, state = self.checkpointables[key], checkpoint.pop(key)
-                if isinstance(item, Optimizer):
-                    require_same_optimizer(state, item, self.model, layouts.get(key))
-                elif isinstance(item, LRScheduler):
-                    log_kept_schedule(state, item.state_dict())
-                item.load_state_dict(state)
+                with _damage_of(path, f"its entry {key!r} cannot be restored"):
+                    self._restore(self.checkpointables[key], checkpoint.pop(key), layouts, key)
         return checkpoint
+
+    def _restore(self, item: Any, state: Any, layouts: dict[str, Any], key: str) -> None:
+        """Give an object the state that a checkpoint has for it."""
+        if isinstance(item, Optimizer):
+            require_same_optimizer(state, item, self.model, layouts.get(key))
+        else:
+            is_schedule = isinstance(item, LRScheduler)
+            require_like(state, item.state_dict(), key, finite=is_schedule)
+            if is_schedule:
+                log_kept_schedule(state, item.state_dict())
+        item.load_state_dict(state)
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Go on from the last checkpoint of the folder if there is one, else load weights.
@@ -206,7 +222,7 @@ class Checkpointer:
             try:
                 self._resuming = True
                 return self.load(file)
-            except (CheckpointFileError, FileNotFoundError) as error:
+            except (CheckpointFileError, OSError) as error:
                 self.logger.error("Cannot resume: %s. Trying the checkpoint before it", error)
                 problems.append(str(error))
             finally:
@@ -341,7 +357,7 @@ class Checkpointer:
         if metadata is not None:
             state._metadata = metadata  # versions, by which modules read older states
         result = self.model.load_state_dict(state, strict=False)
-        self.model.loaded = _Loaded(self.model, checkpoint.get("about", {}), incorrect_shapes)
+        self.model.loaded = _Loaded(self.model, about_of(checkpoint, "the file"), incorrect_shapes)
         wrong = {name for name, _, _ in incorrect_shapes}
         missing = [name for name in result.missing_keys if name not in wrong]
         return IncompatibleKeys(
@@ -356,6 +372,12 @@ class Checkpointer:
         """Log what was loaded and what was not."""
         report = loading_report("Checkpoint", self._names_of_interest(), incompatible)
         self.logger.log(logging.WARNING if any(incompatible) else logging.INFO, report)
+
+
+def _damage_of(path: str, problem: str) -> AbstractContextManager[None]:
+    """Raise what a checkpoint's values cause within as a CheckpointFileError."""
+    remedy = "Use another checkpoint, or its weights alone, without --resume"
+    return file_errors(CheckpointFileError, path, problem, known=(ResumeError,), remedy=remedy)
 
 
 class PeriodicCheckpointer:
@@ -568,7 +590,7 @@ def require_weights(filename: str, weights: Any) -> None:
     if not isinstance(weights, dict) or not weights:
         raise CheckpointFileError(
             f"{filename} has no weights: expected a dict from names to tensors, found "
-            f"{'an empty dict' if weights == {} else 'a ' + type(weights).__name__}"
+            f"{'an empty dict' if isinstance(weights, dict) else 'a ' + type(weights).__name__}"
         )
     for name, value in weights.items():
         if not isinstance(name, str) or not isinstance(value, (torch.Tensor, np.ndarray)):

@@ -16,6 +16,7 @@ from d2lite.checkpoint.torchvision_loading import (
     is_torchvision_resnet,
 )
 from d2lite.utils import comm
+from d2lite.utils.errors import file_errors
 
 __all__ = ["DetectionCheckpointer"]
 
@@ -59,7 +60,8 @@ class DetectionCheckpointer(Checkpointer):
     def _load_file(self, filename: str) -> dict[str, Any]:
         data = read_checkpoint_file(filename)
         if isinstance(data, dict) and "model" not in data:
-            data = _from_other_layouts(filename, data)
+            with file_errors(CheckpointFileError, filename, "not a checkpoint of a model"):
+                data = _from_other_layouts(filename, data)
         if not isinstance(data, dict):
             raise CheckpointFileError(
                 f"{filename} holds a {type(data).__name__}; expected a dict with the weights "

@@ -18,6 +18,8 @@ from typing import IO, Any
 import numpy as np
 import torch
 
+from d2lite.utils.errors import file_errors, reason_of
+from d2lite.utils.file_io import PathManager
 from d2lite.utils.plain_pickle import PLAIN_GLOBALS, Named, PlainUnpickler, RefusedGlobalError
 
 __all__ = ["READERS", "CheckpointFileError", "read_about", "read_checkpoint_file"]
@@ -55,9 +57,11 @@ def read_checkpoint_file(path: str | Path) -> Any:
     path = Path(path)
     for ending, reader in READERS.items():
         if path.name.endswith(ending):
-            return reader(str(path))
-    with path.open("rb") as file:
-        head = file.read(64)
+            with file_errors(
+                CheckpointFileError, path, f"not a {ending} file", known=(FileNotFoundError,)
+            ):
+                return reader(str(path))
+    head = _head(path)
     if head.startswith((ZIP_MAGIC, LEGACY_TORCH_MAGIC)):
         return _load_torch(path)
     if head.startswith(PICKLE_MAGICS):
@@ -85,9 +89,13 @@ def read_about(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.name.endswith(tuple(READERS)) or not _is_zip(path):
         return {}
-    data = _load_torch(path, mmap=True)
-    about = data.get("about") if isinstance(data, dict) else None
-    if not isinstance(about, dict):
+    return about_of(_load_torch(path, mmap=True), path)
+
+
+def about_of(checkpoint: Any, path: str | Path) -> dict[str, Any]:
+    """Return what a checkpoint that was read from `path` says of itself, as `read_about`."""
+    about = checkpoint.get("about") if isinstance(checkpoint, dict) else None
+    if not isinstance(about, dict) or "config_kind" not in about:  # another program's
         return {}
     if not all(isinstance(about.get(key), dict) for key in ("config", "metadata")):
         raise _damaged(path, "its entry 'about' has no 'config' and 'metadata'")
@@ -105,12 +113,19 @@ def _load_torch(path: Path, mmap: bool = False) -> Any:
     except RefusedGlobalError as refused:
         raise _unsafe(path, str(refused)) from None
     except Exception as error:  # zipfile and torch raise whatever they meet
-        raise _damaged(path, str(error).partition("\n")[0] or type(error).__name__) from error
+        raise _damaged(path, reason_of(error)) from error
+
+
+def _head(path: Path) -> bytes:
+    with (
+        file_errors(CheckpointFileError, path, "cannot be read", known=(FileNotFoundError,)),
+        PathManager.open(str(path), "rb") as file,
+    ):
+        return file.read(64)
 
 
 def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == ZIP_MAGIC
+    return _head(path).startswith(ZIP_MAGIC)
 
 
 def _array_globals() -> list[Any]:
@@ -314,7 +329,7 @@ _TORCH_GLOBALS: Mapping[str, Named] = {
 }
 
 
-def _damaged(path: Path, why: object) -> CheckpointFileError:
+def _damaged(path: str | Path, why: object) -> CheckpointFileError:
     reason = " ".join(str(why).split()) or type(why).__name__
     return CheckpointFileError(
         f"{path} is damaged, or not a checkpoint: {reason[:200]}. "

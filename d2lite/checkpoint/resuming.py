@@ -4,11 +4,16 @@ An optimizer takes any state with as many parameters as it has. A fused one then
 ends of buffers of another shape, and others train one parameter with the momentum of another.
 """
 
+import collections
+import copy
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -21,6 +26,7 @@ __all__ = [
     "log_kept_schedule",
     "log_kept_setting",
     "optimizer_layout",
+    "require_like",
     "require_same_model",
     "require_same_optimizer",
 ]
@@ -48,6 +54,7 @@ _ELEMENTWISE = frozenset(
         "ax",
     ]
 )
+_SCALARS = frozenset(["sum", "prev", "ax"])  # of these, in some optimizers
 # Settings that only some optimizers have, by which a state without a name is told apart.
 _TELLTALE = frozenset(["betas", "momentum", "alpha", "rho", "lambd", "lr_decay", "etas"])
 # What a schedule counts; the rest of its state are settings. The initial rates are told with the
@@ -132,7 +139,9 @@ def require_same_optimizer(
 
     Raises:
         ResumeError: it is the state of another optimizer, or of other parameters.
+        ValueError: it is damaged.
     """
+    _require_sound_groups(state)
     own = optimizer_layout(optimizer, model)
     groups = state["param_groups"]
     problems = [*_other_kind(groups, optimizer, layout or {}, own["class"])]
@@ -145,7 +154,129 @@ def require_same_optimizer(
             f"The optimizer's state in the checkpoint is of another run: {_shorten(problems)}. "
             f"{WAY_OUT}"
         )
+    _require_sound_state(state, optimizer, own["class"])
     _log_kept_settings(groups, optimizer)
+
+
+def _require_sound_groups(state: Any) -> None:
+    """Raise unless a state has what torch.optim writes: groups, and numbers of parameters."""
+    groups = state["param_groups"]
+    if not (isinstance(groups, list) and groups and isinstance(state["state"], dict)):
+        raise ValueError("the optimizer's state has no groups of parameters")
+    numbers = [number for group in groups for number in group["params"]]
+    if numbers != list(range(len(numbers))):
+        raise ValueError(f"the optimizer's parameters are not counted from 0: {numbers[:8]}")
+
+
+def _require_sound_state(state: Mapping[str, Any], optimizer: Optimizer, kind: str) -> None:
+    """Raise if the next step of an optimizer of torch.optim could not use a saved state."""
+    if not kind:
+        return
+    for index, (saved, own) in enumerate(
+        zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ):
+        settings = {key: value for key, value in saved.items() if key != "params"}
+        require_like(settings, own, f"param_groups[{index}]", finite=True)
+        needed = _entries_after_a_step(optimizer, kind, {**settings, "params": saved["params"]})
+        for number, param in zip(saved["params"], own["params"], strict=True):
+            entries = state["state"].get(number)
+            if not entries:
+                continue
+            if lacking := needed - set(entries):
+                raise ValueError(f"the optimizer's state has no {min(lacking)} of a parameter")
+            for key, value in entries.items():
+                if not _is_sound_entry(key, value, param):
+                    raise ValueError(
+                        f"{key} of the optimizer's state is {_kind(value)} that is not finite or "
+                        "not of the parameter's shape"
+                    )
+
+
+def _entries_after_a_step(optimizer: Optimizer, kind: str, settings: dict[str, Any]) -> set[str]:
+    """Which entries an optimizer of torch keeps for a parameter: it makes a step with one number.
+
+    Raises:
+        Exception: it makes none with these settings, though it does with its own.
+    """
+    try:
+        _step_alone(optimizer, kind, optimizer.param_groups[0])
+    except Exception:  # it needs a closure, for instance
+        return set()
+    return _step_alone(optimizer, kind, settings)
+
+
+def _step_alone(optimizer: Optimizer, kind: str, settings: Mapping[str, Any]) -> set[str]:
+    trial = copy.copy(optimizer)
+    number = torch.zeros(1, requires_grad=True)
+    number.grad = torch.ones(1)
+    trial.param_groups = [{**settings, "params": [number]}]
+    trial.state = collections.defaultdict(dict)
+    getattr(torch.optim, kind).step(trial)
+    return set(trial.state[number])
+
+
+def _is_sound_entry(key: str, value: Any, param: torch.Tensor) -> bool:
+    if key == "step":
+        number = value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
+        return _is_number(number) and 0 <= number < math.inf
+    if key not in _ELEMENTWISE:
+        return True
+    if isinstance(value, torch.Tensor):
+        shapes = (param.shape, torch.Size()) if key in _SCALARS else (param.shape,)
+        return value.shape in shapes and bool(torch.isfinite(value).all())
+    return (value is None and key == "momentum_buffer") or (key in _SCALARS and _is_number(value))
+
+
+def require_like(saved: Any, own: Any, where: str, *, finite: bool = False) -> None:
+    """Raise if a saved state cannot be one of an object: it has values of other kinds.
+
+    Whatever takes a state over stores most values as they are, and fails with them later.
+
+    Args:
+        saved: nested dicts and lists of a checkpoint.
+        own: what the object itself would save now. Where that is None, anything goes; its keys that
+            are not in `saved`, and keys that it doesn't have, are not compared.
+        where: names `saved` in the message.
+        finite: whether numbers must be finite.
+
+    Raises:
+        ValueError: names the place, and both kinds.
+    """
+    if own is None or (saved is None and not isinstance(own, dict)):
+        return
+    kind, own_kind = _kind(saved), _kind(own)
+    if kind != own_kind:
+        raise ValueError(f"{where} is {kind}, expected {own_kind}")
+    if finite and _is_number(saved) and not math.isfinite(saved):
+        raise ValueError(f"{where} is {saved}, expected a finite number")
+    if isinstance(own, dict):
+        for key in saved.keys() & own.keys():
+            require_like(saved[key], own[key], f"{where}[{key!r}]", finite=finite)
+    elif isinstance(own, list | tuple) and len(own) == len(saved):
+        for index, (value, own_value) in enumerate(zip(saved, own, strict=True)):
+            require_like(value, own_value, f"{where}[{index}]", finite=finite)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real | np.number) and not isinstance(value, bool)
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in words; kinds that stand for each other have the same words."""
+    if value is None:
+        return "nothing"
+    for kinds, words in _KINDS:
+        if isinstance(value, kinds):
+            return words
+    return f"a {type(value).__name__}"
+
+
+_KINDS = [
+    (str, "a text"),
+    (dict, "a dict"),
+    ((list, tuple), "a list"),
+    ((Real, np.generic, torch.Tensor, np.ndarray), "a number or tensor"),
+]
 
 
 def _other_kind(
@@ -299,4 +430,4 @@ def _common(values: list) -> Any:
 
 def _shorten(problems: list[str]) -> str:
     more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-    return "; ".join(problems[:_SHOWN]) + more
+    return " ".join(("; ".join(problems[:_SHOWN]) + more).split())

@@ -5,10 +5,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from iopath.common.file_io import file_lock, get_cache_dir
+from iopath.common.file_io import file_lock
 
 from d2lite.utils.downloads import download
-from d2lite.utils.file_io import PathHandler, PathManager
+from d2lite.utils.file_io import PathHandler, PathManager, cache_folder
 from d2lite.utils.registry import did_you_mean
 
 __all__ = ["TorchvisionHandler", "convert_torchvision_names", "is_torchvision_resnet"]
@@ -60,7 +60,7 @@ class TorchvisionHandler(PathHandler):
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
         url = _weights_url(path[len(self.PREFIX) :])
-        local = os.path.join(get_cache_dir(), "torchvision", os.path.basename(url))
+        local = os.path.join(cache_folder(), "torchvision", os.path.basename(url))
         with file_lock(local):
             if force or not os.path.isfile(local):
                 download(url, local)

@@ -1,5 +1,6 @@
 """Write checkpoint files so that a crash at any moment leaves the old file or the new one."""
 
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ __all__ = ["WriteError", "atomic_write", "save_checkpoint_file"]
 
 # What `read_checkpoint_file` takes back, beside tensors, arrays and numpy scalars.
 _LEAVES = (type(None), bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device)
+_DICTS = (dict, OrderedDict, Counter)
 _CONTAINERS = (list, tuple, set, frozenset)
 
 
@@ -46,7 +48,7 @@ def _storages(value: Any) -> Iterator[torch.UntypedStorage]:
 def _require_plain(value: Any, where: str) -> None:
     if isinstance(value, (torch.Tensor, np.ndarray, np.generic)) or type(value) in _LEAVES:
         return
-    if isinstance(value, dict):
+    if type(value) in _DICTS:
         for key, item in value.items():
             _require_plain(key, where)
             _require_plain(item, f"{where}[{key!r}]")

@@ -20,12 +20,14 @@ from d2lite.config.compat import (
 )
 from d2lite.config.device import best_device
 from d2lite.config.errors import (
+    ConfigFileError,
     ConfigTypeError,
     ConfigVersionError,
     ConfigYamlError,
     UnknownKeyError,
 )
 from d2lite.config.yaml_files import MAX_LENGTH, load_with_bases
+from d2lite.utils.errors import file_errors
 from d2lite.utils.file_io import read_text
 from d2lite.utils.registry import did_you_mean
 from d2lite.utils.renamed import RENAMED_KEYS
@@ -84,21 +86,24 @@ class CfgNode(_CfgNode):
             ConfigVersionError: the file is of a newer version (a ValueError).
         """
         content = self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe)
-        try:
+        known = (UnknownKeyError, ConfigTypeError, ConfigVersionError, ConfigFileError)
+        with file_errors(ConfigYamlError, cfg_filename, "not a config", known=known):
             loaded = type(self)(content)
-        except AssertionError as error:  # a date, a set, bytes
-            raise ConfigYamlError(f"{cfg_filename}: {error}") from None
-        current = self.get("VERSION", CURRENT_VERSION)
-        version = guess_version(loaded, cfg_filename)
-        if version > current:
-            raise ConfigVersionError(
-                f"{cfg_filename}: VERSION is {version}, newer than {current}, which this release "
-                "reads; update d2lite"
-            )
-        if version == current:
-            self._checked_merge(loaded, cfg_filename)
-        else:
-            self._merge_older(loaded, version, cfg_filename)
+            current = self.get("VERSION", CURRENT_VERSION)
+            version = guess_version(loaded, cfg_filename)
+            if type(version) is not int or version < 0:
+                raise ConfigVersionError(
+                    f"{cfg_filename}: VERSION is {version!r}; expected a whole number"
+                )
+            if version > current:
+                raise ConfigVersionError(
+                    f"{cfg_filename}: VERSION is {version}, newer than {current}, which this "
+                    "release reads; update d2lite"
+                )
+            if version == current:
+                self._checked_merge(loaded, cfg_filename)
+            else:
+                self._merge_older(loaded, version, cfg_filename)
 
     def _merge_older(self, loaded: "CfgNode", version: int, cfg_filename: str) -> None:
         """Merge a file of an older version: under its own key names, which are upgraded then."""

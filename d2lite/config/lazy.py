@@ -18,12 +18,13 @@ import cloudpickle
 import yaml
 from omegaconf import DictConfig, ListConfig
 
+from d2lite.config.errors import ConfigFileError, ConfigYamlError
 from d2lite.config.lazy_files import load_python_config, to_config
 from d2lite.config.lazy_text import as_plain_values, as_python
 from d2lite.config.overrides import apply_override
 from d2lite.config.trusted import require_trusted_targets
 from d2lite.config.yaml_files import load_with_bases
-from d2lite.utils.errors import ArgumentError
+from d2lite.utils.errors import ArgumentError, file_errors
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.registry import convert_target_to_string, did_you_mean
 
@@ -88,10 +89,12 @@ class LazyConfig:
         if filename.endswith(".py"):
             content = load_python_config(filename)
         elif filename.endswith((".yaml", ".yml")):
-            plain = load_with_bases(filename, PathManager.open)
-            if not trust:
-                require_trusted_targets(plain, filename)
-            content = to_config(plain)
+            known = (ConfigFileError, ImportError)
+            with file_errors(ConfigYamlError, filename, "not a lazy config", known=known):
+                plain = load_with_bases(filename, PathManager.open)
+                if not trust:
+                    require_trusted_targets(plain, filename)
+                content = to_config(plain)
         else:
             raise ValueError(f"Config file {filename} must be .py or .yaml")
         if keys is None:

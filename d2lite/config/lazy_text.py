@@ -97,8 +97,13 @@ def _expression(value: Any, start: str = "", indent: str = "", end: str = "") ->
         value = OmegaConf.to_container(value, resolve=True)
     if isinstance(value, dict) and "_target_" in value:
         target = value["_target_"]
-        name = target if isinstance(target, str) else convert_target_to_string(target)
-        entries = [(f"{key}=", x) for key, x in sorted(value.items()) if key != "_target_"]
+        if isinstance(target, str):
+            name = target
+        elif hasattr(target, "__qualname__"):
+            name = convert_target_to_string(target)
+        else:  # what is called is itself made by a call
+            name = _expression(target)
+        entries = [(f"{key}=", x) for key, x in sorted(value.items(), key=str) if key != "_target_"]
         opening, closing = f"{name}(", ")"
     elif isinstance(value, dict):
         entries = [(f"{_quoted(key)}: ", x) for key, x in sorted(value.items(), key=str)]

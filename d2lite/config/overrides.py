@@ -7,6 +7,7 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from d2lite.config.instantiate import SEQUENCE_CONFIGS
+from d2lite.utils.errors import file_errors
 from d2lite.utils.registry import UnknownNameError, did_you_mean
 
 __all__ = ["apply_override"]
@@ -32,7 +33,8 @@ def apply_override(cfg: DictConfig, override: str) -> None:
         )
     key = match["key"]
     _check_path(cfg, key, may_add=bool(match["add"]))
-    OmegaConf.update(cfg, key, _parse(match["value"]), merge=True, force_add=True)
+    with file_errors(ValueError, f"Override {key}", f"cannot be set to {match['value'][:80]!r}"):
+        OmegaConf.update(cfg, key, _parse(match["value"]), merge=True, force_add=True)
 
 
 def _parse(text: str) -> Any:
@@ -85,6 +87,6 @@ def _remove(cfg: DictConfig, key: str) -> None:
     _check_path(cfg, key, may_add=False)
     parent, _, last = key.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
-    if not _has(node, last):
+    if not OmegaConf.is_config(node) or not _has(node, last):
         raise UnknownNameError(f"Override ~{key}: there is no such key to remove")
     del node[int(last) if isinstance(node, SEQUENCE_CONFIGS) else last]

@@ -83,7 +83,11 @@ def _require_trusted_call(call: dict, filename: str, key: str) -> None:
     name = str(target)
     if name == _LOCATE and set(call) == {"_target_", "name"}:
         name = str(call["name"])
-    if not _is_trusted(name):
+    try:
+        trusted = _is_trusted(name)
+    except ImportError as error:
+        raise ImportError(f"{filename}: {key or 'the file'}: {error}") from None
+    if not trusted:
         raise ConfigYamlError(
             f"{filename}: {key or 'the file'} would call {name[:80]!r}, which is not among the "
             "parts of models, data and optimizers that a yaml file may name. If you trust the "

@@ -60,7 +60,7 @@ class _Files:
         bases = content.pop(_BASE_KEY, [])
         merged: dict[str, Any] = {}
         for base in bases if isinstance(bases, list | tuple) else [bases]:
-            if not isinstance(base, str):
+            if not isinstance(base, str) or not base.isprintable():
                 raise ConfigYamlError(
                     f"{filename}: {_BASE_KEY} is {str(base)[:40]!r}; expected the path of a file, "
                     "or a list of paths"
@@ -92,8 +92,9 @@ def _load_one(filename: str, open_file: Callable, loading: tuple[str, ...]) -> d
     except FileNotFoundError:
         raise ConfigFileError(_missing_message(filename, loading)) from None
     except OSError as error:
+        where = f"{loading[-1]}: its {_BASE_KEY}" if loading else "The config file"
         raise ConfigFileError(
-            f"The config file {filename} cannot be read: {error.strerror or error}"
+            f"{where} {filename} cannot be read: {error.strerror or error}"
         ) from error
     except (TextFileError, UnicodeDecodeError):
         raise ConfigYamlError(f"{filename}: not a text file in UTF-8; give a yaml file") from None

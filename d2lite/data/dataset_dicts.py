@@ -14,7 +14,7 @@ from tabulate import tabulate
 from termcolor import colored
 
 from d2lite.structures import BoxMode
-from d2lite.utils.errors import ArgumentError
+from d2lite.utils.errors import ArgumentError, file_errors
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.logger import log_first_n
 from d2lite.utils.plain_pickle import PLAIN_GLOBALS, Named, PlainUnpickler, RefusedGlobalError
@@ -242,18 +242,35 @@ def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -
     """
     logger.info(f"Loading proposals from {proposal_file}")
     proposals = _read_proposals(proposal_file)
-    mode = BoxMode(proposals.get("bbox_mode", BoxMode.XYXY_ABS))
-    row_of = {str(image_id): row for row, image_id in enumerate(proposals["ids"])}
+    with file_errors(ValueError, proposal_file, "not a file of proposals"):
+        mode = BoxMode(proposals.get("bbox_mode", BoxMode.XYXY_ABS))
+        row_of = {str(image_id): row for row, image_id in enumerate(proposals["ids"])}
     for one in dataset_dicts:
         row = row_of.get(str(one["image_id"]))
         if row is None:
             raise ValueError(f"{proposal_file} has no proposals for image_id {one['image_id']!r}")
-        logits = np.asarray(proposals["objectness_logits"][row])
-        order = logits.argsort()[::-1]
-        one["proposal_boxes"] = np.asarray(proposals["boxes"][row])[order]
+        where = f"{proposal_file}: image_id {one['image_id']!r}"
+        with file_errors(ValueError, where, "its proposals are malformed"):
+            logits = np.asarray(proposals["objectness_logits"][row])
+            order = logits.argsort()[::-1]
+            boxes = np.asarray(proposals["boxes"][row])[order]
+            _check_proposals(boxes, logits, mode, where)
+        one["proposal_boxes"] = boxes
         one["proposal_objectness_logits"] = logits[order]
         one["proposal_bbox_mode"] = mode
     return dataset_dicts
+
+
+def _check_proposals(boxes: np.ndarray, logits: np.ndarray, mode: BoxMode, where: str) -> None:
+    sides = 5 if mode == BoxMode.XYWHA_ABS else 4
+    if logits.ndim != 1 or boxes.shape not in ((len(logits), sides), (0,)):
+        raise ValueError(
+            f"{where}: has boxes of the shape {boxes.shape} and logits of {logits.shape}; expected "
+            f"(N, {sides}) and (N,)"
+        )
+    for values in (boxes, logits):
+        if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+            raise ValueError(f"{where}: its proposals have values that are not finite numbers")
 
 
 # BoxMode under all the names that it had.

@@ -152,8 +152,9 @@ class DatasetMapper:
         sem_seg = None
         if "sem_seg_file_name" in dataset_dict:
             sem_seg_file = dataset_dict.pop("sem_seg_file_name")
-            sem_seg = read_labels(sem_seg_file)
-            check_label_size(sem_seg_file, sem_seg.shape, image.shape[:2])
+            height, width = image.shape[:2]
+            sem_seg = read_labels(sem_seg_file, expected={"height": height, "width": width})
+            check_label_size(sem_seg_file, sem_seg.shape, (height, width))
 
         aug_input = T.AugInput(image, boxes=self._upright_boxes(dataset_dict), sem_seg=sem_seg)
         transforms = self.augmentations(aug_input)

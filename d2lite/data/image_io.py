@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from d2lite.utils.file_io import PathManager
-from d2lite.utils.image_files import MAX_BYTES, ImageReadError, open_image
+from d2lite.utils.image_files import MAX_BYTES, ImageReadError, image_errors, open_image
 
 from .image_schemes import find_image_reader
 
@@ -89,9 +89,9 @@ def read_image(
         return convert_PIL_to_numpy(Image.fromarray(draw(file_name)), format)
     content = _read_file(file_name)
     image = open_image(io.BytesIO(content), file_name)
-    try:
-        if expected is not None:
-            _compare_sides(expected, *image.size)
+    if expected is not None:
+        _compare_sides(expected, *image.size)
+    with image_errors(file_name):
         if format in ("RGB", "BGR") and image.format == "JPEG" and image.mode == "RGB":
             return _decode_jpeg(content, image, format)
         upright = ImageOps.exif_transpose(image)
@@ -100,16 +100,15 @@ def read_image(
         elif max_value_16_bit is not None and format in _8_BIT_FORMATS:
             upright = _to_8_bits(upright, max_value_16_bit)
         return convert_PIL_to_numpy(upright, format)
-    except SizeMismatchError:
-        raise
-    except Exception as error:  # each decoder has its own answers to damaged files
-        raise ImageReadError(f"{file_name}: the image does not decode: {error}") from error
 
 
 def _read_file(file_name: str) -> bytes:
     try:
         with PathManager.open(file_name, "rb") as file:
-            return file.read(MAX_BYTES + 1)
+            # Told by the size, since read(n) asks for n bytes of memory.
+            size = file.seek(0, io.SEEK_END)
+            file.seek(0)
+            return file.read(min(size, MAX_BYTES + 1))
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{file_name}: no such image file; is the image folder of the dataset right?"
@@ -144,16 +143,14 @@ def read_image_size(file_name: str) -> tuple[int, int]:
     if draw is not None:
         return draw(file_name).shape[:2]
     try:
-        with PathManager.open(file_name, "rb") as file:
+        with image_errors(file_name), PathManager.open(file_name, "rb") as file:
             image = open_image(file, file_name)
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
             width, height = image.size
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file_name}: no such image file") from None
-    except ImageReadError:
+    except ImageReadError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise FileNotFoundError(f"{file_name}: no such image file") from None
         raise
-    except Exception as error:  # of the decoders, which each have their own
-        raise ImageReadError(f"{file_name}: the image does not decode: {error}") from error
     # Orientations 5 to 8 lie on their side.
     return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
@@ -163,9 +160,13 @@ def _compare_sides(expected: dict, width: int, height: int) -> None:
 
     Pillow decodes a PNG to find its orientation.
     """
-    sides = {expected.get("height", height), expected.get("width", width)}
-    if not {height, width} <= sides:
+    if not _is_turned(expected, width, height):
         compare_size(expected, height, width)
+
+
+def _is_turned(expected: dict, width: int, height: int) -> bool:
+    """Whether sides are those of a dataset dict, in one order or the other."""
+    return {height, width} <= {expected.get("height", height), expected.get("width", width)}
 
 
 def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
@@ -186,27 +187,32 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
     return pixels
 
 
-def read_labels(file_name: str) -> np.ndarray:
+def read_labels(file_name: str, expected: dict | None = None) -> np.ndarray:
     """Read a label image: the number of every pixel, as training and evaluation take it.
 
     Those of a palette are its indices, not the gray of its colors; 16 bits are kept; an image of
     one bit has 0 and 1.
 
+    Args:
+        file_name: path or URL of a file, or `SCHEME://...` of a registered image scheme.
+        expected: "height" and "width" of its image, with which the file is compared before its
+            pixels are decoded.
     Returns:
         (H, W) uint8 where the numbers are so small, otherwise int32.
     Raises:
         FileNotFoundError: there is no such file.
         ImageReadError: it does not decode, or has colors in place of numbers.
+        SizeMismatchError: it has another size than expected.
     """
     draw = find_image_reader(file_name)
     if draw is not None:
         labels = np.asarray(draw(file_name))
     else:
         image = open_image(io.BytesIO(_read_file(file_name)), file_name)
-        try:
+        if expected is not None and not _is_turned(expected, *image.size):
+            check_label_size(file_name, image.size[::-1], (expected["height"], expected["width"]))
+        with image_errors(file_name):
             labels = np.asarray(ImageOps.exif_transpose(image))
-        except Exception as error:  # each decoder has its own answers to damaged files
-            raise ImageReadError(f"{file_name}: the image does not decode: {error}") from error
     if labels.ndim == 3 and labels.shape[2] == 1:
         labels = labels[:, :, 0]
     if labels.ndim != 2 or labels.dtype.kind not in "biu":

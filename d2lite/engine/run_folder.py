@@ -170,7 +170,7 @@ def _read(file: IO) -> dict:
     file.seek(0)
     try:
         content = json.loads(file.read() or "{}")
-    except ValueError:  # of a process that died while it wrote
+    except (ValueError, RecursionError):  # of a process that died while it wrote
         return {}
     return content if isinstance(content, dict) else {}
 

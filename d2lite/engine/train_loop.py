@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -275,8 +276,16 @@ class TrainerBase:
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Take over what `state_dict` gave. States of hooks that are not registered are named
-        in the log and left out."""
-        self.iter = state_dict["iteration"]
+        in the log and left out.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: it is not such a state.
+        """
+        if not isinstance(state_dict["iteration"], Integral):
+            raise ValueError(f"its iteration is {state_dict['iteration']!r:.80}")
+        # The storage is opened when training starts; that its state is sound is seen now.
+        EventStorage().load_state_dict(state_dict.get("storage") or {})
+        self.iter = int(state_dict["iteration"])
         self._storage_state = state_dict.get("storage")
         hooks = dict(_named(self._hooks))
         for name, state in state_dict.get("hooks", {}).items():

@@ -77,7 +77,7 @@ class DrawDetections(DatasetEvaluator):
 
     def _draw(self, inp: dict, output: dict) -> None:
         metadata = MetadataCatalog.get(self._dataset_name)
-        image = read_image(inp["file_name"], "RGB", self._max_value_16_bit)
+        image = read_image(inp["file_name"], "RGB", self._max_value_16_bit, expected=inp)
         found = draw_output(image, output, metadata, self._score_thresh, self._scale)
         record = _comparable(self._record(inp["file_name"]), output)
         true = draw_ground_truth(image, record, metadata, self._scale)

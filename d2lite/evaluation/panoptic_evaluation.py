@@ -19,7 +19,7 @@ from d2lite.data.image_schemes import find_image_reader
 from d2lite.data.missing_files import missing_files
 from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
-from d2lite.utils.image_files import open_image
+from d2lite.utils.image_files import image_errors, open_image
 
 from .evaluator import DatasetEvaluator, Settings
 from .panoptic_quality import PanopticQuality, id_to_rgb, rgb_to_id
@@ -260,5 +260,5 @@ def _read_ids(path: str) -> np.ndarray:
     reader = find_image_reader(path)
     if reader is not None:
         return rgb_to_id(np.asarray(reader(path)))
-    with PathManager.open(path, "rb") as f:
+    with PathManager.open(path, "rb") as f, image_errors(path):
         return rgb_to_id(np.asarray(open_image(f, path).convert("RGB")))

@@ -12,7 +12,7 @@ import torch
 
 from d2lite.data.catalog import MetadataCatalog
 from d2lite.data.ground_truth import load_ground_truth
-from d2lite.data.image_io import read_labels
+from d2lite.data.image_io import read_image_size, read_labels
 from d2lite.utils import comm
 
 from .class_names import distinct_names
@@ -29,6 +29,11 @@ BOUNDARY_SHARE = 0.02  # width of a boundary over the image's diagonal (Cheng et
 def load_image_into_numpy_array(filename: str, dtype: type | None = None) -> np.ndarray:
     """(H, W) labels of a file, or of an image that is drawn on demand."""
     return read_labels(filename).astype(dtype or np.int64)
+
+
+def _compare_shapes(path: str, found: tuple[int, ...], expected: tuple[int, ...] | None) -> None:
+    if expected not in (None, found):
+        raise ValueError(f"{path}: labels of {found}, but the prediction is {expected}")
 
 
 class SemSegEvaluator(DatasetEvaluator):
@@ -139,11 +144,13 @@ class SemSegEvaluator(DatasetEvaluator):
     def _ground_truth(self, file_name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
         """(H, W) labels, where ignored pixels are numbered after the last class."""
         path = self.input_file_to_gt_file[file_name]
+        if self.sem_seg_loading_fn is load_image_into_numpy_array:
+            # Before the pixels take memory.
+            _compare_shapes(path, read_image_size(path), shape)
         truth = self.sem_seg_loading_fn(path, dtype=int)
         if truth.ndim != 2:
             raise ValueError(f"{path}: labels are one number for each pixel, found {truth.shape}")
-        if shape is not None and truth.shape != shape:
-            raise ValueError(f"{path}: labels of {truth.shape}, but the prediction is {shape}")
+        _compare_shapes(path, truth.shape, shape)
         if self._ignore_label is not None:
             truth[truth == self._ignore_label] = self._num_classes
         if truth.min(initial=0) < 0 or truth.max(initial=0) > self._num_classes:

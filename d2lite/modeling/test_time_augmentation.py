@@ -143,6 +143,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
                 dataset_dict["file_name"],
                 self.model.input_format,
                 max_value_16_bit=self.cfg.INPUT.MAX_VALUE_16_BIT,
+                expected=dataset_dict,
             )
             dataset_dict["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         height, width = dataset_dict["image"].shape[1:]

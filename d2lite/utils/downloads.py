@@ -16,6 +16,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from tqdm import tqdm
 
+from d2lite.utils.errors import reason_of
+
 __all__ = ["DownloadError", "cached_name", "download"]
 
 logger = logging.getLogger(__name__)
@@ -119,10 +121,9 @@ def download(url: str, path: str | Path) -> None:
         _require_hash(url, partial)
         os.replace(partial, path)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = str(error) or type(error).__name__
         raise DownloadError(
-            f"Cannot download {url}: {reason}. Check the address and the connection, or download "
-            f"it elsewhere and put it at {path}"
+            f"Cannot download {url}: {reason_of(error)}. Check the address and the connection, or "
+            f"download it elsewhere and put it at {path}"
         ) from error
     finally:
         partial.unlink(missing_ok=True)

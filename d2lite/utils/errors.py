@@ -1,6 +1,9 @@
-"""The error of wrong arguments."""
+"""The error of wrong arguments, and one way to tell what is wrong with a file."""
 
-__all__ = ["ArgumentError"]
+import contextlib
+from collections.abc import Iterator
+
+__all__ = ["ArgumentError", "file_errors", "reason_of"]
 
 
 class ArgumentError(AssertionError, ValueError, TypeError):
@@ -9,3 +12,50 @@ class ArgumentError(AssertionError, ValueError, TypeError):
     It is raised where detectron2 has an assertion, which programs may catch as such; those that do
     not know so expect a ValueError or, of a wrong type, a TypeError.
     """
+
+
+@contextlib.contextmanager
+def file_errors(
+    kind: type[Exception],
+    path: object,
+    problem: str,
+    *,
+    known: tuple[type[Exception], ...] = (),
+    remedy: str = "",
+) -> Iterator[None]:
+    """Raise whatever the content of a file causes within as one documented class, in one line.
+
+    Decoders, parsers and the code that walks over what they return meet damage in every possible
+    way. Errors that already name the file pass through if they are of the class, or of a known one.
+
+    Args:
+        kind: the documented class.
+        path: the file, or the file and a part of it; messages start with it.
+        problem: what is wrong with the file in general, such as "not valid XML".
+        known: classes that pass through whatever they say.
+        remedy: what to do about it.
+
+    Raises:
+        kind: "PATH: PROBLEM: reason. REMEDY".
+    """
+    try:
+        yield
+    except known:
+        raise
+    except Exception as error:
+        if isinstance(error, kind) and str(path) in str(error):
+            raise
+        ending = f". {remedy}" if remedy else ""
+        raise kind(f"{path}: {problem}: {reason_of(error)}{ending}") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the message of an error in one line of at most 200 characters."""
+    text = " ".join(str(error).split()).removesuffix(".")
+    if isinstance(error, KeyError):
+        text = f"there is no {text}"
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    elif not text or isinstance(error, TypeError | AttributeError | IndexError):
+        text = f"{type(error).__name__} {text}".rstrip()
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -9,6 +9,7 @@ A run that starts with iteration 0 in a used folder keeps nothing: the old files
 """
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,20 +36,22 @@ def drop_json_lines_from(start_iter: int, json_file: str, *, last_too: bool = Fa
     if start_iter == 0:
         _set_aside(path)
         return -1
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = path.read_bytes().splitlines(keepends=True)
     kept = [line for line in lines if _iteration_of(line) < start_iter - last_too]
     if kept != lines:
         with atomic_write(path) as file:
-            file.write("".join(kept).encode())
+            file.write(b"".join(kept))
     return max((int(_iteration_of(line)) for line in kept), default=-1)
 
 
-def _iteration_of(line: str) -> float:
-    """The iteration of a line of json; infinite for one that was not written to its end."""
+def _iteration_of(line: bytes) -> float:
+    """The iteration of a line of json; infinite for one that is damaged, such as one that was not
+    written to its end."""
     try:
-        return json.loads(line)["iteration"]
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
+        iteration = json.loads(line)["iteration"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return math.inf
+    return iteration if type(iteration) is int else math.inf
 
 
 def drop_event_records_from(

@@ -6,6 +6,7 @@ nobody else does. Iterations count from 0.
 
 from collections import defaultdict
 from contextlib import contextmanager
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -78,10 +79,20 @@ class _History(HistoryBuffer):
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Continue the series of `state_dict`."""
-        values, iterations = state["values"].tolist(), state["iterations"].tolist()
-        self._data = list(zip(values, iterations, strict=True))
-        self._count, self._global_avg = state["count"], state["global_avg"]
+        """Continue the series of `state_dict`; raises a ValueError where it is none."""
+        values, iterations = state["values"], state["iterations"]
+        count, average = state["count"], state["global_avg"]
+        if not (
+            values.ndim == iterations.ndim == 1
+            and 0 < len(values) == len(iterations)
+            and not iterations.is_floating_point()
+            and isinstance(count, Integral)
+            and count >= len(values)
+            and isinstance(average, Real)
+        ):
+            raise ValueError("it is not the history of a scalar")
+        self._data = list(zip(values.tolist(), iterations.tolist(), strict=True))
+        self._count, self._global_avg = count, average
 
 
 class EventStorage:
@@ -98,6 +109,7 @@ class EventStorage:
         self._iter = start_iter
         self._history: dict[str, _History] = defaultdict(_History)
         self._smoothing_hints: dict[str, bool] = {}
+        self._restored: set[str] = set()  # names whose hint is that of a checkpoint
         self._latest_scalars: dict[str, tuple[float, int]] = {}
         self._current_prefix = ""
         self._vis_data: list[tuple[str, Any, int]] = []
@@ -136,6 +148,9 @@ class EventStorage:
         name = self._current_prefix + name
         value = float(value.detach() if isinstance(value, torch.Tensor) else value)
         cur_iter = self._iter if cur_iter is None else int(cur_iter)
+        if name in self._restored:  # the program that goes on knows better than the checkpoint
+            self._restored.remove(name)
+            self._smoothing_hints[name] = smoothing_hint
         known_hint = self._smoothing_hints.setdefault(name, smoothing_hint)
         assert known_hint == smoothing_hint, (
             f"scalar {name!r} was put with smoothing_hint={known_hint} before"
@@ -260,11 +275,20 @@ class EventStorage:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Bring back the figures of `state_dict`; the current iteration stays as it is."""
+        """Bring back the figures of `state_dict`; the current iteration stays as it is.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: it is not such a state.
+        """
         for name, entry in state.items():
-            self._history[name].load_state_dict(entry)
-            self._smoothing_hints[name] = entry["smoothing_hint"]
             value, iteration = entry["latest"]
+            hint = entry["smoothing_hint"]
+            numbers = isinstance(value, Real) and isinstance(iteration, Integral)
+            if not (numbers and isinstance(name, str) and isinstance(hint, bool)):
+                raise ValueError(f"its entry {name!r:.80} is not that of a scalar")
+            self._history[name].load_state_dict(entry)
+            self._smoothing_hints[name] = hint
+            self._restored.add(name)
             self._latest_scalars[name] = (value, iteration)
 
     def __enter__(self) -> "EventStorage":

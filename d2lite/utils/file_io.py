@@ -4,19 +4,29 @@ Other schemes can be added with `PathManager.register_handler`.
 """
 
 import codecs
+import functools
+import getpass
 import http.client
 import logging
 import os
 import stat
+import tempfile
 import urllib.request
 from typing import Any
 
-from iopath.common.file_io import NativePathHandler, PathHandler, file_lock, get_cache_dir
+from iopath.common.file_io import NativePathHandler, PathHandler, file_lock
 from iopath.common.file_io import PathManager as PathManagerBase
 
 from d2lite.utils.downloads import cached_name, download
 
-__all__ = ["PathHandler", "PathManager", "TextFileError", "is_available", "read_text"]
+__all__ = [
+    "PathHandler",
+    "PathManager",
+    "TextFileError",
+    "cache_folder",
+    "is_available",
+    "read_text",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +46,50 @@ class LocalFileHandler(NativePathHandler):
 PathManager.register_handler(LocalFileHandler())
 
 
+def cache_folder(folder: str | None = None) -> str:
+    """Return the folder that downloads are stored in, and make it.
+
+    It is $FVCORE_CACHE, else ~/.torch/iopath_cache; where that cannot be written, a folder of the
+    user's own among the temporary files. What it contains is loaded without another look, so nobody
+    else may write there.
+
+    Args:
+        folder: another one to use where it can be written.
+    """
+    folder = os.path.expanduser(folder or os.getenv("FVCORE_CACHE") or "~/.torch/iopath_cache")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    private = _private_folder()
+    logger.warning("%s cannot be written; downloads are stored in %s", folder, private)
+    return private
+
+
+@functools.cache
+def _private_folder() -> str:
+    """A folder among the temporary files that only this user can read and write.
+
+    One of another owner, or that others may use, could have been put there to be found.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    folder = os.path.join(tempfile.gettempdir(), f"d2lite_cache_{user}")
+    try:
+        os.mkdir(folder, mode=0o700)
+    except FileExistsError:
+        found = os.lstat(folder)
+        owned = not hasattr(os, "getuid") or (found.st_uid == user and not found.st_mode & 0o077)
+        if not (stat.S_ISDIR(found.st_mode) and owned):
+            return tempfile.mkdtemp(prefix="d2lite_cache_")
+    return folder
+
+
 class DownloadHandler(PathHandler):
     """Downloads `https://` files once, with a progress bar, into a cache folder.
 
-    The cache is $FVCORE_CACHE, else ~/.torch/iopath_cache. A file appears there only when it is
+    They are stored in `cache_folder()`. A file appears there only when it is
     complete, and several processes can ask for it at once. No address leads out of that folder.
     """
 
@@ -50,7 +100,7 @@ class DownloadHandler(PathHandler):
         self, path: str, force: bool = False, cache_dir: str | None = None, **kwargs: Any
     ) -> str:
         name = cached_name(path)
-        local = os.path.join(get_cache_dir(cache_dir), name)
+        local = os.path.join(cache_folder(cache_dir), name)
         if force or not os.path.isfile(local):
             with file_lock(local):
                 if force or not os.path.isfile(local):
@@ -84,7 +134,7 @@ class Detectron2Handler(PathHandler):
 
 def is_available(url: str, seconds: float = 5.0) -> bool:
     """Return whether a file of the web is in the cache, or its server answers within some time."""
-    if os.path.isfile(os.path.join(get_cache_dir(None), cached_name(url))):
+    if os.path.isfile(os.path.join(cache_folder(), cached_name(url))):
         return True
     request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "d2lite"})
     try:

@@ -2,11 +2,14 @@
 
 import functools
 import os
+from contextlib import AbstractContextManager
 from typing import IO
 
 from PIL import Image
 
-__all__ = ["ImageReadError", "open_image", "raster_formats"]
+from d2lite.utils.errors import file_errors
+
+__all__ = ["ImageReadError", "image_errors", "open_image", "raster_formats"]
 
 MAX_BYTES = 2**30
 """Of an image file. Pillow's `Image.MAX_IMAGE_PIXELS` is the limit of the pixels."""
@@ -28,6 +31,14 @@ def raster_formats() -> tuple[str, ...]:
     return tuple(name for name in wanted if name in Image.OPEN)
 
 
+def image_errors(name: str) -> AbstractContextManager[None]:
+    """Raise what goes wrong within, where an image is decoded, as an ImageReadError of this file.
+
+    Each decoder has its own answers to damaged files.
+    """
+    return file_errors(ImageReadError, name, "the image does not decode")
+
+
 def open_image(file: IO[bytes], name: str) -> Image.Image:
     """Return a Pillow image whose header is read and whose pixels are not yet.
 
@@ -45,14 +56,13 @@ def open_image(file: IO[bytes], name: str) -> Image.Image:
         raise ImageReadError(
             f"{name}: the image file has {size} bytes; at most {MAX_BYTES} are read"
         )
-    try:
-        return Image.open(file, formats=raster_formats())
-    except Image.UnidentifiedImageError:
-        shown = ", ".join(raster_formats())
-        raise ImageReadError(f"{name}: not an image of a known format ({shown})") from None
-    except Image.DecompressionBombError as error:
-        raise ImageReadError(
-            f"{name}: {error}. If the size is right, set PIL.Image.MAX_IMAGE_PIXELS"
-        ) from None
-    except Exception as error:  # each decoder has its own answers to damaged files
-        raise ImageReadError(f"{name}: the image does not decode: {error}") from error
+    with image_errors(name):
+        try:
+            return Image.open(file, formats=raster_formats())
+        except Image.UnidentifiedImageError:
+            shown = ", ".join(raster_formats())
+            raise ImageReadError(f"{name}: not an image of a known format ({shown})") from None
+        except Image.DecompressionBombError as error:
+            raise ImageReadError(
+                f"{name}: {error}. If the size is right, set PIL.Image.MAX_IMAGE_PIXELS"
+            ) from None

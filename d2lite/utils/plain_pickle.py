@@ -155,6 +155,12 @@ def _ordered_dict(pairs: Any = ()) -> collections.OrderedDict:
     return made
 
 
+def _counter(counts: Any = ()) -> collections.Counter:
+    made = collections.Counter()
+    made.update(_dict(counts) if counts else {})
+    return made
+
+
 def _list_of(items: Any) -> list | tuple:
     if not isinstance(items, list | tuple):
         raise pickle.UnpicklingError(f"it has a container made of a {type(items).__name__}")
@@ -181,8 +187,10 @@ _MAKERS: dict[str, Callable[..., Any] | None] = {
     "numpy._core.numeric._frombuffer": _array_from_buffer,
     "_codecs.encode": _encoded,
     "collections.OrderedDict": _ordered_dict,
+    "collections.Counter": _counter,  # which schedules of torch have
     "builtins.set": lambda items=(): {_key(item) for item in _list_of(items)},
     "builtins.frozenset": lambda items=(): frozenset(_key(item) for item in _list_of(items)),
+    "builtins.bytes": lambda: b"",  # how Python 3 writes no bytes in protocols of Python 2
     "builtins.bytearray": _bytearray,
     "builtins.complex": _complex,
 }
@@ -232,7 +240,7 @@ class PlainUnpickler(pickle._Unpickler):
         )
         full_name = f"{module}.{name}"
         if full_name not in self._named:
-            raise RefusedGlobalError(full_name[:200])
+            raise RefusedGlobalError(" ".join(full_name.split())[:200])
         return self._named[full_name]
 
     def _instantiate(self, klass: Any, args: Any) -> None:  # of the instructions INST and OBJ

@@ -1,10 +1,13 @@
 import functools
 import http.server
+import os
+import tempfile
 import threading
 
 import pytest
 
-from d2lite.utils.file_io import PathManager, TextFileError, read_text
+from d2lite.utils import file_io
+from d2lite.utils.file_io import PathManager, TextFileError, cache_folder, read_text
 
 
 @pytest.fixture
@@ -75,3 +78,49 @@ def test_text_in_another_encoding_is_named(tmp_path):
     (tmp_path / "a.txt").write_bytes("K\u00e4tzchen".encode("latin-1"))
     with pytest.raises(TextFileError, match=r"a\.txt: not a text file in UTF-8 .* at byte 1"):
         read_text(str(tmp_path / "a.txt"))
+
+
+@pytest.fixture
+def no_home(tmp_path, monkeypatch):
+    """A home whose cache cannot be made, and a folder of temporary files."""
+    (tmp_path / "home").write_text("")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "home" / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    file_io._private_folder.cache_clear()
+    yield tmp_path / "tmp"
+    file_io._private_folder.cache_clear()
+
+
+def test_cache_without_a_home_is_private(no_home, caplog):
+    folder = cache_folder()
+    assert os.path.dirname(folder) == str(no_home)
+    assert os.stat(folder).st_mode & 0o777 == 0o700
+    assert "cannot be written" in caplog.text
+    file_io._private_folder.cache_clear()
+    assert cache_folder() == folder  # the next process finds it
+
+
+@pytest.mark.parametrize("planted", ["open to all", "link", "file"])
+def test_cache_that_somebody_else_has_put_there_is_not_used(no_home, planted):
+    place = no_home / f"d2lite_cache_{os.getuid()}"
+    if planted == "open to all":
+        place.mkdir()
+        place.chmod(0o777)
+    elif planted == "link":
+        (no_home / "theirs").mkdir(mode=0o700)
+        place.symlink_to(no_home / "theirs")
+    else:
+        place.write_text("")
+    folder = cache_folder()
+    assert folder != str(place)
+    assert os.stat(folder).st_mode & 0o777 == 0o700
+    assert cache_folder() == folder
+
+
+def test_cache_of_another_user_is_not_used(no_home, monkeypatch):
+    user = os.getuid() + 1
+    place = no_home / f"d2lite_cache_{user}"
+    place.mkdir(mode=0o700)
+    monkeypatch.setattr(os, "getuid", lambda: user)
+    assert cache_folder() != str(place)

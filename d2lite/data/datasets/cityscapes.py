@@ -13,12 +13,14 @@ import cv2
 import numpy as np
 import pycocotools.mask as mask_util
 
+from d2lite.data.annotations import MAX_DISTANCE
 from d2lite.data.catalog import Metadata
+from d2lite.data.image_io import read_labels
 from d2lite.structures import BoxMode
 from d2lite.utils.file_io import PathManager
 
 from .builtin_meta import CITYSCAPES_CATEGORIES, get_builtin_metadata
-from .coco_json import read_json
+from .coco_json import dataset_errors, read_json
 
 __all__ = ["load_cityscapes_instances", "load_cityscapes_semantic", "main"]
 
@@ -118,13 +120,21 @@ def _record(image_file: str, height: int, width: int, annotations: list[dict]) -
 
 def _record_from_json(job: tuple[str, str]) -> dict:
     try:
-        from shapely.geometry import Polygon
+        import shapely  # noqa: F401
     except ImportError as e:
         raise ImportError(
             "Cityscapes polygons need shapely: pip install 'd2lite[cityscapes]'"
         ) from e
     image_file, json_file = job
     data = read_json(json_file)
+    with dataset_errors(json_file):
+        return _record_of_polygons(data, image_file, json_file)
+
+
+def _record_of_polygons(data: dict, image_file: str, json_file: str) -> dict:
+    from shapely.geometry import Polygon
+
+    height, width = _image_size(data, json_file)
     annotations: list[dict] = []
     in_front = Polygon()
     # A later object lies in front of the earlier ones.
@@ -134,13 +144,26 @@ def _record_from_json(job: tuple[str, str]) -> dict:
             continue
         # Coordinates are pixel indices; half a pixel of margin makes the outline cover the pixels.
         points = np.asarray(item["polygon"], dtype=np.float32) + 0.5
+        if not np.isfinite(points).all() or np.abs(points).max(initial=0) > MAX_DISTANCE:
+            raise ValueError(f"{json_file}: a {name} has a polygon that is far out of its image")
         shape = Polygon(points).buffer(0.5, quad_segs=4)
         if category_id is not None:
             seen = shape.difference(in_front)
             if not seen.is_empty:
                 annotations.append(_instance_of(seen, category_id, item["label"] != name))
         in_front = in_front.union(shape)
-    return _record(image_file, data["imgHeight"], data["imgWidth"], annotations)
+    return _record(image_file, height, width, annotations)
+
+
+def _image_size(data: dict, json_file: str) -> tuple[int, int]:
+    """The (height, width) that an annotation file has."""
+    height, width = data["imgHeight"], data["imgWidth"]
+    if not all(type(side) is int and 0 < side < 2**16 for side in (height, width)):
+        raise ValueError(
+            f"{json_file}: imgHeight and imgWidth are {height!r} and {width!r}; expected the sizes "
+            "of an image"
+        )
+    return height, width
 
 
 def _category_of(label: str, json_file: str) -> tuple[str, int | None]:
@@ -170,10 +193,7 @@ def _instance_of(seen, category_id: int, is_group: bool) -> dict:
 
 def _record_from_ids(job: tuple[str, str], to_polygons: bool) -> dict:
     image_file, id_file = job
-    with PathManager.open(id_file, "rb") as f:
-        ids = cv2.imdecode(np.frombuffer(f.read(), np.uint8), cv2.IMREAD_UNCHANGED)
-    if ids is None:
-        raise ValueError(f"{id_file}: does not decode as an image")
+    ids = read_labels(id_file)
     annotations = []
     for instance_id in np.unique(ids).tolist():
         # 24001 is the second instance of label 24; a bare 24 is a group that nobody separated.
@@ -219,13 +239,16 @@ def load_cityscapes_semantic(image_dir: str, gt_dir: str) -> list[dict]:
     records = []
     for city, image_file in list_images(image_dir):
         label_file = _label_file(gt_dir, city, image_file, "labelTrainIds.png")
-        size = read_json(_label_file(gt_dir, city, image_file, "polygons.json"))
+        json_file = _label_file(gt_dir, city, image_file, "polygons.json")
+        data = read_json(json_file)
+        with dataset_errors(json_file):
+            height, width = _image_size(data, json_file)
         records.append(
             {
                 "file_name": image_file,
                 "sem_seg_file_name": label_file,
-                "height": size["imgHeight"],
-                "width": size["imgWidth"],
+                "height": height,
+                "width": width,
             }
         )
     return records

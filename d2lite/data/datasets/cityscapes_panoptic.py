@@ -9,7 +9,7 @@ from d2lite.utils.file_io import PathManager
 
 from .builtin_meta import CITYSCAPES_CATEGORIES, cityscapes_panoptic_meta
 from .cityscapes import IMAGE_SUFFIX, list_images
-from .coco_json import read_json, section
+from .coco_json import dataset_errors, read_json, section
 from .coco_panoptic import contiguous_segment
 
 __all__ = [
@@ -83,18 +83,21 @@ def load_cityscapes_panoptic(
     data = read_json(gt_json)
     section(data, "annotations", gt_json)
     records = []
-    for image_file, label_file, segments in get_cityscapes_panoptic_files(image_dir, gt_dir, data):
-        stem = os.path.basename(image_file)[: -len(f"_{IMAGE_SUFFIX}")]
-        labels = image_file.replace("leftImg8bit", "gtFine").removesuffix(".png")
-        records.append(
-            {
-                "file_name": image_file,
-                "image_id": stem,
-                "sem_seg_file_name": f"{labels}_labelTrainIds.png",
-                "pan_seg_file_name": label_file,
-                "segments_info": [contiguous_segment(s, meta, gt_json) for s in segments],
-            }
-        )
+    with dataset_errors(gt_json):
+        for image_file, label_file, segments in get_cityscapes_panoptic_files(
+            image_dir, gt_dir, data
+        ):
+            stem = os.path.basename(image_file)[: -len(f"_{IMAGE_SUFFIX}")]
+            labels = image_file.replace("leftImg8bit", "gtFine").removesuffix(".png")
+            records.append(
+                {
+                    "file_name": image_file,
+                    "image_id": stem,
+                    "sem_seg_file_name": f"{labels}_labelTrainIds.png",
+                    "pan_seg_file_name": label_file,
+                    "segments_info": [contiguous_segment(s, meta, gt_json) for s in segments],
+                }
+            )
     logger.info(f"Loaded {len(records)} Cityscapes panoptic images from {image_dir}")
     return records
 

@@ -16,6 +16,7 @@ from .coco_export import convert_to_coco_dict, convert_to_coco_json
 from .coco_json import (
     check_image_folder,
     checked_categories,
+    dataset_errors,
     group_by_image,
     label,
     read_json,
@@ -64,8 +65,11 @@ def load_coco_json(
     data = read_json(json_file)
     id_map = None
     if dataset_name is not None:
-        id_map = _set_category_metadata(checked_categories(data, json_file), dataset_name)
-    records = coco_records(data, json_file, image_root, id_map, extra_annotation_keys)
+        with dataset_errors(json_file):
+            categories = checked_categories(data, json_file)
+        id_map = _set_category_metadata(categories, dataset_name)
+    with dataset_errors(json_file):
+        records = coco_records(data, json_file, image_root, id_map, extra_annotation_keys)
     logger.info(
         f"Loaded {len(records)} images in COCO format from {json_file} "
         f"in {time.perf_counter() - start:.1f} s"

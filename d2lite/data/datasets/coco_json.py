@@ -8,15 +8,19 @@ import logging
 import math
 import re
 from collections import Counter
+from contextlib import AbstractContextManager
 from pathlib import PurePath
 from typing import Any
 
-from d2lite.utils.file_io import PathManager, read_text
+from d2lite.utils.errors import file_errors
+from d2lite.utils.file_io import PathManager
+from d2lite.utils.json_files import parse_json, read_json, read_json_text
 
 __all__ = [
     "check_image_folder",
     "check_unique_ids",
     "checked_categories",
+    "dataset_errors",
     "group_by_image",
     "read_categories",
     "read_json",
@@ -27,36 +31,10 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
-def read_json(json_file: str) -> Any:
-    """Parse a JSON file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it does not parse; the message has file, line and position.
-    """
-    return _parse(json_file, _read_text(json_file))
-
-
-def _read_text(json_file: str) -> str:
-    if not PathManager.isfile(json_file):
-        if PathManager.isdir(json_file):
-            raise FileNotFoundError(f"{json_file}: a folder; name the annotation file in it")
-        raise FileNotFoundError(f"{json_file}: there is no such annotation file")
-    return read_text(json_file)
-
-
-def _parse(json_file: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as e:
-        at_end = e.pos >= len(text.rstrip()) - 1 or e.msg.startswith("Unterminated")
-        hint = "; the file seems to be cut off, fetch or write it again" if at_end else ""
-        raise ValueError(
-            f"{json_file}: not valid JSON at line {e.lineno}, column {e.colno} "
-            f"(character {e.pos} of {len(text)}): {e.msg}{hint}"
-        ) from None
-    except (ValueError, RecursionError) as e:  # a number of thousands of digits; lists in lists
-        raise ValueError(f"{json_file}: not valid JSON: {e}") from None
+def dataset_errors(source: str) -> AbstractContextManager[None]:
+    """Raise what the values of an annotation file cause within as a ValueError that names it."""
+    problem = "it has values that an annotation file does not have"
+    return file_errors(ValueError, source, problem, known=(FileNotFoundError,))
 
 
 def section(data: Any, key: str, json_file: str) -> list[dict]:
@@ -80,16 +58,16 @@ def read_categories(json_file: str) -> list[dict]:
     Raises:
         FileNotFoundError, ValueError: as `read_json`; or the categories are malformed.
     """
-    text = _read_text(json_file)
+    text = read_json_text(json_file)
     decoder = json.JSONDecoder()
     for match in re.finditer(r'"categories"\s*:\s*(?=\[)', text):
         try:
             found, _ = decoder.raw_decode(text, match.end())
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             break
         if found and all(isinstance(c, dict) and {"id", "name"} <= c.keys() for c in found):
             return checked_categories({"categories": found}, json_file)
-    return checked_categories(_parse(json_file, text), json_file)
+    return checked_categories(parse_json(text, json_file), json_file)
 
 
 def whole_number(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
 
 from .coco import load_coco_json, load_sem_seg
-from .coco_json import check_image_folder, read_json, section
+from .coco_json import check_image_folder, dataset_errors, read_json, section
 
 __all__ = [
     "load_coco_panoptic_json",
@@ -38,7 +38,16 @@ def load_coco_panoptic_json(
     Raises:
         FileNotFoundError, ValueError: as `load_coco_json`.
     """
-    rows = section(read_json(json_file), "annotations", json_file)
+    data = read_json(json_file)
+    with dataset_errors(json_file):
+        return _records(data, json_file, image_dir, gt_dir, meta)
+
+
+def _records(
+    data: Any, json_file: str, image_dir: str, gt_dir: str, meta: dict[str, Any]
+) -> list[dict]:
+    """Dataset dicts of a parsed file."""
+    rows = section(data, "annotations", json_file)
     records = []
     for index, row in enumerate(rows):
         if not {"image_id", "file_name", "segments_info"} <= row.keys():
@@ -50,6 +59,11 @@ def load_coco_panoptic_json(
             raise ValueError(
                 f"{json_file}: annotation number {index} has image_id {row['image_id']!r}; "
                 "expected a whole number"
+            )
+        if not isinstance(row["file_name"], str):
+            raise ValueError(
+                f"{json_file}: annotation number {index} has file_name {row['file_name']!r}; "
+                "expected a text"
             )
         if not isinstance(row["segments_info"], list):
             raise ValueError(f"{json_file}: 'segments_info' of {row['file_name']} is not a list")

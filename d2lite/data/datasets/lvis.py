@@ -14,6 +14,7 @@ from .builtin_meta import get_builtin_metadata
 from .coco_json import (
     check_image_folder,
     checked_categories,
+    dataset_errors,
     group_by_image,
     label,
     read_json,
@@ -72,8 +73,11 @@ def load_lvis_json(
     data = read_json(json_file)
     id_map = None
     if dataset_name is not None:
-        id_map = _set_metadata(dataset_name, data, json_file)
-    records = _records(data, json_file, image_root, id_map, extra_annotation_keys or [])
+        with dataset_errors(json_file):
+            categories = checked_categories(data, json_file) if "categories" in data else []
+        id_map = _set_metadata(dataset_name, categories)
+    with dataset_errors(json_file):
+        records = _records(data, json_file, image_root, id_map, extra_annotation_keys or [])
     logger.info(
         f"Loaded {len(records)} images in LVIS format from {json_file} "
         f"in {time.perf_counter() - start:.1f} s"
@@ -81,10 +85,9 @@ def load_lvis_json(
     return records
 
 
-def _set_metadata(dataset_name: str, data: Any, json_file: str) -> dict[int, int] | None:
+def _set_metadata(dataset_name: str, categories: list[dict]) -> dict[int, int] | None:
     """Enter what is known of the classes into the metadata; returns file id -> contiguous id."""
     metadata = MetadataCatalog.get(dataset_name)
-    categories = checked_categories(data, json_file) if "categories" in data else []
     if any(word in dataset_name for word in ("cocofied", "v0.5", "v1")):
         metadata.set(**get_lvis_instances_meta(dataset_name))
     elif not metadata.get("thing_classes"):

@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from functools import partial
 
+from d2lite.data.annotations import MAX_PIXELS
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
 from d2lite.data.ground_truth import normalize_dicts
 from d2lite.structures import BoxMode
@@ -214,7 +215,7 @@ def read_voc_objects(xml_file: str, needs_size: bool = True) -> tuple[tuple[int,
         )
     height = int(_number(root, "size/height", xml_file))
     width = int(_number(root, "size/width", xml_file))
-    if height <= 0 or width <= 0:
+    if height <= 0 or width <= 0 or height * width > MAX_PIXELS:
         raise ValueError(f"{xml_file}: <size> is {width} x {height}; expected the image's size")
     return (height, width), [_read_object(item, xml_file) for item in root.iterfind("object")]
 
@@ -254,7 +255,7 @@ def _number(element: ET.Element, path: str, xml_file: str, default: str = "") ->
     except ValueError:
         number = float("nan")
     if not abs(number) < float("inf"):  # also false for nan
-        raise ValueError(f"{xml_file}: {path!r} is {text!r}; expected a number")
+        raise ValueError(f"{xml_file}: {path!r} is {text[:40]!r}; expected a number")
     return number
 
 

@@ -19,7 +19,7 @@ def draw_dataset_dicts(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """File name and (H, W, 3) RGB drawing of each dataset dict."""
     for record in records:
-        image = read_image(record["file_name"], "RGB")
+        image = read_image(record["file_name"], "RGB", expected=record)
         drawing = Visualizer(image, metadata).draw_dataset_dict(record).get_image()
         yield str(record["file_name"]), drawing
 

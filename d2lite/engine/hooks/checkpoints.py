@@ -6,12 +6,16 @@ import math
 import operator
 import os
 from collections.abc import Callable
+from numbers import Real
 
 from d2lite.checkpoint import Checkpointer
 from d2lite.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
+from d2lite.checkpoint.reading import CheckpointFileError
 from d2lite.engine.hooks.due import at_last_iteration, is_due_before_last
 from d2lite.engine.train_loop import HookBase, is_complete
-from d2lite.utils.file_io import PathManager, read_text
+from d2lite.utils.errors import file_errors
+from d2lite.utils.file_io import PathManager
+from d2lite.utils.json_files import read_json
 from d2lite.utils.registry import did_you_mean
 from d2lite.utils.writing import WriteError, atomic_write
 
@@ -88,15 +92,25 @@ class BestCheckpointer(HookBase):
     def before_train(self) -> None:
         start_iter = self.trainer.start_iter
         if start_iter > 0 and not self._knows_best and PathManager.isfile(self._record):
-            record = json.loads(read_text(self._record))
+            record = self._read_record()
             # A record from after the checkpoint will be made again. The evaluation after a
             # training counts as one of the iteration that would have followed.
             if record["iteration"] <= start_iter:
-                self.best_metric, self.best_iter = record["metric"], record["iteration"]
-                self._recorded = self.best_metric, self.best_iter
+                self._take_over(record)
         with at_last_iteration(self.trainer) as resumed:
             if resumed and self.trainer.storage.evaluated_iter == self.trainer.iter:
                 self._best_checking()
+
+    def _read_record(self) -> dict:
+        """The record of the best evaluation; raises a CheckpointFileError where it is damaged."""
+        remedy = "Delete it to go on; the next evaluation counts as the best one then"
+        with file_errors(CheckpointFileError, self._record, "is damaged", remedy=remedy):
+            record = read_json(self._record)
+            _require_evaluation(record)
+            return record
+
+    def _take_over(self, state: dict) -> None:
+        self.best_metric, self.best_iter = self._recorded = state["metric"], state["iteration"]
 
     def resume_state(self) -> dict:
         # What is complete on the disk: a run that is resumed from model_best.pth itself goes on
@@ -107,7 +121,9 @@ class BestCheckpointer(HookBase):
     def load_resume_state(self, state: dict) -> None:
         """Take over the best evaluation until the checkpoint. The file may be of a later one, which
         will be made again."""
-        self.best_metric, self.best_iter = self._recorded = state["metric"], state["iteration"]
+        if state["iteration"] is not None or state["metric"] is not None:
+            _require_evaluation(state)
+        self._take_over(state)
         self._knows_best = True
 
     def after_step(self) -> None:
@@ -168,3 +184,10 @@ class BestCheckpointer(HookBase):
             return False
         self.best_metric, self.best_iter = val, iteration
         return True
+
+
+def _require_evaluation(record: dict) -> None:
+    """Raise a ValueError unless a record has the metric and the iteration of an evaluation."""
+    metric, iteration = record["metric"], record["iteration"]
+    if not (isinstance(metric, Real) and math.isfinite(metric) and type(iteration) is int):
+        raise ValueError(f"it has metric {metric!r:.40} and iteration {iteration!r:.40}")

@@ -8,6 +8,7 @@ from d2lite.data import DatasetMapper, MetadataCatalog
 from d2lite.data import detection_utils as utils
 from d2lite.data import transforms as T
 from d2lite.data.dataset_mapper import DATASET_MAPPER_REGISTRY, to_chw_tensor
+from d2lite.data.image_io import check_label_size
 from d2lite.evaluation.panoptic_quality import rgb_to_id
 
 from .target_generator import PanopticDeepLabTargetGenerator
@@ -78,9 +79,14 @@ class PanopticDeeplabDatasetMapper:
                 "coco_2017_train_panoptic"
             )
         dataset_dict = dict(dataset_dict)
-        image = utils.read_image(dataset_dict["file_name"], format=self.image_format)
+        image = utils.read_image(
+            dataset_dict["file_name"], format=self.image_format, expected=dataset_dict
+        )
         utils.check_image_size(dataset_dict, image)
-        segments = utils.read_image(dataset_dict.pop("pan_seg_file_name"), "RGB")
+        segment_file = dataset_dict.pop("pan_seg_file_name")
+        size = {"height": image.shape[0], "width": image.shape[1], "file_name": segment_file}
+        segments = utils.read_image(segment_file, "RGB", expected=size)
+        check_label_size(segment_file, segments.shape[:2], image.shape[:2])
         # Colors of segments are labels: they are moved as semantic ones are.
         aug_input = T.AugInput(image, sem_seg=segments)
         self.augmentations(aug_input)
