@@ -12,10 +12,7 @@ from yacs.config import _check_and_coerce_cfg_value_type
 from d2lite.config.compat import (
     CURRENT_VERSION,
     downgrade_config,
-    get_key,
     guess_version,
-    has_key,
-    rename_key,
     upgrade_config,
 )
 from d2lite.config.device import best_device
@@ -26,6 +23,7 @@ from d2lite.config.errors import (
     ConfigYamlError,
     UnknownKeyError,
 )
+from d2lite.config.keys import get_key, has_key, rename_key
 from d2lite.config.yaml_files import MAX_LENGTH, load_with_bases
 from d2lite.utils.errors import file_errors
 from d2lite.utils.file_io import read_text
@@ -171,12 +169,10 @@ class CfgNode(_CfgNode):
     def _check_override(self, full_key: str, value: Any) -> None:
         if full_key in self.__dict__[self.DEPRECATED_KEYS] or self.key_is_renamed(full_key):
             return  # the merge itself has its own words on these
-        node: Any = self
-        for part in full_key.split("."):
-            if not isinstance(node, CfgNode) or part not in node:
-                raise _unknown_key(full_key, self, "the overrides")
-            node = node[part]
-        _check_type(self._decode_cfg_value(value), node, full_key, "the overrides")
+        if not has_key(self, full_key):
+            raise _unknown_key(full_key, self, "the overrides")
+        default = get_key(self, full_key)
+        _check_type(self._decode_cfg_value(value), default, full_key, "the overrides")
 
     def dump(self, *args: Any, **kwargs: Any) -> str:
         """The config as yaml text of plain values, which `merge_from_file` reads back."""

@@ -1,10 +1,11 @@
 """Configs of older versions: the keys that were renamed since, in both directions."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from fvcore.common.config import CfgNode
 
 from d2lite.config.errors import ConfigVersionError
+from d2lite.config.keys import has_key, pop_key, put_key, rename_key
 
 __all__ = ["downgrade_config", "upgrade_config"]
 
@@ -55,49 +56,6 @@ def guess_version(cfg: CfgNode, filename: str) -> int:
         return cfg.VERSION
     old = any(has_key(cfg, key) for key in ("MODEL.WEIGHT", "TEST.AUG_ON"))
     return 1 if old else CURRENT_VERSION
-
-
-def has_key(cfg: CfgNode, full_key: str) -> bool:
-    """Whether a config has a key such as "MODEL.WEIGHTS"."""
-    node: Any = cfg
-    for part in full_key.split("."):
-        if not isinstance(node, CfgNode) or part not in node:
-            return False
-        node = node[part]
-    return True
-
-
-def get_key(cfg: CfgNode, full_key: str) -> Any:
-    """The value, or group of keys, of a key that exists."""
-    for part in full_key.split("."):
-        cfg = cfg[part]
-    return cfg
-
-
-def _put(cfg: CfgNode, full_key: str, value: Any) -> None:
-    *groups, last = full_key.split(".")
-    for part in groups:
-        if part not in cfg:
-            cfg[part] = type(cfg)()
-        cfg = cfg[part]
-    cfg[last] = value
-
-
-def _pop(cfg: CfgNode, full_key: str) -> Any:
-    """Remove a key, and the groups that are empty then, and return its value."""
-    group, _, last = full_key.rpartition(".")
-    node = get_key(cfg, group) if group else cfg
-    value = node.pop(last)
-    if group and not node:
-        _pop(cfg, group)
-    return value
-
-
-def rename_key(cfg: CfgNode, old: str, new: str) -> CfgNode:
-    """Move a key or a group of keys, if there is one of the old name; returns the same config."""
-    if has_key(cfg, old):
-        _put(cfg, new, _pop(cfg, old))
-    return cfg
 
 
 class _RenameConverter:
@@ -173,18 +131,18 @@ class ConverterV2(_RenameConverter):
         for group in ("RPN", "RETINANET"):
             for key in (*cls._ANCHOR_KEYS, *cls._RETINANET_ONLY):
                 if has_key(cfg, f"MODEL.{group}.{key}"):
-                    _pop(cfg, f"MODEL.{group}.{key}")
+                    pop_key(cfg, f"MODEL.{group}.{key}")
 
     @classmethod
     def downgrade(cls, cfg: CfgNode) -> None:
         """Rename back, and give RPN and RetinaNet each a copy of the anchors."""
         super().downgrade(cfg)
         for key in cls._ANCHOR_KEYS:
-            value = _pop(cfg, f"MODEL.ANCHOR_GENERATOR.{key.removeprefix('ANCHOR_')}")
-            _put(cfg, f"MODEL.RPN.{key}", value)
-            _put(cfg, f"MODEL.RETINANET.{key}", value)
+            value = pop_key(cfg, f"MODEL.ANCHOR_GENERATOR.{key.removeprefix('ANCHOR_')}")
+            put_key(cfg, f"MODEL.RPN.{key}", value)
+            put_key(cfg, f"MODEL.RETINANET.{key}", value)
         for key, value in cls._RETINANET_ONLY.items():
-            _put(cfg, f"MODEL.RETINANET.{key}", list(value))
+            put_key(cfg, f"MODEL.RETINANET.{key}", list(value))
 
 
 _CONVERTERS = {1: ConverterV1, 2: ConverterV2}

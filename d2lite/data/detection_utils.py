@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pycocotools.mask as mask_util
 import torch
-from fvcore.transforms.transform import CropTransform, HFlipTransform, Transform, TransformList
+from fvcore.transforms.transform import CropTransform, Transform, TransformList
 
 from d2lite.structures import (
     BitMasks,
@@ -31,6 +31,7 @@ from .image_io import (
     convert_PIL_to_numpy,
     read_image,
 )
+from .transforms.transform import is_mirrored
 
 __all__ = [
     "ImageReadError",
@@ -180,7 +181,7 @@ def transform_keypoint_annotations(
     inside = ((xy >= 0) & (xy <= np.array(image_size[::-1]))).all(axis=1)
     keypoints[:, :2] = xy
     keypoints[~inside, 2] = 0
-    if _is_mirrored(transforms):
+    if is_mirrored(transforms):
         if keypoint_hflip_indices is None:
             raise ValueError(
                 "keypoints cannot be flipped without keypoint_hflip_indices: set "
@@ -194,11 +195,6 @@ def transform_keypoint_annotations(
         keypoints = keypoints[np.asarray(keypoint_hflip_indices)]
     keypoints[keypoints[:, 2] == 0] = 0
     return keypoints
-
-
-def _is_mirrored(transforms: Transform) -> bool:
-    parts = transforms.transforms if isinstance(transforms, TransformList) else [transforms]
-    return sum(isinstance(part, HFlipTransform) for part in parts) % 2 == 1
 
 
 def annotations_to_instances(

@@ -11,6 +11,7 @@ import torch
 from PIL import ImageMode
 
 from d2lite.config import CfgNode
+from d2lite.config.keys import get_key
 from d2lite.data import MetadataCatalog
 from d2lite.data.ground_truth import load_ground_truth
 from d2lite.evaluation import evaluator_for, match_names
@@ -141,16 +142,9 @@ def _check_finite(cfg: CfgNode, path: str = "") -> None:
 
 def _check_minima(cfg: CfgNode, minima: dict[str, float]) -> None:
     for key, least in minima.items():
-        value = _value(cfg, key)
+        value = get_key(cfg, key)
         if not value >= least:  # also true for nan
             raise ValueError(f"{key} is {value}; it has to be {least} or more")
-
-
-def _value(cfg: CfgNode, key: str) -> Any:
-    node: Any = cfg
-    for part in key.split("."):
-        node = node[part]
-    return node
 
 
 # How many devices of a type this machine has; others are left to torch.

@@ -8,6 +8,7 @@ from torch import nn
 
 from d2lite.checkpoint import metadata_of
 from d2lite.config import CfgNode
+from d2lite.config.keys import get_key, put_key
 from d2lite.data import DatasetCatalog, MetadataCatalog
 from d2lite.modeling import META_ARCH_REGISTRY
 
@@ -48,8 +49,7 @@ def check_class_counts(
     """
     names = dataset_names or cfg.DATASETS.TRAIN or cfg.DATASETS.TEST
     for key, kind in class_count_keys(cfg).items():
-        node, name = _locate(cfg, key)
-        wanted = getattr(node, name)
+        wanted = get_key(cfg, key)
         trained = _trained_count(cfg, key, about or {})
         if trained is not None:
             if wanted not in (-1, trained):
@@ -59,7 +59,7 @@ def check_class_counts(
                     f"{trained}{f' ({_shorten(its_classes)})' if its_classes else ''}; set {key} "
                     f"to {trained}, or leave it out"
                 )
-            _set(cfg, node, name, trained)
+            _set(cfg, key, trained)
             continue
         if only_open and wanted != -1:
             continue
@@ -70,7 +70,7 @@ def check_class_counts(
                     f"{key} is -1, which means as many classes as the dataset has, but "
                     f"{_without_classes(names, kind)}; set {key}"
                 )
-            _set(cfg, node, name, len(classes))
+            _set(cfg, key, len(classes))
             logger.info("%s = %d, as %s has", key, len(classes), dataset)
         elif classes and wanted < len(classes):
             raise ValueError(
@@ -92,13 +92,9 @@ def check_class_counts(
 
 def _trained_count(cfg: CfgNode, key: str, about: Mapping[str, Any]) -> int | None:
     """The count in the config of a checkpoint; None where it has none, or is of another model."""
-    value: Any = about.get("config", {})
-    architecture = value.get("MODEL", {}).get("META_ARCHITECTURE")
-    if architecture != cfg.MODEL.META_ARCHITECTURE:
-        return None
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
+    its_cfg = about.get("config", {})
+    architecture = get_key(its_cfg, "MODEL.META_ARCHITECTURE", None)
+    return get_key(its_cfg, key, None) if architecture == cfg.MODEL.META_ARCHITECTURE else None
 
 
 def check_model_classes(model: nn.Module) -> None:
@@ -172,17 +168,10 @@ def _classes(names: Sequence[str], kind: str) -> tuple[str, list[str]]:
     return "", []
 
 
-def _locate(cfg: CfgNode, key: str) -> tuple[CfgNode, str]:
-    *path, name = key.split(".")
-    for part in path:
-        cfg = cfg[part]
-    return cfg, name
-
-
-def _set(cfg: CfgNode, node: CfgNode, name: str, value: int) -> None:
+def _set(cfg: CfgNode, key: str, value: int) -> None:
     frozen = cfg.is_frozen()
     cfg.defrost()
-    setattr(node, name, value)
+    put_key(cfg, key, value)
     if frozen:
         cfg.freeze()
 

@@ -7,7 +7,6 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -30,7 +29,7 @@ from d2lite.evaluation import (
 from d2lite.modeling import build_model
 from d2lite.solver import build_lr_scheduler, build_optimizer
 from d2lite.utils import comm
-from d2lite.utils.env import seed_all_rng
+from d2lite.utils.env import seed_all_rng, seed_step
 from d2lite.utils.events import EventWriter, ProgressBarWriter, has_event_storage
 from d2lite.utils.logger import FILE_ONLY, setup_logger
 from d2lite.utils.stop_signals import StopRequested
@@ -285,17 +284,13 @@ class DefaultTrainer(TrainerBase):
         self._trainer.iter = self.iter
         # Starting a loader draws random numbers, and a resumed run starts it elsewhere.
         _ = getattr(self._trainer, "_data_loader_iter", None)
-        self._seed_step(self.iter, comm.get_rank())
+        seed_step(self._chosen_seed(), self.iter + 1, comm.get_rank())
         self._trainer.run_step()
 
     def _chosen_seed(self) -> int:
         if self.seed is None:
             self.seed = self.cfg.SEED if self.cfg.SEED >= 0 else comm.shared_random_seed()
         return self.seed
-
-    def _seed_step(self, iteration: int, rank: int) -> None:
-        entropy = np.random.SeedSequence((self._chosen_seed(), iteration + 1, rank))
-        seed_all_rng(int(entropy.generate_state(1)[0]))
 
     def state_dict(self) -> dict:
         """All that a checkpoint keeps beside the weights."""

@@ -8,7 +8,6 @@ import logging
 from argparse import Namespace
 from collections.abc import Mapping
 
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -25,7 +24,7 @@ from d2lite.modeling.meta_arch.origin import ModelOrigin
 from d2lite.solver import LRMultiplier
 from d2lite.utils import comm
 from d2lite.utils.cli import report_user_errors
-from d2lite.utils.env import seed_all_rng
+from d2lite.utils.env import seed_step
 from d2lite.utils.events import has_event_storage
 from d2lite.utils.logger import FILE_ONLY
 
@@ -54,8 +53,7 @@ class SeedSteps(HookBase):
         _ = self.trainer._data_loader_iter
 
     def before_step(self) -> None:
-        entropy = np.random.SeedSequence((self._seed, self.trainer.iter, comm.get_rank()))
-        seed_all_rng(int(entropy.generate_state(1)[0]))
+        seed_step(self._seed, self.trainer.iter, comm.get_rank())
 
     def state_dict(self) -> dict:
         return {"seed": self._seed}

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from d2lite.config import CfgNode, LazyConfig, get_cfg
 from d2lite.config.files import find_config
+from d2lite.config.keys import first_key
 from d2lite.projects import add_projects
 from d2lite.utils import comm
 from d2lite.utils.arguments import add_overrides, add_run_arguments
@@ -137,11 +138,11 @@ def default_setup(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
         OSError: OUTPUT_DIR cannot be written to.
         OutputDirInUseError: another run trains there.
     """
-    output_dir = _setting(cfg, "OUTPUT_DIR", "output_dir", "train.output_dir")
+    output_dir = first_key(cfg, "OUTPUT_DIR", "output_dir", "train.output_dir")
     if comm.is_main_process() and output_dir:
         _make_writable(output_dir)
         if hasattr(args, "resume") and not getattr(args, "eval_only", False):
-            weights = _setting(cfg, "MODEL.WEIGHTS", "train.init_checkpoint", default="")
+            weights = first_key(cfg, "MODEL.WEIGHTS", "train.init_checkpoint", default="")
             claim_output_dir(output_dir, new_run=not args.resume, weights=weights)
     rank = comm.get_rank()
     setup_logger(output_dir, distributed_rank=rank, name="fvcore")
@@ -156,14 +157,14 @@ def default_setup(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
         _dump(cfg, path)
         logger.info("All settings are in %s", path)
 
-    seed = _setting(cfg, "SEED", "train.seed", default=-1)
+    seed = first_key(cfg, "SEED", "train.seed", default=-1)
     seed_all_rng(None if seed < 0 else seed + rank)
     # Searching for the fastest algorithm pays off in training only: test images differ in size.
     if not getattr(args, "eval_only", False):
-        torch.backends.cudnn.benchmark = _setting(
+        torch.backends.cudnn.benchmark = first_key(
             cfg, "CUDNN_BENCHMARK", "train.cudnn_benchmark", default=False
         )
-    precision = _setting(cfg, "FLOAT32_PRECISION", "train.float32_precision", default="")
+    precision = first_key(cfg, "FLOAT32_PRECISION", "train.float32_precision", default="")
     if precision:
         logger.info("float32 matrix products in %s precision", precision)
         torch.set_float32_matmul_precision(precision)
@@ -181,18 +182,6 @@ def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventW
         JSONWriter(os.path.join(output_dir, "metrics.json")),
         TensorboardXWriter(output_dir),
     ]
-
-
-def _setting(cfg: CfgNode | DictConfig, *keys: str, default: Any = None) -> Any:
-    """The first of the dotted keys that the config has."""
-    missing = object()
-    for key in keys:
-        value: Any = cfg
-        for part in key.split("."):
-            value = value.get(part, missing) if hasattr(value, "get") else missing
-        if value is not missing:
-            return value
-    return default
 
 
 def _make_writable(folder: str) -> None:

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from d2lite.config import CfgNode, configurable
 from d2lite.data import transforms as T
 from d2lite.data.detection_utils import read_image
+from d2lite.data.transforms.transform import is_mirrored
 from d2lite.modeling.meta_arch import GeneralizedRCNN
 from d2lite.modeling.postprocessing import detector_postprocess
 from d2lite.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
@@ -257,7 +258,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
     def _reduce_pred_masks(self, outputs: list[Instances], tfms: list[T.TransformList]) -> Tensor:
         """(R, 1, M, M) masks, averaged over the versions; those of mirrored ones turned back."""
         masks = [
-            output.pred_masks.flip(dims=[3]) if _is_mirrored(tfm) else output.pred_masks
+            output.pred_masks.flip(dims=[3]) if is_mirrored(tfm) else output.pred_masks
             for output, tfm in zip(outputs, tfms, strict=True)
         ]
         return torch.stack(masks).mean(dim=0)
@@ -272,7 +273,3 @@ def _stacked(values: Sequence[Tensor | float] | Tensor) -> Tensor:
 def _transformed(boxes: Tensor, transform: T.Transform) -> Tensor:
     moved = transform.apply_box(boxes.cpu().numpy())
     return torch.from_numpy(moved).to(boxes)
-
-
-def _is_mirrored(transforms: T.TransformList) -> bool:
-    return any(isinstance(t, T.HFlipTransform) for t in transforms.transforms)

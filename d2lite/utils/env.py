@@ -19,6 +19,7 @@ __all__ = [
     "TORCH_VERSION",
     "fixup_module_metadata",
     "seed_all_rng",
+    "seed_step",
     "setup_custom_environment",
     "setup_environment",
 ]
@@ -49,6 +50,15 @@ def seed_all_rng(seed: int | None = None) -> None:
     random.seed(seed)
     # PYTHONHASHSEED is read at start-up only, so this reaches new processes, not this one.
     os.environ["PYTHONHASHSEED"] = str(seed % 2**32)
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed all generators for one training step of one process.
+
+    The random numbers of a step then depend on these three alone, so that a run that is stopped and
+    resumed ends with the weights of one that is not.
+    """
+    seed_all_rng(int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0]))
 
 
 @functools.cache  # runs once

@@ -13,7 +13,7 @@ import d2lite.data.augmentation
 import d2lite.modeling
 import d2lite.tracking  # all registries
 from d2lite.config import CfgNode, get_cfg
-from d2lite.config.compat import has_key
+from d2lite.config.keys import has_key
 from d2lite.modeling import BACKBONE_REGISTRY
 from d2lite.solver import build_optimizer
 from d2lite.utils.registry import Registry

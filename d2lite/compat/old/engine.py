@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from d2lite.config import CfgNode
+from d2lite.config.keys import get_key
 from d2lite.engine.hooks import TorchProfiler
 
 
@@ -63,13 +64,5 @@ def _highlight(code: str, filename: str) -> str:
 
 def _try_get_key(cfg: Any, *keys: str, default: Any = None) -> Any:
     """Return the first of some dotted keys that a config of either kind has, or the default."""
-    for key in keys:
-        value: Any = cfg
-        try:
-            for part in key.split("."):
-                value = value[part]
-        except (KeyError, TypeError):
-            continue
-        if value is not None:
-            return value
-    return default
+    found = (get_key(cfg, key, None) for key in keys)
+    return next((value for value in found if value is not None), default)

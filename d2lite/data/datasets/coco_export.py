@@ -13,6 +13,7 @@ import pycocotools.mask as mask_util
 from d2lite.data.catalog import Metadata, MetadataCatalog
 from d2lite.data.ground_truth import load_ground_truth
 from d2lite.structures import BoxMode
+from d2lite.structures.masks import polygon_area
 from d2lite.utils.file_io import PathManager
 
 __all__ = ["coco_contents", "coco_table", "convert_to_coco_dict", "convert_to_coco_json"]
@@ -157,13 +158,8 @@ def _area(segmentation: list | dict | np.ndarray | None, box: list[float]) -> fl
         return mask_util.area(segmentation)
     if isinstance(segmentation, np.ndarray):
         return np.count_nonzero(segmentation)
-    return sum(_polygon_area(np.asarray(poly).reshape(-1, 2)) for poly in segmentation)
-
-
-def _polygon_area(points: np.ndarray) -> float:
-    """Area of one polygon of (P, 2) points, by the shoelace formula."""
-    x, y = points.astype(np.float64).T
-    return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
+    polygons = [np.asarray(polygon, dtype=np.float64) for polygon in segmentation]
+    return float(sum(polygon_area(polygon[0::2], polygon[1::2]) for polygon in polygons))
 
 
 def _coco_keypoints(keypoints: Any) -> dict:

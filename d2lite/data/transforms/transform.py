@@ -290,6 +290,12 @@ class PILColorTransform(ColorTransform):
 # Like fvcore's transforms, these functions change the array and return it.
 
 
+def is_mirrored(transform: Transform) -> bool:
+    """Return whether left and right have changed places: by an odd number of horizontal flips."""
+    parts = transform.transforms if isinstance(transform, TransformList) else [transform]
+    return sum(isinstance(part, HFlipTransform) for part in parts) % 2 == 1
+
+
 def HFlip_rotated_box(transform: HFlipTransform, rotated_boxes: np.ndarray) -> np.ndarray:
     """Mirror (N, 5) rotated boxes from left to right."""
     rotated_boxes[:, 0] = transform.width - rotated_boxes[:, 0]

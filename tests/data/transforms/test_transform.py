@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from d2lite.data import transforms as T
+from d2lite.data.transforms.transform import is_mirrored
 from tests.golden import assert_within, case_names, load_case
 
 GOLDEN = [name for name in case_names("transforms.") if name != "transforms.resize_shortest_edge"]
@@ -157,3 +158,14 @@ def test_color_transforms_change_colours_only():
 def test_resize_names_the_size_it_is_for():
     with pytest.raises(AssertionError, match="4 x 6"):
         T.ResizeTransform(4, 6, 8, 8).apply_image(np.zeros((5, 6, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    "parts, mirrored",
+    [("", False), ("h", True), ("hv", True), ("hh", False), ("v", False), ("hvh", False)],
+)
+def test_two_flips_are_no_mirror_image(parts, mirrored):
+    flips = {"h": T.HFlipTransform(8), "v": T.VFlipTransform(6)}
+    assert is_mirrored(T.TransformList([flips[part] for part in parts])) is mirrored
+    if len(parts) == 1:
+        assert is_mirrored(flips[parts]) is mirrored
