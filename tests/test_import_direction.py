@@ -37,8 +37,6 @@ ALLOWED["engine"] = set(ALLOWED) - {"", "model_zoo", "engine"}
 DATA_FOR_MODELING = ("d2lite.data.catalog", "d2lite.data.transforms", "d2lite.data.detection_utils")
 ALSO_DATA_FOR_MODELING = {"modeling", "model_zoo", "export"}
 
-# This looks upstairs, so nothing else imports it at its top, and it may import anything.
-LOOK_UPSTAIRS = {"d2lite.utils.testing"}
 # Imports within functions from one room to another; each is a sign that something is misplaced.
 MAX_LAZY_IMPORTS = 8
 # Outside of the house: may import anything, and nothing in the house imports it.
@@ -114,7 +112,7 @@ def room_of(module: str) -> str:
 
 def may_import(importer: str, imported: str) -> bool:
     room, other = room_of(importer), room_of(imported)
-    if room == other or other == "" or room in OUTSIDE or importer in LOOK_UPSTAIRS:
+    if room == other or other == "" or room in OUTSIDE:
         return True  # d2lite itself holds the version only
     if other in ALLOWED[room]:
         return True
@@ -169,18 +167,6 @@ def test_no_import_circles(all_imports):
     assert not found, "these imports go in a circle:\n" + "\n".join(found)
 
 
-def test_what_looks_upstairs_is_not_imported_at_the_top(all_imports):
-    wrong = [
-        str(x)
-        for x in all_imports
-        if x.at_top
-        and x.imported in LOOK_UPSTAIRS
-        and x.importer not in LOOK_UPSTAIRS
-        and room_of(x.importer) not in OUTSIDE
-    ]
-    assert not wrong, "import these inside the function that needs them:\n" + "\n".join(wrong)
-
-
 def test_few_imports_between_rooms_wait_in_functions(all_imports):
     lazy = [
         str(x)
@@ -198,7 +184,6 @@ def test_few_imports_between_rooms_wait_in_functions(all_imports):
         ("d2lite.modeling.matcher", "d2lite.data.build", False),
         ("d2lite.modeling.matcher", "d2lite.engine", False),
         ("d2lite.utils.events", "d2lite.structures", False),
-        ("d2lite.utils.testing", "d2lite.modeling", True),
         ("d2lite.visualization.visualizer", "d2lite.structures", True),
         ("d2lite.visualization.visualizer", "d2lite.data.catalog", False),
         ("d2lite.config.defaults", "d2lite.utils.comm", True),

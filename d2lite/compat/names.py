@@ -9,9 +9,10 @@ and the table is not read before somebody asks for such a name.
 import importlib
 import sys
 from functools import partial
-from importlib.abc import Loader, MetaPathFinder
+from importlib.abc import InspectLoader, Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
+from importlib.util import find_spec
+from types import CodeType, ModuleType
 from typing import Any
 
 __all__ = ["find_old_name"]
@@ -49,7 +50,7 @@ def _let_in(module: ModuleType, full_name: str) -> None:
     module.__dict__.setdefault("__getattr__", partial(find_old_name, path, module))
 
 
-class _MovedLoader(Loader):
+class _MovedLoader(InspectLoader):
     """Hands out the module that stands elsewhere now, as the same object."""
 
     def __init__(self, new_name: str):
@@ -64,6 +65,13 @@ class _MovedLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = self._own_spec  # the import system has just given it the old name's
         _let_in(module, self._old_name)
+
+    # `python -m d2lite.utils.develop` asks for these.
+    def get_code(self, fullname: str) -> CodeType | None:
+        return find_spec(self._new_name).loader.get_code(self._new_name)
+
+    def get_source(self, fullname: str) -> str | None:
+        return find_spec(self._new_name).loader.get_source(self._new_name)
 
 
 class _GoneLoader(Loader):

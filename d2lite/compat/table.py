@@ -24,7 +24,9 @@ MOVED: dict[str, dict[str, str]] = {
         "_called_with_cfg": "config.configurable:_called_with_cfg",
         "_get_args_from_config": "old.config:_get_args_from_config",
     },
-    "data.build": {"check_metadata_consistency": "data.detection_utils:check_metadata_consistency"},
+    "data.build": {
+        "check_metadata_consistency": "data.detection_utils:check_metadata_consistency",
+    },
     "data.common": {
         "_DEFAULT_DATASET_FROM_LIST_SERIALIZE_METHOD": "data.common:_default_serialization",
         "_TorchSerializedList": "data.common:_SerializedList",
@@ -57,20 +59,36 @@ MOVED: dict[str, dict[str, str]] = {
         "_M_YUV2RGB": "data.image_io:_YUV_TO_RGB",
         "_apply_exif_orientation": "old.data:_apply_exif_orientation",
         "build_transform_gen": "data.detection_utils:build_augmentation",
+        "gen_crop_transform_with_instance": "old.data:gen_crop_transform_with_instance",
+    },
+    "data.samplers": {
+        "GroupedBatchSampler": "old.data:GroupedBatchSampler",
+    },
+    "data.samplers.grouped_batch_sampler": {
+        "GroupedBatchSampler": "old.data:GroupedBatchSampler",
     },
     "data.transforms.augmentation": {
         "_check_img_dtype": "old.data:_check_img_dtype",
         "_get_aug_input_args": "old.data:_get_aug_input_args",
     },
-    "engine": {"AutogradProfiler": "old.engine:AutogradProfiler"},
+    "engine": {
+        "AutogradProfiler": "old.engine:AutogradProfiler",
+    },
     "engine.defaults": {
         "_highlight": "old.engine:_highlight",
         "_try_get_key": "old.engine:_try_get_key",
     },
-    "engine.hooks": {"AutogradProfiler": "old.engine:AutogradProfiler"},
-    "engine.hooks.timing": {"TorchProfiler": "engine.hooks.profiling:TorchProfiler"},
-    "engine.launch": {"_find_free_port": "engine.launch:_free_port"},
+    "engine.hooks": {
+        "AutogradProfiler": "old.engine:AutogradProfiler",
+    },
+    "engine.hooks.timing": {
+        "TorchProfiler": "engine.hooks.profiling:TorchProfiler",
+    },
+    "engine.launch": {
+        "_find_free_port": "engine.launch:_free_port",
+    },
     "evaluation.coco_evaluation": {
+        "COCOevalMaxDets": "old.evaluation:COCOevalMaxDets",
         "_evaluate_box_proposals": "old.evaluation:_evaluate_box_proposals",
         "_evaluate_predictions_on_coco": "old.evaluation:_evaluate_predictions_on_coco",
         "instances_to_coco_json": "evaluation.coco_json:instances_to_coco_json",
@@ -82,7 +100,24 @@ MOVED: dict[str, dict[str, str]] = {
     "evaluation.panoptic_evaluation": {
         "_print_panoptic_results": "old.evaluation:_print_panoptic_results",
     },
-    "export": {"add_export_config": "old.engine:add_export_config"},
+    "evaluation.pascal_voc_evaluation": {
+        "parse_rec": "old.voc:parse_rec",
+        "voc_ap": "evaluation.voc_ap:voc_ap",
+        "voc_eval": "old.voc:voc_eval",
+    },
+    "evaluation.voc_ap": {
+        "parse_rec": "old.voc:parse_rec",
+        "voc_eval": "old.voc:voc_eval",
+    },
+    "export": {
+        "add_export_config": "old.engine:add_export_config",
+    },
+    "layers": {
+        "disable_torch_compiler": "old.layers:disable_torch_compiler",
+        "move_device_like": "old.layers:move_device_like",
+        "nonzero_tuple": "old.layers:nonzero_tuple",
+        "shapes_to_tensor": "old.layers:shapes_to_tensor",
+    },
     "layers.deform_conv": {
         "_DeformConv": "old.layers:_DeformConv",
         "_ModulatedDeformConv": "old.layers:_ModulatedDeformConv",
@@ -97,24 +132,43 @@ MOVED: dict[str, dict[str, str]] = {
         "paste_mask_in_image_old": "old.layers:paste_mask_in_image_old",
         "scale_boxes": "old.layers:scale_boxes",
     },
-    "layers.roi_align_rotated": {"_ROIAlignRotated": "old.layers:_ROIAlignRotated"},
-    "layers.wrappers": {"_NewEmptyTensorOp": "old.layers:_NewEmptyTensorOp"},
+    "layers.roi_align_rotated": {
+        "_ROIAlignRotated": "old.layers:_ROIAlignRotated",
+    },
+    "layers.wrappers": {
+        "_NewEmptyTensorOp": "old.layers:_NewEmptyTensorOp",
+        "disable_torch_compiler": "old.layers:disable_torch_compiler",
+        "move_device_like": "old.layers:move_device_like",
+        "nonzero_tuple": "old.layers:nonzero_tuple",
+        "shapes_to_tensor": "old.layers:shapes_to_tensor",
+    },
+    "model_zoo.model_zoo": {
+        "_ModelZooUrls": "old.model_zoo:_ModelZooUrls",
+    },
     "modeling": {
         "MMDetBackbone": "old.mmdet_wrapper:MMDetBackbone",
         "MMDetDetector": "old.mmdet_wrapper:MMDetDetector",
         "make_stage": "old.modeling:make_stage",
     },
-    "model_zoo.model_zoo": {"_ModelZooUrls": "old.model_zoo:_ModelZooUrls"},
     "modeling.anchor_generator": {
         "_broadcast_params": "old.modeling:_broadcast_params",
         "_create_grid_offsets": "old.modeling:_create_grid_offsets",
     },
+    "modeling.backbone": {
+        "make_stage": "old.modeling:make_stage",
+    },
     "modeling.backbone.fpn": {
         "_assert_strides_are_log2_contiguous": "old.modeling:_assert_strides_are_log2_contiguous",
     },
-    "modeling.backbone": {"make_stage": "old.modeling:make_stage"},
-    "modeling.backbone.regnet": {"VanillaBlock": "old.modeling:VanillaBlock"},
-    "modeling.backbone.resnet": {"make_stage": "old.modeling:make_stage"},
+    "modeling.backbone.regnet": {
+        "VanillaBlock": "old.modeling:VanillaBlock",
+    },
+    "modeling.backbone.resnet": {
+        "make_stage": "old.modeling:make_stage",
+    },
+    "modeling.backbone.utils": {
+        "add_decomposed_rel_pos": "old.modeling:add_decomposed_rel_pos",
+    },
     "modeling.backbone.vit": {
         "_assert_strides_are_log2_contiguous": "old.modeling:_assert_strides_are_log2_contiguous",
     },
@@ -131,8 +185,16 @@ MOVED: dict[str, dict[str, str]] = {
         "_create_zeros": "old.modeling:_create_zeros",
         "_fmt_box_list": "old.modeling:_fmt_box_list",
     },
-    "modeling.proposal_generator.proposal_utils": {"_is_tracing": "old.modeling:_is_tracing"},
-    "modeling.roi_heads.fast_rcnn": {"FastRCNNOutputs": "old.modeling:FastRCNNOutputs"},
+    "modeling.proposal_generator.proposal_utils": {
+        "_is_tracing": "old.modeling:_is_tracing",
+    },
+    "modeling.roi_heads.fast_rcnn": {
+        "FastRCNNOutputs": "old.modeling:FastRCNNOutputs",
+    },
+    "solver": {
+        "WarmupCosineLR": "old.solver:WarmupCosineLR",
+        "WarmupMultiStepLR": "old.solver:WarmupMultiStepLR",
+    },
     "solver.build": {
         "_create_gradient_clipper": "old.solver:_create_gradient_clipper",
         "_generate_optimizer_class_with_gradient_clipping": (
@@ -140,36 +202,62 @@ MOVED: dict[str, dict[str, str]] = {
         ),
     },
     "solver.lr_scheduler": {
+        "WarmupCosineLR": "old.solver:WarmupCosineLR",
+        "WarmupMultiStepLR": "old.solver:WarmupMultiStepLR",
         "_get_warmup_factor_at_iter": "old.solver:_get_warmup_factor_at_iter",
     },
     "structures.boxes": {
         "_RawBoxType": "structures.boxes:RawBoxes",
-        "matched_boxlist_iou": "structures.boxes:matched_pairwise_iou",
+        "matched_boxlist_iou": "old.structures:matched_pairwise_iou",
+        "matched_pairwise_iou": "old.structures:matched_pairwise_iou",
     },
-    "structures.image_list": {"_as_tensor": "old.modeling:_as_tensor"},
-    "utils.comm": {"_get_global_gloo_group": "old.utils:_get_global_gloo_group"},
-    "utils.events": {"_CURRENT_STORAGE_STACK": "utils.event_storage:_OPEN_STORAGES"},
+    "structures.image_list": {
+        "_as_tensor": "old.modeling:_as_tensor",
+    },
+    "structures.masks": {
+        "rasterize_polygons_within_box": "old.structures:rasterize_polygons_within_box",
+    },
+    "utils.collect_env": {
+        "detect_compute_compatibility": "old.utils:detect_compute_compatibility",
+    },
+    "utils.comm": {
+        "_get_global_gloo_group": "old.utils:_get_global_gloo_group",
+    },
+    "utils.env": {
+        "fixup_module_metadata": "old.utils:fixup_module_metadata",
+    },
+    "utils.events": {
+        "_CURRENT_STORAGE_STACK": "utils.event_storage:_OPEN_STORAGES",
+    },
     "utils.logger": {
         "_cached_log_stream": "utils.logger:_open_log_stream",
         "_log_api_usage": "old.utils:_log_api_usage",
     },
-    "utils.memory": {"_ignore_torch_cuda_oom": "old.utils:_ignore_torch_cuda_oom"},
+    "utils.memory": {
+        "_ignore_torch_cuda_oom": "old.utils:_ignore_torch_cuda_oom",
+    },
+    "utils.painter": {
+        "Painter": "visualization.visualizer:Visualizer",
+    },
     "utils.registry": {
         "_convert_target_to_string": "utils.registry:convert_target_to_string",
     },
-    "utils.painter": {"Painter": "visualization.visualizer:Visualizer"},
-    "utils.testing": {"skipIfOnCPUCI": "old.utils:skipIfOnCPUCI"},
+    "utils.testing": {
+        "skipIfOnCPUCI": "old.utils:skipIfOnCPUCI",
+    },
     "utils.visualizer": {
         "_PanopticPrediction": "old.visualizer:_PanopticPrediction",
-        "_create_text_labels": "visualization.visualizer:create_text_labels",
         "_SMALL_OBJECT_AREA_THRESH": "old.visualizer:_SMALL_OBJECT_AREA_THRESH",
+        "_create_text_labels": "visualization.visualizer:create_text_labels",
     },
 }
 
 # Module of detectron2 -> the module here.
 MOVED_MODULES: dict[str, str] = {
     "modeling.mmdet_wrapper": "old.mmdet_wrapper",
-    "utils.colormap": "visualization.colors",
+    "utils.colormap": "old.colormap",
+    "utils.develop": "old.develop",
+    "utils.testing": "old.testing",
     "utils.torch_version_utils": "old.torch_version_utils",
     "utils.tracing": "old.tracing",
     "utils.video_visualizer": "visualization.video",
@@ -225,7 +313,7 @@ HOMES: dict[str, str] = {
         "BatchNorm2d CNNBlockBase Conv2d ConvTranspose2d CycleBatchNormList DeformConv "
         "DepthwiseSeparableConv2d FrozenBatchNorm2d ModulatedDeformConv ROIAlign ROIAlignRotated "
         "ShapeSpec batched_nms batched_nms_rotated cat ciou_loss cross_entropy diou_loss get_norm "
-        "interpolate move_device_like nonzero_tuple shapes_to_tensor"
+        "interpolate"
     ),
     "layers.rotated_boxes": "pairwise_iou_rotated",
     "modeling": "build_model",
@@ -233,9 +321,7 @@ HOMES: dict[str, str] = {
     "modeling.backbone": "Backbone build_backbone",
     "modeling.backbone.build": "BACKBONE_REGISTRY",
     "modeling.backbone.resnet": "BottleneckBlock ResNet build_resnet_backbone",
-    "modeling.backbone.utils": (
-        "PatchEmbed add_decomposed_rel_pos get_abs_pos window_partition window_unpartition"
-    ),
+    "modeling.backbone.utils": ("PatchEmbed get_abs_pos window_partition window_unpartition"),
     "modeling.box_regression": (
         "Box2BoxTransform Box2BoxTransformLinear Box2BoxTransformRotated _dense_box_regression_loss"
     ),
@@ -273,7 +359,6 @@ HOMES: dict[str, str] = {
     "tracking.vanilla_hungarian_bbox_iou_tracker": "VanillaHungarianBBoxIOUTracker",
     "utils.collect_env": "collect_env_info",
     "utils.comm": "get_world_size is_main_process",
-    "utils.develop": "create_dummy_class create_dummy_func",
     "utils.env": "TORCH_VERSION seed_all_rng",
     "utils.events": (
         "CommonMetricPrinter EventStorage EventWriter JSONWriter TensorboardXWriter "
@@ -287,8 +372,11 @@ HOMES: dict[str, str] = {
     "utils.registry": "Registry _convert_target_to_string locate",
     "utils.serialize": "PicklableWrapper",
     "utils.tracing": "assert_fx_safe is_fx_tracing",
-    "visualization.colors": "colormap random_color",
     "visualization.visualizer": "ColorMode Visualizer _PanopticPrediction _create_text_labels",
+    "old.colormap": "colormap random_color",
+    "old.develop": "create_dummy_class create_dummy_func",
+    "old.layers": "move_device_like nonzero_tuple shapes_to_tensor",
+    "old.modeling": "add_decomposed_rel_pos",
     ".fvcore.common.checkpoint": "Checkpointer",
     ".fvcore.common.history_buffer": "HistoryBuffer",
     ".fvcore.common.param_scheduler": (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pycocotools.mask as mask_util
 import torch
-from fvcore.transforms.transform import CropTransform, Transform, TransformList
+from fvcore.transforms.transform import Transform, TransformList
 
 from d2lite.structures import (
     BitMasks,
@@ -45,7 +45,6 @@ __all__ = [
     "convert_image_to_rgb",
     "create_keypoint_hflip_indices",
     "filter_empty_instances",
-    "gen_crop_transform_with_instance",
     "get_bbox",
     "get_fed_loss_cls_weights",
     "read_image",
@@ -372,31 +371,6 @@ def get_fed_loss_cls_weights(
     counts = MetadataCatalog.get(dataset_names[0]).class_image_count
     ordered = [entry["image_count"] for entry in sorted(counts, key=lambda entry: entry["id"])]
     return torch.tensor(ordered, dtype=torch.float32) ** freq_weight_power
-
-
-def gen_crop_transform_with_instance(
-    crop_size: tuple[int, int], image_size: tuple[int, int], instance: dict
-) -> CropTransform:
-    """A random crop that contains the centre of an object.
-
-    Args:
-        crop_size: (h, w) in pixels; sides beyond the image's are shortened.
-        image_size: (h, w).
-        instance: annotation with "bbox" and "bbox_mode".
-    """
-    size = np.minimum(np.asarray(crop_size, dtype=np.int64), image_size)
-    x0, y0, x1, y1 = get_bbox(instance)
-    center = np.array([(y0 + y1) / 2, (x0 + x1) / 2])
-    if (center < 0).any() or (center > np.asarray(image_size)).any():
-        raise ArgumentError(
-            f"box {[x0, y0, x1, y1]} has its centre outside of the image of size {image_size}"
-        )
-    lowest = np.maximum(np.floor(center).astype(np.int64) - size, 0)
-    highest = np.maximum(np.asarray(image_size) - size, 0)
-    highest = np.minimum(highest, np.ceil(center).astype(np.int64))
-    lowest = np.minimum(lowest, highest)
-    top, left = (int(np.random.randint(a, b + 1)) for a, b in zip(lowest, highest, strict=True))
-    return CropTransform(left, top, int(size[1]), int(size[0]))
 
 
 def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:

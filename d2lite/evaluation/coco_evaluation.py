@@ -323,19 +323,6 @@ def _mean_of_present(values: np.ndarray) -> float:
     return float(np.mean(present)) if present.size else -1.0
 
 
-class COCOevalMaxDets(COCOeval):
-    """COCOeval whose summary works with limits other than 100 detections per image."""
-
-    def summarize(self) -> None:
-        """Set `stats`; they are COCO's 12 figures, or 10 for keypoints."""
-        if not self.eval:
-            raise RuntimeError("COCOevalMaxDets.summarize() needs accumulate() to be called before")
-        if self.params.iouType == "keypoints":
-            super().summarize()
-        else:
-            self.stats = summarize_boxes(self)
-
-
 def _three_limits(limits: int | list[int] | None) -> list[int]:
     if limits is None:
         return list(DEFAULT_MAX_DETS)

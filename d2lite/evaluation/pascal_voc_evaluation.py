@@ -18,9 +18,7 @@ from .class_names import distinct_names, unknown_class
 from .coco_json import image_id_of
 from .evaluator import DatasetEvaluator
 from .tables import metrics_table
-from .voc_ap import VocDetections, VocObjects, average_precision, parse_rec, voc_ap, voc_eval
-
-__all__ = ["PascalVOCDetectionEvaluator", "parse_rec", "voc_ap", "voc_eval"]
+from .voc_ap import VocDetections, VocObjects, average_precision
 
 THRESHOLDS = range(50, 100, 5)  # percent
 

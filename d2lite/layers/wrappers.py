@@ -65,26 +65,6 @@ def empty_input_loss_func_wrapper(loss_func: Callable[..., Tensor]) -> Callable[
 cross_entropy = empty_input_loss_func_wrapper(F.cross_entropy)
 
 
-def nonzero_tuple(x: Tensor) -> tuple[Tensor, ...]:
-    """Indices of the elements that are not zero: one (K,) int64 tensor per dimension."""
-    return x.nonzero(as_tuple=True)
-
-
-def move_device_like(src: Tensor, dst: Tensor) -> Tensor:
-    """`src` on the device of `dst`."""
-    return src.to(dst.device)
-
-
-def shapes_to_tensor(x: Sequence[int], device: torch.device | None = None) -> Tensor:
-    """Sizes such as an image's (H, W) as an int64 tensor."""
-    return torch.as_tensor(x, device=device)
-
-
 def check_if_dynamo_compiling() -> bool:
     """Whether the caller is being compiled or exported by torch."""
     return torch.compiler.is_compiling()
-
-
-def disable_torch_compiler(func: Callable) -> Callable:
-    """Keep `func` out of `torch.compile`: it runs eagerly where compiled code calls it."""
-    return torch.compiler.disable(func)

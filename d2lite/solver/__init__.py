@@ -10,16 +10,12 @@ from d2lite.solver.build import (
 )
 from d2lite.solver.lr_scheduler import (
     LRMultiplier,
-    WarmupCosineLR,
-    WarmupMultiStepLR,
     WarmupParamScheduler,
 )
 
 __all__ = [
     "LRMultiplier",
     "LRScheduler",
-    "WarmupCosineLR",
-    "WarmupMultiStepLR",
     "WarmupParamScheduler",
     "build",
     "build_lr_scheduler",

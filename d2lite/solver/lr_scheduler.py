@@ -1,8 +1,5 @@
 """Learning rate schedules: a function of training progress, and what steps it along."""
 
-import math
-from bisect import bisect_right
-
 from fvcore.common.param_scheduler import (
     CompositeParamScheduler,
     ConstantParamScheduler,
@@ -12,7 +9,7 @@ from fvcore.common.param_scheduler import (
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-__all__ = ["LRMultiplier", "WarmupCosineLR", "WarmupMultiStepLR", "WarmupParamScheduler"]
+__all__ = ["LRMultiplier", "WarmupParamScheduler", "warmup_factor_at"]
 
 
 class WarmupParamScheduler(CompositeParamScheduler):
@@ -100,88 +97,14 @@ class LRMultiplier(LRScheduler):
         return [base_lr * factor for base_lr in self.base_lrs]
 
 
-class WarmupMultiStepLR(LRScheduler):
-    """Warm-up, then `gamma` times less at each milestone. `LRMultiplier` can do the same."""
+def warmup_factor_at(method: str, iteration: int, warmup_iters: int, warmup_factor: float) -> float:
+    """Return the factor at an iteration: 1 from `warmup_iters` on, before that by `method`.
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        milestones: list[int],
-        gamma: float = 0.1,
-        warmup_factor: float = 0.001,
-        warmup_iters: int = 1000,
-        warmup_method: str = "linear",
-        last_epoch: int = -1,
-    ):
-        """
-        Args:
-            optimizer: the optimizer to set the rates of.
-            milestones: iterations, ascending.
-            gamma: factor at each milestone.
-            warmup_factor: factor at iteration 0.
-            warmup_iters: iterations until the factor is 1.
-            warmup_method: "linear" or "constant".
-            last_epoch: the last iteration done, or -1.
-
-        Raises:
-            ValueError: when the milestones do not ascend.
-        """
-        if list(milestones) != sorted(milestones):
-            raise ValueError(f"milestones have to ascend, got {milestones}")
-        self.milestones = milestones
-        self.gamma = gamma
-        self.warmup_factor = warmup_factor
-        self.warmup_iters = warmup_iters
-        self.warmup_method = warmup_method
-        super().__init__(optimizer, last_epoch)
-
-    def get_lr(self) -> list[float]:
-        """The rate of each parameter group at the present iteration."""
-        factor = _warmup_factor(
-            self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
-        )
-        factor *= self.gamma ** bisect_right(self.milestones, self.last_epoch)
-        return [base_lr * factor for base_lr in self.base_lrs]
-
-
-class WarmupCosineLR(LRScheduler):
-    """Warm-up times a half cosine from 1 to 0. `LRMultiplier` can do the same."""
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        max_iters: int,
-        warmup_factor: float = 0.001,
-        warmup_iters: int = 1000,
-        warmup_method: str = "linear",
-        last_epoch: int = -1,
-    ):
-        """
-        Args:
-            optimizer: the optimizer to set the rates of.
-            max_iters: iterations until the rate is 0.
-            warmup_factor: factor at iteration 0.
-            warmup_iters: iterations until the factor of the warm-up is 1.
-            warmup_method: "linear" or "constant".
-            last_epoch: the last iteration done, or -1.
-        """
-        self.max_iters = max_iters
-        self.warmup_factor = warmup_factor
-        self.warmup_iters = warmup_iters
-        self.warmup_method = warmup_method
-        super().__init__(optimizer, last_epoch)
-
-    def get_lr(self) -> list[float]:
-        """The rate of each parameter group at the present iteration."""
-        factor = _warmup_factor(
-            self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
-        )
-        factor *= 0.5 * (1.0 + math.cos(math.pi * self.last_epoch / self.max_iters))
-        return [base_lr * factor for base_lr in self.base_lrs]
-
-
-def _warmup_factor(method: str, iteration: int, warmup_iters: int, warmup_factor: float) -> float:
-    """`warmup_factor` at iteration 0, 1 from `warmup_iters` on, and by `method` in between."""
+    Args:
+        method: "linear" or "constant".
+        iteration: from 0.
+        warmup_factor: the factor at iteration 0.
+    """
     if method not in ("linear", "constant"):
         raise ValueError(_unknown_method(method))
     if iteration >= warmup_iters:

@@ -261,23 +261,6 @@ def pairwise_ioa(boxes1: Boxes, boxes2: Boxes) -> Tensor:
     return _ratio(pairwise_intersection(boxes1, boxes2), boxes2.area())
 
 
-def matched_pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """(N,) intersection over union of the i-th box of one set with the i-th of the other.
-
-    Raises:
-        AssertionError: the numbers of boxes differ.
-    """
-    assert len(boxes1) == len(boxes2), (
-        f"boxes are matched one to one, found {len(boxes1)} and {len(boxes2)}"
-    )
-    first, second = boxes1.tensor, boxes2.tensor
-    low = torch.maximum(first[:, :2], second[:, :2])
-    high = torch.minimum(first[:, 2:], second[:, 2:])
-    width, height = (high - low).clamp(min=0).unbind(dim=1)
-    shared = width * height
-    return _ratio(shared, boxes1.area() + boxes2.area() - shared)
-
-
 def pairwise_point_box_distance(points: Tensor, boxes: Boxes) -> Tensor:
     """(N, M, 4) distances from (N, 2) points to the left, top, right and bottom edges of M boxes.
 

@@ -36,22 +36,6 @@ def polygons_to_bitmask(polygons: list[np.ndarray], height: int, width: int) -> 
     return _rasterize([polygons], height, width)[0]
 
 
-def rasterize_polygons_within_box(
-    polygons: list[np.ndarray], box: np.ndarray, mask_size: int
-) -> Tensor:
-    """Rasterize the part of one object inside `box`, stretched to a square bitmap.
-
-    Args:
-        polygons: as in `polygons_to_bitmask`.
-        box: (4,) XYXY.
-
-    Returns:
-        (mask_size, mask_size) bool tensor on the CPU.
-    """
-    boxes = np.asarray(box, dtype=np.float32).reshape(1, 4)
-    return torch.from_numpy(_rasterize_in_boxes([polygons], boxes, mask_size)[0])
-
-
 def _rasterize_in_boxes(
     objects: Sequence[Sequence[np.ndarray]], boxes: np.ndarray, mask_size: int
 ) -> np.ndarray:

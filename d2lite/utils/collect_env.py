@@ -3,8 +3,6 @@
 import importlib
 import os
 import platform
-import re
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -72,23 +70,6 @@ def _device_rows() -> Iterator[tuple[str, str]]:
         yield f"GPU {','.join(indices)}", name
     yield "CUDA of PyTorch", str(torch.version.cuda)
     yield "cuDNN", str(torch.backends.cudnn.version())
-
-
-def detect_compute_compatibility(CUDA_HOME: str, so_file: str) -> str:
-    """The GPU architectures that a compiled library has code for, such as "7.0, 8.0".
-
-    Args:
-        CUDA_HOME: folder of the CUDA toolkit, whose cuobjdump is used.
-        so_file: path of the library.
-    """
-    program = os.path.join(CUDA_HOME, "bin", "cuobjdump")
-    if not os.path.isfile(program):
-        return f"{so_file}; cannot find cuobjdump in {CUDA_HOME}/bin"
-    listing = subprocess.run(
-        [program, "--list-elf", so_file], capture_output=True, text=True, check=True
-    ).stdout
-    found = {f"{major}.{minor}" for major, minor in re.findall(r"\.sm_(\d+)(\d)\.", listing)}
-    return ", ".join(sorted(found, key=float))
 
 
 def test_nccl_ops() -> None:

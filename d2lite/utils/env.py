@@ -9,7 +9,6 @@ import random
 import sys
 from datetime import datetime
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,6 @@ import torch
 __all__ = [
     "DOC_BUILDING",
     "TORCH_VERSION",
-    "fixup_module_metadata",
     "seed_all_rng",
     "seed_step",
     "setup_custom_environment",
@@ -98,32 +96,3 @@ def _import_file(module_name: str, path: str) -> ModuleType:
     sys.modules[module_name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def fixup_module_metadata(
-    module_name: str, namespace: dict[str, Any], keys: list[str] | None = None
-) -> None:
-    """Make objects appear as defined in `module_name`, where they are meant to be imported from.
-
-    Args:
-        module_name: the public module.
-        namespace: its globals().
-        keys: the names to change; by default all that do not start with an underscore.
-    """
-    if keys is None:
-        keys = [key for key in namespace if not key.startswith("_")]
-    for key in keys:
-        _set_module(namespace[key], key, module_name, seen=set())
-
-
-def _set_module(obj: Any, qualname: str, module_name: str, seen: set[int]) -> None:
-    root = module_name.split(".")[0]
-    if id(obj) in seen or not str(getattr(obj, "__module__", "")).startswith(root + "."):
-        return
-    seen.add(id(obj))
-    obj.__module__ = module_name
-    if isinstance(obj, type):
-        obj.__qualname__ = qualname
-        for name, member in list(vars(obj).items()):
-            if callable(member):
-                _set_module(member, f"{qualname}.{name}", module_name, seen)

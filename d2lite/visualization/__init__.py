@@ -4,7 +4,7 @@ Names, colors and keypoint connections are arguments; nothing here knows of data
 """
 
 from d2lite.visualization.canvas import VisImage
-from d2lite.visualization.colors import colormap, distinct_color, random_color, random_colors
+from d2lite.visualization.colors import distinct_color
 from d2lite.visualization.masks import GenericMask, PanopticSegments
 from d2lite.visualization.video import VideoVisualizer
 from d2lite.visualization.visualizer import ColorMode, Visualizer, create_text_labels
@@ -16,9 +16,6 @@ __all__ = [
     "VideoVisualizer",
     "VisImage",
     "Visualizer",
-    "colormap",
     "create_text_labels",
     "distinct_color",
-    "random_color",
-    "random_colors",
 ]

@@ -94,9 +94,10 @@ def test_fresh_interpreter_and_its_spawned_processes_find_it(tmp_path):
     assert done.stdout == "0.6 d2lite.utils.registry\n", done.stderr
 
 
-def test_module_of_the_alias_runs_as_a_program(tmp_path):
+@pytest.mark.parametrize("module", ["detectron2.utils.serialize", "detectron2.utils.develop"])
+def test_module_of_the_alias_runs_as_a_program(tmp_path, module):
     add_alias(tmp_path)
-    done = run("-m", "detectron2.utils.develop", cwd=tmp_path, packages=tmp_path)
+    done = run("-m", module, cwd=tmp_path, packages=tmp_path)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
-from d2lite.evaluation.coco_evaluation import evaluate_predictions_on_coco
+from d2lite.evaluation.coco_evaluation import evaluate_predictions_on_coco, summarize_boxes
 from d2lite.evaluation.fast_eval_api import COCOeval_opt
 from d2lite.evaluation.lvis_evaluation import METRICS, evaluate_predictions_on_lvis
 from d2lite.evaluation.proposal_recall import box_proposal_recall
@@ -111,3 +111,16 @@ def _print_panoptic_results(pq_res: dict[str, dict[str, float]]) -> None:
     logging.getLogger("d2lite.evaluation.panoptic_evaluation").info(
         "Panoptic Evaluation Results:\n" + table
     )
+
+
+class COCOevalMaxDets(COCOeval):
+    """COCOeval whose summary works with limits other than 100 detections per image."""
+
+    def summarize(self) -> None:
+        """Set `stats`; they are COCO's 12 figures, or 10 for keypoints."""
+        if not self.eval:
+            raise RuntimeError("COCOevalMaxDets.summarize() needs accumulate() to be called before")
+        if self.params.iouType == "keypoints":
+            super().summarize()
+        else:
+            self.stats = summarize_boxes(self)

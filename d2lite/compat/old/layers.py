@@ -1,5 +1,7 @@
 """Old forms of detectron2's layers, and what took the place of missing operators of torch."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -167,3 +169,23 @@ def scale_boxes(boxes: Tensor, scale: float) -> Tensor:
     center = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = (boxes[:, 2:] - boxes[:, :2]) / 2 * scale
     return torch.cat([center - half, center + half], dim=1)
+
+
+def nonzero_tuple(x: Tensor) -> tuple[Tensor, ...]:
+    """Indices of the elements that are not zero: one (K,) int64 tensor per dimension."""
+    return x.nonzero(as_tuple=True)
+
+
+def move_device_like(src: Tensor, dst: Tensor) -> Tensor:
+    """`src` on the device of `dst`."""
+    return src.to(dst.device)
+
+
+def shapes_to_tensor(x: Sequence[int], device: torch.device | None = None) -> Tensor:
+    """Sizes such as an image's (H, W) as an int64 tensor."""
+    return torch.as_tensor(x, device=device)
+
+
+def disable_torch_compiler(func: Callable) -> Callable:
+    """Keep `func` out of `torch.compile`: it runs eagerly where compiled code calls it."""
+    return torch.compiler.disable(func)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from d2lite.layers import CNNBlockBase, cat, get_norm
 from d2lite.modeling.backbone import ResNet
 from d2lite.modeling.backbone.regnet_blocks import conv2d
+from d2lite.modeling.backbone.utils import decomposed_rel_pos
 from d2lite.modeling.box_regression import Box2BoxTransform, dense_box_regression_loss
 from d2lite.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from d2lite.modeling.roi_heads.fast_rcnn import _log_classification_stats, fast_rcnn_inference
@@ -244,3 +245,24 @@ def _as_tensor(x: tuple[int, int] | Tensor) -> Tensor:
     if isinstance(x, list | tuple) and all(isinstance(t, Tensor) for t in x):
         return torch.stack(list(x))
     return torch.as_tensor(x)
+
+
+def add_decomposed_rel_pos(
+    attn: Tensor,
+    q: Tensor,
+    rel_pos_h: Tensor,
+    rel_pos_w: Tensor,
+    q_size: tuple[int, int],
+    k_size: tuple[int, int],
+) -> Tensor:
+    """Add relative positions along the two axes to attention logits (MViTv2, eq. 4 and 5).
+
+    Args:
+        attn: (B, q_h * q_w, k_h * k_w) logits.
+        q: (B, q_h * q_w, C) queries.
+        rel_pos_h, rel_pos_w: (D, C) embeddings by distance.
+        q_size, k_size: (H, W) of queries and keys.
+    Returns:
+        Logits of the shape of `attn`.
+    """
+    return attn + decomposed_rel_pos(q, rel_pos_h, rel_pos_w, q_size, k_size)

@@ -1,15 +1,18 @@
 """Private helpers of detectron2's solver."""
 
 import itertools
+import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from d2lite.config import CfgNode
 from d2lite.solver.build import _gradient_clipper
-from d2lite.solver.lr_scheduler import _warmup_factor
+from d2lite.solver.lr_scheduler import warmup_factor_at
 
 
 def _get_warmup_factor_at_iter(
@@ -26,7 +29,7 @@ def _get_warmup_factor_at_iter(
     """
     if iter >= warmup_iters:
         return 1.0
-    return _warmup_factor(method, iter, warmup_iters, warmup_factor)
+    return warmup_factor_at(method, iter, warmup_iters, warmup_factor)
 
 
 def _create_gradient_clipper(cfg: CfgNode) -> Callable[[Any], None]:
@@ -70,3 +73,83 @@ def _generate_optimizer_class_with_gradient_clipping(
         return super(type(self), self).step(closure)
 
     return type(optimizer.__name__ + "WithGradientClip", (optimizer,), {"step": step})
+
+
+class WarmupMultiStepLR(LRScheduler):
+    """Warm-up, then `gamma` times less at each milestone. `LRMultiplier` can do the same."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        milestones: list[int],
+        gamma: float = 0.1,
+        warmup_factor: float = 0.001,
+        warmup_iters: int = 1000,
+        warmup_method: str = "linear",
+        last_epoch: int = -1,
+    ):
+        """
+        Args:
+            optimizer: the optimizer to set the rates of.
+            milestones: iterations, ascending.
+            gamma: factor at each milestone.
+            warmup_factor: factor at iteration 0.
+            warmup_iters: iterations until the factor is 1.
+            warmup_method: "linear" or "constant".
+            last_epoch: the last iteration done, or -1.
+
+        Raises:
+            ValueError: when the milestones do not ascend.
+        """
+        if list(milestones) != sorted(milestones):
+            raise ValueError(f"milestones have to ascend, got {milestones}")
+        self.milestones = milestones
+        self.gamma = gamma
+        self.warmup_factor = warmup_factor
+        self.warmup_iters = warmup_iters
+        self.warmup_method = warmup_method
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """The rate of each parameter group at the present iteration."""
+        factor = warmup_factor_at(
+            self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
+        )
+        factor *= self.gamma ** bisect_right(self.milestones, self.last_epoch)
+        return [base_lr * factor for base_lr in self.base_lrs]
+
+
+class WarmupCosineLR(LRScheduler):
+    """Warm-up times a half cosine from 1 to 0. `LRMultiplier` can do the same."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        max_iters: int,
+        warmup_factor: float = 0.001,
+        warmup_iters: int = 1000,
+        warmup_method: str = "linear",
+        last_epoch: int = -1,
+    ):
+        """
+        Args:
+            optimizer: the optimizer to set the rates of.
+            max_iters: iterations until the rate is 0.
+            warmup_factor: factor at iteration 0.
+            warmup_iters: iterations until the factor of the warm-up is 1.
+            warmup_method: "linear" or "constant".
+            last_epoch: the last iteration done, or -1.
+        """
+        self.max_iters = max_iters
+        self.warmup_factor = warmup_factor
+        self.warmup_iters = warmup_iters
+        self.warmup_method = warmup_method
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """The rate of each parameter group at the present iteration."""
+        factor = warmup_factor_at(
+            self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
+        )
+        factor *= 0.5 * (1.0 + math.cos(math.pi * self.last_epoch / self.max_iters))
+        return [base_lr * factor for base_lr in self.base_lrs]

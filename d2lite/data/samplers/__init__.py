@@ -6,10 +6,8 @@ from .distributed_sampler import (
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
-from .grouped_batch_sampler import GroupedBatchSampler
 
 __all__ = [
-    "GroupedBatchSampler",
     "InferenceSampler",
     "RandomSubsetTrainingSampler",
     "RepeatFactorTrainingSampler",

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 __all__ = [
     "PatchEmbed",
-    "add_decomposed_rel_pos",
     "decomposed_rel_pos",
     "get_abs_pos",
     "get_rel_pos",
@@ -94,27 +93,6 @@ def get_rel_pos(q_size: int, k_size: int, rel_pos: Tensor) -> Tensor:
     q_at = torch.arange(q_size, device=rel_pos.device)[:, None] * q_step
     k_at = torch.arange(k_size, device=rel_pos.device)[None, :] * k_step
     return rel_pos[(q_at - k_at + (k_size - 1) * k_step).long()]
-
-
-def add_decomposed_rel_pos(
-    attn: Tensor,
-    q: Tensor,
-    rel_pos_h: Tensor,
-    rel_pos_w: Tensor,
-    q_size: tuple[int, int],
-    k_size: tuple[int, int],
-) -> Tensor:
-    """Add relative positions along the two axes to attention logits (MViTv2, eq. 4 and 5).
-
-    Args:
-        attn: (B, q_h * q_w, k_h * k_w) logits.
-        q: (B, q_h * q_w, C) queries.
-        rel_pos_h, rel_pos_w: (D, C) embeddings by distance.
-        q_size, k_size: (H, W) of queries and keys.
-    Returns:
-        Logits of the shape of `attn`.
-    """
-    return attn + decomposed_rel_pos(q, rel_pos_h, rel_pos_w, q_size, k_size)
 
 
 def decomposed_rel_pos(

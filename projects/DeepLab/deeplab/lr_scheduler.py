@@ -3,7 +3,7 @@
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from d2lite.solver.lr_scheduler import _warmup_factor
+from d2lite.solver.lr_scheduler import warmup_factor_at
 
 
 class WarmupPolyLR(LRScheduler):
@@ -41,7 +41,7 @@ class WarmupPolyLR(LRScheduler):
 
     def get_lr(self) -> list[float]:
         """Return the rate of each parameter group at the present iteration."""
-        warmup = _warmup_factor(
+        warmup = warmup_factor_at(
             self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
         )
         decay = max(1.0 - self.last_epoch / self.max_iters, 0.0) ** self.power
