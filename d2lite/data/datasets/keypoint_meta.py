@@ -1,6 +1,7 @@
 """Keypoint metadata from the categories of a COCO file."""
 
 import colorsys
+from typing import Any
 
 __all__ = ["keypoint_metadata"]
 
@@ -15,10 +16,16 @@ def keypoint_metadata(categories: list[dict]) -> dict:
         empty when the categories have no keypoints, or different ones.
     """
     names = categories[0].get("keypoints") if categories else None
-    if not names or any(category.get("keypoints") != names for category in categories):
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        return {}
+    if any(category.get("keypoints") != names for category in categories):
         return {}
     mirrored = {name: name.replace("left", "right").replace("LEFT", "RIGHT") for name in names}
-    skeleton = categories[0].get("skeleton") or []
+    given = categories[0].get("skeleton")
+    # It only says what to draw, so that a pair which names no keypoints is left out.
+    skeleton = (
+        [pair for pair in given if _joins(pair, len(names))] if isinstance(given, list) else []
+    )
     return {
         "keypoint_names": list(names),
         "keypoint_flip_map": [
@@ -29,6 +36,15 @@ def keypoint_metadata(categories: list[dict]) -> dict:
             for i, (a, b) in enumerate(skeleton)
         ],
     }
+
+
+def _joins(pair: Any, count: int) -> bool:
+    """Whether it is a pair of positions from 1 to `count`."""
+    return (
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(type(place) is int and 1 <= place <= count for place in pair)
+    )
 
 
 def _color(index: int, count: int) -> tuple[int, int, int]:

@@ -125,14 +125,17 @@ def _categories(
     used = Counter(
         (file, row.get("category_id"))
         for file, content in contents.items()
-        for row in content.get("annotations") or ()
+        for row in (
+            section(content, "annotations", folder.path(file)) if "annotations" in content else ()
+        )
         if isinstance(row, dict) and isinstance(row.get("category_id"), int)
     )
     dummies = {}
     for file, rows in categories.items():
-        over = {row.get("supercategory") for row in rows[1:]}
-        if rows[0]["id"] == 0 and over == {rows[0]["name"]} and not used[file, 0]:
-            dummies[file] = rows[0]["name"]
+        name = rows[0]["name"]
+        groups_all = len(rows) > 1 and all(row.get("supercategory") == name for row in rows[1:])
+        if rows[0]["id"] == 0 and groups_all and not used[file, 0]:
+            dummies[file] = name
     if not dummies or len(dummies) < len(categories):
         return categories, []
     note = f"left out category {next(iter(dummies.values()))!r}, which has no objects and only "

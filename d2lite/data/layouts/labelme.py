@@ -128,7 +128,7 @@ def _objects(shapes: list[dict], index: dict[str, int], path: str) -> tuple[list
             left_out += 1
             continue
         group = shape.get("group_id")
-        key = (shape["label"], group) if group is not None and not is_box else number
+        key = (shape["label"], str(group)) if group is not None and not is_box else number
         flags = shape.get("flags")
         found = objects.setdefault(key, {"category_id": index[shape["label"]], "polygons": []})
         found["polygons"] += polygon

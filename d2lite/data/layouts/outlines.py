@@ -55,8 +55,9 @@ def mask_to_rle(mask: np.ndarray) -> dict:
 
 def join_polygons(polygons: Sequence[Sequence[float]]) -> Polygon:
     """Return one polygon for several, joined by bridges without width between nearest points."""
-    joined = np.asarray(polygons[0], dtype=np.float64).reshape(-1, 2)
-    rest = [np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in polygons[1:]]
+    joined, *rest = (np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in polygons)
+    # Turned alike, or areas would count against each other.
+    rest = [p if _signed_area(p) * _signed_area(joined) >= 0 else p[::-1] for p in rest]
     while rest:
         squared = [((joined[:, None] - p[None]) ** 2).sum(axis=2) for p in rest]
         nearest = int(np.argmin([d.min() for d in squared]))
@@ -65,6 +66,12 @@ def join_polygons(polygons: Sequence[Sequence[float]]) -> Polygon:
         loop = np.concatenate([part[other:], part[: other + 1]])
         joined = np.concatenate([joined[: at + 1], loop, joined[at:]])
     return joined.ravel().tolist()
+
+
+def _signed_area(points: np.ndarray) -> float:
+    """The area of (P, 2) points, negative if they go the other way round (shoelace formula)."""
+    x, y = points.T
+    return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
 
 def ellipse_polygon(

@@ -58,6 +58,10 @@ def read_via(folder: Folder) -> LabeledImages:
                 f"{path}: a project of VIA 3; export its annotations as COCO JSON there"
             )
         entries = content.get("_via_img_metadata", content)
+        if not isinstance(entries, dict):
+            raise ValueError(
+                f"{path}: '_via_img_metadata' must be an object with an entry per image"
+            )
         regions[file] = [_entry(entry, path) for entry in entries.values()]
         options = _options(content)
         listed = (
@@ -91,7 +95,7 @@ def read_via(folder: Folder) -> LabeledImages:
                     points += 1
                     continue
                 group = (row.get("region_attributes") or {}).get(_GROUP)
-                key = (name, group) if group and "segmentation" in found else number
+                key = (name, str(group)) if group and "segmentation" in found else number
                 if key in objects:
                     objects[key]["segmentation"] += found["segmentation"]
                 else:

@@ -328,18 +328,23 @@ def _keypoint(values: list[float], width: int, height: int) -> list[float]:
 def write_yolo(target: Destination) -> None:
     """Write `images/SPLIT/`, `labels/SPLIT/` and `data.yaml`."""
     data = target.data
+    objects = [annotation for record in data.records() for annotation in record["annotations"]]
+    has_points = bool(data.keypoints) and any("keypoints" in one for one in objects)
+    for one in objects if has_points else ():  # a row has an outline, or a box and keypoints
+        if one.pop("segmentation", None) is not None:
+            target.losses["objects without their outlines"] += 1
+    count = len(data.keypoints["keypoint_names"]) if has_points else 0
     for split, records in data.splits.items():
         for record in records:
             path = target.place_image(record, split, "images", split)
             size = (record["width"], record["height"])
-            count = len(data.keypoints.get("keypoint_names", ()))
             rows = [_row_of(annotation, size, count) for annotation in record["annotations"]]
             stem = path.rpartition("/")[2].rpartition(".")[0]
             target.write_text("".join(f"{row}\n" for row in rows), "labels", split, f"{stem}.txt")
     content: dict[str, Any] = {
         split: f"images/{split}" for split in data.splits if split != ALL
     } | {"names": dict(enumerate(data.class_names))}
-    if data.keypoints:
+    if has_points:
         names = data.keypoints["keypoint_names"]
         flips = dict(data.keypoints.get("keypoint_flip_map", ()))
         flips |= {b: a for a, b in flips.items()}
@@ -365,7 +370,7 @@ def _row_of(annotation: dict, size: tuple[int, int], keypoints: int) -> str:
     y0, y1 = min(max(y0, 0.0), height), min(max(y1, 0.0), height)
     words += [share((x0 + x1) / 2, width), share((y0 + y1) / 2, height)]
     words += [share(x1 - x0, width), share(y1 - y0, height)]
-    points = annotation.get("keypoints", [0] * 3 * keypoints)
+    points = annotation.get("keypoints", [0] * 3 * keypoints) if keypoints else ()
     for x, y, seen in zip(points[::3], points[1::3], points[2::3], strict=True):
         words += [share(x, width), share(y, height), shown_number(seen)]
     return " ".join(words)

@@ -3,9 +3,9 @@
 import pytest
 from PIL import Image
 
-from d2lite.data.layouts import find_layout, read_folder
+from d2lite.data.layouts import find_layout, read_folder, write_folder
 
-from .tiny import draw
+from .tiny import SQUARE, draw, labeled, thing
 
 BOX = "0 0.5 0.5 0.25 0.5\n"
 
@@ -178,6 +178,18 @@ def test_bad_yaml(folder, text, message):
     put(folder, text)
     with pytest.raises((ValueError, FileNotFoundError), match=f"data.yaml.*{message}"):
         read_folder(str(folder))
+
+
+def test_keypoints_count_more_than_outlines(tmp_path):
+    points = {"keypoint_names": ["a"], "keypoint_flip_map": []}
+    rows = [thing(0, segmentation=[SQUARE], keypoints=[10.0, 10.0, 2])]
+    data = labeled(tmp_path, lambda i: rows, names=("cat",), keypoints=points)
+    lost = write_folder(data, str(tmp_path / "out"), "yolo")
+    assert lost == {"objects without their outlines": 5}
+    assert read_folder(str(tmp_path / "out")).kinds() == ("boxes", "keypoints")
+    # Without a single keypoint, the outlines stay.
+    data = labeled(tmp_path, lambda i: [thing(0, segmentation=[SQUARE])], keypoints=points)
+    assert write_folder(data, str(tmp_path / "out2"), "yolo") == {}
 
 
 def test_keypoints_of_another_number(folder):
