@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split",
         default="val",
-        choices=["train", "val", "all"],
+        choices=["train", "val", "test", "all"],
         help="the part of --data (default: val)",
     )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
@@ -38,9 +38,18 @@ def run(args: argparse.Namespace) -> None:
 def main(args: argparse.Namespace) -> None:
     """What each process does."""
     from d2lite.commands.own_data import register_data, run_folder_for
-    from d2lite.engine import TrainerWithTTA, train_or_evaluate
+    from d2lite.config.files import find_config
+    from d2lite.engine import TrainerWithTTA, lazy_program, train_or_evaluate
     from d2lite.engine.from_checkpoint import weights_of_run
 
+    args.config_file = find_config(args.config_file)
+    if args.config_file.endswith(".py"):
+        if args.weights:
+            args.opts.insert(0, f"train.init_checkpoint={weights_of_run(args.weights)}")
+        if args.data:
+            raise ValueError("--data is for yaml configs; a Python config names its own datasets")
+        lazy_program.main(args)
+        return
     keys = args.opts[::2]
     settings = {}
     if args.weights:
@@ -53,7 +62,10 @@ def main(args: argparse.Namespace) -> None:
         settings["OUTPUT_DIR"] = run_folder_for(args.name, resume=args.resume)
     if args.data:
         data = register_data(args.data, settings.get("OUTPUT_DIR", ""))
-        chosen = {"train": [data.train], "val": [data.val], "all": [data.train, data.val]}
-        settings["DATASETS.TEST"] = repr(tuple(chosen[args.split]))
+        every = f"{data.train.partition('?')[0]}?split=all&layout={data.layout}"
+        names = {"train": data.train, "val": data.val, "test": data.test, "all": every}
+        if names[args.split] is None:
+            raise ValueError(f"--split {args.split}: {args.data} has no such part")
+        settings["DATASETS.TEST"] = repr((names[args.split],))
     args.opts = [word for pair in settings.items() for word in pair] + args.opts
     train_or_evaluate(args, TrainerWithTTA)

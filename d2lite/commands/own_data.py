@@ -153,11 +153,11 @@ def schedule_for(
     return settings
 
 
-def chosen_device(given: str | None, cfg: CfgNode | None = None) -> str:
+def chosen_device(given: str | None) -> str:
     """Return the device that the model is going to be on."""
     if given and given != "auto":
         return given
-    return cfg.MODEL.DEVICE if cfg is not None and given is None else best_device()
+    return best_device()
 
 
 def number_of_images(names: tuple[str, ...]) -> int:
