@@ -142,3 +142,13 @@ def test_mistakes_are_one_line(folder, words, message, capsys):
     with pytest.raises(SystemExit):
         commands.main(["report", *words])
     assert message in capsys.readouterr().err.splitlines()[0]
+
+
+def test_images_are_left_out_where_the_page_would_be_too_large(folder, monkeypatch, caplog):
+    from d2lite.commands import report_data
+
+    make_run(folder, "a", GOOD)
+    whole = len(json.dumps(collect(["a"], None, 10)["images"]))
+    monkeypatch.setattr(report_data, "LIMIT_MIB", 0.7 * whole / 2**20)
+    assert len(collect(["a"], None, 10)["images"]) == 2
+    assert "2 images are shown" in caplog.text
