@@ -22,6 +22,7 @@ from d2lite.checkpoint import (
 from d2lite.config import CfgNode
 from d2lite.data import build_detection_test_loader, build_detection_train_loader
 from d2lite.engine import (
+    BadSteps,
     about_weights,
     check_class_counts,
     check_evaluation_settings,
@@ -90,6 +91,8 @@ def train(cfg: CfgNode, model: torch.nn.Module, resume: bool) -> None:
         checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_iter=max_iter
     )
     writers = default_writers(cfg.OUTPUT_DIR, max_iter) if comm.is_main_process() else []
+    bad_steps = BadSteps()
+    bad_steps.set_up_from(cfg)
 
     with EventStorage(start_iter) as storage:
         batches = iter(data_loader)
@@ -99,16 +102,21 @@ def train(cfg: CfgNode, model: torch.nn.Module, resume: bool) -> None:
             batch = next(batches)
             storage.put_scalar("data_time", time.perf_counter() - start)
 
-            loss_dict = model(batch)
-            losses = sum(loss_dict.values())
-            if not torch.isfinite(losses):
-                raise FloatingPointError(f"iteration {iteration}: the losses are {loss_dict}")
-            optimizer.zero_grad()
-            losses.backward()
-            optimizer.step()
-
-            mean_losses = {k: v.item() for k, v in comm.reduce_dict(loss_dict).items()}
-            storage.put_scalars(total_loss=sum(mean_losses.values()), **mean_losses)
+            bad_steps.begin(model, batch)
+            try:
+                loss_dict = model(batch)
+                losses = sum(loss_dict.values())
+                if not torch.isfinite(losses):
+                    raise FloatingPointError(f"the losses are {loss_dict}")
+            except FloatingPointError as error:
+                bad_steps.handle(error, iteration, optimizer)  # raises, or the step is left out
+            else:
+                bad_steps.end()
+                optimizer.zero_grad()
+                losses.backward()
+                optimizer.step()
+                mean_losses = {k: v.item() for k, v in comm.reduce_dict(loss_dict).items()}
+                storage.put_scalars(total_loss=sum(mean_losses.values()), **mean_losses)
             storage.put_scalar("lr", optimizer.param_groups[0]["lr"], smoothing_hint=False)
             scheduler.step()
 

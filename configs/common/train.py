@@ -16,5 +16,7 @@ train = dict(
     checkpointer=dict(period=5000, max_to_keep=100),  # arguments of PeriodicCheckpointer
     eval_period=5000,
     log_period=20,
+    # Steps whose loss is not finite: "raise" an error or "skip" them; docs/bad_steps.md
+    bad_steps=dict(action="raise", check_gradients=False, max_in_a_row=10, keep=3),
     device=get_cfg().MODEL.DEVICE,  # the best one found
 )

@@ -526,6 +526,19 @@ _C.SOLVER.AMP.ENABLED = False
 # (d2lite) "float16" with loss scaling, or "bfloat16", which needs none and which CPUs always use.
 _C.SOLVER.AMP.DTYPE = "float16"
 
+# (d2lite) Iterations whose loss or gradients are not finite (docs/bad_steps.md).
+_C.SOLVER.BAD_STEPS = CfgNode()
+# (d2lite) "raise" a FloatingPointError, or "skip": the weights stay as they are, on all GPUs.
+_C.SOLVER.BAD_STEPS.ACTION = "raise"
+# (d2lite) Look at the gradients of each iteration, too, and not at the losses alone. With float16,
+# gradients that overflow are left to loss scaling. True or False.
+_C.SOLVER.BAD_STEPS.CHECK_GRADIENTS = False
+# (d2lite) Number of iterations that are skipped one after the other before training stops.
+_C.SOLVER.BAD_STEPS.MAX_IN_A_ROW = 10
+# (d2lite) Number of the latest such iterations to keep in OUTPUT_DIR/bad_steps, for
+# tools/replay_step.py. Each takes as much room as a checkpoint; 0 keeps none.
+_C.SOLVER.BAD_STEPS.KEEP = 3
+
 # ---------------------------------------------------------------------------------------------
 # Evaluation
 # ---------------------------------------------------------------------------------------------

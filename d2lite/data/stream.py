@@ -18,6 +18,7 @@ import torch.utils.data as torchdata
 from torch.utils.data.sampler import Sampler
 
 from d2lite.utils import comm
+from d2lite.utils.random_state import RandomState
 
 from .common import DatasetFromList, MapDataset, aspect_group
 from .image_io import read_image_size
@@ -47,23 +48,6 @@ class SampleRef(NamedTuple):
     seed: int  # of the stream
 
 
-class _RngState(NamedTuple):
-    """The random state of this process's CPU generators."""
-
-    python: tuple
-    numpy: Any
-    torch: torch.Tensor
-
-    @classmethod
-    def now(cls) -> "_RngState":
-        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state())
-
-    def restore(self) -> None:
-        random.setstate(self.python)
-        np.random.set_state(self.numpy)
-        torch.set_rng_state(self.torch)
-
-
 @contextlib.contextmanager
 def seeded_rng(*seeds: int) -> Iterator[None]:
     """Inside, `random`, `np.random` and `torch` (CPU) are seeded by the numbers; then as before.
@@ -71,7 +55,7 @@ def seeded_rng(*seeds: int) -> Iterator[None]:
     Args:
         seeds: non-negative integers, such as the seed of a stream and a position in it.
     """
-    before = _RngState.now()
+    before = RandomState.now()
     words = np.random.SeedSequence(seeds).generate_state(6)
     random.seed(int.from_bytes(words[:2].tobytes(), "little"))
     np.random.seed(words[2:4])
@@ -155,13 +139,13 @@ def _with_own_rng(sampler: Sampler, *seeds: int) -> Iterator[int]:
     """
     with seeded_rng(*seeds):
         indices = iter(sampler)
-        own = _RngState.now()
+        own = RandomState.now()
     while True:
-        outside = _RngState.now()
+        outside = RandomState.now()
         own.restore()
         try:
             index = next(indices, None)
-            own = _RngState.now()
+            own = RandomState.now()
         finally:
             outside.restore()
         if index is None:

@@ -1,6 +1,7 @@
 """The engine: training loop, hooks, the standard trainer and predictor, and launching."""
 
 from . import hooks
+from .bad_steps import BadSteps
 from .checks import (
     check_evaluation_settings,
     check_evaluators,
@@ -46,6 +47,7 @@ from .train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
 __all__ = [
     "DEFAULT_TIMEOUT",
     "AMPTrainer",
+    "BadSteps",
     "BestCheckpointer",
     "CallbackHook",
     "DefaultPredictor",

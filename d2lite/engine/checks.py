@@ -17,6 +17,7 @@ from d2lite.data.ground_truth import load_ground_truth
 from d2lite.evaluation import evaluator_for, match_names
 from d2lite.utils.registry import did_you_mean
 
+from .bad_steps import BadSteps
 from .classes import class_count_keys, dataset_classes
 from .from_checkpoint import weights_to_load
 
@@ -89,6 +90,7 @@ def check_training_settings(cfg: CfgNode) -> None:
     """
     _check_shared(cfg)
     _check_minima(cfg, _MINIMA_IN_TRAINING)
+    BadSteps().set_up_from(cfg)
     sizes = cfg.INPUT.MIN_SIZE_TRAIN
     sizes = (sizes,) if isinstance(sizes, int) else tuple(sizes)
     if not sizes or min(sizes) < 0:

@@ -264,6 +264,8 @@ class DefaultTrainer(TrainerBase):
         them of `after_backward`."""
         if not any(isinstance(hook, _PassOn) for hook in self._trainer._hooks):
             self._trainer.register_hooks([_PassOn(weakref.proxy(self))])
+        if isinstance(self._trainer, SimpleTrainer):
+            self._trainer.bad_steps.set_up_from(self.cfg)
         super().before_train()
 
     def _last_save(self) -> int:

@@ -102,7 +102,9 @@ def build_trainer(cfg: DictConfig, model: nn.Module) -> SimpleTrainer:
     data_loader = instantiate(cfg.dataloader.train)
     model = create_ddp_model(model, **cfg.train.ddp)
     kind = AMPTrainer if cfg.train.amp.enabled else SimpleTrainer
-    return kind(model, data_loader, optimizer)
+    trainer = kind(model, data_loader, optimizer)
+    trainer.bad_steps.set_up(cfg.train.output_dir, **cfg.train.get("bad_steps", {}))
+    return trainer
 
 
 def build_hooks(

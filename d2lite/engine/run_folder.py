@@ -40,6 +40,7 @@ _FILES = (
     "model_*.pth",
     "model_best.json",
     "events.out.tfevents.*",
+    "bad_steps",
     "inference",
     "visualizations",
     "results.png",

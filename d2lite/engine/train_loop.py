@@ -11,7 +11,6 @@ from functools import cached_property
 from numbers import Integral
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -23,6 +22,9 @@ from d2lite.utils.logger import FILE_ONLY
 from d2lite.utils.periods import is_due, is_last
 from d2lite.utils.stop_signals import StopRequested, StopSignals
 from d2lite.utils.writing import WriteError
+
+from .bad_steps import BadSteps, NonFiniteError
+from .step_metrics import put_metrics
 
 __all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
 
@@ -330,6 +332,8 @@ class SimpleTrainer(TrainerBase):
     data_loader: Iterable | None = None
     _data_loader_iter_obj: Iterator | None = None
 
+    _late_error: NonFiniteError | None = None  # of a step before this one
+
     def __init__(
         self,
         model: nn.Module,
@@ -359,19 +363,45 @@ class SimpleTrainer(TrainerBase):
         self.async_write_metrics = async_write_metrics
 
     def run_step(self) -> None:
-        """Forward, backward, update."""
+        """Forward, backward, update.
+
+        Raises:
+            FloatingPointError: a loss is not finite, and `bad_steps` does not leave such steps out.
+        """
         assert self.model.training, "the model was switched to evaluation mode during training"
         data, data_time = self.next_batch()
+        self.bad_steps.begin(self.model, data)
         if self.zero_grad_before_forward:
             self.optimizer.zero_grad()
-        with self.forward_context():
-            loss_dict = self.compute_losses(data)
-        if not self.zero_grad_before_forward:
-            self.optimizer.zero_grad()
-        self.backward(sum(loss_dict.values()))
-        self.after_backward()
-        self._write_metrics(loss_dict, data_time)
-        self.optimizer_step()
+        try:
+            with self.forward_context():
+                loss_dict = self.compute_losses(data)
+            if not self.zero_grad_before_forward:
+                self.optimizer.zero_grad()
+            self.backward(sum(loss_dict.values()))
+            self.after_backward()
+            self._write_metrics(loss_dict, data_time)
+            self._check_gradients()
+        except FloatingPointError as error:
+            self._handle_bad_step(error)
+            self._leave_step_out()
+        else:
+            self.bad_steps.end()
+            self.optimizer_step()
+
+    @cached_property
+    def bad_steps(self) -> BadSteps:
+        """What happens to steps whose loss or gradients are not finite: by default an error."""
+        return BadSteps()
+
+    def _check_gradients(self) -> None:
+        self.bad_steps.check_gradients(self.model, self.iter)
+
+    def _handle_bad_step(self, error: FloatingPointError) -> None:
+        self.bad_steps.handle(error, self.iter, self.optimizer)
+
+    def _leave_step_out(self) -> None:
+        self.optimizer.zero_grad()
 
     def next_batch(self) -> tuple[Any, float]:
         """The next batch, and the seconds that it was waited for."""
@@ -430,6 +460,7 @@ class SimpleTrainer(TrainerBase):
         iter: int | None = None,
     ) -> None:
         """Write the metrics of an iteration, by default the current one, if they are due."""
+        self._raise_late_error()
         iter = self.iter if iter is None else iter
         if not is_due(iter, self.gather_metric_period):
             return
@@ -437,11 +468,24 @@ class SimpleTrainer(TrainerBase):
             # Another storage may be open when the thread comes to it.
             storage = get_event_storage()
             job = self.concurrent_executor.submit(
-                _put_metrics, loss_dict, data_time, iter, prefix, storage
+                put_metrics, loss_dict, data_time, iter, prefix, storage
             )
-            job.add_done_callback(_log_failure)
+            job.add_done_callback(self._note_failure)
         else:
             self.write_metrics(loss_dict, data_time, iter, prefix)
+
+    def _raise_late_error(self) -> None:
+        error, self._late_error = self._late_error, None
+        if error is not None:
+            raise error
+
+    def _note_failure(self, job: concurrent.futures.Future) -> None:
+        error = job.exception()
+        if isinstance(error, NonFiniteError):
+            error.in_time = False
+            self._late_error = self._late_error or error
+        elif error is not None:
+            logger.error("Writing the metrics failed", exc_info=error)
 
     @staticmethod
     def write_metrics(
@@ -455,7 +499,7 @@ class SimpleTrainer(TrainerBase):
         storage = get_event_storage()
         if cur_iter is None or isinstance(cur_iter, str):  # release 0.6 had the prefix here
             cur_iter, prefix = storage.iter, cur_iter or prefix
-        _put_metrics(loss_dict, data_time, cur_iter, prefix, storage)
+        put_metrics(loss_dict, data_time, cur_iter, prefix, storage)
 
     def after_train(self) -> None:
         """Finish writing, then the hooks."""
@@ -463,6 +507,7 @@ class SimpleTrainer(TrainerBase):
             self.concurrent_executor.shutdown(wait=True)
             del self.concurrent_executor
         super().after_train()
+        self._raise_late_error()
 
     def state_dict(self) -> dict:
         """Adds the optimizer, the position in the stream of samples if the loader has one, and
@@ -472,6 +517,8 @@ class SimpleTrainer(TrainerBase):
         state["optimizer_layout"] = optimizer_layout(self.optimizer, self._bare_model())
         if modules := {name: m.training_state() for name, m in self._stateful_modules()}:
             state["modules"] = modules
+        if bad_steps := self.bad_steps.state_dict():
+            state["bad_steps"] = bad_steps
         if hasattr(self.data_loader, "state_dict"):
             state["data_loader"] = self.data_loader.state_dict()
         return state
@@ -486,6 +533,7 @@ class SimpleTrainer(TrainerBase):
         require_same_optimizer(saved, self.optimizer, self._bare_model(), layout)
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(saved)
+        self.bad_steps.load_state_dict(state_dict.get("bad_steps", {}))
         for name, module in self._stateful_modules():
             if name in state_dict.get("modules", {}):
                 module.load_training_state(state_dict["modules"][name])
@@ -502,50 +550,6 @@ class SimpleTrainer(TrainerBase):
     def _bare_model(self) -> nn.Module:
         """The model without DDP, which adds to the names."""
         return getattr(self.model, "module", self.model)
-
-
-def _put_metrics(
-    loss_dict: Mapping[str, Tensor],
-    data_time: float,
-    cur_iter: int,
-    prefix: str,
-    storage: EventStorage,
-) -> None:
-    metrics = _to_floats(loss_dict)
-    storage.put_scalar("rank_data_time", data_time, cur_iter=cur_iter)
-    per_rank = comm.gather({**metrics, "data_time": data_time})
-    if not comm.is_main_process():
-        return
-    # A step waits for the slowest rank.
-    slowest = max(metrics.pop("data_time") for metrics in per_rank)
-    storage.put_scalar("data_time", slowest, cur_iter=cur_iter)
-    mean = {name: float(np.mean([metrics[name] for metrics in per_rank])) for name in per_rank[0]}
-    total = sum(mean.values())
-    if not np.isfinite(total):
-        raise FloatingPointError(
-            f"The loss is not finite in iteration {cur_iter}: {mean}. Common causes: too high a "
-            "SOLVER.BASE_LR or too short a warm-up; boxes without extent; float16 (try "
-            "SOLVER.AMP.DTYPE bfloat16)."
-        )
-    storage.put_scalar(f"{prefix}total_loss", total, cur_iter=cur_iter)
-    if len(mean) > 1:
-        storage.put_scalars(cur_iter=cur_iter, **mean)
-
-
-def _to_floats(loss_dict: Mapping[str, Tensor]) -> dict[str, float]:
-    """All losses, of one element each, in one copy from the device."""
-    losses = [loss.detach().reshape(()) for loss in loss_dict.values()]
-    if len({loss.device for loss in losses}) == 1:
-        # Wide enough for all of them, since stacking promotes.
-        values = torch.stack([loss.float() if loss.dtype.itemsize < 4 else loss for loss in losses])
-        return dict(zip(loss_dict, map(float, values.tolist()), strict=True))
-    # A loss that is a constant is often made on the CPU.
-    return {name: float(loss) for name, loss in zip(loss_dict, losses, strict=True)}
-
-
-def _log_failure(job: concurrent.futures.Future) -> None:
-    if job.exception() is not None:
-        logger.error("Writing the metrics failed", exc_info=job.exception())
 
 
 class AMPTrainer(SimpleTrainer):
@@ -615,6 +619,23 @@ class AMPTrainer(SimpleTrainer):
             get_event_storage().put_scalar("[metric]grad_scaler", self.grad_scaler.get_scale())
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+
+    def _check_gradients(self) -> None:
+        if not self.grad_scaler.is_enabled():  # it checks them itself, and overflows are no faults
+            super()._check_gradients()
+
+    def _handle_bad_step(self, error: FloatingPointError) -> None:
+        scale = self.grad_scaler.get_scale() if self.grad_scaler.is_enabled() else 1.0
+        about = {"precision": str(self.precision).removeprefix("torch."), "scale": scale}
+        self.bad_steps.handle(error, self.iter, self.optimizer, scale=scale, about_trainer=about)
+
+    def _leave_step_out(self) -> None:
+        if self.grad_scaler.is_enabled():
+            # The scaler has to go through each step, and leaves out one that overflows.
+            parameter = self.optimizer.param_groups[0]["params"][0]
+            parameter.grad = torch.full_like(parameter, float("nan"))
+            self.optimizer_step()
+        super()._leave_step_out()
 
     def state_dict(self) -> dict:
         """Adds the loss scaler."""

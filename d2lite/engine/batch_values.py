@@ -1,0 +1,110 @@
+"""A batch of the training as plain values, which a checkpoint may have, and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from d2lite.structures import (
+    BitMasks,
+    Boxes,
+    BoxMode,
+    ImageList,
+    Instances,
+    Keypoints,
+    PolygonMasks,
+    ROIMasks,
+    RotatedBoxes,
+)
+
+__all__ = ["STRUCTURES", "from_plain", "to_plain"]
+
+STRUCTURES: dict[str, tuple[type, tuple[str, ...]]] = {
+    kind.__name__: (kind, attributes)
+    for kind, attributes in (
+        (Boxes, ("tensor",)),
+        (RotatedBoxes, ("tensor",)),
+        (BitMasks, ("tensor",)),
+        (ROIMasks, ("tensor",)),
+        (Keypoints, ("tensor",)),
+        (PolygonMasks, ("polygons",)),
+        (ImageList, ("tensor", "image_sizes")),
+    )
+}
+"""By name a class, and the attributes that its constructor takes. Programs can add their own."""
+
+_LEAVES = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
+
+
+def to_plain(value: Any) -> tuple[Any, list[str]]:
+    """Return a batch as tensors (on the CPU), numbers, texts and containers of them.
+
+    A pair (tag, content) stands for each object that is not a number or text.
+
+    Returns:
+        the plain value, and the kinds of the objects that it does not have.
+    """
+    lost: list[str] = []
+    return _plain(value, lost), lost
+
+
+def _plain(value: Any, lost: list[str]) -> Any:
+    kind = type(value)
+    if kind in _LEAVES:
+        return value
+    if isinstance(value, BoxMode):
+        return "BoxMode", int(value)
+    if isinstance(value, torch.Tensor):
+        return "tensor", value.detach().cpu()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        return "array", torch.from_numpy(np.ascontiguousarray(value))
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return "dict", {k: _plain(v, lost) for k, v in value.items() if type(k) in _LEAVES}
+    if isinstance(value, list | tuple):
+        return "list" if kind is list else "tuple", [_plain(item, lost) for item in value]
+    if isinstance(value, Instances):
+        fields = {name: _plain(field, lost) for name, field in value.get_fields().items()}
+        return "Instances", {"image_size": tuple(map(int, value.image_size)), "fields": fields}
+    if STRUCTURES.get(kind.__name__, (None,))[0] is kind:
+        attributes = STRUCTURES[kind.__name__][1]
+        return kind.__name__, [_plain(getattr(value, name), lost) for name in attributes]
+    lost.append(f"{kind.__module__}.{kind.__qualname__}")
+    return "lost", lost[-1]
+
+
+def from_plain(plain: Any) -> Any:
+    """Return the value that `to_plain` was given; None for what it could not keep.
+
+    Raises:
+        ValueError: it is not a value of `to_plain`.
+    """
+    if type(plain) in _LEAVES:
+        return plain
+    if not (isinstance(plain, tuple) and len(plain) == 2 and isinstance(plain[0], str)):
+        raise ValueError(f"it has a {type(plain).__name__} where a value and its kind are expected")
+    tag, content = plain
+    if tag in STRUCTURES:
+        return STRUCTURES[tag][0](*map(from_plain, content))
+    if tag not in _READERS:
+        raise ValueError(f"it has a value of the unknown kind {tag[:40]!r}")
+    return _READERS[tag](content)
+
+
+def _instances(content: dict) -> Instances:
+    fields = {name: from_plain(field) for name, field in content["fields"].items()}
+    return Instances(content["image_size"], **fields)
+
+
+_READERS = {
+    "BoxMode": BoxMode,
+    "tensor": lambda content: content,
+    "array": lambda content: content.numpy(),
+    "dict": lambda content: {key: from_plain(item) for key, item in content.items()},
+    "list": lambda content: [from_plain(item) for item in content],
+    "tuple": lambda content: tuple(from_plain(item) for item in content),
+    "Instances": _instances,
+    "lost": lambda content: None,
+}

@@ -1,0 +1,181 @@
+"""A step of a training in a file, and doing it again."""
+
+import contextlib
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from d2lite.checkpoint.checkpointer import to_tensors
+from d2lite.checkpoint.reading import CheckpointFileError, read_checkpoint_file
+from d2lite.checkpoint.writing import save_checkpoint_file
+from d2lite.utils.events import EventStorage
+from d2lite.utils.random_state import RandomState
+from d2lite.utils.writing import naming_write_errors
+
+from .batch_values import from_plain
+
+__all__ = ["Replay", "largest_gradients", "load_state", "read_step", "replay_step", "save_step"]
+
+_KIND = "d2lite step"
+_ENTRIES = {
+    "iteration": int,
+    "message": str,
+    "ranks": dict,
+    "model": dict,
+    "modules": dict,
+    "frozen": list,
+    "optimizer": dict,
+    "trainer": dict,
+}
+_OF_RANK = {"batch", "lost", "random"}
+
+
+def largest_gradients(model: nn.Module, scale: float = 1.0) -> list[tuple[str, float]]:
+    """Return the names of the parameters with a gradient, and the largest entry of that over
+    `scale`, those that are not finite first, then the largest."""
+    named = [
+        (name, p.grad.detach().to_dense() if p.grad.is_sparse else p.grad.detach())
+        for name, p in model.named_parameters()
+        if p.grad is not None and p.grad.numel()
+    ]
+    if not named:
+        return []
+    largest = torch.stack([gradient.abs().amax().float() for _, gradient in named]) / scale
+    found = [(name, value) for (name, _), value in zip(named, largest.tolist(), strict=True)]
+    return sorted(found, key=lambda item: (math.isfinite(item[1]), -_magnitude(item[1])))
+
+
+def _magnitude(value: float) -> float:
+    return math.inf if math.isnan(value) else value
+
+
+def save_step(path: str, step: Mapping[str, Any]) -> None:
+    """Write the file of a step, whole or not at all.
+
+    Args:
+        path: its folder is made where it does not exist.
+        step: plain values, by the entries that `read_step` names.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    with naming_write_errors(path):
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    save_checkpoint_file({"kind": _KIND, **step}, path)
+
+
+def read_step(path: str) -> dict[str, Any]:
+    """Read the file of a step; nothing in it is imported or run.
+
+    Returns:
+        "iteration", "message" (what the training said), "world_size", "ranks" (by rank "batch",
+        "random" and "lost", the kinds of objects that the batch lacks), "model", "optimizer",
+        "modules" (states of modules beside their weights), "frozen" (names of parameters),
+        "trainer" ("precision" and "scale", of mixed precision) and, where the model knows it,
+        "about", as of a checkpoint.
+
+    Raises:
+        CheckpointFileError: it is no such file, or damaged.
+    """
+    step = read_checkpoint_file(path)
+    if not isinstance(step, dict) or step.get("kind") != _KIND:
+        raise CheckpointFileError(
+            f"{path} is not the file of a step; a training writes them into OUTPUT_DIR/bad_steps"
+        )
+    for key, kind in _ENTRIES.items():
+        if not isinstance(step.get(key), kind):
+            raise CheckpointFileError(f"{path} is damaged: {key!r} is not a {kind.__name__}")
+    for rank, of_rank in step["ranks"].items():
+        if not isinstance(of_rank, dict) or not set(of_rank) >= _OF_RANK:
+            raise CheckpointFileError(f"{path} is damaged: rank {rank} lacks its batch")
+        try:
+            of_rank["batch"] = from_plain(of_rank["batch"])
+            of_rank["random"] = RandomState.from_plain(of_rank["random"])
+        except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+            raise CheckpointFileError(f"{path} is damaged: batch of rank {rank}: {error}") from None
+    return step
+
+
+@dataclass
+class Replay:
+    """What came of a step that was done again.
+
+    Attributes:
+        losses: by name.
+        gradients: (name of the parameter, largest entry), those that are not finite first.
+        error: what the model raised, None where it came to its end.
+        is_scaled: whether gradients may overflow, as they do with a GradScaler now and then.
+    """
+
+    losses: dict[str, float] = field(default_factory=dict)
+    gradients: list[tuple[str, float]] = field(default_factory=list)
+    error: Exception | None = None
+    is_scaled: bool = False
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether a loss or gradient is not finite, or the model said so."""
+        gradients = [] if self.is_scaled else [value for _, value in self.gradients]
+        values = [*self.losses.values(), *gradients]
+        return self.error is not None or not all(map(math.isfinite, values))
+
+
+def load_state(model: nn.Module, step: Mapping[str, Any]) -> None:
+    """Bring a model to where the step began.
+
+    Raises:
+        RuntimeError: the weights are of another model.
+    """
+    model.load_state_dict(to_tensors(step["model"]))
+    modules = dict(model.named_modules())
+    for name, state in step["modules"].items():
+        modules[name].load_training_state(state)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in step["frozen"])
+    model.train()
+
+
+def replay_step(
+    model: nn.Module, step: Mapping[str, Any], rank: int, *, detect_anomaly: bool = False
+) -> Replay:
+    """Do forward and backward pass of a step again, with its random numbers; change no weights.
+
+    Args:
+        model: built as in the training, on any device.
+        step: of `read_step`.
+        rank: whose batch.
+        detect_anomaly: have torch find the operation whose gradient is NaN.
+    """
+    load_state(model, step)
+    of_rank, scale = step["ranks"][rank], float(step["trainer"].get("scale", 1.0))
+    device = next(model.parameters()).device
+    model.zero_grad()
+    replay = Replay(is_scaled=scale != 1.0)
+    of_rank["random"].restore(device)
+    try:
+        with EventStorage(step["iteration"]), torch.autograd.set_detect_anomaly(detect_anomaly):
+            with _precision(step, device):
+                losses = model(of_rank["batch"])
+            losses = {"total_loss": losses} if isinstance(losses, torch.Tensor) else losses
+            replay.losses = {name: float(loss.detach()) for name, loss in losses.items()}
+            (sum(losses.values()) * scale).backward()
+    except (FloatingPointError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not detect_anomaly:
+            raise
+        replay.error = error
+    replay.gradients = largest_gradients(model, scale)
+    return replay
+
+
+def _precision(step: Mapping[str, Any], device: torch.device) -> contextlib.AbstractContextManager:
+    name = step["trainer"].get("precision", "")
+    if not name:
+        return contextlib.nullcontext()
+    # CPUs do not compute in float16.
+    dtype = {"float16": torch.float16, "bfloat16": torch.bfloat16}[name]
+    return torch.autocast(device.type, torch.bfloat16 if device.type == "cpu" else dtype)

@@ -1,0 +1,57 @@
+"""The losses of a step, from all ranks into the EventStorage."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from d2lite.utils import comm
+from d2lite.utils.event_storage import EventStorage
+
+from .bad_steps import NonFiniteError
+
+__all__ = ["put_metrics"]
+
+
+def put_metrics(
+    loss_dict: Mapping[str, Tensor],
+    data_time: float,
+    cur_iter: int,
+    prefix: str,
+    storage: EventStorage,
+) -> None:
+    """Put the losses, averaged over ranks, and the data time into a storage.
+
+    All ranks call it together.
+
+    Raises:
+        NonFiniteError: the losses are not finite; on all ranks alike.
+    """
+    metrics = _to_floats(loss_dict)
+    storage.put_scalar("rank_data_time", data_time, cur_iter=cur_iter)
+    per_rank = comm.all_gather({**metrics, "data_time": data_time})
+    # A step waits for the slowest rank.
+    slowest = max(metrics.pop("data_time") for metrics in per_rank)
+    mean = {name: float(np.mean([metrics[name] for metrics in per_rank])) for name in per_rank[0]}
+    total = sum(mean.values())
+    if not math.isfinite(total):
+        raise NonFiniteError.of_losses(cur_iter, per_rank)
+    if not comm.is_main_process():
+        return
+    storage.put_scalar("data_time", slowest, cur_iter=cur_iter)
+    storage.put_scalar(f"{prefix}total_loss", total, cur_iter=cur_iter)
+    if len(mean) > 1:
+        storage.put_scalars(cur_iter=cur_iter, **mean)
+
+
+def _to_floats(loss_dict: Mapping[str, Tensor]) -> dict[str, float]:
+    """All losses, of one element each, in one copy from the device."""
+    losses = [loss.detach().reshape(()) for loss in loss_dict.values()]
+    if len({loss.device for loss in losses}) == 1:
+        # Wide enough for all of them, since stacking promotes.
+        values = torch.stack([loss.float() if loss.dtype.itemsize < 4 else loss for loss in losses])
+        return dict(zip(loss_dict, map(float, values.tolist()), strict=True))
+    # A loss that is a constant is often made on the CPU.
+    return {name: float(loss) for name, loss in zip(loss_dict, losses, strict=True)}
