@@ -109,7 +109,8 @@ class _FileHandler(logging.StreamHandler):
             return
         self._failed = True
         if not self._is_failing:
-            sys.stderr.write(f"{WriteError(self.log_path, error)}; the log goes on\n")
+            with contextlib.suppress(OSError):  # it may be a file on the same disk
+                sys.stderr.write(f"{WriteError(self.log_path, error)}; the log goes on\n")
 
 
 def setup_logger(

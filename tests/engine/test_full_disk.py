@@ -144,7 +144,8 @@ def test_the_final_checkpoint_is_saved_where_there_is_room_in_the_end(tmp_path, 
 def test_all_that_could_not_be_written_is_told_at_the_end(tmp_path, caplog):
     with pytest.raises(WriteError, match=r"model_final\.pth"):
         run(tmp_path, FullDisk(11, 99, longest_file=100))
-    at_the_end = [r.getMessage() for r in caplog.records if "train_loop" in r.name]
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    at_the_end = [r.getMessage() for r in errors if "train_loop" in r.name]
     for message, name in zip(at_the_end, ("model_best.pth", "metrics.json"), strict=True):
         assert f"{name} cannot be written" in message
 
