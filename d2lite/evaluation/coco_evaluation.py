@@ -75,7 +75,12 @@ class COCOEvaluator(DetectionEvaluator):
             kpt_oks_sigmas = kpt_oks_sigmas or tasks.TEST.KEYPOINT_OKS_SIGMAS
         super().__init__(dataset_name, tasks, distributed, output_dir)
         self._use_fast_impl = use_fast_impl
-        self._max_dets_per_image = _three_limits(max_dets_per_image)
+        limits = max_dets_per_image
+        if limits is None or isinstance(limits, int):
+            limits = [*DEFAULT_MAX_DETS[:2], DEFAULT_MAX_DETS[2] if limits is None else limits]
+        elif len(limits) != 3:
+            raise ValueError(f"max_dets_per_image is {limits}; give one number, or three")
+        self._max_dets_per_image = list(limits)
         self._kpt_oks_sigmas = kpt_oks_sigmas
         self._coco_api = load_coco_api(dataset_name)
         # A test set without annotations: predictions are only written down.
@@ -196,24 +201,20 @@ class COCOEvaluator(DetectionEvaluator):
             metric: float(value * 100) if value >= 0 else float("nan")
             for metric, value in zip(metrics, coco_eval.stats, strict=False)
         }
-        names = class_names if class_names is not None and len(class_names) > 1 else []
-        by_class = self._metrics_by_class(coco_eval, distinct_names(names))
+        names = distinct_names(class_names or ()) if len(class_names or ()) > 1 else []
+        ids = coco_eval.params.catIds
+        to_index = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        to_index = to_index or dict(zip(ids, range(len(names)), strict=False))
+        name_of = {c: names[i] for c, i in to_index.items() if c in set(ids) and i < len(names)}
+        found = per_category_metrics(coco_eval, name_of)
+        nothing = dict.fromkeys(metrics, float("nan"))  # of a class without a category
+        by_class = {name: found.get(name, nothing) for name in names}
         table = metrics_table(results, by_class, iou_type)
         self._logger.info(f"Evaluation results for {iou_type}: \n{table}")
         if not np.isfinite(list(results.values())).all():
             self._logger.info("Metrics for which no object counts are nan.")
         results.update({f"AP-{name}": values["AP"] for name, values in by_class.items()})
         return results
-
-    def _metrics_by_class(self, coco_eval: COCOeval, names: list[str]) -> dict[str, dict]:
-        """`per_category_metrics` of all classes in their order, nan where one has no category."""
-        ids = coco_eval.params.catIds
-        to_index = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        to_index = to_index or dict(zip(ids, range(len(names)), strict=False))
-        name_of = {c: names[i] for c, i in to_index.items() if c in set(ids) and i < len(names)}
-        found = per_category_metrics(coco_eval, name_of)
-        nothing = dict.fromkeys(METRICS[coco_eval.params.iouType], float("nan"))
-        return {name: found.get(name, nothing) for name in names}
 
 
 def evaluate_predictions_on_coco(
@@ -321,13 +322,3 @@ def _mean_recall(coco_eval: COCOeval, area: int = 0, limit: int = -1) -> float:
 def _mean_of_present(values: np.ndarray) -> float:
     present = values[values > -1]
     return float(np.mean(present)) if present.size else -1.0
-
-
-def _three_limits(limits: int | list[int] | None) -> list[int]:
-    if limits is None:
-        return list(DEFAULT_MAX_DETS)
-    if isinstance(limits, int):
-        return [*DEFAULT_MAX_DETS[:2], limits]
-    if len(limits) != 3:
-        raise ValueError(f"max_dets_per_image is {limits}; give one number, or three")
-    return list(limits)

@@ -24,15 +24,22 @@ class COCOeval_opt(COCOeval):
         """Match detections with ground truth in all images."""
         from faster_coco_eval import COCOeval_faster
 
-        self._settle_params()
+        p = self.params
+        p.imgIds = list(np.unique(p.imgIds))
+        if p.useCats:
+            p.catIds = list(np.unique(p.catIds))
+        p.maxDets = sorted(p.maxDets)
         # Built without datasets, so that pycocotools' own class of them will do.
-        compiled = COCOeval_faster(iouType=self.params.iouType, separate_eval=True)
+        compiled = COCOeval_faster(iouType=p.iouType, separate_eval=True)
         compiled.cocoGt, compiled.cocoDt = self.cocoGt, self.cocoDt
-        self._copy_params_to(compiled.params)
+        names = ["imgIds", "catIds", "iouThrs", "recThrs", "maxDets", "areaRng", "areaRngLbl"]
+        names += ["useCats"] + ["kpt_oks_sigmas"] * (p.iouType == "keypoints")
+        for name in names:
+            setattr(compiled.params, name, copy.copy(getattr(p, name)))
         self._number_images(compiled)
         compiled.evaluate()
         self._compiled = compiled
-        self._paramsEval = copy.deepcopy(self.params)
+        self._paramsEval = copy.deepcopy(p)
 
     def accumulate(self) -> None:
         """Turn the matches into precision, recall and scores, in `self.eval`."""
@@ -42,19 +49,6 @@ class COCOeval_opt(COCOeval):
             self.params.catIds = [-1]  # as pycocotools leaves it
         self.eval = dict(self._accumulate_at(self.params.recThrs), params=self.params)
         self._round_as_pycocotools()
-
-    def _settle_params(self) -> None:
-        p = self.params
-        p.imgIds = list(np.unique(p.imgIds))
-        if p.useCats:
-            p.catIds = list(np.unique(p.catIds))
-        p.maxDets = sorted(p.maxDets)
-
-    def _copy_params_to(self, params) -> None:
-        names = ["imgIds", "catIds", "iouThrs", "recThrs", "maxDets", "areaRng", "areaRngLbl"]
-        names += ["useCats"] + ["kpt_oks_sigmas"] * (self.params.iouType == "keypoints")
-        for name in names:
-            setattr(params, name, copy.copy(getattr(self.params, name)))
 
     def _number_images(self, compiled) -> None:
         """Give images numbers for the compiled code where their ids are names, as VOC's are."""

@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 FIRST_CATEGORY_ID = 1  # LVIS counts its categories from 1
+# Rare, common and frequent categories: those in up to so many images.
+GROUPS = ((10, "r"), (100, "c"), (float("inf"), "f"))
 DEFAULT_MAX_DETS = 300  # per image, the official limit of LVIS
 
 
@@ -82,22 +84,6 @@ class LVISEvaluator(DetectionEvaluator):
         return metrics
 
 
-def _frequency(metadata: Metadata) -> dict[int, str]:
-    """How frequent each category is, by id: LVIS's groups of up to 10 and up to 100 images."""
-    counts = metadata.get("class_image_count")
-    if counts is None:
-        raise ValueError(
-            f"dataset {metadata.name!r}: LVIS's metric needs to know which categories are rare, "
-            "common or frequent; set category_frequency in its metadata, a dict from category id "
-            "to 'r', 'c' or 'f'"
-        )
-    groups = ((10, "r"), (100, "c"), (float("inf"), "f"))
-    return {
-        row["id"]: next(group for limit, group in groups if row["image_count"] <= limit)
-        for row in counts
-    }
-
-
 def lvis_api(records: list[dict], metadata: Metadata) -> Any:
     """An `lvis.LVIS` of what would be in an LVIS file.
 
@@ -112,7 +98,18 @@ def lvis_api(records: list[dict], metadata: Metadata) -> Any:
     for image, record in zip(table["images"], records, strict=True):
         image["neg_category_ids"] = record.get("neg_category_ids", [])
         image["not_exhaustive_category_ids"] = record.get("not_exhaustive_category_ids", [])
-    frequency = metadata.get("category_frequency") or _frequency(metadata)
+    frequency = metadata.get("category_frequency")
+    if not frequency:
+        if metadata.get("class_image_count") is None:
+            raise ValueError(
+                f"dataset {metadata.name!r}: LVIS's metric needs to know which categories are "
+                "rare, common or frequent; set category_frequency in its metadata, a dict from "
+                "category id to 'r', 'c' or 'f'"
+            )
+        frequency = {
+            row["id"]: next(group for limit, group in GROUPS if row["image_count"] <= limit)
+            for row in metadata.class_image_count
+        }
     kind = _import_lvis().LVIS
     api = kind.__new__(kind)  # its __init__ reads a file
     api.logger = logger

@@ -20,9 +20,10 @@ from d2lite.data.missing_files import missing_files
 from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.image_files import image_errors, open_image
+from d2lite.utils.segment_colors import id_to_rgb, rgb_to_id
 
 from .evaluator import DatasetEvaluator, Settings
-from .panoptic_quality import PanopticQuality, id_to_rgb, rgb_to_id
+from .panoptic_quality import PanopticQuality
 from .result_files import going_on_without
 from .tables import grid
 

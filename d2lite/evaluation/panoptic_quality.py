@@ -71,8 +71,19 @@ class PanopticQuality:
                 count.iou += inter / union
                 matched_true.add(t)
                 matched_pred.add(p)
-        self._count_missed(true, matched_true)
-        self._count_wrong(true, pred, matched_pred, overlap, pred_area)
+        crowds = {s["category_id"]: i for i, s in true.items() if s.get("iscrowd", 0)}
+        for index, segment in true.items():
+            if index not in matched_true and not segment.get("iscrowd", 0):
+                self.counts[segment["category_id"]].only_true += 1
+        for index, segment in pred.items():
+            if index in matched_pred:
+                continue
+            # Pixels without a label, or of a crowd of this category, may be anything.
+            unknown = overlap.get((VOID, index), 0)
+            if segment["category_id"] in crowds:
+                unknown += overlap.get((crowds[segment["category_id"]], index), 0)
+            if unknown / pred_area[index] <= 0.5:
+                self.counts[segment["category_id"]].only_predicted += 1
 
     def _check(self, image: str, pred: dict[int, dict], area: dict[int, int]) -> None:
         for index in area.keys() - {VOID}:
@@ -87,23 +98,6 @@ class PanopticQuality:
                     "dataset does not have"
                 )
 
-    def _count_missed(self, true: dict[int, dict], matched: set[int]) -> None:
-        for index, segment in true.items():
-            if index not in matched and not segment.get("iscrowd", 0):
-                self.counts[segment["category_id"]].only_true += 1
-
-    def _count_wrong(self, true, pred, matched: set[int], overlap, pred_area) -> None:
-        crowds = {s["category_id"]: i for i, s in true.items() if s.get("iscrowd", 0)}
-        for index, segment in pred.items():
-            if index in matched:
-                continue
-            # Pixels without a label, or of a crowd of this category, may be anything.
-            unknown = overlap.get((VOID, index), 0)
-            if segment["category_id"] in crowds:
-                unknown += overlap.get((crowds[segment["category_id"]], index), 0)
-            if unknown / pred_area[index] <= 0.5:
-                self.counts[segment["category_id"]].only_predicted += 1
-
     def average(self, categories: Iterable[int]) -> dict[str, float]:
         """Means over those of `categories` that occur, in [0, 1]: "pq", "sq", "rq", and their "n".
 
@@ -112,17 +106,6 @@ class PanopticQuality:
         found = [q for c in categories if (q := self.counts[c].quality()) is not None]
         pq, sq, rq = np.mean(found, axis=0).tolist() if found else (0.0, 0.0, 0.0)
         return {"pq": pq, "sq": sq, "rq": rq, "n": len(found)}
-
-
-def rgb_to_id(rgb: np.ndarray) -> np.ndarray:
-    """(H, W, 3) colors -> (H, W) segment ids: R + 256 G + 256**2 B."""
-    rgb = rgb.astype(np.int64)
-    return rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]
-
-
-def id_to_rgb(ids: np.ndarray) -> np.ndarray:
-    """(H, W) segment ids, up to 2**24 - 1 -> (H, W, 3) uint8 colors; undoes `rgb_to_id`."""
-    return np.stack([(ids >> shift) & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
 
 
 def _overlaps(true_ids: np.ndarray, pred_ids: np.ndarray) -> dict[tuple[int, int], int]:

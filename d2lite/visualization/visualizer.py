@@ -14,6 +14,7 @@ from d2lite.structures import BoxMode
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.image_files import open_image
+from d2lite.utils.segment_colors import rgb_to_id
 
 from .canvas import VisImage, as_rgb
 from .colors import RGB, Color, change_brightness, distinct_color, to_rgb
@@ -235,8 +236,7 @@ class Visualizer:
         if sem_seg is not None:
             self.draw_sem_seg(sem_seg, area_threshold=0, alpha=0.5)
         if "pan_seg_file_name" in dic:
-            rgb = _read_labels(dic["pan_seg_file_name"]).astype(np.int64)
-            ids = rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]
+            ids = rgb_to_id(_read_labels(dic["pan_seg_file_name"]))
             self.draw_panoptic_seg(ids, dic["segments_info"], area_threshold=0, alpha=0.5)
         return self.output
 

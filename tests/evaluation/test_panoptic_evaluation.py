@@ -10,7 +10,8 @@ from PIL import Image
 from d2lite.data import DatasetCatalog, MetadataCatalog
 from d2lite.data.image_schemes import find_image_reader
 from d2lite.evaluation import COCOPanopticEvaluator
-from d2lite.evaluation.panoptic_quality import PanopticQuality, id_to_rgb, rgb_to_id
+from d2lite.evaluation.panoptic_quality import PanopticQuality
+from d2lite.utils.segment_colors import id_to_rgb, rgb_to_id
 
 TRUE = np.zeros((10, 10), np.int64)
 TRUE[:, :4], TRUE[:, 4:8] = 1, 2  # two segments of 40 pixels; 20 pixels without a label

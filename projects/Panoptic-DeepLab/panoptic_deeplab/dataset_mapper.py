@@ -9,7 +9,7 @@ from d2lite.data import detection_utils as utils
 from d2lite.data import transforms as T
 from d2lite.data.dataset_mapper import DATASET_MAPPER_REGISTRY, to_chw_tensor
 from d2lite.data.image_io import check_label_size
-from d2lite.evaluation.panoptic_quality import rgb_to_id
+from d2lite.utils.segment_colors import rgb_to_id
 
 from .target_generator import PanopticDeepLabTargetGenerator
 
