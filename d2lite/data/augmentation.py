@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from d2lite.utils.registry import Registry
+from d2lite.utils.registry import Registry, check_choice
 
 from . import transforms as T
 
@@ -49,10 +49,7 @@ def flip(cfg: Any, is_train: bool) -> list[T.Augmentation]:
         ValueError: INPUT.RANDOM_FLIP is none of its three values.
     """
     direction = cfg.INPUT.RANDOM_FLIP
-    if direction not in ("none", "horizontal", "vertical"):
-        raise ValueError(
-            f"INPUT.RANDOM_FLIP is {direction!r}; use 'none', 'horizontal' or 'vertical'"
-        )
+    check_choice("INPUT.RANDOM_FLIP", direction, ("none", "horizontal", "vertical"))
     if not is_train or direction == "none":
         return []
     return [T.RandomFlip(horizontal=direction == "horizontal", vertical=direction == "vertical")]

@@ -17,7 +17,7 @@ from d2lite.config import configurable
 from d2lite.utils import comm
 from d2lite.utils.env import seed_all_rng
 from d2lite.utils.errors import ArgumentError
-from d2lite.utils.registry import did_you_mean
+from d2lite.utils.registry import lookup
 from d2lite.utils.serialize import PicklableWrapper
 from d2lite.utils.stop_signals import release_signals
 
@@ -248,13 +248,9 @@ _SAMPLERS: dict[str, Callable[[Any, Sequence, int], Sampler]] = {
 
 def _training_sampler(cfg: Any, dataset: Sequence, seed: int) -> Sampler:
     name = cfg.DATALOADER.SAMPLER_TRAIN
-    if name not in _SAMPLERS:
-        raise ValueError(
-            f"DATALOADER.SAMPLER_TRAIN is {name!r}; use one of {', '.join(_SAMPLERS)}."
-            f"{did_you_mean(name, _SAMPLERS)}"
-        )
+    sampler = lookup("DATALOADER.SAMPLER_TRAIN", name, _SAMPLERS)
     logger.info(f"Using training sampler {name}")
-    return _SAMPLERS[name](cfg, dataset, seed)
+    return sampler(cfg, dataset, seed)
 
 
 @configurable(from_config=_train_loader_from_config)

@@ -32,6 +32,7 @@ from d2lite.utils import comm
 from d2lite.utils.env import seed_all_rng, seed_step
 from d2lite.utils.events import EventWriter, ProgressBarWriter, has_event_storage
 from d2lite.utils.logger import FILE_ONLY, setup_logger
+from d2lite.utils.registry import lookup
 from d2lite.utils.stop_signals import StopRequested
 
 from . import hooks
@@ -133,9 +134,8 @@ class DefaultTrainer(TrainerBase):
         amp = cfg.SOLVER.AMP
         if not amp.ENABLED:
             return SimpleTrainer(model, data_loader, optimizer)
-        if amp.DTYPE not in AMP_DTYPES:
-            raise ValueError(f"SOLVER.AMP.DTYPE is {amp.DTYPE!r}; use one of {sorted(AMP_DTYPES)}")
-        return AMPTrainer(model, data_loader, optimizer, precision=AMP_DTYPES[amp.DTYPE])
+        precision = lookup("SOLVER.AMP.DTYPE", amp.DTYPE, AMP_DTYPES)
+        return AMPTrainer(model, data_loader, optimizer, precision=precision)
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Load the last checkpoint of OUTPUT_DIR if resuming and there is one, and go on after

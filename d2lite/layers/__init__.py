@@ -8,7 +8,7 @@ from d2lite.layers.batch_norm import (
     NaiveSyncBatchNorm,
     get_norm,
 )
-from d2lite.layers.blocks import CNNBlockBase, DepthwiseSeparableConv2d
+from d2lite.layers.blocks import CNNBlockBase, DepthwiseSeparableConv2d, conv_with_norm
 from d2lite.layers.deform_conv import DeformConv, ModulatedDeformConv
 from d2lite.layers.losses import (
     ciou_loss,
@@ -59,6 +59,7 @@ __all__ = [
     "cat",
     "check_if_dynamo_compiling",
     "ciou_loss",
+    "conv_with_norm",
     "cross_entropy",
     "diou_loss",
     "empty_input_loss_func_wrapper",

@@ -27,6 +27,43 @@ class CNNBlockBase(nn.Module):
         return self
 
 
+def conv_with_norm(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 3,
+    *,
+    norm: str | Callable[[int], nn.Module] | None = "",
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    activation: Callable[[Tensor], Tensor] | None = None,
+    bias: bool | None = None,
+) -> Conv2d:
+    """Build a convolution that keeps the size of a map up to its stride, and its norm.
+
+    Args:
+        in_channels: C of the input.
+        out_channels: C of the result.
+        kernel_size: odd; the border is padded by what the kernel reaches to either side.
+        norm: see `get_norm`.
+        stride, dilation, groups: of the convolution.
+        activation: applied last.
+        bias: by default only where there is no norm, which has one of its own.
+    """
+    return Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size=kernel_size,
+        stride=stride,
+        padding=dilation * (kernel_size // 2),
+        dilation=dilation,
+        groups=groups,
+        bias=not norm if bias is None else bias,
+        norm=get_norm(norm, out_channels),
+        activation=activation,
+    )
+
+
 class DepthwiseSeparableConv2d(nn.Module):
     """A k x k convolution of each channel alone, then a 1 x 1 one over all (Xception)."""
 

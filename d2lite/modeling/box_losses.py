@@ -8,6 +8,7 @@ from torch import Tensor
 
 from d2lite.layers import ciou_loss, diou_loss, giou_loss
 from d2lite.layers.losses import smooth_l1_loss
+from d2lite.utils.registry import check_choice
 
 IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 
@@ -24,11 +25,11 @@ def box_loss(name: str, smooth_l1_beta: float = 0.0) -> BoxLoss:
     Raises:
         ValueError: for an unknown name.
     """
+    choices = ["smooth_l1", *IOU_LOSSES]
+    check_choice("box_reg_loss_type (BBOX_REG_LOSS_TYPE)", name, choices)
     if name == "smooth_l1":
         return partial(_loss_on_deltas, beta=smooth_l1_beta)
-    if name in IOU_LOSSES:
-        return partial(_loss_on_boxes, loss=IOU_LOSSES[name])
-    raise ValueError(f"BBOX_REG_LOSS_TYPE is {name!r}; use one of {['smooth_l1', *IOU_LOSSES]}")
+    return partial(_loss_on_boxes, loss=IOU_LOSSES[name])
 
 
 def _loss_on_deltas(

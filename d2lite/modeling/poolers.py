@@ -12,6 +12,7 @@ from d2lite.layers.roi_align import ROIAlign, multilevel_roi_align
 from d2lite.layers.roi_align_rotated import ROIAlignRotated, multilevel_roi_align_rotated
 from d2lite.structures import Boxes, RotatedBoxes
 from d2lite.utils.errors import ArgumentError
+from d2lite.utils.registry import lookup
 
 __all__ = ["ROIPooler"]
 
@@ -50,13 +51,11 @@ class ROIPooler(nn.Module):
                 f"output_size must be one or two numbers and canonical_box_size positive, "
                 f"got {output_size} and {canonical_box_size}"
             )
-        if pooler_type not in POOLERS:
-            raise ValueError(f"POOLER_TYPE is {pooler_type!r}; use one of {sorted(POOLERS)}")
+        make = lookup("pooler_type (POOLER_TYPE)", pooler_type, POOLERS)
         self.scales = list(scales)
         self.min_level, self.max_level = _level_range(self.scales)
         self.canonical_box_size = canonical_box_size
         self.canonical_level = canonical_level
-        make = POOLERS[pooler_type]
         self.level_poolers = nn.ModuleList(
             make(self.output_size, scale, sampling_ratio) for scale in self.scales
         )

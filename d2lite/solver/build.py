@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from d2lite.config import CfgNode
 from d2lite.solver.lr_scheduler import LRMultiplier, WarmupParamScheduler
 from d2lite.utils.errors import ArgumentError
-from d2lite.utils.registry import did_you_mean
+from d2lite.utils.registry import lookup
 
 __all__ = [
     "GradientClipType",
@@ -65,7 +65,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
             SOLVER.BACKBONE_LR_FACTOR for a model without a backbone.
     """
     solver = cfg.SOLVER
-    builder = _named("SOLVER.OPTIMIZER_NAME", solver.OPTIMIZER_NAME, OPTIMIZERS)
+    builder = lookup("SOLVER.OPTIMIZER_NAME", solver.OPTIMIZER_NAME, OPTIMIZERS)
     other_name = solver.get("OPTIMIZER", solver.OPTIMIZER_NAME)
     if str(other_name).lower() != solver.OPTIMIZER_NAME.lower():
         logger.warning(
@@ -287,7 +287,7 @@ def maybe_add_gradient_clipping(
 def _gradient_clipper(settings: CfgNode) -> Callable[[list[nn.Parameter]], None]:
     """What clips the gradients of a list of parameters, each on its own, in place."""
     types = {kind.value: kind for kind in GradientClipType}
-    kind = _named("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", settings.CLIP_TYPE, types)
+    kind = lookup("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", settings.CLIP_TYPE, types)
     limit, norm_type = settings.CLIP_VALUE, settings.NORM_TYPE
     if kind is GradientClipType.VALUE:
         return lambda params: nn.utils.clip_grad_value_(params, limit)
@@ -310,7 +310,7 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
     solver = cfg.SOLVER
     if solver.MAX_ITER < 1:
         raise ValueError(f"SOLVER.MAX_ITER is {solver.MAX_ITER}; training needs 1 or more")
-    build = _named("SOLVER.LR_SCHEDULER_NAME", solver.LR_SCHEDULER_NAME, SCHEDULES)
+    build = lookup("SOLVER.LR_SCHEDULER_NAME", solver.LR_SCHEDULER_NAME, SCHEDULES)
     schedule = WarmupParamScheduler(
         build(solver),
         solver.WARMUP_FACTOR,
@@ -369,12 +369,3 @@ SCHEDULES: dict[str, Callable[[CfgNode], ParamScheduler]] = {
     "WarmupCosineLR": _cosine,
     "WarmupStepWithFixedGammaLR": _step_with_fixed_gamma,
 }
-
-
-def _named(key: str, name: str, table: dict[str, Any]) -> Any:
-    """The entry of a table that a config key names."""
-    if name not in table:
-        raise ValueError(
-            f"{key} is {name!r}; use one of {sorted(table)}.{did_you_mean(name, table)}"
-        )
-    return table[name]

@@ -9,7 +9,12 @@ from fvcore.common.param_scheduler import (
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from d2lite.utils.registry import check_choice
+
 __all__ = ["LRMultiplier", "WarmupParamScheduler", "warmup_factor_at"]
+
+WARMUP_METHODS = ("linear", "constant")
+_METHOD = "warmup_method (SOLVER.WARMUP_METHOD)"
 
 
 class WarmupParamScheduler(CompositeParamScheduler):
@@ -38,13 +43,12 @@ class WarmupParamScheduler(CompositeParamScheduler):
             ValueError: for another `warmup_method`.
         """
         start = warmup_factor * scheduler(0.0)
+        check_choice(_METHOD, warmup_method, WARMUP_METHODS)
         if warmup_method == "constant":
             warmup = ConstantParamScheduler(start)
-        elif warmup_method == "linear":
+        else:
             end = scheduler(0.0) if rescale_interval else scheduler(warmup_length)
             warmup = LinearParamScheduler(start, end)
-        else:
-            raise ValueError(_unknown_method(warmup_method))
         super().__init__(
             [warmup, scheduler],
             interval_scaling=["rescaled", "rescaled" if rescale_interval else "fixed"],
@@ -105,15 +109,10 @@ def warmup_factor_at(method: str, iteration: int, warmup_iters: int, warmup_fact
         iteration: from 0.
         warmup_factor: the factor at iteration 0.
     """
-    if method not in ("linear", "constant"):
-        raise ValueError(_unknown_method(method))
+    check_choice(_METHOD, method, WARMUP_METHODS)
     if iteration >= warmup_iters:
         return 1.0
     if method == "constant":
         return warmup_factor
     progress = iteration / warmup_iters
     return warmup_factor * (1 - progress) + progress
-
-
-def _unknown_method(method: str) -> str:
-    return f"The warm-up method (SOLVER.WARMUP_METHOD) is {method!r}; use 'linear' or 'constant'"

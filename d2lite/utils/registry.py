@@ -3,14 +3,26 @@
 import difflib
 import importlib
 import logging
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from fvcore.common.registry import Registry as _Registry
 
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.renamed import RENAMED_OBJECTS
 
-__all__ = ["Registry", "UnknownNameError", "convert_target_to_string", "did_you_mean", "locate"]
+__all__ = [
+    "Registry",
+    "UnknownNameError",
+    "check_choice",
+    "check_choices",
+    "convert_target_to_string",
+    "did_you_mean",
+    "locate",
+    "lookup",
+]
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +68,43 @@ class Registry(_Registry):
         raise UnknownNameError(
             f"{where}No object named {name!r} in the {self._name} registry.{hint}"
         )
+
+
+def check_choice(what: str, name: Any, choices: Iterable[Any]) -> None:
+    """Raise unless `name` is one of the choices.
+
+    Args:
+        what: the argument or config key that has `name` as its value, for the message.
+    Raises:
+        ArgumentError: lists the choices, with the nearest one.
+    """
+    known = list(choices)
+    if name not in known:
+        raise ArgumentError(f"{what} is {name!r}; use one of {known}.{did_you_mean(name, known)}")
+
+
+def check_choices(what: str, names: Iterable[Any], choices: Iterable[Any]) -> None:
+    """Raise unless all names of a list are among the choices; `what` has the list as its value.
+
+    Raises:
+        ArgumentError: names the first that is not, and lists the choices with the nearest one.
+    """
+    known = list(choices)
+    for name in names:
+        if name not in known:
+            raise ArgumentError(
+                f"{what} has {name!r}; use some of {known}.{did_you_mean(name, known)}"
+            )
+
+
+def lookup(what: str, name: Any, table: Mapping[Any, T]) -> T:
+    """Return the entry of a table that an argument or config key, `what`, names.
+
+    Raises:
+        ArgumentError: there is none; lists the names of the table, with the nearest one.
+    """
+    check_choice(what, name, sorted(table))
+    return table[name]
 
 
 def did_you_mean(name: str, candidates: Iterable[str], limit: int = 3) -> str:

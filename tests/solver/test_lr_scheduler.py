@@ -56,7 +56,7 @@ def test_rescaled_schedule_starts_after_warmup():
 
 @pytest.mark.parametrize("make", [WarmupMultiStepLR, WarmupParamScheduler])
 def test_unknown_warmup_method_is_named(make):
-    with pytest.raises(ValueError, match="'cubic'; use 'linear' or 'constant'"):
+    with pytest.raises(ValueError, match=r"'cubic'; use one of \['linear', 'constant'\]"):
         if make is WarmupParamScheduler:
             make(CosineParamScheduler(1, 0), 0.1, 0.1, "cubic")
         else:

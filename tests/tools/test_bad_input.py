@@ -195,11 +195,11 @@ BAD_SETTINGS = {
     ),
     "warm-up": (
         {"SOLVER__WARMUP_METHOD": "lin"},
-        r"SOLVER\.WARMUP_METHOD\) is 'lin'; use 'linear'",
+        r"SOLVER\.WARMUP_METHOD\) is 'lin'; use one of \['linear'",
     ),
     "sampler": (
         {"DATALOADER__SAMPLER_TRAIN": "Sampler"},
-        r"DATALOADER\.SAMPLER_TRAIN is 'Sampler'; use one of TrainingSampler",
+        r"DATALOADER\.SAMPLER_TRAIN is 'Sampler'; use one of \['Random",
     ),
     "bad sample policy": (
         {"DATALOADER__ON_BAD_SAMPLE": "ignore"},
@@ -230,7 +230,10 @@ BAD_SETTINGS = {
         r"INPUT\.MIN_SIZE_TRAIN_SAMPLING is 'any'; use 'choice' or 'range'",
     ),
     "image format": ({"INPUT__FORMAT": "GBR"}, r"INPUT\.FORMAT is 'GBR'; use 'BGR', 'RGB'"),
-    "flip": ({"INPUT__RANDOM_FLIP": "both"}, r"INPUT\.RANDOM_FLIP is 'both'; use 'none', 'hor"),
+    "flip": (
+        {"INPUT__RANDOM_FLIP": "both"},
+        r"INPUT\.RANDOM_FLIP is 'both'; use one of \['none'",
+    ),
     "device": ({"MODEL__DEVICE": "gpu"}, r"MODEL\.DEVICE is 'gpu'; use 'cpu', 'cuda'"),
     "absent device": (
         {"MODEL__DEVICE": "cuda:99"},

@@ -3,7 +3,15 @@ import collections
 import pytest
 from torch import nn
 
-from d2lite.utils.registry import Registry, convert_target_to_string, did_you_mean, locate
+from d2lite.utils.registry import (
+    Registry,
+    check_choice,
+    check_choices,
+    convert_target_to_string,
+    did_you_mean,
+    locate,
+    lookup,
+)
 
 
 @pytest.fixture
@@ -95,3 +103,24 @@ def test_targets_survive_the_way_to_text_and_back(target):
 
 def test_target_is_named_by_its_shortest_path():
     assert convert_target_to_string(nn.Linear) == "torch.nn.Linear"
+
+
+def test_a_choice_is_named_with_the_nearest_one():
+    check_choice("color", "red", ("green", "red"))
+    message = r"^color is 'gren'; use one of \['red', 'green'\]\. Did you mean 'green'\?$"
+    with pytest.raises(ValueError, match=message):
+        check_choice("color", "gren", ["red", "green"])
+    with pytest.raises(ValueError, match=r"^color is \[1\]; use one of \['red'\]\.$"):
+        check_choice("color", [1], {"red": 1})
+
+
+def test_the_first_wrong_one_of_several_choices_is_named():
+    check_choices("colors", [], ["red"])
+    with pytest.raises(ValueError, match=r"^colors has 'blue'; use some of \['red', 'green'\]\.$"):
+        check_choices("colors", ["red", "blue", "pink"], ["red", "green"])
+
+
+def test_lookup_gives_the_entry_or_lists_the_names_in_order():
+    assert lookup("depth", 50, {50: "a", 18: "b"}) == "a"
+    with pytest.raises(ValueError, match=r"^depth is 34; use one of \[18, 50\]\.$"):
+        lookup("depth", 34, {50: "a", 18: "b"})

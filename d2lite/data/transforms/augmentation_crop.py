@@ -11,7 +11,7 @@ from fvcore.transforms.transform import (
     TransformList,
 )
 
-from d2lite.utils.errors import ArgumentError
+from d2lite.utils.registry import check_choice
 
 from .augmentation import Augmentation
 
@@ -85,8 +85,7 @@ class RandomCrop(Augmentation):
             crop_size: two numbers.
         """
         super().__init__()
-        if crop_type not in _CROP_TYPES:
-            raise ArgumentError(f"crop type {crop_type!r} is unknown; use one of {_CROP_TYPES}")
+        check_choice("crop_type", crop_type, _CROP_TYPES)
         self._init(locals())
 
     def get_transform(self, image) -> Transform:

@@ -9,19 +9,25 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 
 from d2lite.config import CfgNode
-from d2lite.layers import Conv2d, ShapeSpec, get_norm
+from d2lite.layers import Conv2d, ShapeSpec, conv_with_norm
 from d2lite.modeling.backbone.backbone import Backbone, select_features
 from d2lite.modeling.backbone.build import BACKBONE_REGISTRY
 from d2lite.modeling.backbone.resnet import build_resnet_backbone
 from d2lite.utils.errors import ArgumentError
+from d2lite.utils.registry import check_choice
 
 __all__ = [
     "FPN",
     "LastLevelMaxPool",
     "LastLevelP6P7",
+    "build_fpn",
     "build_resnet_fpn_backbone",
+    "build_retinanet_fpn",
     "build_retinanet_resnet_fpn_backbone",
 ]
+
+
+FUSE_TYPES = ("sum", "avg")
 
 
 class FPN(Backbone):
@@ -56,8 +62,7 @@ class FPN(Backbone):
         shapes = select_features(bottom_up.output_shape(), in_features, "FPN in_features")
         strides = [shape.stride for shape in shapes]
         _check_pyramid(in_features, strides)
-        if fuse_type not in ("sum", "avg"):
-            raise ArgumentError(f'FPN fuse type is {fuse_type!r}; use "sum" or "avg"')
+        check_choice("fuse_type", fuse_type, FUSE_TYPES)
         self.in_features = tuple(in_features)
         self._fuse_type = fuse_type
         self._square_pad = square_pad
@@ -68,8 +73,8 @@ class FPN(Backbone):
         self.output_convs: list[Conv2d] = []
         for shape in shapes:
             level = int(math.log2(shape.stride))
-            lateral = _conv(shape.channels, out_channels, 1, norm)
-            output = _conv(out_channels, out_channels, 3, norm)
+            lateral = conv_with_norm(shape.channels, out_channels, 1, norm=norm)
+            output = conv_with_norm(out_channels, out_channels, 3, norm=norm)
             # After both are made: the order in which a seed gives detectron2's weights.
             weight_init.c2_xavier_fill(lateral)
             weight_init.c2_xavier_fill(output)
@@ -166,39 +171,34 @@ class LastLevelP6P7(nn.Module):
 @BACKBONE_REGISTRY.register()
 def build_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """ResNet with FPN levels P2 to P5 and a pooled P6, as Faster R-CNN uses it."""
-    bottom_up = build_resnet_backbone(cfg, input_shape)
-    return _configured_fpn(cfg, bottom_up, LastLevelMaxPool())
+    return build_fpn(cfg, build_resnet_backbone(cfg, input_shape), LastLevelMaxPool())
 
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """ResNet with FPN levels P3 to P5 and convolved P6 and P7, as RetinaNet uses it."""
-    bottom_up = build_resnet_backbone(cfg, input_shape)
-    (res5,) = select_features(bottom_up.output_shape(), ["res5"], "RetinaNet's P6")
-    return _configured_fpn(cfg, bottom_up, LastLevelP6P7(res5.channels, cfg.MODEL.FPN.OUT_CHANNELS))
+    return build_retinanet_fpn(cfg, build_resnet_backbone(cfg, input_shape))
 
 
-def _configured_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module) -> FPN:
-    select_features(bottom_up.output_shape(), cfg.MODEL.FPN.IN_FEATURES, "MODEL.FPN.IN_FEATURES")
+def build_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module | None) -> FPN:
+    """Build the pyramid that MODEL.FPN describes, on any backbone."""
+    settings = cfg.MODEL.FPN
+    select_features(bottom_up.output_shape(), settings.IN_FEATURES, "MODEL.FPN.IN_FEATURES")
+    check_choice("MODEL.FPN.FUSE_TYPE", settings.FUSE_TYPE, FUSE_TYPES)
     return FPN(
-        bottom_up=bottom_up,
-        in_features=cfg.MODEL.FPN.IN_FEATURES,
-        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM,
-        top_block=top_block,
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+        bottom_up,
+        settings.IN_FEATURES,
+        settings.OUT_CHANNELS,
+        settings.NORM,
+        top_block,
+        settings.FUSE_TYPE,
     )
 
 
-def _conv(in_channels: int, out_channels: int, kernel_size: int, norm: str) -> Conv2d:
-    return Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size=kernel_size,
-        padding=kernel_size // 2,
-        bias=not norm,
-        norm=get_norm(norm, out_channels),
-    )
+def build_retinanet_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
+    """Build the pyramid of MODEL.FPN with P6 and P7 made from the backbone's res5."""
+    (res5,) = select_features(bottom_up.output_shape(), ["res5"], "RetinaNet's P6")
+    return build_fpn(cfg, bottom_up, LastLevelP6P7(res5.channels, cfg.MODEL.FPN.OUT_CHANNELS))
 
 
 def _check_pyramid(in_features: Sequence[str], strides: Sequence[int]) -> None:

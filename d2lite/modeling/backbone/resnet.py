@@ -16,6 +16,7 @@ from d2lite.modeling.backbone.resnet_blocks import (
     ResNetBlockBase,
 )
 from d2lite.utils.errors import ArgumentError
+from d2lite.utils.registry import check_choice
 
 __all__ = [
     "BasicBlock",
@@ -160,7 +161,7 @@ class ResNet(Backbone):
         Raises:
             ValueError: for another depth.
         """
-        _check_depth(depth, "depth")
+        check_choice("depth", depth, BLOCKS_PER_STAGE)
         if block_class is None:
             block_class = BasicBlock if depth < 50 else BottleneckBlock
         # Narrow stages belong to the block, not to the depth: a bottleneck widens fourfold.
@@ -276,7 +277,7 @@ def make_configured_stage(
 
 
 def _check_settings(settings: CfgNode) -> None:
-    _check_depth(settings.DEPTH, "MODEL.RESNETS.DEPTH")
+    check_choice("MODEL.RESNETS.DEPTH", settings.DEPTH, BLOCKS_PER_STAGE)
     if settings.RES5_DILATION not in (1, 2):
         raise ArgumentError(f"MODEL.RESNETS.RES5_DILATION is {settings.RES5_DILATION}; use 1 or 2")
     if len(settings.DEFORM_ON_PER_STAGE) != 4:
@@ -310,11 +311,6 @@ def _check_basic_block_settings(settings: CfgNode) -> None:
                 f"MODEL.RESNETS.DEPTH {settings.DEPTH} needs MODEL.RESNETS.{key} {value}; "
                 f"it is {settings[key]}"
             )
-
-
-def _check_depth(depth: int, key: str) -> None:
-    if depth not in BLOCKS_PER_STAGE:
-        raise ValueError(f"{key} is {depth}; use one of {sorted(BLOCKS_PER_STAGE)}")
 
 
 def _check_features(names: Sequence[str], known: list[str], key: str = "out_features") -> None:

@@ -1,13 +1,25 @@
 """The stem and the residual blocks of ResNet (He et al. 2016) and its descendants."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from fvcore.nn import weight_init
 from torch import Tensor, nn
 
-from d2lite.layers import CNNBlockBase, Conv2d, DeformConv, ModulatedDeformConv, get_norm
+from d2lite.layers import (
+    CNNBlockBase,
+    Conv2d,
+    DeformConv,
+    ModulatedDeformConv,
+    conv_with_norm,
+    get_norm,
+)
 
 ResNetBlockBase = CNNBlockBase
+
+# Released weights have no biases even in a network without norms.
+_conv = partial(conv_with_norm, bias=False)
 
 
 class BasicStem(CNNBlockBase):
@@ -16,7 +28,7 @@ class BasicStem(CNNBlockBase):
     def __init__(self, in_channels: int = 3, out_channels: int = 64, norm: str = "BN"):
         """norm: any name or callable that `layers.get_norm` takes."""
         super().__init__(in_channels, out_channels, stride=4)
-        self.conv1 = _conv(in_channels, out_channels, 7, norm, stride=2, padding=3)
+        self.conv1 = _conv(in_channels, out_channels, 7, norm=norm, stride=2)
         _init_convs(self.conv1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,8 +43,8 @@ class BasicBlock(CNNBlockBase):
         """stride: of the first convolution."""
         super().__init__(in_channels, out_channels, stride)
         self.shortcut = _shortcut(in_channels, out_channels, stride, norm)
-        self.conv1 = _conv(in_channels, out_channels, 3, norm, stride=stride, padding=1)
-        self.conv2 = _conv(out_channels, out_channels, 3, norm, padding=1)
+        self.conv1 = _conv(in_channels, out_channels, 3, norm=norm, stride=stride)
+        self.conv2 = _conv(out_channels, out_channels, 3, norm=norm)
         _init_convs(self.conv1, self.conv2, self.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,18 +80,17 @@ class BottleneckBlock(CNNBlockBase):
         super().__init__(in_channels, out_channels, stride)
         stride_1x1, stride_3x3 = (stride, 1) if stride_in_1x1 else (1, stride)
         self.shortcut = _shortcut(in_channels, out_channels, stride, norm)
-        self.conv1 = _conv(in_channels, bottleneck_channels, 1, norm, stride=stride_1x1)
+        self.conv1 = _conv(in_channels, bottleneck_channels, 1, norm=norm, stride=stride_1x1)
         self.conv2 = _conv(
             bottleneck_channels,
             bottleneck_channels,
             3,
-            norm,
+            norm=norm,
             stride=stride_3x3,
-            padding=dilation,
             dilation=dilation,
             groups=num_groups,
         )
-        self.conv3 = _conv(bottleneck_channels, out_channels, 1, norm)
+        self.conv3 = _conv(bottleneck_channels, out_channels, 1, norm=norm)
         _init_convs(self.conv1, self.conv2, self.conv3, self.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,7 +129,7 @@ class DeformBottleneckBlock(CNNBlockBase):
         geometry = {"stride": stride_3x3, "padding": dilation, "dilation": dilation}
         points = 9 * deform_num_groups
         self.shortcut = _shortcut(in_channels, out_channels, stride, norm)
-        self.conv1 = _conv(in_channels, bottleneck_channels, 1, norm, stride=stride_1x1)
+        self.conv1 = _conv(in_channels, bottleneck_channels, 1, norm=norm, stride=stride_1x1)
         self.conv2_offset = _no_deformation(
             bottleneck_channels, points * (3 if deform_modulated else 2), geometry
         )
@@ -133,7 +144,7 @@ class DeformBottleneckBlock(CNNBlockBase):
             norm=get_norm(norm, bottleneck_channels),
             **geometry,
         )
-        self.conv3 = _conv(bottleneck_channels, out_channels, 1, norm)
+        self.conv3 = _conv(bottleneck_channels, out_channels, 1, norm=norm)
         _init_convs(self.conv1, self.conv2, self.conv3, self.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -152,17 +163,6 @@ class DeformBottleneckBlock(CNNBlockBase):
         return self.conv2(x, offset, mask.sigmoid())
 
 
-def _conv(in_channels: int, out_channels: int, kernel_size: int, norm: str, **kwargs) -> Conv2d:
-    return Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size=kernel_size,
-        bias=False,
-        norm=get_norm(norm, out_channels),
-        **kwargs,
-    )
-
-
 def _init_convs(*convs: nn.Module | None) -> None:
     """Start the convolutions of a block by He's rule (He et al. 2015).
 
@@ -178,7 +178,7 @@ def _shortcut(in_channels: int, out_channels: int, stride: int, norm: str) -> Co
     # A stride alone gets no projection: released weights have none for equal channels.
     if in_channels == out_channels:
         return None
-    return _conv(in_channels, out_channels, 1, norm, stride=stride)
+    return _conv(in_channels, out_channels, 1, norm=norm, stride=stride)
 
 
 def _no_deformation(in_channels: int, out_channels: int, geometry: dict) -> Conv2d:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from d2lite.config import CfgNode
 from d2lite.layers import ShapeSpec
-from d2lite.modeling.backbone.backbone import Backbone, select_features
+from d2lite.modeling.backbone.backbone import Backbone
 from d2lite.modeling.backbone.build import BACKBONE_REGISTRY
-from d2lite.modeling.backbone.fpn import FPN, LastLevelMaxPool, LastLevelP6P7
-from d2lite.utils.registry import did_you_mean
+from d2lite.modeling.backbone.fpn import FPN, LastLevelMaxPool, build_fpn, build_retinanet_fpn
+from d2lite.utils.registry import check_choice, did_you_mean
 
 __all__ = [
     "TimmBackbone",
@@ -64,8 +64,7 @@ class TimmBackbone(Backbone):
         """
         super().__init__()
         timm = _import_timm()
-        if norm not in NORMS:
-            raise ValueError(f"norm of a timm backbone is {norm!r}; use one of {list(NORMS)}")
+        check_choice("norm of a timm backbone", norm, NORMS)
         _check_name(timm, name)
         self.net = _create(timm, name, pretrained, out_indices, in_chans)
         info = self.net.feature_info
@@ -130,28 +129,13 @@ def build_timm_model_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackb
 @BACKBONE_REGISTRY.register()
 def build_timm_model_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """A timm network with FPN levels for MODEL.FPN.IN_FEATURES and a pooled one above P5."""
-    return _with_fpn(cfg, build_timm_model_backbone(cfg, input_shape), LastLevelMaxPool())
+    return build_fpn(cfg, build_timm_model_backbone(cfg, input_shape), LastLevelMaxPool())
 
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_timm_model_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """A timm network with FPN levels and convolved P6 and P7 from res5, as RetinaNet uses it."""
-    bottom_up = build_timm_model_backbone(cfg, input_shape)
-    (res5,) = select_features(bottom_up.output_shape(), ["res5"], "RetinaNet's P6")
-    return _with_fpn(cfg, bottom_up, LastLevelP6P7(res5.channels, cfg.MODEL.FPN.OUT_CHANNELS))
-
-
-def _with_fpn(cfg: CfgNode, bottom_up: TimmBackbone, top_block: nn.Module) -> FPN:
-    settings = cfg.MODEL.FPN
-    select_features(bottom_up.output_shape(), settings.IN_FEATURES, "MODEL.FPN.IN_FEATURES")
-    return FPN(
-        bottom_up,
-        settings.IN_FEATURES,
-        settings.OUT_CHANNELS,
-        settings.NORM,
-        top_block,
-        settings.FUSE_TYPE,
-    )
+    return build_retinanet_fpn(cfg, build_timm_model_backbone(cfg, input_shape))
 
 
 def _import_timm() -> ModuleType:

@@ -8,7 +8,7 @@ import torch
 from fvcore.nn import weight_init
 from torch import Tensor, nn
 
-from d2lite.layers import CNNBlockBase, Conv2d, get_norm
+from d2lite.layers import CNNBlockBase, Conv2d, conv_with_norm, get_norm
 from d2lite.modeling.backbone.backbone import Backbone, select_features
 from d2lite.modeling.backbone.transformer import (
     Mlp,
@@ -339,18 +339,8 @@ def get_vit_lr_decay_rate(name: str, lr_decay_rate: float = 1.0, num_layers: int
 def _pyramid_level(channels: int, out_channels: int, scale: float, norm: str) -> nn.Sequential:
     """Resize a map of `channels` by `scale`, then project it by a 1 x 1 and a 3 x 3 convolution."""
     resize, channels = _resize_layers(channels, scale, norm)
-    bias = norm == ""
-    project = Conv2d(
-        channels, out_channels, kernel_size=1, bias=bias, norm=get_norm(norm, out_channels)
-    )
-    refine = Conv2d(
-        out_channels,
-        out_channels,
-        kernel_size=3,
-        padding=1,
-        bias=bias,
-        norm=get_norm(norm, out_channels),
-    )
+    project = conv_with_norm(channels, out_channels, 1, norm=norm)
+    refine = conv_with_norm(out_channels, out_channels, 3, norm=norm)
     return nn.Sequential(*resize, project, refine)
 
 

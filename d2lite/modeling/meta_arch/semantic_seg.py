@@ -12,7 +12,7 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 
 from d2lite.config import CfgNode, configurable
-from d2lite.layers import Conv2d, ShapeSpec, get_norm
+from d2lite.layers import Conv2d, ShapeSpec, conv_with_norm
 from d2lite.modeling.backbone import Backbone, build_backbone
 from d2lite.modeling.backbone.backbone import select_features
 from d2lite.modeling.meta_arch.build import META_ARCH_REGISTRY
@@ -252,15 +252,8 @@ def _branch(
     num_convs = max(1, int(math.log2(shape.stride) - math.log2(common_stride)))
     layers: list[nn.Module] = []
     for i in range(num_convs):
-        conv = Conv2d(
-            shape.channels if i == 0 else conv_dims,
-            conv_dims,
-            kernel_size=3,
-            padding=1,
-            bias=not norm,
-            norm=get_norm(norm, conv_dims),
-            activation=F.relu,
-        )
+        in_channels = shape.channels if i == 0 else conv_dims
+        conv = conv_with_norm(in_channels, conv_dims, norm=norm, activation=F.relu)
         weight_init.c2_msra_fill(conv)
         layers.append(conv)
         if shape.stride != common_stride:

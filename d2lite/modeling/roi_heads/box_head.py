@@ -7,7 +7,7 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 
 from d2lite.config import CfgNode, configurable
-from d2lite.layers import Conv2d, ShapeSpec, get_norm
+from d2lite.layers import Conv2d, ShapeSpec, conv_with_norm
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import Registry
 
@@ -95,15 +95,7 @@ class FastRCNNConvFCHead(nn.Sequential):
 
     def _add_conv(self, name: str, width: int, norm: str) -> Conv2d:
         channels, height, pooled_width = self._output_size
-        conv = Conv2d(
-            channels,
-            width,
-            kernel_size=3,
-            padding=1,
-            bias=not norm,
-            norm=get_norm(norm, width),
-            activation=nn.ReLU(inplace=True),
-        )
+        conv = conv_with_norm(channels, width, norm=norm, activation=nn.ReLU(inplace=True))
         self.add_module(name, conv)
         self._output_size = (width, height, pooled_width)
         return conv

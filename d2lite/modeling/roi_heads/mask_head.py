@@ -8,7 +8,7 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 
 from d2lite.config import CfgNode, configurable
-from d2lite.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, get_norm
+from d2lite.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, conv_with_norm
 from d2lite.structures import Instances
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.events import has_event_storage, is_time_to_draw, log_image, log_scalar
@@ -143,14 +143,8 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
         self.conv_norm_relus = []
         in_channels = input_shape.channels
         for k, width in enumerate(conv_dims[:-1], 1):
-            conv = Conv2d(
-                in_channels,
-                width,
-                kernel_size=3,
-                padding=1,
-                bias=not conv_norm,
-                norm=get_norm(conv_norm, width),
-                activation=nn.ReLU(inplace=True),
+            conv = conv_with_norm(
+                in_channels, width, norm=conv_norm, activation=nn.ReLU(inplace=True)
             )
             self.add_module(f"mask_fcn{k}", conv)
             self.conv_norm_relus.append(conv)

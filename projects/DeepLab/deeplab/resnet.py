@@ -5,9 +5,10 @@ from fvcore.nn import weight_init
 from torch import Tensor
 
 from d2lite.config import CfgNode
-from d2lite.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
+from d2lite.layers import CNNBlockBase, ShapeSpec, conv_with_norm
 from d2lite.modeling.backbone import BACKBONE_REGISTRY, BasicStem, ResNet
 from d2lite.modeling.backbone.resnet import make_configured_stage, num_blocks_of_stage
+from d2lite.utils.registry import check_choice
 
 
 class DeepLabStem(CNNBlockBase):
@@ -17,9 +18,9 @@ class DeepLabStem(CNNBlockBase):
         """out_channels: of the last convolution; the others have half as many."""
         super().__init__(in_channels, out_channels, 4)
         half = out_channels // 2
-        self.conv1 = _conv(in_channels, half, norm, stride=2)
-        self.conv2 = _conv(half, half, norm)
-        self.conv3 = _conv(half, out_channels, norm)
+        self.conv1 = conv_with_norm(in_channels, half, norm=norm, stride=2, bias=False)
+        self.conv2 = conv_with_norm(half, half, norm=norm, bias=False)
+        self.conv3 = conv_with_norm(half, out_channels, norm=norm, bias=False)
         for conv in (self.conv1, self.conv2, self.conv3):
             weight_init.c2_msra_fill(conv)
 
@@ -28,18 +29,6 @@ class DeepLabStem(CNNBlockBase):
         for conv in (self.conv1, self.conv2, self.conv3):
             x = F.relu_(conv(x))
         return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
-
-
-def _conv(in_channels: int, out_channels: int, norm: str, stride: int = 1) -> Conv2d:
-    return Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size=3,
-        stride=stride,
-        padding=1,
-        bias=False,
-        norm=get_norm(norm, out_channels),
-    )
 
 
 STEMS = {"basic": BasicStem, "deeplab": DeepLabStem}
@@ -87,10 +76,7 @@ def _check_settings(settings: CfgNode) -> None:
             f"MODEL.RESNETS.DEPTH is {settings.DEPTH}; the backbone of DeepLab has bottleneck "
             "blocks: use 50, 101 or 152"
         )
-    if settings.STEM_TYPE not in STEMS:
-        raise ValueError(
-            f"MODEL.RESNETS.STEM_TYPE is {settings.STEM_TYPE!r}; use one of {sorted(STEMS)}"
-        )
+    check_choice("MODEL.RESNETS.STEM_TYPE", settings.STEM_TYPE, STEMS)
     dilations = settings.RES4_DILATION, settings.RES5_DILATION
     if dilations not in ((1, 1), (1, 2), (1, 4), (2, 4)):
         raise ValueError(

@@ -8,7 +8,13 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 
 from d2lite.config import CfgNode, configurable
-from d2lite.layers import ASPP, Conv2d, DepthwiseSeparableConv2d, ShapeSpec, get_norm
+from d2lite.layers import (
+    ASPP,
+    Conv2d,
+    DepthwiseSeparableConv2d,
+    ShapeSpec,
+    conv_with_norm,
+)
 from d2lite.modeling import SEM_SEG_HEADS_REGISTRY
 from d2lite.modeling.backbone.backbone import select_features
 
@@ -364,12 +370,4 @@ def separable_conv5x5(
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int, norm: Norm) -> Conv2d:
-    return Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size=kernel_size,
-        padding=kernel_size // 2,
-        bias=norm == "",
-        norm=get_norm(norm, out_channels),
-        activation=F.relu,
-    )
+    return conv_with_norm(in_channels, out_channels, kernel_size, norm=norm, activation=F.relu)

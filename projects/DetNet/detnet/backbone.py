@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from fvcore.nn import weight_init
 
 from d2lite.config import CfgNode
-from d2lite.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
+from d2lite.layers import CNNBlockBase, ShapeSpec, conv_with_norm
 from d2lite.modeling import BACKBONE_REGISTRY
 from d2lite.modeling.backbone.resnet import BasicStem, BottleneckBlock, ResNet
-from d2lite.utils.registry import did_you_mean
+from d2lite.utils.registry import check_choices
 
 __all__ = ["DetNet", "DilatedBottleneckBlock", "build_detnet_backbone"]
 
@@ -42,9 +42,7 @@ class DilatedBottleneckBlock(BottleneckBlock):
             norm=norm,
         )
         if project and self.shortcut is None:
-            self.shortcut = Conv2d(
-                in_channels, out_channels, 1, bias=False, norm=get_norm(norm, out_channels)
-            )
+            self.shortcut = conv_with_norm(in_channels, out_channels, 1, norm=norm, bias=False)
             weight_init.c2_msra_fill(self.shortcut)
 
 
@@ -164,9 +162,4 @@ def _check_settings(settings: CfgNode) -> None:
         raise ValueError(f"MODEL.DETNET.DILATION is {settings.DILATION}; it has to be 1 or more")
     if not settings.OUT_FEATURES:
         raise ValueError(f"MODEL.DETNET.OUT_FEATURES is empty; use some of {list(FEATURES)}")
-    for name in settings.OUT_FEATURES:
-        if name not in FEATURES:
-            raise ValueError(
-                f"MODEL.DETNET.OUT_FEATURES has {name!r}; use some of {list(FEATURES)}."
-                f"{did_you_mean(name, FEATURES)}"
-            )
+    check_choices("MODEL.DETNET.OUT_FEATURES", settings.OUT_FEATURES, FEATURES)

@@ -9,9 +9,11 @@ from fvcore.nn import weight_init
 from torch import Tensor
 
 from d2lite.config import CfgNode
-from d2lite.layers import Conv2d, ShapeSpec, get_norm
+from d2lite.layers import Conv2d, ShapeSpec, conv_with_norm
 from d2lite.modeling import BACKBONE_REGISTRY, Backbone
 from d2lite.modeling.backbone.backbone import select_features
+from d2lite.modeling.backbone.fpn import FUSE_TYPES
+from d2lite.utils.registry import check_choice
 
 from .backbone import build_detnet_backbone
 
@@ -48,8 +50,7 @@ class DetNetFPN(Backbone):
         shapes = select_features(bottom_up.output_shape(), in_features, "MODEL.FPN.IN_FEATURES")
         strides = [shape.stride for shape in shapes]
         _check_strides(in_features, strides)
-        if fuse_type not in ("sum", "avg"):
-            raise ValueError(f'MODEL.FPN.FUSE_TYPE is {fuse_type!r}; use "sum" or "avg"')
+        check_choice("MODEL.FPN.FUSE_TYPE", fuse_type, FUSE_TYPES)
         self.bottom_up = bottom_up
         self.in_features = tuple(in_features)
         self._average = fuse_type == "avg"
@@ -105,14 +106,7 @@ def build_detnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> DetNetFPN
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int, norm: str) -> Conv2d:
-    conv = Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size,
-        padding=kernel_size // 2,
-        bias=not norm,
-        norm=get_norm(norm, out_channels),
-    )
+    conv = conv_with_norm(in_channels, out_channels, kernel_size, norm=norm)
     weight_init.c2_xavier_fill(conv)
     return conv
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from d2lite.config import CfgNode
 from d2lite.layers import Conv2d, ShapeSpec, get_norm
 from d2lite.modeling import BACKBONE_REGISTRY, FPN, Backbone
-from d2lite.modeling.backbone.fpn import LastLevelMaxPool
+from d2lite.modeling.backbone.fpn import LastLevelMaxPool, build_fpn
+from d2lite.utils.registry import check_choices
 
 __all__ = [
     "ExampleBackbone",
@@ -63,11 +64,7 @@ class ExampleBackbone(Backbone):
                 "both need one value for each stage"
             )
         names = [f"res{i + 2}" for i in range(len(channels))]
-        unknown = [name for name in out_features if name not in names]
-        if unknown:
-            raise ValueError(
-                f"MODEL.EXAMPLE_BACKBONE.OUT_FEATURES has {unknown[0]!r}; there are {names}"
-            )
+        check_choices("MODEL.EXAMPLE_BACKBONE.OUT_FEATURES", out_features, names)
         for name, width, depth in zip(names, channels, blocks, strict=True):
             # The first stage divides the image by 4, each other one by 2.
             shrink = 4 if name == names[0] else 2
@@ -128,10 +125,4 @@ def build_example_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ExampleBackb
 @BACKBONE_REGISTRY.register()
 def build_example_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """The same under a feature pyramid, as Faster R-CNN wants it: p2 to p6."""
-    return FPN(
-        build_example_backbone(cfg, input_shape),
-        cfg.MODEL.FPN.IN_FEATURES,
-        cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM,
-        top_block=LastLevelMaxPool(),
-    )
+    return build_fpn(cfg, build_example_backbone(cfg, input_shape), LastLevelMaxPool())

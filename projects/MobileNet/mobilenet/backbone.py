@@ -12,8 +12,8 @@ from torchvision import models
 from d2lite.config import CfgNode
 from d2lite.layers import FrozenBatchNorm2d, ShapeSpec
 from d2lite.modeling import BACKBONE_REGISTRY, FPN, Backbone
-from d2lite.modeling.backbone.fpn import LastLevelMaxPool
-from d2lite.utils.registry import did_you_mean
+from d2lite.modeling.backbone.fpn import LastLevelMaxPool, build_fpn
+from d2lite.utils.registry import check_choice, check_choices
 
 __all__ = ["MobileNet", "build_mobilenet_backbone", "build_mobilenet_fpn_backbone"]
 
@@ -51,15 +51,14 @@ class MobileNet(Backbone):
             ValueError: for an unknown architecture, norm or feature.
         """
         super().__init__()
-        _check_one_of("MODEL.MOBILENET.ARCH", arch, ARCHITECTURES)
-        _check_one_of("MODEL.MOBILENET.NORM", norm, NORMS)
+        check_choice("MODEL.MOBILENET.ARCH", arch, ARCHITECTURES)
+        check_choice("MODEL.MOBILENET.NORM", norm, NORMS)
         self.features = ARCHITECTURES[arch](weights=None, width_mult=width_mult).features
         levels = _levels(self.features)
         last = len(levels) - 1
         # Of one stride, the deepest layer's index stays; the last layer goes by its own name.
         index_of = {f"res{level}": i for i, level in enumerate(levels[:last])} | {"last": last}
-        for name in out_features:
-            _check_one_of("MODEL.MOBILENET.OUT_FEATURES", name, index_of)
+        check_choices("MODEL.MOBILENET.OUT_FEATURES", out_features, index_of)
         self._index_of = {name: index_of[name] for name in out_features}
         self._out_features = list(out_features)
         indices = self._index_of.items()
@@ -112,14 +111,7 @@ def build_mobilenet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MobileNet:
 @BACKBONE_REGISTRY.register()
 def build_mobilenet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """A MobileNet with FPN levels for MODEL.FPN.IN_FEATURES and a pooled one above them."""
-    return FPN(
-        build_mobilenet_backbone(cfg, input_shape),
-        cfg.MODEL.FPN.IN_FEATURES,
-        cfg.MODEL.FPN.OUT_CHANNELS,
-        cfg.MODEL.FPN.NORM,
-        LastLevelMaxPool(),
-        cfg.MODEL.FPN.FUSE_TYPE,
-    )
+    return build_fpn(cfg, build_mobilenet_backbone(cfg, input_shape), LastLevelMaxPool())
 
 
 def _levels(layers: nn.Sequential) -> list[int]:
@@ -130,10 +122,3 @@ def _levels(layers: nn.Sequential) -> list[int]:
         level += max(strides).bit_length() - 1
         levels.append(level)
     return levels
-
-
-def _check_one_of(key: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(
-            f"{key} has {value!r}; use {', '.join(known)}.{did_you_mean(value, known)}"
-        )

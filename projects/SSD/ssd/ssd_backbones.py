@@ -15,6 +15,7 @@ from torchvision.ops import Conv2dNormActivation
 from d2lite.config import CfgNode
 from d2lite.layers import ShapeSpec
 from d2lite.modeling import BACKBONE_REGISTRY, Backbone
+from d2lite.utils.registry import lookup
 
 from .vgg import freeze_blocks, pooling_indices, vgg16_layers
 
@@ -114,12 +115,9 @@ class SSDMobileNet(Backbone):
             ValueError: for an unknown architecture.
         """
         super().__init__()
-        if arch not in MOBILENETS:
-            raise ValueError(
-                f"MODEL.SSD.MOBILENET_ARCH is {arch!r}; use one of {', '.join(MOBILENETS)}"
-            )
+        make = lookup("MODEL.SSD.MOBILENET_ARCH", arch, MOBILENETS)
         tail = {"reduced_tail": reduced_tail} if arch != "mobilenet_v2" else {}
-        net = MOBILENETS[arch](weights=None, width_mult=width_mult, norm_layer=_NORM, **tail)
+        net = make(weights=None, width_mult=width_mult, norm_layer=_NORM, **tail)
         first, second, channels = cut_mobilenet(net.features)
         self.features = nn.Sequential(first, second)
         self.extra = nn.ModuleList()

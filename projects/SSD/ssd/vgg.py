@@ -12,7 +12,7 @@ from torchvision import models
 from d2lite.config import CfgNode, configurable
 from d2lite.layers import ShapeSpec
 from d2lite.modeling import BACKBONE_REGISTRY, ROI_BOX_HEAD_REGISTRY, Backbone
-from d2lite.utils.registry import did_you_mean
+from d2lite.utils.registry import check_choices
 
 __all__ = ["VGG16", "VGGBoxHead", "build_vgg16_backbone", "freeze_blocks", "vgg16_layers"]
 
@@ -54,12 +54,7 @@ class VGG16(Backbone):
         super().__init__()
         self.features = vgg16_layers()
         ends = {f"conv{k}": i for k, i in enumerate(pooling_indices(self.features), 1)}
-        for name in out_features:
-            if name not in ends:
-                raise ValueError(
-                    f"MODEL.VGG.OUT_FEATURES has {name!r}; use one of {', '.join(ends)}."
-                    f"{did_you_mean(name, ends)}"
-                )
+        check_choices("MODEL.VGG.OUT_FEATURES", out_features, ends)
         self._ends = {ends[name]: name for name in out_features}
         freeze_blocks(self.features, freeze_at)
         self._out_features = list(out_features)

@@ -1,6 +1,7 @@
 """A ResNet, one stage of which has branches of different dilation."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,7 @@ from fvcore.nn import weight_init
 from torch import Tensor
 
 from d2lite.config import CfgNode
-from d2lite.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
+from d2lite.layers import CNNBlockBase, ShapeSpec, conv_with_norm, get_norm
 from d2lite.modeling import BACKBONE_REGISTRY
 from d2lite.modeling.backbone.resnet import (
     BasicStem,
@@ -16,6 +17,7 @@ from d2lite.modeling.backbone.resnet import (
     make_configured_stage,
     num_blocks_of_stage,
 )
+from d2lite.utils.registry import check_choice
 
 from .trident_conv import TridentConv
 
@@ -55,16 +57,11 @@ class TridentBottleneckBlock(CNNBlockBase):
         self.test_branch_idx = test_branch_idx
         stride_1x1, stride_3x3 = (stride, 1) if stride_in_1x1 else (1, stride)
 
-        def conv_1x1(in_channels: int, out_channels: int, stride: int = 1) -> Conv2d:
-            norm_layer = get_norm(norm, out_channels)
-            return Conv2d(
-                in_channels, out_channels, kernel_size=1, stride=stride, bias=False, norm=norm_layer
-            )
-
+        conv_1x1 = partial(conv_with_norm, kernel_size=1, norm=norm, bias=False)
         self.shortcut = None
         if in_channels != out_channels:
-            self.shortcut = conv_1x1(in_channels, out_channels, stride)
-        self.conv1 = conv_1x1(in_channels, bottleneck_channels, stride_1x1)
+            self.shortcut = conv_1x1(in_channels, out_channels, stride=stride)
+        self.conv1 = conv_1x1(in_channels, bottleneck_channels, stride=stride_1x1)
         self.conv2 = TridentConv(
             bottleneck_channels,
             bottleneck_channels,
@@ -165,8 +162,7 @@ def _trident_index(cfg: CfgNode) -> int:
             "use 50, 101 or 152"
         )
     names = ["res2", "res3", "res4", "res5"]
-    if name not in names:
-        raise ValueError(f"MODEL.TRIDENT.TRIDENT_STAGE is {name!r}; use one of {names}")
+    check_choice("MODEL.TRIDENT.TRIDENT_STAGE", name, names)
     unknown = set(settings.OUT_FEATURES) - {"stem", *names}
     if unknown or not settings.OUT_FEATURES:
         raise ValueError(

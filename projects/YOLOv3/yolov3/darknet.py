@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from d2lite.config import CfgNode
 from d2lite.layers import Conv2d, FrozenBatchNorm2d, ShapeSpec, get_norm
 from d2lite.modeling import BACKBONE_REGISTRY, Backbone
-from d2lite.utils.registry import did_you_mean
+from d2lite.utils.registry import check_choices
 
 __all__ = ["Darknet", "build_darknet_backbone", "conv_block"]
 
@@ -135,9 +135,4 @@ def _check(width: float, blocks: Sequence[int], out_features: Sequence[str]) -> 
     if len(blocks) != 5 or min(blocks) < 0:
         raise ValueError(f"MODEL.DARKNET.BLOCKS is {blocks}; give five numbers, one for each stage")
     names = [f"res{i}" for i in range(1, 6)]
-    for name in out_features:
-        if name not in names:
-            raise ValueError(
-                f"MODEL.DARKNET.OUT_FEATURES has {name!r}; use one of {', '.join(names)}."
-                f"{did_you_mean(name, names)}"
-            )
+    check_choices("MODEL.DARKNET.OUT_FEATURES", out_features, names)
