@@ -31,7 +31,7 @@ from .dataset_dicts import (
 )
 from .dataset_mapper import DatasetMapper, build_dataset_mapper
 from .ground_truth import NormalizedDicts, normalize_dicts
-from .loader import IterableTrainingLoader, TolerantLoader, TrainingLoader
+from .loader import InferenceLoader, IterableTrainingLoader, TolerantLoader, TrainingLoader
 from .mapper_checks import check_for_mapper
 from .missing_files import check_files_exist
 from .samplers import (
@@ -376,7 +376,7 @@ def build_detection_test_loader(
     elif sampler is None:
         sampler = InferenceSampler(len(dataset))
     skips = on_bad_sample == "skip" and isinstance(dataset, MapDataset)
-    return (TolerantLoader if skips else torchdata.DataLoader)(
+    return (TolerantLoader if skips else InferenceLoader)(
         dataset,
         batch_size=batch_size,
         sampler=sampler,

@@ -20,6 +20,7 @@ from d2lite.utils.errors import ArgumentError
 from d2lite.utils.serialize import PicklableWrapper
 
 from .samplers.grouped_batch_sampler import batches_by_group
+from .worker_deaths import at_work_on
 
 __all__ = [
     "AspectRatioGroupedDataset",
@@ -101,7 +102,8 @@ class MapDataset(data.Dataset):
         Raises:
             RuntimeError: no item of the dataset maps to anything.
         """
-        item = self._map_func(self._dataset[int(idx)])
+        with at_work_on(int(idx)):
+            item = self._map_func(self._dataset[int(idx)])
         if item is not None:
             return item
         self._fallback_candidates.discard(int(idx))

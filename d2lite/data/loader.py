@@ -1,6 +1,7 @@
 """Training loaders that know their position: they can be stopped anywhere and go on exactly."""
 
 import atexit
+import contextlib
 import functools
 import itertools
 import logging
@@ -16,10 +17,11 @@ from d2lite.utils import comm
 from d2lite.utils.serialize import PicklableWrapper
 from d2lite.utils.stop_signals import release_signals, signals_held
 
-from .common import MapDataset
+from .common import DatasetFromList, MapDataset
 from .stream import MappedSamples, Sample, SampleRef, TrainingStream
+from .worker_deaths import WorkBoard, error_in_worker, forget_failure, telling_worker_deaths
 
-__all__ = ["IterableTrainingLoader", "TolerantLoader", "TrainingLoader"]
+__all__ = ["InferenceLoader", "IterableTrainingLoader", "TolerantLoader", "TrainingLoader"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +77,50 @@ class _BatchSampler:
 _RUNNING: "weakref.WeakSet[Iterator]" = weakref.WeakSet()
 
 
+def _board(dataset: torchdata.Dataset, num_workers: int) -> WorkBoard | None:
+    """What the workers of a loader write down; None where it has no workers."""
+    if num_workers == 0:
+        return None
+    base = dataset
+    while isinstance(base, (MapDataset, _TolerantSamples)):
+        base = base._dataset if isinstance(base, MapDataset) else base.dataset
+
+    def name_of(index: int) -> str:
+        # Items of other datasets are made when they are asked for.
+        item = base[index] if isinstance(base, (DatasetFromList, list)) else None
+        name = item.get("file_name") if isinstance(item, dict) else None
+        return f"item {index}" if name is None else str(name)
+
+    return WorkBoard(name_of, num_workers)
+
+
+def _running(
+    start: Callable[[], Iterator], board: WorkBoard | None, keep_workers: bool = False
+) -> Iterator:
+    """The batches of torch's iterator, which `start` makes. Errors tell of the worker.
+
+    It ends the workers when it is closed, unless they are kept for the next iterator.
+    """
+    with signals_held(), board.starting() if board is not None else contextlib.nullcontext():
+        batches = start()
+
+    def deliver() -> Iterator:
+        try:
+            with telling_worker_deaths():
+                yield from batches
+        except Exception as error:
+            told = error_in_worker(error, board)
+            if board is not None and not keep_workers:
+                board.end_workers()
+            if told is None:
+                raise
+            raise told from told.__cause__
+
+    delivering = deliver()
+    _RUNNING.add(delivering)
+    return delivering
+
+
 @atexit.register
 def _close_running() -> None:
     for batches in list(_RUNNING):
@@ -84,10 +130,13 @@ def _close_running() -> None:
 class _WorkerStart:
     """Start a worker: its own function first, which may handle signals, then the signals."""
 
-    def __init__(self, init: Callable[[int], None] | None):
+    def __init__(self, init: Callable[[int], None] | None, board: WorkBoard | None):
         self._init = init
+        self.board = board
 
     def __call__(self, worker_id: int) -> None:
+        if self.board is not None:
+            self.board.sign_on(worker_id)
         if self._init is not None:
             self._init(worker_id)
         release_signals()
@@ -140,13 +189,14 @@ class TrainingLoader:
         self._total_batch_size = total_batch_size
         self._batches = 0  # delivered in this pass
         self._samples_before = 0  # of this worker, in earlier passes
+        self._board = _board(dataset, loader_options.get("num_workers", 0))
         self._loader = torchdata.DataLoader(
             MappedSamples(dataset, on_bad_sample=on_bad_sample, group_of=stream.group_of),
             batch_sampler=_BatchSampler(self._remaining),
             collate_fn=_Collate(collate_fn),
             # Workers are seeded by the run's seed, whatever the process's own generator gives.
             generator=torch.Generator().manual_seed(seed),
-            worker_init_fn=_WorkerStart(worker_init_fn),
+            worker_init_fn=_WorkerStart(worker_init_fn, self._board),
             **loader_options,
         )
 
@@ -173,15 +223,16 @@ class TrainingLoader:
 
     def _deliver(self) -> Iterator[Any]:
         delivered = self._batches
-        with signals_held():
-            deliveries = iter(self._loader)
-        for delivery in deliveries:
-            if delivery.error is not None:
-                raise delivery.error from _remote_cause(delivery.error)
-            self._record(delivery.skipped)
-            delivered += 1
-            self._batches = delivered
-            yield delivery.batch
+        keep_workers = self._loader.persistent_workers
+        deliveries = _running(self._loader.__iter__, self._board, keep_workers)
+        with contextlib.closing(deliveries):
+            for delivery in deliveries:
+                if delivery.error is not None:
+                    raise delivery.error from _remote_cause(delivery.error)
+                self._record(delivery.skipped)
+                delivered += 1
+                self._batches = delivered
+                yield delivery.batch
         self._batches = 0
         self._samples_before += delivered * self.batch_size
 
@@ -278,12 +329,47 @@ class _TolerantSamples(torchdata.Dataset):
         try:
             return Sample(self.dataset[index], [])
         except (OSError, ValueError) as error:
+            forget_failure()
             return Sample(
                 None, [(self._samples.name_of(index), f"{type(error).__name__}: {error}")]
             )
 
 
-class TolerantLoader(torchdata.DataLoader):
+class InferenceLoader(torchdata.DataLoader):
+    """A loader for inference, whose errors tell which worker failed, and on which image."""
+
+    def __init__(
+        self,
+        dataset: torchdata.Dataset,
+        *,
+        collate_fn: Callable[[list], Any],
+        worker_init_fn: Callable[[int], None] | None = None,
+        num_workers: int = 0,
+        **options: Any,
+    ):
+        """
+        Args:
+            dataset: indexable or iterable.
+            collate_fn: makes a batch of a list of samples.
+            worker_init_fn: called in every worker process, with its number, when it starts.
+            num_workers: processes that make samples; 0 makes them in this one.
+            options: for torch's DataLoader.
+        """
+        self._board = _board(dataset, num_workers)
+        super().__init__(
+            dataset,
+            collate_fn=collate_fn,
+            worker_init_fn=_WorkerStart(worker_init_fn, self._board),
+            num_workers=num_workers,
+            **options,
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        """All batches, in their order. The worker processes end with the iterator."""
+        return _running(super().__iter__, self._board)
+
+
+class TolerantLoader(InferenceLoader):
     """A loader for inference that leaves out images which cannot be read.
 
     Each is a warning, and their number is told at the end: their objects count as missed.
@@ -297,7 +383,7 @@ class TolerantLoader(torchdata.DataLoader):
         Args:
             dataset: indexable.
             collate_fn: makes a batch of a list of samples.
-            options: for torch's DataLoader.
+            options: as of InferenceLoader.
         """
         self.skipped_files: dict[str, str] = {}
         super().__init__(_TolerantSamples(dataset), collate_fn=_CollateGood(collate_fn), **options)

@@ -23,6 +23,7 @@ from d2lite.utils.random_state import RandomState
 from .common import DatasetFromList, MapDataset, aspect_group
 from .image_io import read_image_size
 from .samplers.grouped_batch_sampler import batches_by_group
+from .worker_deaths import at_work_on, forget_failure
 
 __all__ = [
     "AspectGroups",
@@ -246,6 +247,7 @@ class MappedSamples(torchdata.Dataset):
                 if not self._skips:
                     return Sample(None, [], error)
                 skipped.append((self.name_of(index), f"{type(error).__name__}: {error}"))
+                forget_failure()
             else:
                 if value is not None:
                     return Sample(value, skipped)
@@ -257,9 +259,10 @@ class MappedSamples(torchdata.Dataset):
         raise RuntimeError(f"{failure}: the mapper returned None")
 
     def _make(self, index: int) -> Any:
-        if self._is_mapped:
-            return self.dataset._map_func(self.dataset._dataset[index])
-        return self.dataset[index]
+        with at_work_on(index):
+            if self._is_mapped:
+                return self.dataset._map_func(self.dataset._dataset[index])
+            return self.dataset[index]
 
     def name_of(self, index: int) -> str:
         """The file of an item, for messages."""

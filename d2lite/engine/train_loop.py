@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from d2lite.checkpoint.resuming import optimizer_layout, require_same_optimizer
+from d2lite.data.worker_deaths import telling_worker_deaths
 from d2lite.utils import comm
 from d2lite.utils.events import EventStorage, get_event_storage
 from d2lite.utils.logger import FILE_ONLY
@@ -121,6 +122,7 @@ class TrainerBase:
             hook.trainer = weakref.proxy(self)
             self._hooks.append(hook)
 
+    @telling_worker_deaths()
     def train(self, start_iter: int, max_iter: int) -> None:
         """Run the steps start_iter <= iter < max_iter with all hooks around them.
 
@@ -130,6 +132,7 @@ class TrainerBase:
         Raises:
             KeyboardInterrupt: SIGINT; the message says where the checkpoint is.
             SystemExit: SIGTERM, with status 143.
+            ProcessDiedError: a worker of a data loader has died.
         """
         logger.info("Training from iteration %d to %d", start_iter, max_iter)
         self.iter = self.start_iter = start_iter

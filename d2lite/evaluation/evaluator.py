@@ -6,16 +6,16 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from d2lite.data.build import worker_init_reset_seed
+from d2lite.data.worker_deaths import telling_worker_deaths
 from d2lite.utils.comm import get_world_size, is_main_process
-from d2lite.utils.stop_signals import check_stop, signals_held
+from d2lite.utils.stop_signals import check_stop
 
 logger = logging.getLogger(__name__)
 
@@ -135,6 +135,7 @@ class DatasetEvaluators(DatasetEvaluator):
         return results
 
 
+@telling_worker_deaths()
 def inference_on_dataset(
     model: Callable[[list[dict]], list[dict]],
     data_loader: Iterable[list[dict]],
@@ -169,10 +170,9 @@ def inference_on_dataset(
         progress = stack.enter_context(_progress(total, clock))
         call("on_start")
         clock.start()
-        # The workers of our loaders release the signals; those of others might not.
-        ours = getattr(data_loader, "worker_init_fn", None) is worker_init_reset_seed
-        with signals_held() if ours else nullcontext():
-            batches = iter(data_loader)
+        batches = iter(data_loader)
+        if hasattr(batches, "close"):  # also where the evaluation fails, or is left
+            stack.callback(batches.close)
         for inputs in batches:
             clock.lap("data")
             call("before_inference")

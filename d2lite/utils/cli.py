@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 from d2lite.utils import comm
+from d2lite.utils.errors import ProcessDiedError
 from d2lite.utils.logger import FILE_ONLY
 from d2lite.utils.printable import printable
 
@@ -22,6 +23,7 @@ USER_ERRORS = (
     ImportError,
     OSError,
     FloatingPointError,
+    ProcessDiedError,
 )
 TRACEBACK = "D2LITE_TRACEBACK"
 _PATIENCE = 2.0  # seconds

@@ -1,9 +1,18 @@
-"""The error of wrong arguments, and one way to tell what is wrong with a file."""
+"""Errors that belong to no room: wrong arguments, bad files, dead processes."""
 
 import contextlib
+import signal
 from collections.abc import Iterator
+from typing import NamedTuple
 
-__all__ = ["ArgumentError", "file_errors", "reason_of"]
+__all__ = [
+    "ArgumentError",
+    "ExitCause",
+    "ProcessDiedError",
+    "exit_cause",
+    "file_errors",
+    "reason_of",
+]
 
 
 class ArgumentError(AssertionError, ValueError, TypeError):
@@ -59,3 +68,30 @@ def reason_of(error: BaseException) -> str:
     elif not text or isinstance(error, TypeError | AttributeError | IndexError):
         text = f"{type(error).__name__} {text}".rstrip()
     return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+class ProcessDiedError(RuntimeError):
+    """A process that this one depends on was killed, or has ended by itself.
+
+    It may be a worker of a data loader, or a rank of the training.
+    """
+
+
+class ExitCause(NamedTuple):
+    """Why a process has ended."""
+
+    signal: str  # name of the signal that killed it; "" for none
+    words: str  # such as "was killed by SIGKILL"
+
+
+def exit_cause(status: int | None) -> ExitCause:
+    """What an exit status means: -N is signal N; None is one that is not known."""
+    if status is None:
+        return ExitCause("", "has ended")
+    if status >= 0:
+        return ExitCause("", f"ended itself with exit status {status}")
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return ExitCause(name, f"was killed by {name}")

@@ -1,0 +1,219 @@
+"""Worker processes of loaders that die or raise: which one, of what, and on which image.
+
+torch tells of a death in whatever the training process does at that moment, by a RuntimeError with
+a process id. Each worker writes down in shared memory what it is making, so that more can be told.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import re
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+
+from d2lite.utils.errors import ProcessDiedError, exit_cause
+
+__all__ = [
+    "WorkBoard",
+    "at_work_on",
+    "error_in_worker",
+    "forget_failure",
+    "telling_worker_deaths",
+]
+
+_DEATH = re.compile(
+    r"DataLoader worker \(pid(?:\(s\))? (?P<pid>\d+)[\d, ]*\) (is killed|exited unexpectedly)"
+)
+_RAISED = re.compile(r"Caught (?P<kind>\w+) in DataLoader worker process (?P<worker>\d+)\.\n")
+_HINTS = {
+    "SIGKILL": "The system does so where memory runs out: lower DATALOADER.NUM_WORKERS",
+    "SIGBUS": "Shared memory is full: enlarge /dev/shm (docker run --shm-size), or lower "
+    "DATALOADER.NUM_WORKERS",
+}
+_OTHER_HINT = "Look at that image, or set DATALOADER.NUM_WORKERS 0 to see where it happens"
+_NOTHING = -1
+
+_boards: "weakref.WeakSet[WorkBoard]" = weakref.WeakSet()
+_own_row: Any = (
+    None  # of this process, if it is a worker: an array of process id, item, failed item
+)
+
+
+class WorkBoard:
+    """Which item each worker process of a loader is making; in shared memory."""
+
+    def __init__(self, name_of: Callable[[int], str], num_workers: int):
+        """name_of: the file of an item. It must not make the item, which may be fatal here too."""
+        self._name_of = name_of
+        self._rows = torch.full((num_workers, 3), _NOTHING, dtype=torch.int64).share_memory_()
+        self._processes: dict[int, BaseProcess] = {}
+        _boards.add(self)
+
+    def __getstate__(self) -> dict:  # on its way to a worker, which needs no more
+        return {"_rows": self._rows}
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Remember the processes that the block starts."""
+        before = set(multiprocessing.active_children())
+        yield
+        started = set(multiprocessing.active_children()) - before
+        self._processes = {process.pid: process for process in started}
+
+    def sign_on(self, worker_id: int) -> None:
+        """Make this process the worker of that number."""
+        global _own_row
+        _own_row = self._rows[worker_id].numpy()
+        _own_row[:] = os.getpid(), _NOTHING, _NOTHING
+
+    def end_workers(self) -> None:
+        """End all of them: after an error torch waits some seconds for each."""
+        for process in self._processes.values():
+            process.kill()
+        # torch's handler of SIGCHLD tells of it once.
+        with contextlib.suppress(RuntimeError):
+            for process in self._processes.values():
+                process.join(timeout=1.0)
+        self._processes.clear()
+
+    def worker_of(self, process: int) -> int | None:
+        """The number of the worker with this process id."""
+        found = (self._rows[:, 0] == process).nonzero()
+        return int(found[0, 0]) if len(found) else None
+
+    def dead_processes(self) -> list[int]:
+        """Those that have ended otherwise than they should."""
+        return [pid for pid, process in self._processes.items() if process.exitcode]
+
+    def exit_status(self, process: int) -> int | None:
+        """Of a worker that has died, -N by signal N; None where it is not known."""
+        if process not in self._processes:
+            return None
+        worker = self._processes.pop(process)  # so that nobody takes it for a later one
+        worker.join(timeout=1.0)
+        return worker.exitcode
+
+    def item(self, worker_id: int, *, failed: bool) -> str:
+        """The file of what a worker is making, or of what it failed at; "" where there is none."""
+        index = int(self._rows[worker_id, 2 if failed else 1])
+        return "" if index == _NOTHING else self._name_of(index)
+
+
+@contextlib.contextmanager
+def at_work_on(index: int) -> Iterator[None]:
+    """In a worker, write down that an item of the dataset is being made."""
+    if _own_row is None:
+        yield
+        return
+    _own_row[1] = index
+    try:
+        yield
+    except Exception:
+        if _own_row[2] == _NOTHING:  # the worker goes on with the next ones
+            _own_row[2] = index
+        raise
+    finally:
+        _own_row[1] = _NOTHING
+
+
+def forget_failure() -> None:
+    """In a worker, take back that an item failed: another one takes its place."""
+    if _own_row is not None:
+        _own_row[2] = _NOTHING
+
+
+@contextlib.contextmanager
+def telling_worker_deaths() -> Iterator[None]:
+    """Raise ProcessDiedError, with worker, signal and image, where a loader's worker has died.
+
+    It belongs around everything that happens while a loader is running, not only around the
+    loader: see above.
+    """
+    try:
+        yield
+    except ProcessDiedError:
+        raise
+    except Exception as error:
+        if not any(map(_may_be_a_death, _chain(error))):
+            raise
+        # The queue of a worker that dies breaks before torch's handler of SIGCHLD tells of it.
+        with contextlib.suppress(RuntimeError):
+            time.sleep(0.1)
+        process = _dead_process(error)
+        if process is None:
+            raise
+        raise ProcessDiedError(_describe(process)) from error
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those before it: a `finally` on the way may have raised one of its own."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__context__
+
+
+def _may_be_a_death(error: BaseException) -> bool:
+    told = isinstance(error, RuntimeError) and _DEATH.search(str(error)) is not None
+    return told or isinstance(error, (EOFError, ConnectionError))
+
+
+def _dead_process(error: BaseException) -> int | None:
+    """The process id of the worker whose death is the reason of an error."""
+    told = [match for one in _chain(error) if (match := _DEATH.search(str(one)))]
+    if told:
+        return int(told[0]["pid"])
+    return next((pid for board in list(_boards) for pid in board.dead_processes()), None)
+
+
+def _describe(process: int) -> str:
+    name, image, status = "A worker", "", None
+    for board in list(_boards):
+        worker = board.worker_of(process)
+        if worker is not None:
+            name, image = f"Worker {worker}", board.item(worker, failed=False)
+            status = board.exit_status(process)
+    on = f" while it made the sample of {image}" if image else ""
+    cause = exit_cause(status)
+    return (
+        f"{name} of the data loader (process {process}) {cause.words}{on}. "
+        f"{_HINTS.get(cause.signal, _OTHER_HINT)}. --resume goes on from the last checkpoint"
+    )
+
+
+def error_in_worker(error: Exception, board: WorkBoard | None) -> Exception | None:
+    """The error that a worker process raised, in one line; None where it was not one.
+
+    Returns:
+        an error of the same class where that takes a text, with the worker's number and the image;
+        its cause has the worker's traceback.
+    """
+    text = str(error.args[0]) if error.args else ""
+    match = _RAISED.match(text)
+    if match is None:
+        return None
+    worker = int(match["worker"])
+    # The last line of a traceback has the class and the message, which may have more lines.
+    message = text.rstrip().rpartition("\n")[2]
+    message = message.partition(": ")[2] or message
+    if type(error).__name__ != match["kind"]:  # torch could not make one of its class
+        message = f"{match['kind']}: {message}"
+    told = f"{message} ({_place(board, worker, message)})"
+    try:
+        in_one_line = type(error)(told)
+    except Exception:  # of a class with arguments of its own
+        in_one_line = RuntimeError(f"{type(error).__name__}: {told}")
+    in_one_line.__cause__ = RuntimeError(f"in a worker of the data loader:\n{text}")
+    return in_one_line
+
+
+def _place(board: WorkBoard | None, worker: int, message: str) -> str:
+    image = board.item(worker, failed=True) if board is not None else ""
+    on = f", on {image}" if image and image not in message else ""
+    return f"in worker {worker} of the data loader{on}"
