@@ -2,25 +2,34 @@
 
 import gc
 import logging
+import multiprocessing.connection
 import os
+import pickle
 import signal
 import socket
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import ProcessException
 
 from d2lite.utils import comm
+from d2lite.utils.errors import ProcessDiedError, exit_cause
 from d2lite.utils.stop_signals import FORWARDED
 
-__all__ = ["DEFAULT_TIMEOUT", "launch"]
+__all__ = ["DEFAULT_TIMEOUT", "RankDiedError", "launch"]
 
 DEFAULT_TIMEOUT = timedelta(minutes=30)
+logger = logging.getLogger(__name__)
+
+_GRACE = 5.0  # seconds that workers have to end after one of them has failed
 _FAREWELL = 28.0  # seconds that workers have to stop; schedulers kill after 30
 
 
@@ -51,6 +60,7 @@ def launch(
         ValueError: these processes cannot be started on this machine.
         SystemExit: a worker ended itself, with its exit status; 130 after Ctrl-C, 143 after
             SIGTERM, which are passed on to the workers.
+        RankDiedError: a worker was killed, or has raised an error; the others were ended.
 
     Returns:
         What `main_func` returns if it ran in this process, None if it ran in spawned ones.
@@ -80,11 +90,20 @@ def launch(
         start_method="spawn",
         join=False,
     )
-    _wait_for(workers)
+    _wait_for(workers, machine_rank * num_gpus_per_machine)
     return None
 
 
-def _wait_for(workers: mp.ProcessContext) -> None:
+class RankDiedError(ProcessException, ProcessDiedError):
+    """A spawned rank was killed, or has raised an error.
+
+    Attributes:
+        error_index: its number on this machine.
+        error_pid: its process id.
+    """
+
+
+def _wait_for(workers: mp.ProcessContext, first_rank: int) -> None:
     """Wait until all workers have finished; end this process as they end.
 
     A first SIGINT or SIGTERM is passed on to them, a second one ends them; SIGUSR1 goes to the
@@ -108,20 +127,68 @@ def _wait_for(workers: mp.ProcessContext) -> None:
     if FORWARDED is not None:
         handlers[signal.SIGUSR1] = save
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    failed = None
     try:
-        while not workers.join(timeout=1.0):
+        running = {process.sentinel: index for index, process in enumerate(workers.processes)}
+        while running and failed is None:
+            for sentinel in multiprocessing.connection.wait(running, timeout=1.0):
+                index = running.pop(sentinel)
+                workers.processes[index].join()
+                if workers.processes[index].exitcode != 0 and failed is None:
+                    failed = index
             if received and time.monotonic() - received[0][1] > _FAREWELL:
                 for process in workers.processes:
                     process.kill()
-    except mp.ProcessExitedException as stopped:
-        if received:
-            raise SystemExit(128 + received[0][0]) from None
-        if stopped.exit_code > 0:  # it ended by itself, and has said why
-            raise SystemExit(stopped.exit_code) from None
-        raise
+        if failed is not None:
+            _end(workers.processes)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if failed is None:
+        return
+    if received:
+        raise SystemExit(128 + received[0][0])
+    raise _reason(workers, failed, first_rank)
+
+
+def _end(processes: list[BaseProcess]) -> None:
+    """End the processes that are left, which may wait for the one that has failed for ever."""
+    for process in processes:
+        if process.is_alive():
+            process.terminate()
+    deadline = time.monotonic() + _GRACE
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+        process.join()
+
+
+def _reason(workers: mp.ProcessContext, index: int, first_rank: int) -> BaseException:
+    """What to raise for a worker that has failed, of those whose ranks begin with `first_rank`."""
+    process, error_file = workers.processes[index], Path(workers.error_files[index])
+    rank = f"Rank {first_rank + index} (process {process.pid})"
+    if error_file.exists():  # of an exception
+        text = pickle.loads(error_file.read_bytes())
+        error_file.unlink()
+        logger.error("%s has failed:\n%s", rank, text.rstrip())
+        last = text.rstrip().rpartition("\n")[2]
+        message = f"{rank} raised {last}. The traceback is above; the other ranks were ended"
+        return RankDiedError(message, index, process.pid)
+    if process.exitcode > 0:  # it ended by itself, and has said why
+        return SystemExit(process.exitcode)
+    cause = exit_cause(process.exitcode)
+    hint = ""
+    if cause.signal == "SIGKILL":
+        hint = (
+            "The system does so where memory runs out: lower SOLVER.IMS_PER_BATCH or "
+            "DATALOADER.NUM_WORKERS. "
+        )
+    return RankDiedError(
+        f"{rank} {cause.words}. {hint}The other ranks were ended; --resume goes on from the last "
+        "checkpoint",
+        *(index, process.pid),
+    )
 
 
 def _under_torchrun() -> bool:

@@ -103,6 +103,7 @@ class TrainerBase:
     stopped = False
     _failed = False
     _left = False  # because of a signal, with a checkpoint
+    _hooks_reached = 0  # how many have done their `after_step`
     _storage_state: dict | None = None
 
     def __init__(self) -> None:
@@ -149,13 +150,15 @@ class TrainerBase:
                         break
                     self.before_step()
                     self.run_step()
+                    self._hooks_reached = len(self._hooks)
                     try:
                         self.after_step()
-                    except (Exception, StopRequested):
+                    except (Exception, StopRequested) as error:
                         # In an evaluation, which is repeated on resume. It fails in other ways too
-                        # where the signal has ended workers of its loader.
+                        # where the signal has ended workers of its loader, or another rank.
                         if signals.requested:
-                            self._save_now()
+                            stopped = isinstance(error, StopRequested)
+                            self._save_now(None if stopped else self._hooks_reached)
                         raise
                     self._answer(signals)
                 else:
@@ -200,8 +203,10 @@ class TrainerBase:
         if stop:
             raise StopRequested(stop)
 
-    def _save_now(self) -> None:
-        for hook in self._hooks:
+    def _save_now(self, num_hooks: int | None = None) -> None:
+        # Of a step that was cut off, only those of the first hooks: what comes before a hook that
+        # saves has to be done, as the average of the ranks' buffers.
+        for hook in self._hooks[:num_hooks]:
             hook.save_now()
 
     def _leave(self, number: int) -> None:
@@ -257,7 +262,8 @@ class TrainerBase:
 
     def after_step(self) -> None:
         """Call the hooks of that name."""
-        for hook in self._hooks:
+        for index, hook in enumerate(self._hooks):
+            self._hooks_reached = index
             hook.after_step()
 
     def run_step(self) -> None:

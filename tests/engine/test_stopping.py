@@ -243,6 +243,21 @@ def test_a_loader_that_fails_because_of_the_signal_loses_nothing(tmp_path, alone
     assert end_state(tmp_path) == alone
 
 
+def test_a_failure_before_the_checkpoint_saves_none_of_that_iteration(tmp_path, alone, monkeypatch):
+    def stop(hook):
+        if hook.trainer.iter == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise RuntimeError("Connection closed by peer")  # another rank has died
+
+    monkeypatch.setattr(hooks.LRScheduler, "after_step", stop)
+    with pytest.raises(SystemExit):
+        run(tmp_path)
+    assert not (tmp_path / "model_0000004.pth").exists()
+    monkeypatch.undo()
+    run(tmp_path, resume=True)
+    assert end_state(tmp_path) == alone
+
+
 def test_a_stop_within_the_last_evaluation(tmp_path, alone):
     def stop(iteration):
         if iteration == MAX_ITER:
