@@ -244,7 +244,10 @@ def test_a_loader_that_fails_because_of_the_signal_loses_nothing(tmp_path, alone
 
 
 def test_a_failure_before_the_checkpoint_saves_none_of_that_iteration(tmp_path, alone, monkeypatch):
+    step = hooks.LRScheduler.after_step
+
     def stop(hook):
+        step(hook)
         if hook.trainer.iter == 4:
             os.kill(os.getpid(), signal.SIGTERM)
             raise RuntimeError("Connection closed by peer")  # another rank has died
