@@ -5,13 +5,13 @@ and `run(args)`, and imports nothing heavy at its top.
 """
 
 import argparse
-import difflib
 import importlib
 import shutil
 import sys
 from collections.abc import Sequence
 
 from d2lite import __version__
+from d2lite.utils.registry import did_you_mean
 
 __all__ = ["COMMANDS", "build_parser", "main"]
 
@@ -59,8 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     name = words[0]
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, COMMANDS)
         print(
             f"d2lite has no command {name!r}.{hint} Commands: {', '.join(COMMANDS)}",
             file=sys.stderr,

@@ -9,6 +9,7 @@ import errno
 import io
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,7 +132,9 @@ class _NotingFile(io.FileIO):
 
 
 @contextmanager
-def atomic_write(path: str | Path, mode: str = "wb", needed: int | None = None) -> Iterator[IO]:
+def atomic_write(
+    path: str | Path, mode: str = "wb", needed: int | None = None, *, together: bool = False
+) -> Iterator[IO]:
     """Open a file for writing that appears under `path` when it is complete and on the disk.
 
     Until then it has a name that ends in ".partial", which is removed if writing fails.
@@ -141,12 +144,15 @@ def atomic_write(path: str | Path, mode: str = "wb", needed: int | None = None) 
         mode: "wb" or "w".
         needed: bytes that the file will have, for the message where there is no room; None: as
             many as were given when writing failed.
+        together: several processes, of several machines even, may write the file at once; the last
+            one wins.
 
     Raises:
         WriteError: the file cannot be written. The one of before, if any, is as it was.
     """
     path = Path(path)
-    partial = path.with_name(path.name + ".partial")
+    writer = f".{socket.gethostname()}-{os.getpid()}" if together else ""
+    partial = path.with_name(f"{path.name}{writer}.partial")
     raw: _NotingFile | None = None
     file: IO | None = None
     in_block = False

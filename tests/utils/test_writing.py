@@ -107,3 +107,16 @@ def test_errors_travel_between_processes_and_keep_their_name(tmp_path):
     copy = pickle.loads(pickle.dumps(caught.value))
     assert str(copy) == str(caught.value) == f"{inner} cannot be written: Permission denied"
     assert (type(copy), copy.errno, copy.filename) == (WriteError, errno.EACCES, str(inner))
+
+
+def test_writers_of_several_processes_do_not_write_into_each_other(tmp_path, monkeypatch):
+    path = tmp_path / "shared.json"
+    with atomic_write(path, "w", together=True) as first:
+        first.write("first, and long")
+        first.flush()
+        monkeypatch.setattr(os, "getpid", lambda: -1)  # another process
+        with atomic_write(path, "w", together=True) as second:
+            second.write("second")
+        assert path.read_text(encoding="utf-8") == "second"
+    assert path.read_text(encoding="utf-8") == "first, and long"
+    assert list(tmp_path.iterdir()) == [path]

@@ -4,7 +4,6 @@ import datetime
 import json
 import logging
 import os
-import socket
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from d2lite.data.ground_truth import load_ground_truth
 from d2lite.structures import BoxMode
 from d2lite.structures.masks import polygon_area
 from d2lite.utils.file_io import PathManager
+from d2lite.utils.writing import atomic_write
 
 __all__ = ["coco_contents", "coco_table", "convert_to_coco_dict", "convert_to_coco_json"]
 
@@ -208,7 +208,5 @@ def convert_to_coco_json(dataset_name: str, output_file: str, allow_cached: bool
     PathManager.mkdirs(folder)
     contents = convert_to_coco_dict(dataset_name)
     logger.info(f"Writing {dataset_name} in COCO format to {output_file}")
-    partial = f"{output_file}.{socket.gethostname()}-{os.getpid()}.partial"
-    with open(partial, "w", encoding="utf-8") as f:
+    with atomic_write(output_file, "w", together=True) as f:
         json.dump(contents, f)
-    os.replace(partial, output_file)

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from d2lite.data.catalog import DatasetCatalog, Metadata, MetadataCatalog, ResolvedDataset
 from d2lite.data.datasets.uri import parse_dataset_uri
 from d2lite.utils.errors import ArgumentError
+from d2lite.utils.writing import atomic_write
 
 from .files import Folder
 from .labeled import ALL, LabeledImages
@@ -184,10 +185,8 @@ def _write_split(data: LabeledImages, path: str, source: str, share: float, seed
             before = file.read()
         if before != text:
             logger.warning(f"{path}: the data have changed since, so the split is another now")
-    partial = f"{path}.{os.getpid()}.partial"  # several processes may write it
-    with open(partial, "w", encoding="utf-8") as file:
+    with atomic_write(path, "w", together=True) as file:
         file.write(text)
-    os.replace(partial, path)
 
 
 @dataclass(frozen=True)

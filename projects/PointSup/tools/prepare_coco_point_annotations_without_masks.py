@@ -10,7 +10,6 @@ box, labeled by whether they lie on the object, in place of its mask.
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from d2lite.data.datasets.builtin import datasets_root
 from d2lite.projects.point_sup import sample_point_annotation
 from d2lite.utils.cli import report_user_errors
+from d2lite.utils.writing import atomic_write
 
 
 def with_points(data: dict, num_points: int, seed: int) -> dict:
@@ -61,10 +61,8 @@ def main() -> None:
         for version in range(1, args.num_versions + 1):
             name = f"{args.json.stem}_n{args.num_points}_v{version}_without_masks.json"
             path = args.json.with_name(name)
-            part = path.with_suffix(".part")
-            text = json.dumps(with_points(data, args.num_points, seed=version))
-            part.write_text(text, encoding="utf-8")
-            os.replace(part, path)
+            with atomic_write(path, "w") as file:
+                json.dump(with_points(data, args.num_points, seed=version), file)
             print(path)
 
 
