@@ -27,6 +27,8 @@ class Job:
         kill_name: only places with this text in their names count.
         kill_in_worker: number of the sample at which a loader worker kills the process that
             started it; 0: none.
+        measure: write down after every 20th iteration what the process uses, beside `log` with the
+            ending ".measured".
         environment: more variables.
     """
 
@@ -37,6 +39,7 @@ class Job:
     kill_at: int = 0
     kill_name: str = ""
     kill_in_worker: int = 0
+    measure: bool = False
     environment: dict = field(default_factory=dict)
 
 
@@ -52,6 +55,8 @@ def run_job(job: Job) -> None:
     toy.ToyTrainer.places = places
     if job.kill_in_worker:
         _kill_from_worker(job.kill_in_worker)
+    if job.measure:
+        toy.ToyTrainer.measured_in = f"{job.log}.measured"
     toy.start(job.output_dir, resume=job.resume, settings=job.settings)
     places.reach("end of the program")
 

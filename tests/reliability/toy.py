@@ -6,6 +6,11 @@ are those of every training.
 """
 
 import functools
+import json
+import multiprocessing
+import os
+import threading
+import time
 
 import torch
 import torch.nn.functional as F
@@ -107,10 +112,43 @@ class ToyEvaluator(DatasetEvaluator):
         return {"toy": {"score": wave + mean / (1 + abs(mean)), "mean": mean}}
 
 
+class Measure(HookBase):
+    """Writes down what this process and its children use, as a line of json."""
+
+    def __init__(self, path: str):
+        self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115
+        self._last = time.perf_counter()
+
+    def after_step(self) -> None:
+        if (self.trainer.iter + 1) % 20 != 0:
+            return
+        now = time.perf_counter()
+        children = multiprocessing.active_children()
+        processes = (os.getpid(), *(child.pid for child in children))
+        names = tuple(f"torch_{process}_" for process in processes)
+        used = {
+            "step ms": (now - self._last) / 20 * 1e3,
+            "memory MB": self._resident_mb(os.getpid()),
+            "workers' memory MB": sum(self._resident_mb(child.pid) for child in children),
+            "open files": len(os.listdir("/proc/self/fd")),
+            "shared memory files": sum(name.startswith(names) for name in os.listdir("/dev/shm")),
+            "processes": len(processes),
+            "threads": threading.active_count(),
+        }
+        print(json.dumps(used), file=self._file, flush=True)
+        self._last = time.perf_counter()
+
+    @staticmethod
+    def _resident_mb(process: int) -> float:
+        with open(f"/proc/{process}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 class ToyTrainer(DefaultTrainer):
     """DefaultTrainer, with places between its hooks."""
 
     places = Places()
+    measured_in = ""  # file
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> ToyEvaluator:
@@ -121,7 +159,7 @@ class ToyTrainer(DefaultTrainer):
         for hook in built:
             for moment in ("before_train", "before_step", "after_step", "after_train"):
                 self._watch(hook, moment)
-        return built
+        return [*built, Measure(self.measured_in)] if self.measured_in else built
 
     def run_step(self) -> None:
         self.places.reach("before a step")
