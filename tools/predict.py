@@ -5,7 +5,8 @@
     python tools/predict.py --weights model_final.pth --score 0.3 --output-dir found photos/*.jpg
     python tools/predict.py --config-file CONFIG.yaml --weights foreign.pkl photo.jpg
 
-It prints the class, score and box of each object, and draws them into PHOTO_detections.jpg.
+It prints the class, score and box of each object, and draws them into PHOTO_detections.jpg; `d2lite
+predict` does more, for folders and videos too.
 Checkpoints of d2lite contain their config and class names; those of other programs need
 --config-file.
 """
@@ -14,6 +15,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from d2lite.commands.sources import distinct_names
 from d2lite.data.detection_utils import read_image
 from d2lite.engine import DefaultPredictor, config_from_args
 from d2lite.evaluation.drawing import draw_output, save_picture
@@ -54,11 +56,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         predictor = DefaultPredictor(config_from_args(args))
         folder = Path(args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        for file_name in args.images:
+        for file_name, name in zip(args.images, distinct_names(args.images), strict=True):
             image = read_image(file_name, "BGR", predictor.cfg.INPUT.MAX_VALUE_16_BIT)
             output = predictor(image)
             picture = draw_output(image[:, :, ::-1], output, predictor.metadata, args.score)
-            target = folder / f"{Path(file_name).stem}_detections.jpg"
+            target = folder / f"{name}_detections.jpg"
             save_picture(picture, str(target))
             print(f"{file_name}: drawn into {target}")
             if "instances" in output:

@@ -48,6 +48,7 @@ def detect(args: argparse.Namespace) -> int:
         batch=args.batch,
         tile=args.tile,
         overlap=args.overlap,
+        whole=not args.tiles_only,
         max_frames=args.max_frames,
     )
     folder = args.output or new_run_folder("predict")
@@ -147,6 +148,7 @@ class Detection:
         batch: int = 1,
         tile: int | None = None,
         overlap: float = 0.2,
+        whole: bool = True,
         max_frames: int | None = None,
     ) -> None:
         """
@@ -155,11 +157,12 @@ class Detection:
             batch: images, or tiles, that the model gets at once.
             tile: side of tiles in pixels; None: whole images.
             overlap: share of the tiles' sides.
+            whole: detect in the whole image as well as in its tiles.
             max_frames: of each video.
         """
         self._predictor, self._thresholds = predictor, thresholds
         self._batch, self._max_frames = batch, max_frames
-        self._sliced = SlicedPredictor(predictor, tile, overlap, batch) if tile else None
+        self._sliced = SlicedPredictor(predictor, tile, overlap, batch, whole) if tile else None
         self._outputs: Sequence[Output] = ()
         self.count = self.objects = self.failed = 0
         self.seconds = 0.0

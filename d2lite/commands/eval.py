@@ -41,6 +41,7 @@ def main(args: argparse.Namespace) -> None:
     from d2lite.config.files import find_config
     from d2lite.engine import TrainerWithTTA, lazy_program, train_or_evaluate
     from d2lite.engine.from_checkpoint import weights_of_run
+    from d2lite.utils import comm
 
     args.config_file = find_config(args.config_file)
     if args.config_file.endswith(".py"):
@@ -69,3 +70,6 @@ def main(args: argparse.Namespace) -> None:
         settings["DATASETS.TEST"] = repr((names[args.split],))
     args.opts = [word for pair in settings.items() for word in pair] + args.opts
     train_or_evaluate(args, TrainerWithTTA)
+    folder = settings.get("OUTPUT_DIR")
+    if comm.is_main_process() and folder:
+        print(f"The detections are in {folder}; look at them by: d2lite report {folder}")

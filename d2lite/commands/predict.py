@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overlap", type=float, default=0.2, metavar="X", help="share of neighboring tiles (0.2)"
     )
+    parser.add_argument(
+        "--tiles-only", action="store_true", help="do not detect in the whole image as well"
+    )
     parser.add_argument("--max-frames", type=int, metavar="N", help="of each video or camera")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     add_config_argument(parser)

@@ -127,23 +127,29 @@ class DefaultPredictor:
 
 
 class SlicedPredictor:
-    """Detects in overlapping tiles of large images and in the whole image, and merges them.
+    """Detects in overlapping tiles of large images, and merges what is found.
 
     Masks of the results are RLE dicts of the whole image (`d2lite.modeling.tiles`).
     """
 
     def __init__(
-        self, predictor: DefaultPredictor, size: int, overlap: float = 0.2, batch: int = 1
+        self,
+        predictor: DefaultPredictor,
+        size: int,
+        overlap: float = 0.2,
+        batch: int = 1,
+        whole: bool = True,
     ) -> None:
         """
         Args:
             size: side of the tiles in pixels.
             overlap: share of it that neighbors have in common; an object should fit in there.
             batch: tiles that are given to the model at once.
+            whole: detect in the whole image too, for objects that are larger than tiles.
         """
         tile_windows(size, size, size, overlap)  # raises if they are out of range
         self._predictor = predictor
-        self._size, self._overlap, self._batch = size, overlap, batch
+        self._size, self._overlap, self._batch, self._whole = size, overlap, batch, whole
 
     def __call__(self, image: np.ndarray) -> dict[str, Instances]:
         """Detect on one image; see DefaultPredictor.
@@ -153,8 +159,8 @@ class SlicedPredictor:
         """
         height, width = image.shape[:2]
         windows = tile_windows(height, width, self._size, self._overlap)
-        if len(windows) > 1:
-            windows.append((0, 0, width, height))  # for objects that are larger than tiles
+        if self._whole and len(windows) > 1:
+            windows.append((0, 0, width, height))
         found = []
         for start in range(0, len(windows), self._batch):
             chosen = windows[start : start + self._batch]

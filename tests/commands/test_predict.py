@@ -154,6 +154,23 @@ def test_one_tile_finds_what_the_predictor_finds(run):
         assert (mask_util.decode(rle) == expected.pred_masks[index].numpy()).all()
 
 
+def test_whole_image_is_one_more_window_unless_it_is_not_wanted(run, monkeypatch):
+    predictor = DefaultPredictor(f"{run}/model_final.pth")
+    given = []
+    detect = predictor.predict_batch
+
+    def look(images):
+        given.extend(image.shape[:2] for image in images)
+        return detect(images)
+
+    monkeypatch.setattr(predictor, "predict_batch", look)
+    SlicedPredictor(predictor, 96, overlap=0, batch=2)(picture(0, (96, 180)))
+    assert given == [(96, 96), (96, 96), (96, 180)]
+    given.clear()
+    SlicedPredictor(predictor, 96, overlap=0, whole=False)(picture(0, (96, 180)))
+    assert given == [(96, 96), (96, 96)]
+
+
 def test_batches_find_what_single_images_find(run):
     predictor = DefaultPredictor(f"{run}/model_final.pth")
     images = [picture(number) for number in range(3)]
