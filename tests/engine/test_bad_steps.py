@@ -149,7 +149,7 @@ def test_a_skipped_step_leaves_no_trace_in_the_model(tmp_path, fault, kind, clip
             state = copy.deepcopy(trainer.model.state_dict())
             before[self.trainer.iter] = (state, trainer.model.seen.item())
 
-    ema = ModelEMA(trainer.model, 0.9, "")
+    ema = ModelEMA(trainer.model, 0.9, str(tmp_path))
     trainer.register_hooks([ema, Look()])
     trainer.train(0, 6)
     for name, value in before[2][0].items():
