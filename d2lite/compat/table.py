@@ -62,10 +62,7 @@ MOVED: dict[str, dict[str, str]] = {
         "gen_crop_transform_with_instance": "old.data:gen_crop_transform_with_instance",
     },
     "data.samplers": {
-        "GroupedBatchSampler": "old.data:GroupedBatchSampler",
-    },
-    "data.samplers.grouped_batch_sampler": {
-        "GroupedBatchSampler": "old.data:GroupedBatchSampler",
+        "GroupedBatchSampler": "old.grouped_batch_sampler:GroupedBatchSampler",
     },
     "data.transforms.augmentation": {
         "_check_img_dtype": "old.data:_check_img_dtype",
@@ -254,6 +251,7 @@ MOVED: dict[str, dict[str, str]] = {
 
 # Module of detectron2 -> the module here.
 MOVED_MODULES: dict[str, str] = {
+    "data.samplers.grouped_batch_sampler": "old.grouped_batch_sampler",
     "modeling.mmdet_wrapper": "old.mmdet_wrapper",
     "utils.colormap": "old.colormap",
     "utils.develop": "old.develop",

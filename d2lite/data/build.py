@@ -117,8 +117,7 @@ def build_batch_data_loader(
     group_of = AspectGroups(dataset) if aspect_ratio_grouping else None
     return TrainingLoader(
         dataset,
-        TrainingStream(sampler, batch_size, group_of, drop_last),
-        seed=_stream_seed(seed, sampler),
+        TrainingStream(sampler, batch_size, group_of, drop_last, seed=_stream_seed(seed, sampler)),
         total_batch_size=batch_size * comm.get_world_size(),
         collate_fn=collate_fn or trivial_batch_collator,
         on_bad_sample=on_bad_sample,

@@ -9,8 +9,9 @@ import os
 import pickle
 import random
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch.utils.data as data
@@ -19,7 +20,6 @@ from torch.utils.data.sampler import Sampler
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.serialize import PicklableWrapper
 
-from .samplers.grouped_batch_sampler import batches_by_group
 from .worker_deaths import at_work_on
 
 __all__ = [
@@ -28,10 +28,13 @@ __all__ = [
     "MapDataset",
     "ToIterableDataset",
     "aspect_group",
+    "batches_by_group",
     "set_default_dataset_from_list_serialize_method",
 ]
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 
 # What models learn from an annotation.
@@ -254,6 +257,29 @@ def _share_of_worker(indices: Iterable[int], chunk_size: int) -> Iterator[int]:
         for number, index in numbered
         if number // chunk_size % worker.num_workers == worker.id
     )
+
+
+def batches_by_group(
+    items: Iterable[Item],
+    group_of: Callable[[Item], int],
+    batch_size: int,
+    waiting: Mapping[int, list[Item]] | Sequence[list[Item]] | None = None,
+) -> Iterator[list[Item]]:
+    """Collect items by their group; a batch leaves as soon as its group is full.
+
+    Items stay in order within a group. Groups that are not full when `items` end are dropped.
+
+    Args:
+        waiting: items of each group from before, to which these are added.
+    """
+    waiting = defaultdict(list) if waiting is None else waiting
+    for item in items:
+        batch = waiting[group_of(item)]
+        batch.append(item)
+        if len(batch) == batch_size:
+            full = batch[:]
+            batch.clear()  # before the yield, after which the caller may not come back
+            yield full
 
 
 class AspectRatioGroupedDataset(data.IterableDataset):

@@ -8,7 +8,7 @@ import logging
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.utils.data as torchdata
@@ -18,7 +18,7 @@ from d2lite.utils.serialize import PicklableWrapper
 from d2lite.utils.stop_signals import release_signals, signals_held
 
 from .common import DatasetFromList, MapDataset
-from .stream import MappedSamples, Sample, SampleRef, TrainingStream
+from .stream import MappedSamples, Sample, TrainingStream
 from .worker_deaths import WorkBoard, error_in_worker, forget_failure, telling_worker_deaths
 
 __all__ = ["InferenceLoader", "IterableTrainingLoader", "TolerantLoader", "TrainingLoader"]
@@ -26,26 +26,14 @@ __all__ = ["InferenceLoader", "IterableTrainingLoader", "TolerantLoader", "Train
 logger = logging.getLogger(__name__)
 
 
-class _Delivery(NamedTuple):
-    """A batch as it comes out of a worker process."""
-
-    batch: Any
-    skipped: list[tuple[str, str]]
-    error: OSError | ValueError | None
-
-
-class _Collate:
-    """Collates the values of samples and passes on what went wrong."""
-
-    def __init__(self, collate_fn: Callable[[list], Any]):
-        self._collate_fn = PicklableWrapper(collate_fn)
-
-    def __call__(self, samples: list[Sample]) -> _Delivery:
-        for sample in samples:
-            if sample.error is not None:
-                return _Delivery(None, [], _portable(sample.error))
-        skipped = [one for sample in samples for one in sample.skipped]
-        return _Delivery(self._collate_fn([sample.value for sample in samples]), skipped, None)
+def _collate(collate_fn: Callable[[list], Any], samples: list[Sample]) -> Sample:
+    """Collate the values that there are, and pass on what went wrong."""
+    for sample in samples:
+        if sample.error is not None:
+            return Sample(None, [], _portable(sample.error))
+    skipped = [one for sample in samples for one in sample.skipped]
+    values = [sample.value for sample in samples if sample.value is not None]
+    return Sample(collate_fn(values) if values else None, skipped)
 
 
 def _portable(error: OSError | ValueError) -> OSError | ValueError:
@@ -60,16 +48,6 @@ def _portable(error: OSError | ValueError) -> OSError | ValueError:
         portable = kind(f"{type(error).__name__}: {error}")
     portable.worker_traceback = "".join(traceback.format_exception(error))
     return portable
-
-
-class _BatchSampler:
-    """What remains of a loader's stream, for torch's DataLoader."""
-
-    def __init__(self, remaining: Callable[[], Iterator[list[SampleRef]]]):
-        self._remaining = remaining
-
-    def __iter__(self) -> Iterator[list[SampleRef]]:
-        return self._remaining()
 
 
 # Iterators with worker processes. They are closed before Python ends its child processes, which it
@@ -127,19 +105,15 @@ def _close_running() -> None:
         batches.close()
 
 
-class _WorkerStart:
+def _start_worker(
+    init: Callable[[int], None] | None, board: WorkBoard | None, worker_id: int
+) -> None:
     """Start a worker: its own function first, which may handle signals, then the signals."""
-
-    def __init__(self, init: Callable[[int], None] | None, board: WorkBoard | None):
-        self._init = init
-        self.board = board
-
-    def __call__(self, worker_id: int) -> None:
-        if self.board is not None:
-            self.board.sign_on(worker_id)
-        if self._init is not None:
-            self._init(worker_id)
-        release_signals()
+    if board is not None:
+        board.sign_on(worker_id)
+    if init is not None:
+        init(worker_id)
+    release_signals()
 
 
 class TrainingLoader:
@@ -152,7 +126,6 @@ class TrainingLoader:
     Attributes:
         dataset: what the samples come from.
         batch_size: of this worker.
-        seed: of the augmentation.
         num_skipped: bad samples that were replaced since the training began.
         skipped_files: by file why it could not be used.
     """
@@ -162,7 +135,6 @@ class TrainingLoader:
         dataset: torchdata.Dataset,
         stream: TrainingStream,
         *,
-        seed: int,
         total_batch_size: int,
         collate_fn: Callable[[list], Any],
         on_bad_sample: str = "raise",
@@ -172,8 +144,7 @@ class TrainingLoader:
         """
         Args:
             dataset: indexable; usually a MapDataset.
-            stream: order and batches.
-            seed: non-negative; of the augmentation.
+            stream: order, batches and position.
             total_batch_size: of all workers together.
             collate_fn: makes a batch of a list of samples.
             on_bad_sample: "raise" or "skip", see `MappedSamples`.
@@ -182,27 +153,20 @@ class TrainingLoader:
         """
         self.dataset = dataset
         self.batch_size = stream.batch_size
-        self.seed = seed
         self.num_skipped = 0
         self.skipped_files: dict[str, str] = {}
         self._stream = stream
         self._total_batch_size = total_batch_size
-        self._batches = 0  # delivered in this pass
-        self._samples_before = 0  # of this worker, in earlier passes
         self._board = _board(dataset, loader_options.get("num_workers", 0))
         self._loader = torchdata.DataLoader(
             MappedSamples(dataset, on_bad_sample=on_bad_sample, group_of=stream.group_of),
-            batch_sampler=_BatchSampler(self._remaining),
-            collate_fn=_Collate(collate_fn),
+            batch_sampler=stream,
+            collate_fn=functools.partial(_collate, PicklableWrapper(collate_fn)),
             # Workers are seeded by the run's seed, whatever the process's own generator gives.
-            generator=torch.Generator().manual_seed(seed),
-            worker_init_fn=_WorkerStart(worker_init_fn, self._board),
+            generator=torch.Generator().manual_seed(stream.seed),
+            worker_init_fn=functools.partial(_start_worker, worker_init_fn, self._board),
             **loader_options,
         )
-
-    def _remaining(self) -> Iterator[list[SampleRef]]:
-        batches = self._stream.batches(self.seed, self._samples_before)
-        return itertools.islice(batches, self._batches, None)
 
     def __len__(self) -> int:
         """Batches of one pass through the sampler; a TypeError where that has no length."""
@@ -222,19 +186,18 @@ class TrainingLoader:
         return batches
 
     def _deliver(self) -> Iterator[Any]:
-        delivered = self._batches
+        delivered = self._stream.batches_done
         keep_workers = self._loader.persistent_workers
-        deliveries = _running(self._loader.__iter__, self._board, keep_workers)
-        with contextlib.closing(deliveries):
-            for delivery in deliveries:
-                if delivery.error is not None:
-                    raise delivery.error from _remote_cause(delivery.error)
-                self._record(delivery.skipped)
+        batches = _running(self._loader.__iter__, self._board, keep_workers)
+        with contextlib.closing(batches):
+            for batch in batches:
+                if batch.error is not None:
+                    raise batch.error from _remote_cause(batch.error)
+                self._record(batch.skipped)
                 delivered += 1
-                self._batches = delivered
-                yield delivery.batch
-        self._batches = 0
-        self._samples_before += delivered * self.batch_size
+                self._stream.batches_done = delivered
+                yield batch.value
+        self._stream.end_pass()
 
     def _record(self, skipped: list[tuple[str, str]]) -> None:
         self.num_skipped += len(skipped)
@@ -246,9 +209,9 @@ class TrainingLoader:
     def state_dict(self) -> dict[str, Any]:
         """The position and the seeds, and by what the position was counted."""
         return {
-            "batches": self._batches,
-            "samples_before": self._samples_before,
-            "seed": self.seed,
+            "batches": self._stream.batches_done,
+            "samples_before": self._stream.samples_before,
+            "seed": self._stream.seed,
             "sampler": self._sampler_seeds(),
             "num_skipped": self.num_skipped,
             "dataset_size": len(self.dataset),
@@ -271,12 +234,13 @@ class TrainingLoader:
         With another dataset, batch size or number of workers the stream cannot be the same: a
         warning tells so, and training goes on after the same number of samples.
         """
-        self.seed = state_dict["seed"]
+        stream = self._stream
+        stream.seed = state_dict["seed"]
+        stream.batches_done = state_dict["batches"]
+        stream.samples_before = state_dict["samples_before"]
         self.num_skipped = state_dict["num_skipped"]
-        self._batches = state_dict["batches"]
-        self._samples_before = state_dict["samples_before"]
         if self._sampler_seeds().keys() == state_dict["sampler"].keys() != set():
-            self._stream.sampler.use_seeds(state_dict["sampler"])
+            stream.sampler.use_seeds(state_dict["sampler"])
         saved_print, own_print = state_dict.get("dataset_fingerprint"), self._fingerprint
         if None not in (saved_print, own_print) and saved_print != own_print:
             logger.warning(
@@ -286,10 +250,10 @@ class TrainingLoader:
         changed = _differences(state_dict, self.state_dict())
         if not changed:
             return
-        samples = self._batches * state_dict["total_batch_size"]
-        self._batches = samples // self._total_batch_size
-        self._samples_before = (
-            self._samples_before * state_dict["world_size"] // comm.get_world_size()
+        samples = stream.batches_done * state_dict["total_batch_size"]
+        stream.batches_done = samples // self._total_batch_size
+        stream.samples_before = (
+            stream.samples_before * state_dict["world_size"] // comm.get_world_size()
         )
         logger.warning(
             f"The saved position of the data loader was made with another {', '.join(changed)}. "
@@ -359,7 +323,7 @@ class InferenceLoader(torchdata.DataLoader):
         super().__init__(
             dataset,
             collate_fn=collate_fn,
-            worker_init_fn=_WorkerStart(worker_init_fn, self._board),
+            worker_init_fn=functools.partial(_start_worker, worker_init_fn, self._board),
             num_workers=num_workers,
             **options,
         )
@@ -386,36 +350,26 @@ class TolerantLoader(InferenceLoader):
             options: as of InferenceLoader.
         """
         self.skipped_files: dict[str, str] = {}
-        super().__init__(_TolerantSamples(dataset), collate_fn=_CollateGood(collate_fn), **options)
+        super().__init__(
+            _TolerantSamples(dataset), collate_fn=functools.partial(_collate, collate_fn), **options
+        )
 
     def __iter__(self) -> Iterator[Any]:
         """The batches, without those of which no image can be read."""
         num_skipped = 0
-        for delivery in super().__iter__():
-            for file_name, reason in delivery.skipped:
+        for batch in super().__iter__():
+            for file_name, reason in batch.skipped:
                 num_skipped += 1
                 if file_name not in self.skipped_files:
                     logger.warning(f"Skipped an image that could not be read: {reason}")
                     self.skipped_files[file_name] = reason
-            if delivery.batch is not None:
-                yield delivery.batch
+            if batch.value is not None:
+                yield batch.value
         if num_skipped:
             logger.warning(
                 f"{num_skipped} images of the test set were skipped, as DATALOADER.ON_BAD_SAMPLE "
                 "says; the evaluation counts their objects as missed"
             )
-
-
-class _CollateGood:
-    """Collates the samples that there are; None for none."""
-
-    def __init__(self, collate_fn: Callable[[list], Any]):
-        self._collate_fn = collate_fn
-
-    def __call__(self, samples: list[Sample]) -> _Delivery:
-        good = [sample.value for sample in samples if not sample.skipped]
-        skipped = [one for sample in samples for one in sample.skipped]
-        return _Delivery(self._collate_fn(good) if good else None, skipped, None)
 
 
 class IterableTrainingLoader:

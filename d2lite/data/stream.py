@@ -20,9 +20,8 @@ from torch.utils.data.sampler import Sampler
 from d2lite.utils import comm
 from d2lite.utils.random_state import RandomState
 
-from .common import DatasetFromList, MapDataset, aspect_group
+from .common import DatasetFromList, MapDataset, aspect_group, batches_by_group
 from .image_io import read_image_size
-from .samplers.grouped_batch_sampler import batches_by_group
 from .worker_deaths import at_work_on, forget_failure
 
 __all__ = [
@@ -69,7 +68,16 @@ def seeded_rng(*seeds: int) -> Iterator[None]:
 
 
 class TrainingStream:
-    """The batches of this worker, as references to samples."""
+    """The batches of this worker, as lists of references to samples, from a position on.
+
+    To iterate over it gives the batches that remain in this pass through the sampler, which for the
+    training samplers is endless. torch's DataLoader takes it as its batch sampler.
+
+    Attributes:
+        seed: of the augmentation.
+        batches_done: batches of this pass that count as used; whoever uses them counts them.
+        samples_before: samples of this worker in earlier passes.
+    """
 
     def __init__(
         self,
@@ -77,6 +85,8 @@ class TrainingStream:
         batch_size: int,
         group_of: Callable[[int], int] | None = None,
         drop_last: bool = True,
+        *,
+        seed: int = 0,
     ):
         """
         Args:
@@ -84,11 +94,15 @@ class TrainingStream:
             batch_size: of this worker.
             group_of: group of an index; batches are all of one group. None: no groups.
             drop_last: whether a last batch that is not full is dropped; with groups it always is.
+            seed: non-negative; of the augmentation.
         """
         self.sampler = sampler
         self.batch_size = batch_size
         self.group_of = group_of
         self.drop_last = drop_last
+        self.seed = seed
+        self.batches_done = 0
+        self.samples_before = 0
 
     def __len__(self) -> int:
         """Batches of one pass; a TypeError where it depends on the groups or the sampler has none.
@@ -99,28 +113,32 @@ class TrainingStream:
             raise TypeError("batches of one aspect-ratio group each cannot be counted in advance")
         return num_batches(len(self.sampler), self.batch_size, self.drop_last)
 
-    def batches(self, seed: int, samples_before: int = 0) -> Iterator[list[SampleRef]]:
-        """All batches of one pass through the sampler, which for training samplers is endless.
-
-        Args:
-            seed: of the augmentation.
-            samples_before: what this worker used in earlier passes; positions go on from there.
-        """
-        refs = self._refs(seed, samples_before)
-        if self.group_of is not None:
+    def __iter__(self) -> Iterator[list[SampleRef]]:
+        """The batches that remain in this pass. What lies before is drawn, but not read."""
+        if self.group_of is None:
+            batches = self._consecutive()
+        else:
             group_of = self.group_of
-            return batches_by_group(refs, lambda ref: group_of(ref.index), self.batch_size)
-        return self._consecutive(refs)
+            batches = batches_by_group(
+                self._refs(), lambda ref: group_of(ref.index), self.batch_size
+            )
+        return itertools.islice(batches, self.batches_done, None)
 
-    def _refs(self, seed: int, samples_before: int) -> Iterator[SampleRef]:
+    def end_pass(self) -> None:
+        """Go to the beginning of the sampler; positions of samples go on from here."""
+        self.samples_before += self.batches_done * self.batch_size
+        self.batches_done = 0
+
+    def _refs(self) -> Iterator[SampleRef]:
         rank, world_size = comm.get_rank(), comm.get_world_size()
         indices = iter(self.sampler)
         if not hasattr(self.sampler, "use_seeds"):
-            indices = _with_own_rng(self.sampler, seed, samples_before)
-        for drawn, index in enumerate(indices, start=samples_before):
-            yield SampleRef(int(index), drawn * world_size + rank, seed)
+            indices = _with_own_rng(self.sampler, self.seed, self.samples_before)
+        for drawn, index in enumerate(indices, start=self.samples_before):
+            yield SampleRef(int(index), drawn * world_size + rank, self.seed)
 
-    def _consecutive(self, refs: Iterator[SampleRef]) -> Iterator[list[SampleRef]]:
+    def _consecutive(self) -> Iterator[list[SampleRef]]:
+        refs = self._refs()
         while batch := list(itertools.islice(refs, self.batch_size)):
             if self.drop_last and len(batch) < self.batch_size:
                 return
@@ -192,9 +210,9 @@ class AspectGroups:
 
 
 class Sample(NamedTuple):
-    """What became of a reference: a value, or the reason why there is none."""
+    """A sample or, once collated, a batch of them; or the reason why there is none."""
 
-    value: Any
+    value: Any  # of a batch, what the collate function made; None where there is nothing
     skipped: list[tuple[str, str]]  # (file, reason) of the images it replaces
     error: OSError | ValueError | None = None
 

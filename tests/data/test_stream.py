@@ -45,27 +45,31 @@ def test_the_generators_go_on_as_if_nothing_had_happened():
 def test_batches_carry_positions_over_all_workers(monkeypatch):
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
     monkeypatch.setattr(comm, "get_rank", lambda: 1)
-    stream = TrainingStream(TrainingSampler(10, shuffle=False, seed=0), batch_size=2)
-    first, second = itertools.islice(stream.batches(seed=7), 2)
+    stream = TrainingStream(TrainingSampler(10, shuffle=False, seed=0), batch_size=2, seed=7)
+    first, second = itertools.islice(stream, 2)
     assert first == [SampleRef(1, 1, 7), SampleRef(3, 3, 7)]
     assert second == [SampleRef(5, 5, 7), SampleRef(7, 7, 7)]
-    later = next(stream.batches(seed=7, samples_before=10))
-    assert [ref.position for ref in later] == [21, 23]
+    stream.batches_done = 1
+    assert next(iter(stream)) == second
+    stream.batches_done = 5
+    stream.end_pass()
+    assert [ref.position for ref in next(iter(stream))] == [21, 23]
 
 
 def test_last_batch_is_kept_on_request():
     ordered = torch.utils.data.SequentialSampler(range(5))
-    sizes = [len(batch) for batch in TrainingStream(ordered, 2, drop_last=False).batches(0)]
+    sizes = [len(batch) for batch in TrainingStream(ordered, 2, drop_last=False)]
     assert sizes == [2, 2, 1]
-    assert [len(batch) for batch in TrainingStream(ordered, 2).batches(0)] == [2, 2]
+    assert [len(batch) for batch in TrainingStream(ordered, 2)] == [2, 2]
 
 
 def test_torchs_samplers_follow_the_seed_too():
     sampler = torch.utils.data.RandomSampler(range(100))
-    stream = TrainingStream(sampler, 10)
 
     def order(seed, before=0):
-        return [ref.index for batch in stream.batches(seed, before) for ref in batch]
+        stream = TrainingStream(sampler, 10, seed=seed)
+        stream.samples_before = before
+        return [ref.index for batch in stream for ref in batch]
 
     torch.manual_seed(0)
     before = torch.get_rng_state()

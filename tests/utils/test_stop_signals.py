@@ -104,12 +104,12 @@ def test_threads_leave_signals_alone():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that are forked")
 def test_a_worker_takes_its_signals_when_it_is_ready():
-    from d2lite.data.loader import _WorkerStart
+    from d2lite.data.loader import _start_worker
 
     with signals_held():
         worker = os.fork()
         if worker == 0:
             os.kill(os.getpid(), signal.SIGTERM)  # comes too early, and waits
-            _WorkerStart(lambda _: signal.signal(signal.SIGTERM, lambda *_: os._exit(7)))(0)
+            _start_worker(lambda _: signal.signal(signal.SIGTERM, lambda *_: os._exit(7)), None, 0)
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == 7

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch.utils.data.sampler import BatchSampler, Sampler
 
 from d2lite.data.common import _share_of_worker
 from d2lite.data.datasets import builtin, cityscapes
@@ -13,7 +12,6 @@ from d2lite.data.datasets.builtin_meta import get_builtin_metadata
 from d2lite.data.datasets.lvis import get_lvis_instances_meta
 from d2lite.data.detection_utils import get_bbox
 from d2lite.data.image_io import _EXIF_ORIENTATION
-from d2lite.data.samplers.grouped_batch_sampler import batches_by_group
 from d2lite.data.transforms import CropTransform
 from d2lite.data.transforms.augmentation import Augmentation, _arguments_for, _check_image
 from d2lite.utils.errors import ArgumentError
@@ -155,33 +153,3 @@ def gen_crop_transform_with_instance(
     lowest = np.minimum(lowest, highest)
     top, left = (int(np.random.randint(a, b + 1)) for a, b in zip(lowest, highest, strict=True))
     return CropTransform(left, top, int(size[1]), int(size[0]))
-
-
-class GroupedBatchSampler(BatchSampler):
-    """Batches the indices of a sampler so that all of a batch are from one group.
-
-    Keeps the order of the sampler as far as possible. For endless samplers: a finite one may leave
-    groups behind that never fill, so there is no length.
-    """
-
-    def __init__(self, sampler: Sampler, group_ids, batch_size: int):
-        """
-        Args:
-            sampler: gives indices.
-            group_ids: sequence of ints: the group of every index.
-            batch_size: items of a batch.
-        """
-        if not isinstance(sampler, Sampler):
-            raise ValueError(f"GroupedBatchSampler needs a torch Sampler, not {sampler!r}")
-        self.sampler = sampler
-        self.group_ids = np.asarray(group_ids)
-        assert self.group_ids.ndim == 1, f"group_ids has {self.group_ids.ndim} dimensions"
-        self.batch_size = batch_size
-
-    def __iter__(self) -> Iterator[list[int]]:
-        """Batches of indices."""
-        return batches_by_group(self.sampler, lambda i: int(self.group_ids[i]), self.batch_size)
-
-    def __len__(self) -> int:
-        """Not known."""
-        raise NotImplementedError("the number of full batches depends on the order of the items")
