@@ -42,6 +42,9 @@ def ciou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: floa
 def smooth_l1_loss(input: Tensor, target: Tensor, beta: float, reduction: str = "none") -> Tensor:
     """Half the square over beta for differences below beta, and |difference| - beta / 2 above.
 
+    Large differences have a gradient of 1 only, so that outliers do not rule the training (Fast
+    R-CNN, eq. 3, for beta 1).
+
     Args:
         beta: below 1e-5 the loss is plain L1, whose gradient at 0 is 0.
         reduction: "none", "mean" or "sum"; the mean over nothing is 0.

@@ -37,7 +37,11 @@ class BufferList(nn.Module):
 
 
 class _GridAnchors(nn.Module):
-    """What both generators share: cell anchors, moved to every cell of L feature maps."""
+    """What both generators share: cell anchors, moved to every cell of L feature maps.
+
+    Anchors are the same at every cell, as the convolutions are that look at them: an object that
+    moves in the image is seen by another cell in the same way (Faster R-CNN, sec. 3.1.1).
+    """
 
     box_dim: int
     box_type: type[Boxes]
@@ -78,20 +82,22 @@ class _GridAnchors(nn.Module):
 
     def _grid_anchors(self, grid_sizes: list[tuple[int, int]]) -> list[Tensor]:
         """L tensors (Hi * Wi * A, box_dim)."""
-        levels = zip(grid_sizes, self.strides, self.cell_anchors, strict=True)
-        return [
-            (self._shifts(*grid, stride, base)[:, None] + base).reshape(-1, self.box_dim)
-            for grid, stride, base in levels
-        ]
-
-    def _shifts(self, height: int, width: int, stride: int, base: Tensor) -> Tensor:
-        """(H * W, box_dim): what to add to a cell anchor to move it to each cell."""
-        y = (torch.arange(height, dtype=base.dtype, device=base.device) + self.offset) * stride
-        x = (torch.arange(width, dtype=base.dtype, device=base.device) + self.offset) * stride
-        y, x = torch.meshgrid(y, x, indexing="ij")
-        return self._shift_columns(x.flatten(), y.flatten())
+        anchors = []
+        for (height, width), stride, base in zip(
+            grid_sizes, self.strides, self.cell_anchors, strict=True
+        ):
+            like = {"dtype": base.dtype, "device": base.device}
+            y = (torch.arange(height, **like) + self.offset) * stride
+            x = (torch.arange(width, **like) + self.offset) * stride
+            y, x = torch.meshgrid(y, x, indexing="ij")
+            shifts = self._shift_columns(x.flatten(), y.flatten())  # (H * W, box_dim)
+            # Row, column, cell anchor: the order into which `permute_to_N_HWA_K` brings what a
+            # head predicts.
+            anchors.append((shifts[:, None] + base).reshape(-1, self.box_dim))
+        return anchors
 
     def _shift_columns(self, x: Tensor, y: Tensor) -> Tensor:
+        """(H * W, box_dim): what to add to a cell anchor to move it to each cell center."""
         raise NotImplementedError
 
 
@@ -202,7 +208,7 @@ class RotatedAnchorGenerator(_GridAnchors):
         )
 
     def _shift_columns(self, x: Tensor, y: Tensor) -> Tensor:
-        zero = torch.zeros_like(x)
+        zero = torch.zeros_like(x)  # width, height and angle stay
         return torch.stack((x, y, zero, zero, zero), dim=1)
 
 
@@ -212,7 +218,10 @@ def build_anchor_generator(cfg, input_shape: list[ShapeSpec]) -> nn.Module:
 
 
 def _sides(size: float, aspect_ratio: float) -> tuple[float, float]:
-    """(width, height) of the box of area size**2 with height / width = aspect_ratio."""
+    """(width, height) of the box of area size**2 with height / width = aspect_ratio.
+
+    All ratios of a size have one area, so that they compete for objects of one scale.
+    """
     width = math.sqrt(size**2 / aspect_ratio)
     return width, aspect_ratio * width
 

@@ -1,15 +1,18 @@
-"""Boxes as deltas from other boxes and back, and the box loss of dense predictions."""
+"""Boxes as deltas from other boxes and back, and the losses on them by name."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d2lite.layers import cat
-from d2lite.modeling.box_losses import box_loss
+from d2lite.layers import cat, ciou_loss, diou_loss, giou_loss
+from d2lite.layers.losses import smooth_l1_loss
 from d2lite.structures import Boxes
+from d2lite.utils.registry import check_choice
 
 # Largest factor, in log space, by which a decoded side may differ from the source's: a wild
 # prediction must not overflow exp(). 1000 / 16 is a whole image over the smallest anchor.
@@ -19,19 +22,21 @@ DEFAULT_SCALE_CLAMP = math.log(1000.0 / 16)
 class Box2BoxTransform:
     """Deltas of R-CNN (Girshick et al., appendix C): (dx, dy, dw, dh).
 
-    A box moves by dx * width and dy * height, and its sides grow by exp(dw) and exp(dh).
+    A box moves by dx * width and dy * height, and its sides grow by exp(dw) and exp(dh). So equal
+    deltas mean the same for a small box and a large one, and decoded sides are never negative.
     """
 
     def __init__(
         self, weights: tuple[float, float, float, float], scale_clamp: float = DEFAULT_SCALE_CLAMP
     ):
-        """weights: factors on (dx, dy, dw, dh), which bring them near unit variance.
+        """weights: factors on (dx, dy, dw, dh), which bring them near unit variance, so that the
+            box loss weighs about as much as the class loss (Fast R-CNN, sec. 2.3).
         scale_clamp: dw and dh are cut off here when decoding."""
         self.weights = weights
         self.scale_clamp = scale_clamp
 
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """The (N, 4) deltas that turn `src_boxes` into `target_boxes`, both (N, 4) XYXY.
+        """The (N, 4) deltas that turn `src_boxes` into `target_boxes`, both (N, 4) XYXY (eq. 6-9).
 
         Raises:
             AssertionError: a source box has a width of 0 or less.
@@ -47,6 +52,9 @@ class Box2BoxTransform:
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
         """Decode (N, k*4) deltas, k of them per box, from (N, 4) boxes to (N, k*4) boxes.
+
+        The inverse of `get_deltas` (eq. 1-4); k is the number of classes with deltas of their
+        own.
 
         Computed in float32 whatever the deltas are: half precision would move corners by pixels.
         """
@@ -88,6 +96,7 @@ class Box2BoxTransformRotated:
         _check_extent(src_size)
         shift = (target_boxes[:, :2] - src_boxes[:, :2]) / src_size
         growth = torch.log(target_size / src_size)
+        # The shorter way round: 170 and -170 degrees differ by 20.
         turn = torch.deg2rad(_wrap_degrees(target_boxes[:, 4:] - src_boxes[:, 4:]))
         return torch.cat((shift, growth, turn), dim=1) * shift.new_tensor(self.weights)
 
@@ -104,7 +113,7 @@ class Box2BoxTransformRotated:
 
 
 class Box2BoxTransformLinear:
-    """Distances from the center of a box to the four edges of another (FCOS, sec. 3.1)."""
+    """Distances from the center of a box to the four edges of another (FCOS, eq. 1)."""
 
     def __init__(self, normalize_by_size: bool = True):
         """normalize_by_size: measure in widths and heights of the source box, not in pixels."""
@@ -132,6 +141,40 @@ class Box2BoxTransformLinear:
 
 
 BoxCoder = Box2BoxTransform | Box2BoxTransformRotated | Box2BoxTransformLinear
+
+BoxLoss = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
+
+IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
+
+
+def box_loss(name: str, smooth_l1_beta: float = 0.0) -> BoxLoss:
+    """Return the loss called `name`: a picklable function of (transform, source, deltas, gt).
+
+    The function takes a box coder with `get_deltas` and `apply_deltas`, R source boxes (anchors or
+    proposals), R predicted deltas and R ground-truth boxes, each (R, B), and gives the sum of the
+    R losses. "smooth_l1" compares deltas, each number on its own; "giou", "diou" and "ciou" compare
+    decoded boxes as wholes.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    choices = ["smooth_l1", *IOU_LOSSES]
+    check_choice("box_reg_loss_type (BBOX_REG_LOSS_TYPE)", name, choices)
+    if name == "smooth_l1":
+        return partial(_loss_on_deltas, beta=smooth_l1_beta)
+    return partial(_loss_on_boxes, loss=IOU_LOSSES[name])
+
+
+def _loss_on_deltas(
+    transform: Any, source: Tensor, deltas: Tensor, gt: Tensor, *, beta: float
+) -> Tensor:
+    return smooth_l1_loss(deltas, transform.get_deltas(source, gt), beta, reduction="sum")
+
+
+def _loss_on_boxes(
+    transform: Any, source: Tensor, deltas: Tensor, gt: Tensor, *, loss: Callable
+) -> Tensor:
+    return loss(transform.apply_deltas(deltas, source), gt, reduction="sum")
 
 
 def dense_box_regression_loss(
@@ -161,7 +204,8 @@ def dense_box_regression_loss(
         indexed = all_anchors.new_zeros(len(gt_boxes), len(all_anchors), dtype=torch.bool)
         indexed[fg_mask] = True
         fg_mask = indexed
-    # Few anchors are foreground: pick them before any arithmetic.
+    # Few anchors are foreground, some dozens of some hundred thousand: pick them before any
+    # arithmetic.
     image, anchor = fg_mask.nonzero(as_tuple=True)
     targets = torch.stack(gt_boxes)[image, anchor]
     pred_deltas = cat(pred_anchor_deltas, dim=1)[image, anchor]

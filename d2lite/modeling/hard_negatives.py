@@ -17,5 +17,5 @@ def hard_negatives(loss: Tensor, negative: Tensor, num_wanted: Tensor) -> Tensor
         (N, R) bool.
     """
     hardest_first = loss.detach().masked_fill(~negative, -torch.inf).argsort(dim=1, descending=True)
-    rank = hardest_first.argsort(dim=1)
+    rank = hardest_first.argsort(dim=1)  # the inverse permutation: the place of each in the order
     return negative & (rank < num_wanted[:, None])

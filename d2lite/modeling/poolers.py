@@ -111,6 +111,9 @@ def assign_boxes_to_levels(
 ) -> Tensor:
     """Find the pyramid level of each box by its size (FPN, eq. 1).
 
+    A box of 224 pixels, the size of ImageNet's crops, is pooled from where a classifier that was
+    trained on these would look at it; half the size means one level finer.
+
     Args:
         box_lists: sets of R boxes in all.
         min_level, max_level: log2 of the strides of the first and last level.
@@ -120,6 +123,7 @@ def assign_boxes_to_levels(
         (R,) int64: 0 for `min_level`, counting up.
     """
     sizes = torch.cat([boxes.area() for boxes in box_lists]).sqrt()
+    # 1e-8, as in detectron2: the logarithm of a box without area stays finite.
     levels = torch.floor(canonical_level + torch.log2(sizes / canonical_box_size + 1e-8))
     return levels.clamp(min_level, max_level).to(torch.int64) - min_level
 

@@ -1,4 +1,8 @@
-"""Draw a fixed number of labelled examples with a bounded share of foreground."""
+"""Draw a fixed number of labeled examples with a bounded share of foreground.
+
+Nearly all anchors and proposals are background, which would dominate the loss (Faster R-CNN, sec.
+3.1.3; Fast R-CNN, sec. 2.3).
+"""
 
 import torch
 from torch import Tensor

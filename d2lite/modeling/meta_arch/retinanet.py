@@ -17,8 +17,7 @@ from d2lite.layers import CycleBatchNormList, ShapeSpec, get_norm
 from d2lite.modeling.anchor_generator import build_anchor_generator
 from d2lite.modeling.backbone import Backbone, build_backbone
 from d2lite.modeling.backbone.backbone import select_features
-from d2lite.modeling.box_losses import box_loss
-from d2lite.modeling.box_regression import Box2BoxTransform, dense_box_regression_loss
+from d2lite.modeling.box_regression import Box2BoxTransform, box_loss, dense_box_regression_loss
 from d2lite.modeling.detection_steps import (
     class_labels,
     is_foreground,

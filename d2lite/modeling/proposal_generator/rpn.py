@@ -11,8 +11,7 @@ from d2lite.config import CfgNode, configurable
 from d2lite.layers import ShapeSpec, SparseGradConv2d, cat
 from d2lite.modeling.anchor_generator import build_anchor_generator
 from d2lite.modeling.backbone.backbone import select_features
-from d2lite.modeling.box_losses import box_loss
-from d2lite.modeling.box_regression import Box2BoxTransform, dense_box_regression_loss
+from d2lite.modeling.box_regression import Box2BoxTransform, box_loss, dense_box_regression_loss
 from d2lite.modeling.detection_steps import (
     gather_rows,
     matched_boxes,

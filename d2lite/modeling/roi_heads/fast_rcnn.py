@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from d2lite.config import CfgNode, configurable
 from d2lite.data.detection_utils import get_fed_loss_cls_weights
 from d2lite.layers import ShapeSpec, cat, cross_entropy
-from d2lite.modeling.box_losses import box_loss
-from d2lite.modeling.box_regression import Box2BoxTransform
+from d2lite.modeling.box_regression import Box2BoxTransform, box_loss
 from d2lite.modeling.detection_steps import as_boxes, is_foreground, nms_within
 from d2lite.structures import Instances
 from d2lite.utils.errors import ArgumentError
