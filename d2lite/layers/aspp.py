@@ -58,7 +58,10 @@ class ASPP(nn.Module):
             self.convs.append(branch)
         # A norm would see a single position per image here, which it cannot normalize.
         pooled = _conv(in_channels, out_channels, kernel_size=1, norm="", activation=activation)
-        self.convs.append(nn.Sequential(_average_pool(pool_kernel_size), pooled))
+        average = nn.AdaptiveAvgPool2d(1)
+        if pool_kernel_size is not None:
+            average = nn.AvgPool2d(kernel_size=pool_kernel_size, stride=1)
+        self.convs.append(nn.Sequential(average, pooled))
         self.project = conv(5 * out_channels, out_channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,9 +117,3 @@ def _separable_conv(in_channels, out_channels, *, norm, activation, **kwargs):
         activation2=deepcopy(activation),
         **kwargs,
     )
-
-
-def _average_pool(kernel_size: Sequence[int] | None) -> nn.Module:
-    if kernel_size is None:
-        return nn.AdaptiveAvgPool2d(1)
-    return nn.AvgPool2d(kernel_size=kernel_size, stride=1)

@@ -106,22 +106,9 @@ def multilevel_roi_align(
     spec = PoolSpec(tuple(output_size), tuple(scales), sampling_ratio, aligned)
     # A compiled or exported graph cannot hold a plan that depends on the boxes.
     if features[0].device.type == "cpu" and not check_if_dynamo_compiling():
-        return _sum_cells(features, rois.detach().float(), levels, spec)
-    return _torchvision_per_level(features, rois, levels, spec)
-
-
-class PoolSpec(NamedTuple):
-    """The settings of one call."""
-
-    output_size: tuple[int, int]
-    scales: tuple[float, ...]
-    sampling_ratio: int
-    aligned: bool
-
-
-def _torchvision_per_level(
-    features: Sequence[Tensor], rois: Tensor, levels: Tensor, spec: PoolSpec
-) -> Tensor:
+        sizes = [feature.shape[-2:] for feature in features]
+        plan = UprightPlan(rois.detach().float(), levels, sizes, spec)
+        return sparse_pool(features, plan).unflatten(2, spec.output_size)
     size, scales, *how = spec
     if len(features) == 1:
         return _torchvision(features[0], rois, size, scales[0], *how)
@@ -133,15 +120,19 @@ def _torchvision_per_level(
     return pooled
 
 
+class PoolSpec(NamedTuple):
+    """The settings of one call."""
+
+    output_size: tuple[int, int]
+    scales: tuple[float, ...]
+    sampling_ratio: int
+    aligned: bool
+
+
 def _torchvision(feature: Tensor, rois: Tensor, *args) -> Tensor:
     # The kernel knows no bfloat16, and half is too coarse for coordinates in large images.
     wide = feature.to(torch.promote_types(feature.dtype, torch.float32))
     return torchvision_roi_align(wide, rois.to(wide.dtype), *args).to(feature.dtype)
-
-
-def _sum_cells(features: Sequence[Tensor], rois: Tensor, levels: Tensor, spec: PoolSpec) -> Tensor:
-    plan = UprightPlan(rois, levels, [feature.shape[-2:] for feature in features], spec)
-    return sparse_pool(features, plan).unflatten(2, spec.output_size)
 
 
 class UprightPlan:

@@ -34,8 +34,14 @@ def pairwise_iou_rotated(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 def paired_iou_rotated(boxes1: Tensor, boxes2: Tensor, index1: Tensor, index2: Tensor) -> Tensor:
     """IoU of boxes1[index1[k]] with boxes2[index2[k]], as (K,) float32."""
-    chunks = zip(index1.split(PAIRS_PER_CHUNK), index2.split(PAIRS_PER_CHUNK), strict=True)
-    ious = [_iou(boxes1[i].double(), boxes2[j].double()).float() for i, j in chunks]
+    ious = []
+    for i, j in zip(index1.split(PAIRS_PER_CHUNK), index2.split(PAIRS_PER_CHUNK), strict=True):
+        a, b = boxes1[i].double(), boxes2[j].double()
+        area_a, area_b = a[:, 2] * a[:, 3], b[:, 2] * b[:, 3]
+        intersection = _intersection_area(a, b)
+        iou = intersection / (area_a + area_b - intersection)
+        iou = torch.where((area_a < TINY_AREA) | (area_b < TINY_AREA), 0.0, iou)
+        ious.append(iou.clamp(0, 1).float())
     return torch.cat(ious) if ious else boxes1.new_zeros(0, dtype=torch.float32)
 
 
@@ -53,13 +59,6 @@ def half_extent(boxes: Tensor) -> Tensor:
     cos, sin = angle.cos().abs(), angle.sin().abs()
     width, height = boxes[:, 2], boxes[:, 3]
     return torch.stack([width * cos + height * sin, width * sin + height * cos], dim=1) / 2
-
-
-def _iou(a: Tensor, b: Tensor) -> Tensor:
-    area_a, area_b = a[:, 2] * a[:, 3], b[:, 2] * b[:, 3]
-    inter = _intersection_area(a, b)
-    iou = inter / (area_a + area_b - inter)
-    return torch.where((area_a < TINY_AREA) | (area_b < TINY_AREA), 0.0, iou).clamp(0, 1)
 
 
 def _intersection_area(a: Tensor, b: Tensor) -> Tensor:

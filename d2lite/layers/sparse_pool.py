@@ -101,7 +101,10 @@ def _pool_level(feature: Tensor, chunks: list[Chunk], plan: PoolPlan, pooled: Te
         table = _rows(feature[:, part].flatten(2))  # (N * H * W, channels)
         for chunk in chunks:
             cell, weight = plan.terms(chunk)
-            sums = _weighted_sums(table, cell.flatten(), cell.shape[1], weight.flatten())
+            first_terms = torch.arange(
+                0, cell.numel(), cell.shape[1], dtype=cell.dtype, device=cell.device
+            )
+            sums = _embedding_bag(table, cell.flatten(), first_terms, weight.flatten())
             rois = plan.order[chunk.start : chunk.stop]
             sums = sums.view(chunk.count, plan.bins, -1).transpose(1, 2)
             pooled[:, part].index_copy_(0, rois, sums.to(pooled.dtype))
@@ -149,11 +152,6 @@ def _transposed_terms(
     every_cell = torch.arange(cells, dtype=cell.dtype, device=cell.device)
     offsets = torch.searchsorted(cell, every_cell, out_int32=True)
     return bin_.index_select(0, order), offsets, weight.index_select(0, order)
-
-
-def _weighted_sums(table: Tensor, index: Tensor, per_sum: int, weight: Tensor) -> Tensor:
-    offsets = torch.arange(0, len(index), per_sum, dtype=index.dtype, device=index.device)
-    return _embedding_bag(table, index, offsets, weight)
 
 
 def _embedding_bag(table: Tensor, index: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:

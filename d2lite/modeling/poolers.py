@@ -86,10 +86,6 @@ class ROIPooler(nn.Module):
                 self.canonical_box_size,
                 self.canonical_level,
             )
-        return self._pool(x, rois, levels)
-
-    def _pool(self, x: list[Tensor], rois: Tensor, levels: Tensor) -> Tensor:
-        """Pool each of R ROIs from its level."""
         first = self.level_poolers[0]
         if type(first) in _ALL_LEVELS and all(_is_alike(p, first) for p in self.level_poolers):
             scales = [pooler.spatial_scale for pooler in self.level_poolers]

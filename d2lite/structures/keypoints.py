@@ -53,7 +53,17 @@ class Keypoints:
             cells: (N, K) int64, y * heatmap_size + x; 0 where not valid.
             valid: (N, K) int64, 1 where the keypoint is labelled and lies in the box.
         """
-        return _keypoints_to_heatmap(self.tensor, boxes, heatmap_size)
+        if boxes.numel() == 0:
+            nothing = boxes.new_zeros((0, self.tensor.shape[1]), dtype=torch.int64)
+            return nothing, nothing
+        low, high = boxes[:, None, :2], boxes[:, None, 2:]  # (N, 1, 2)
+        points = self.tensor[..., :2]
+        cells = ((points - low) * (heatmap_size / (high - low))).floor().long()  # (N, K, 2)
+        # A point on the right or bottom edge belongs to the last cell, not to one past it.
+        cells = cells.masked_fill(points == high, heatmap_size - 1)
+        inside = ((cells >= 0) & (cells < heatmap_size)).all(dim=2)
+        valid = (inside & (self.tensor[..., 2] > 0)).long()
+        return (cells[..., 1] * heatmap_size + cells[..., 0]) * valid, valid
 
     def __getitem__(self, item: int | slice | Tensor) -> "Keypoints":
         """Select by an index (giving one object), a slice, or a bool or integer tensor."""
@@ -72,23 +82,6 @@ class Keypoints:
             "not a list of Keypoints"
         )
         return Keypoints(torch.cat([keypoints.tensor for keypoints in keypoints_list]))
-
-
-def _keypoints_to_heatmap(
-    keypoints: Tensor, rois: Tensor, heatmap_size: int
-) -> tuple[Tensor, Tensor]:
-    """See `Keypoints.to_heatmap`: (N, K, 3) keypoints, (N, 4) boxes."""
-    if rois.numel() == 0:
-        nothing = rois.new_zeros((0, keypoints.shape[1]), dtype=torch.int64)
-        return nothing, nothing
-    low, high = rois[:, None, :2], rois[:, None, 2:]  # (N, 1, 2)
-    points = keypoints[..., :2]
-    cells = ((points - low) * (heatmap_size / (high - low))).floor().long()  # (N, K, 2)
-    # A point on the right or bottom edge belongs to the last cell, not to one past it.
-    cells = cells.masked_fill(points == high, heatmap_size - 1)
-    inside = ((cells >= 0) & (cells < heatmap_size)).all(dim=2)
-    valid = (inside & (keypoints[..., 2] > 0)).long()
-    return (cells[..., 1] * heatmap_size + cells[..., 0]) * valid, valid
 
 
 @torch.no_grad()
@@ -111,7 +104,9 @@ def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
         peaks[rows] = _peaks(maps[rows], grid[rows].long())
     xy, logit = peaks[..., :2], peaks[..., 2:]
     xy = (xy + 0.5) * (sides / grid)[:, None] + rois[:, None, :2]
-    return torch.cat((xy, logit, _peak_probability(maps, logit)), dim=2)
+    # exp(peak) over the sum of exp over the cells of the map as it is.
+    probability = (logit - maps.flatten(2).logsumexp(dim=2, keepdim=True)).exp()
+    return torch.cat((xy, logit, probability), dim=2)
 
 
 def _chunks_of_like_size(grid: Tensor, num_keypoints: int) -> list[Tensor]:
@@ -162,8 +157,3 @@ def _cubic(distance: Tensor, a: float = -0.75) -> Tensor:
     near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
     far = ((distance - 5) * distance + 8) * distance * a - 4 * a
     return torch.where(distance <= 1, near, far)
-
-
-def _peak_probability(maps: Tensor, logit: Tensor) -> Tensor:
-    """(N, K, 1): exp(peak) over the sum of exp over the cells of the map as it is."""
-    return (logit - maps.flatten(2).logsumexp(dim=2, keepdim=True)).exp()

@@ -55,23 +55,21 @@ def _rasterize_in_boxes(
 
 def _rasterize(objects: Sequence[Sequence[np.ndarray]], height: int, width: int) -> np.ndarray:
     """(N, height, width) bool bitmaps of N objects; pycocotools is called once for all parts."""
-    parts = list(itertools.chain.from_iterable(objects))
-    if not parts:
+    all_parts = list(itertools.chain.from_iterable(objects))
+    if not all_parts:
         return np.zeros((len(objects), height, width), dtype=bool)
-    part_codes = iter(mask_util.frPyObjects(parts, height, width))
-    codes = [
-        _merged(list(itertools.islice(part_codes, len(parts)))) for parts in objects if len(parts)
-    ]
+    part_codes = iter(mask_util.frPyObjects(all_parts, height, width))
+    codes = []
+    for parts in objects:
+        own = list(itertools.islice(part_codes, len(parts)))
+        if own:
+            codes.append(own[0] if len(own) == 1 else mask_util.merge(own))
     bitmaps = mask_util.decode(codes).transpose(2, 0, 1).astype(bool)  # (those with parts, H, W)
     if len(codes) == len(objects):
         return np.ascontiguousarray(bitmaps)
     everyone = np.zeros((len(objects), height, width), dtype=bool)
     everyone[[len(parts) > 0 for parts in objects]] = bitmaps
     return everyone
-
-
-def _merged(codes: list[dict]) -> dict:
-    return codes[0] if len(codes) == 1 else mask_util.merge(codes)
 
 
 class PolygonMasks:
@@ -186,7 +184,12 @@ def _checked_parts(parts: list) -> list[np.ndarray]:
             f"each object must be a list of polygons, found a {type(parts).__name__}; "
             "an object of one polygon is a list of one"
         )
-    arrays = [_as_polygon(part) for part in parts]
+    arrays = [
+        np.asarray(
+            part.detach().cpu().numpy() if isinstance(part, Tensor) else part, dtype=np.float64
+        )
+        for part in parts
+    ]
     for array in arrays:
         if array.ndim != 1 or array.size % 2 or array.size < 6:
             raise ValueError(
@@ -194,12 +197,6 @@ def _checked_parts(parts: list) -> list[np.ndarray]:
                 f"found shape {array.shape}"
             )
     return arrays
-
-
-def _as_polygon(part: Tensor | np.ndarray | Sequence[float]) -> np.ndarray:
-    if isinstance(part, Tensor):
-        part = part.detach().cpu().numpy()
-    return np.asarray(part, dtype=np.float64)
 
 
 class BitMasks:

@@ -85,7 +85,11 @@ class FPN(Backbone):
         # Registered last: optimizers in checkpoints count the parameters in detectron2's order.
         self.top_block = top_block
         self.bottom_up = bottom_up
-        self._name_levels(strides, out_channels)
+        extra = 0 if top_block is None else top_block.num_levels
+        all_strides = strides + [strides[-1] * 2 ** (i + 1) for i in range(extra)]
+        self._out_feature_strides = {f"p{int(math.log2(s))}": s for s in all_strides}
+        self._out_features = list(self._out_feature_strides)
+        self._out_feature_channels = dict.fromkeys(self._out_features, out_channels)
         if top_block is not None:
             sources = [*bottom_up.output_shape(), *self._out_features[: len(strides)]]
             if top_block.in_feature not in sources:
@@ -101,7 +105,12 @@ class FPN(Backbone):
         for name, lateral, output in zip(
             reversed(self.in_features), self.lateral_convs, self.output_convs, strict=True
         ):
-            merged = self._merge(lateral(bottom_up[name]), merged)
+            # Top-down: the coarser level doubled, plus what this level sees itself (sec. 3).
+            above, merged = merged, lateral(bottom_up[name])
+            if above is not None:
+                merged = merged + F.interpolate(above, scale_factor=2.0, mode="nearest")
+                if self._fuse_type == "avg":
+                    merged = merged / 2
             levels.insert(0, output(merged))
         if self.top_block is not None:
             source = self.top_block.in_feature
@@ -121,19 +130,6 @@ class FPN(Backbone):
     def padding_constraints(self) -> dict[str, int]:
         """The side of square images, when they are wanted."""
         return {"square_size": self._square_pad}
-
-    def _merge(self, lateral: Tensor, above: Tensor | None) -> Tensor:
-        if above is None:
-            return lateral
-        merged = lateral + F.interpolate(above, scale_factor=2.0, mode="nearest")
-        return merged / 2 if self._fuse_type == "avg" else merged
-
-    def _name_levels(self, strides: list[int], out_channels: int) -> None:
-        extra = 0 if self.top_block is None else self.top_block.num_levels
-        strides = strides + [strides[-1] * 2 ** (i + 1) for i in range(extra)]
-        self._out_feature_strides = {f"p{int(math.log2(s))}": s for s in strides}
-        self._out_features = list(self._out_feature_strides)
-        self._out_feature_channels = dict.fromkeys(self._out_features, out_channels)
 
 
 class LastLevelMaxPool(nn.Module):

@@ -1,6 +1,7 @@
 """RegNet (Radosavovic et al. 2020): networks whose stage widths follow a quantized line."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from torch import Tensor, nn
@@ -80,7 +81,7 @@ class AnyNet(Backbone):
             ValueError: for sequences of different lengths and unknown names.
         """
         super().__init__()
-        activation_class = activation_class or _relu
+        activation_class = activation_class or partial(nn.ReLU, inplace=True)
         per_stage = (depths, widths, strides, bottleneck_ratios, group_widths)
         if len({len(values) for values in per_stage}) != 1:
             raise ValueError(
@@ -95,10 +96,16 @@ class AnyNet(Backbone):
         for i, (d, w, s, ratio, group) in enumerate(zip(*per_stage, strict=True), start=1):
             params = {"bot_mul": ratio, "group_w": group, "se_r": se_ratio}
             stage = AnyStage(channels, w, s, d, block_class, norm, activation_class, params)
-            self._add_stage(f"s{i}", stage, w, stride := stride * s)
-            channels = w
+            channels, stride, name = w, stride * s, f"s{i}"
+            self.add_module(name, stage)
+            self.stages_and_names.append((stage, name))
+            self._out_feature_channels[name] = channels
+            self._out_feature_strides[name] = stride
         self.apply(init_weights)
-        self._out_features = self._checked(out_features)
+        known = list(self._out_feature_strides)
+        self._out_features = [known[-1]] if out_features is None else list(out_features)
+        if not self._out_features or not set(self._out_features) <= set(known):
+            raise ValueError(f"out_features is {self._out_features}; use one or more of {known}")
         self.freeze(freeze_at)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -122,19 +129,6 @@ class AnyNet(Backbone):
             for block in stage.children():
                 block.freeze()
         return self
-
-    def _add_stage(self, name: str, stage: AnyStage, channels: int, stride: int) -> None:
-        self.add_module(name, stage)
-        self.stages_and_names.append((stage, name))
-        self._out_feature_channels[name] = channels
-        self._out_feature_strides[name] = stride
-
-    def _checked(self, out_features: Sequence[str] | None) -> list[str]:
-        known = list(self._out_feature_strides)
-        wanted = [known[-1]] if out_features is None else list(out_features)
-        if not wanted or not set(wanted) <= set(known):
-            raise ValueError(f"out_features is {wanted}; use one or more of {known}")
-        return wanted
 
 
 class RegNet(AnyNet):
@@ -249,7 +243,3 @@ def adjust_block_compatibility(
         widths.append(int(inner / b))
         groups.append(g)
     return widths, bs, groups
-
-
-def _relu() -> nn.Module:
-    return nn.ReLU(inplace=True)

@@ -1,5 +1,6 @@
 """ResNet (He et al. 2016), ResNeXt (Xie et al. 2017) and their deformable stages."""
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -72,14 +73,24 @@ class ResNet(Backbone):
         channels, strides = {"stem": stem.out_channels}, {"stem": stem.stride}
         stride = stem.stride
         for name, blocks in zip(names, stages, strict=False):
-            stage = _as_stage(name, blocks)
+            if not blocks:
+                raise ValueError(f"stage {name} has no blocks")
+            for block in blocks:
+                if not isinstance(block, CNNBlockBase):
+                    raise ArgumentError(
+                        f"stage {name} has a {type(block).__name__}; use CNNBlockBase blocks"
+                    )
+            stage = nn.Sequential(*blocks)
             self.add_module(name, stage)
             self.stages.append(stage)
-            stride *= _stride_of(blocks)
+            stride *= math.prod(block.stride for block in blocks)
             channels[name], strides[name] = blocks[-1].out_channels, stride
         self.stage_names = tuple(names[: len(self.stages)])
         if num_classes is not None:
-            self._add_classifier(channels[["stem", *self.stage_names][-1]])
+            self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
+            self.linear = nn.Linear(channels[["stem", *self.stage_names][-1]], num_classes)
+            # The classifier of "1-hour ImageNet" (Goyal et al. 2017, sec. 5.1) starts this small.
+            nn.init.normal_(self.linear.weight, std=0.01)
         self._out_features = out_features
         self._out_feature_channels = channels
         self._out_feature_strides = strides
@@ -185,12 +196,6 @@ class ResNet(Backbone):
             in_channels = width * widen
         return stages
 
-    def _add_classifier(self, channels: int) -> None:
-        self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
-        self.linear = nn.Linear(channels, self.num_classes)
-        # The classifier of "1-hour ImageNet" (Goyal et al. 2017, sec. 5.1) starts this small.
-        nn.init.normal_(self.linear.weight, std=0.01)
-
 
 @BACKBONE_REGISTRY.register()
 def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
@@ -290,15 +295,10 @@ def _check_settings(settings: CfgNode) -> None:
         ["stem", "res2", "res3", "res4", "res5"],
         key="MODEL.RESNETS.OUT_FEATURES",
     )
-    if settings.DEPTH < 50:
-        _check_basic_block_settings(settings)
-
-
-def _check_basic_block_settings(settings: CfgNode) -> None:
-    """ResNet-18 and 34 have basic blocks, which cannot do all that bottleneck blocks can.
-
-    Their res2 is 64 wide, or narrower for a small network; more is the bottlenecks' 256, forgotten.
-    """
+    if settings.DEPTH >= 50:
+        return
+    # ResNet-18 and 34 have basic blocks, which cannot do all that bottleneck blocks can. Their res2
+    # is 64 wide, or narrower for a small network; more is the bottlenecks' 256, forgotten.
     needed = {
         "RES2_OUT_CHANNELS": min(settings.RES2_OUT_CHANNELS, 64),
         "RES5_DILATION": 1,
@@ -321,24 +321,6 @@ def _check_features(names: Sequence[str], known: list[str], key: str = "out_feat
 
 def _strides(first: int, num_blocks: int) -> list[int]:
     return [first] + [1] * (num_blocks - 1)
-
-
-def _stride_of(blocks: Sequence[CNNBlockBase]) -> int:
-    stride = 1
-    for block in blocks:
-        stride *= block.stride
-    return stride
-
-
-def _as_stage(name: str, blocks: Sequence[CNNBlockBase]) -> nn.Sequential:
-    if not blocks:
-        raise ValueError(f"stage {name} has no blocks")
-    for block in blocks:
-        if not isinstance(block, CNNBlockBase):
-            raise ArgumentError(
-                f"stage {name} has a {type(block).__name__}; use CNNBlockBase blocks"
-            )
-    return nn.Sequential(*blocks)
 
 
 def _split_per_block(kwargs: dict, num_blocks: int) -> tuple[dict, dict]:

@@ -150,17 +150,15 @@ class DeformBottleneckBlock(CNNBlockBase):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
         out = F.relu_(self.conv1(x))
-        out = self.conv3(F.relu_(self._deform(out)))
-        return _add_shortcut(out, x, self.shortcut)
-
-    def _deform(self, x: Tensor) -> Tensor:
-        sampling = self.conv2_offset(x)
-        if not self.deform_modulated:
-            return self.conv2(x, sampling)
-        # Two thirds of the channels move the points, the last third weighs them.
-        dy_or_dx_a, dy_or_dx_b, mask = sampling.chunk(3, dim=1)
-        offset = torch.cat((dy_or_dx_a, dy_or_dx_b), dim=1)
-        return self.conv2(x, offset, mask.sigmoid())
+        sampling = self.conv2_offset(out)
+        if self.deform_modulated:
+            # Two thirds of the channels move the points, the last third weighs them.
+            dy_or_dx_a, dy_or_dx_b, mask = sampling.chunk(3, dim=1)
+            offset = torch.cat((dy_or_dx_a, dy_or_dx_b), dim=1)
+            out = self.conv2(out, offset, mask.sigmoid())
+        else:
+            out = self.conv2(out, sampling)
+        return _add_shortcut(self.conv3(F.relu_(out)), x, self.shortcut)
 
 
 def _init_convs(*convs: nn.Module | None) -> None:

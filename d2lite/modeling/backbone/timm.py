@@ -85,7 +85,10 @@ class TimmBackbone(Backbone):
         if freeze_at > 0:
             _freeze(timm, self.net, name, freeze_at)
         self._channels_last = getattr(self.net, "output_fmt", "NCHW") == "NHWC"  # such as Swin
-        self._size_multiple = self.size_divisibility * _largest_window(self.net)
+        # Windows that cut maps without padding, as MaxViT's do, must fit into them.
+        windows = [m.partition_size for m in self.net.modules() if hasattr(m, "partition_size")]
+        window = math.lcm(*(side for size in windows for side in size))
+        self._size_multiple = self.size_divisibility * window
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, in_chans, H, W) -> the features by name, (N, Ci, ceil(H / stride_i), ...)."""
@@ -187,12 +190,6 @@ def _level(name: str, stride: int) -> int:
     return level
 
 
-def _largest_window(net: nn.Module) -> int:
-    """Common multiple of the sides of windows that cut maps without padding, as MaxViT's do."""
-    sizes = [m.partition_size for m in net.modules() if hasattr(m, "partition_size")]
-    return math.lcm(*(side for size in sizes for side in size))
-
-
 def _freeze(timm: ModuleType, net: nn.Module, name: str, freeze_at: int) -> None:
     """Freeze what comes before the first stage and all stages of strides up to 2**freeze_at."""
     # All stages that timm knows of, whether or not their features are given.
@@ -200,7 +197,10 @@ def _freeze(timm: ModuleType, net: nn.Module, name: str, freeze_at: int) -> None
     modules = list(net.named_modules())
     paths = [path for path, _ in modules]
     wanted = [stage for stage in stages if stage["reduction"] <= 2**freeze_at]
-    end = _feature_path((wanted or stages)[-1 if wanted else 0]["module"], paths)
+    last = (wanted or stages)[-1 if wanted else 0]["module"]
+    # Where timm's feature wrapper keeps a module of the plain network.
+    candidates = [last, last.replace(".", "_"), f"model.{last}"]
+    end = next((path for path in candidates if path in paths), None)
     if end is None:
         raise ValueError(
             f"timm's {name} does not tell where its stages end, so it cannot be frozen in part: "
@@ -215,12 +215,6 @@ def _freeze(timm: ModuleType, net: nn.Module, name: str, freeze_at: int) -> None
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             parent, _, child = path.rpartition(".")
             setattr(net.get_submodule(parent), child, timm.layers.freeze_batch_norm_2d(module))
-
-
-def _feature_path(module_name: str, paths: Sequence[str]) -> str | None:
-    """Where timm's feature wrapper keeps a module of the plain network; None where unknown."""
-    candidates = [module_name, module_name.replace(".", "_"), f"model.{module_name}"]
-    return next((path for path in candidates if path in paths), None)
 
 
 def _warn_of_other_pixels(cfg: CfgNode, net: nn.Module) -> None:

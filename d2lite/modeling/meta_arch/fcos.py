@@ -46,7 +46,7 @@ class FCOS(DenseDetector):
     everything that works with anchors.
     """
 
-    loss_normalizer = torch.tensor(300.0)
+    loss_normalizer = torch.tensor(300.0)  # where its running average starts
 
     def __init__(
         self,

@@ -111,26 +111,21 @@ class PanopticFPN(GeneralizedRCNN):
         if not do_postprocess:
             return detections, semantic
         sizes = output_sizes(batched_inputs, images.image_sizes)
-        per_image = zip(detections, semantic, images.image_sizes, sizes, strict=True)
-        return [self._combine(*args) for args in per_image]
-
-    def _combine(
-        self,
-        detections: Instances,
-        semantic: Tensor,
-        image_size: tuple[int, int],
-        size: tuple[int, int],
-    ) -> dict[str, Any]:
-        scores = sem_seg_postprocess(semantic, image_size, *size)
-        instances = detector_postprocess(detections, *size)
-        panoptic = combine_semantic_and_instance_outputs(
-            instances,
-            scores.argmax(dim=0),
-            self.combine_overlap_thresh,
-            self.combine_stuff_area_thresh,
-            self.combine_instances_score_thresh,
-        )
-        return {"sem_seg": scores, "instances": instances, "panoptic_seg": panoptic}
+        results = []
+        for found, logits, image_size, size in zip(
+            detections, semantic, images.image_sizes, sizes, strict=True
+        ):
+            scores = sem_seg_postprocess(logits, image_size, *size)
+            instances = detector_postprocess(found, *size)
+            panoptic = combine_semantic_and_instance_outputs(
+                instances,
+                scores.argmax(dim=0),
+                self.combine_overlap_thresh,
+                self.combine_stuff_area_thresh,
+                self.combine_instances_score_thresh,
+            )
+            results.append({"sem_seg": scores, "instances": instances, "panoptic_seg": panoptic})
+        return results
 
 
 def _scale_losses(roi_heads: nn.Module, factor: float) -> None:

@@ -151,7 +151,7 @@ class RetinaNet(DenseDetector):
 
     # Config keys with a count of classes, and the metadata that each counts.
     class_count_keys = {"MODEL.RETINANET.NUM_CLASSES": "thing_classes"}
-    loss_normalizer = torch.tensor(100.0)
+    loss_normalizer = torch.tensor(100.0)  # where its running average starts
 
     @configurable
     def __init__(

@@ -151,27 +151,24 @@ class ROIHeads(nn.Module):
         """
         if self.proposal_append_gt:
             proposals = add_ground_truth_to_proposals(targets, proposals)
-        sampled = [
-            self._label_and_sample(x, target) for x, target in zip(proposals, targets, strict=True)
-        ]
+        sampled = []
+        for x, target in zip(proposals, targets, strict=True):
+            iou = pairwise_iou(target.gt_boxes, x.proposal_boxes)  # (M, R)
+            gt_index, labels = self.proposal_matcher(iou)
+            rows, gt_classes = self._sample_proposals(gt_index, labels, target.gt_classes)
+            chosen = x[rows]
+            chosen.gt_classes = gt_classes
+            if len(target) > 0:
+                for name, value in target.get_fields().items():
+                    if name.startswith("gt_") and not chosen.has(name):
+                        chosen.set(name, value[gt_index[rows]])
+            sampled.append(chosen)
         counts = [(x.gt_classes == self.num_classes).sum() for x in sampled]
         num_background = torch.stack(counts).sum()
         num_sampled = sum(len(x) for x in sampled)
         log_scalar("roi_head/num_fg_samples", (num_sampled - num_background) / len(sampled))
         log_scalar("roi_head/num_bg_samples", num_background / len(sampled))
         return sampled
-
-    def _label_and_sample(self, proposals: Instances, target: Instances) -> Instances:
-        iou = pairwise_iou(target.gt_boxes, proposals.proposal_boxes)  # (M, R)
-        gt_index, labels = self.proposal_matcher(iou)
-        rows, gt_classes = self._sample_proposals(gt_index, labels, target.gt_classes)
-        proposals = proposals[rows]
-        proposals.gt_classes = gt_classes
-        if len(target) > 0:
-            for name, value in target.get_fields().items():
-                if name.startswith("gt_") and not proposals.has(name):
-                    proposals.set(name, value[gt_index[rows]])
-        return proposals
 
     def _sample_proposals(
         self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor

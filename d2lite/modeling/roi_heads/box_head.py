@@ -58,10 +58,23 @@ class FastRCNNConvFCHead(nn.Sequential):
             input_shape.height,
             input_shape.width,
         )
-        self.conv_norm_relus = [
-            self._add_conv(f"conv{k}", width, conv_norm) for k, width in enumerate(conv_dims, 1)
-        ]
-        self.fcs = [self._add_fc(k, width) for k, width in enumerate(fc_dims, 1)]
+        self.conv_norm_relus: list[Conv2d] = []
+        for k, width in enumerate(conv_dims, 1):
+            channels, *size = self._output_size
+            relu = nn.ReLU(inplace=True)
+            conv = conv_with_norm(channels, width, norm=conv_norm, activation=relu)
+            self.add_module(f"conv{k}", conv)
+            self.conv_norm_relus.append(conv)
+            self._output_size = (width, *size)
+        self.fcs: list[nn.Linear] = []
+        for k, width in enumerate(fc_dims, 1):
+            if k == 1:
+                self.add_module("flatten", nn.Flatten())
+            fc = nn.Linear(math.prod(self._output_size), width)
+            self.add_module(f"fc{k}", fc)
+            self.add_module(f"fc_relu{k}", nn.ReLU(inplace=True))
+            self.fcs.append(fc)
+            self._output_size = (width,)
         # Once all layers exist: the order in which a seed gives detectron2's weights.
         for conv in self.conv_norm_relus:
             weight_init.c2_msra_fill(conv)
@@ -92,19 +105,3 @@ class FastRCNNConvFCHead(nn.Sequential):
             return ShapeSpec(channels=self._output_size[0])
         channels, height, width = self._output_size
         return ShapeSpec(channels=channels, height=height, width=width)
-
-    def _add_conv(self, name: str, width: int, norm: str) -> Conv2d:
-        channels, height, pooled_width = self._output_size
-        conv = conv_with_norm(channels, width, norm=norm, activation=nn.ReLU(inplace=True))
-        self.add_module(name, conv)
-        self._output_size = (width, height, pooled_width)
-        return conv
-
-    def _add_fc(self, k: int, width: int) -> nn.Linear:
-        if k == 1:
-            self.add_module("flatten", nn.Flatten())
-        fc = nn.Linear(math.prod(self._output_size), width)
-        self.add_module(f"fc{k}", fc)
-        self.add_module(f"fc_relu{k}", nn.ReLU(inplace=True))
-        self._output_size = (width,)
-        return fc

@@ -1,7 +1,7 @@
 """Cascade R-CNN (Cai and Vasconcelos 2018): box heads in a row, each on the last one's boxes."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,8 @@ from torch.autograd.function import Function
 from d2lite.config import CfgNode, configurable
 from d2lite.layers import ShapeSpec
 from d2lite.modeling.box_regression import Box2BoxTransform
-from d2lite.modeling.matcher import Matcher
+from d2lite.modeling.detection_steps import matched_boxes
+from d2lite.modeling.matcher import BACKGROUND, FOREGROUND, Matcher
 from d2lite.modeling.poolers import ROIPooler
 from d2lite.modeling.roi_heads.base import ROI_HEADS_REGISTRY, build_pooler
 from d2lite.modeling.roi_heads.box_head import build_box_head
@@ -132,14 +133,14 @@ class CascadeROIHeads(StandardROIHeads):
             predictions = self._run_stage(levels, proposals, stage)
             refined = self.box_predictor[stage].predict_boxes(predictions, proposals)
             outputs.append((predictions, proposals))
-        return self._losses(outputs) if self.training else self._detections(outputs, refined)
-
-    def _losses(self, outputs: list[tuple[tuple, list[Instances]]]) -> dict[str, Tensor]:
+        if not self.training:
+            return self._detections(outputs, refined)
         losses = {}
         for stage, (predictions, proposals) in enumerate(outputs):
-            predictor = self.box_predictor[stage]
-            with _name_scope(f"stage{stage}"):
-                stage_losses = predictor.losses(predictions, proposals)
+            # What a stage logs gets its name, when there is a storage to log to.
+            logs = has_event_storage() and get_event_storage().name_scope(f"stage{stage}")
+            with logs or nullcontext():
+                stage_losses = self.box_predictor[stage].losses(predictions, proposals)
             losses.update({f"{k}_stage{stage}": v for k, v in stage_losses.items()})
         return losses
 
@@ -181,12 +182,11 @@ class CascadeROIHeads(StandardROIHeads):
             gt_index, labels = self.proposal_matchers[stage](iou)
             if len(target) > 0:
                 x.gt_classes = target.gt_classes[gt_index]
-                x.gt_classes[labels == 0] = self.num_classes
-                x.gt_boxes = target.gt_boxes[gt_index]
+                x.gt_classes[labels == BACKGROUND] = self.num_classes
             else:
                 x.gt_classes = torch.full_like(gt_index, self.num_classes)
-                x.gt_boxes = Boxes(target.gt_boxes.tensor.new_zeros(len(x), 4))
-            num_foreground.append((labels == 1).sum())
+            x.gt_boxes = Boxes(matched_boxes(target.gt_boxes, gt_index))
+            num_foreground.append((labels == FOREGROUND).sum())
             total += len(x)
         foreground = torch.stack(num_foreground).sum()
         log_scalar(f"stage{stage}/roi_head/num_fg_samples", foreground / len(proposals))
@@ -230,11 +230,6 @@ class _ScaleGradient(Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         return grad * ctx.scale, None
-
-
-def _name_scope(name: str) -> AbstractContextManager:
-    """Put `name` before what is logged inside, when there is a storage to log to."""
-    return get_event_storage().name_scope(name) if has_event_storage() else nullcontext()
 
 
 def _check_config(cfg: CfgNode) -> None:

@@ -200,7 +200,9 @@ class FastRCNNOutputLayers(nn.Module):
                 `gt_boxes`.
         """
         scores, deltas = predictions
-        gt_classes = _cat_field(proposals, "gt_classes", scores.new_zeros(0, dtype=torch.int64))
+        gt_classes = scores.new_zeros(0, dtype=torch.int64)
+        if proposals:
+            gt_classes = cat([x.gt_classes for x in proposals])
         _log_classification_stats(scores, gt_classes)
         proposal_boxes, gt_boxes = _paired_boxes(proposals, deltas)
 
@@ -353,10 +355,6 @@ def _check_federated(use_sigmoid_ce: bool, num_trained: int, num_classes: int) -
             f"MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES is {num_trained}; it must not exceed "
             f"MODEL.ROI_HEADS.NUM_CLASSES, which is {num_classes}"
         )
-
-
-def _cat_field(instances: list[Instances], name: str, empty: Tensor) -> Tensor:
-    return cat([x.get(name) for x in instances]) if instances else empty
 
 
 def _paired_boxes(proposals: list[Instances], like: Tensor) -> tuple[Tensor, Tensor]:

@@ -139,8 +139,13 @@ class BaseKeypointRCNNHead(nn.Module):
             x: (R, C, H, W) pooled features of the objects in `instances`.
             instances: of each image; see `keypoint_rcnn_loss` and `keypoint_rcnn_inference`.
         """
-        if self.training:
-            self._check_number(instances)
+        for gt in instances if self.training else []:
+            found = gt.gt_keypoints.tensor.shape[1] if len(gt) else self.num_keypoints
+            if found != self.num_keypoints:
+                raise ValueError(
+                    f"the data have {found} keypoints, the model {self.num_keypoints}; set "
+                    f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS to {found}"
+                )
         logits = self.layers(x)
         if self.training:
             by_visible = self.loss_normalizer == "visible"
@@ -149,15 +154,6 @@ class BaseKeypointRCNNHead(nn.Module):
             return {"loss_keypoint": loss * self.loss_weight}
         keypoint_rcnn_inference(logits, instances)
         return instances
-
-    def _check_number(self, instances: list[Instances]) -> None:
-        for gt in instances:
-            found = gt.gt_keypoints.tensor.shape[1] if len(gt) else self.num_keypoints
-            if found != self.num_keypoints:
-                raise ValueError(
-                    f"the data have {found} keypoints, the model {self.num_keypoints}; set "
-                    f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS to {found}"
-                )
 
     def layers(self, x: Tensor) -> Tensor:
         """(R, C, H, W) features -> (R, K, S, S) logits."""

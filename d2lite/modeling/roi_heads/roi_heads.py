@@ -187,14 +187,11 @@ class StandardROIHeads(ROIHeads):
             return detections
         losses = self.box_predictor.losses(predictions, proposals)
         if self.train_on_pred_boxes:
-            self._replace_proposals(predictions, proposals)
+            with torch.no_grad():
+                boxes = self.box_predictor.predict_boxes_for_gt_classes(predictions, proposals)
+            for x, boxes_per_image in zip(proposals, boxes, strict=True):
+                x.proposal_boxes = Boxes(boxes_per_image)
         return losses
-
-    @torch.no_grad()
-    def _replace_proposals(self, predictions: tuple, proposals: list[Instances]) -> None:
-        boxes = self.box_predictor.predict_boxes_for_gt_classes(predictions, proposals)
-        for x, boxes_per_image in zip(proposals, boxes, strict=True):
-            x.proposal_boxes = Boxes(boxes_per_image)
 
     def _forward_mask(
         self, features: dict[str, Tensor], instances: list[Instances]
