@@ -11,7 +11,7 @@ from d2lite.data.datasets.coco_export import coco_contents, coco_table
 from d2lite.data.datasets.coco_json import checked_categories, read_json, section
 from d2lite.data.datasets.keypoint_meta import keypoint_metadata
 
-from .files import Folder, json_keys, split_of
+from .files import Folder, split_of
 from .labeled import ALL, LabeledImages, finish_records
 from .writing import Destination, Holds
 
@@ -37,7 +37,7 @@ def find_roboflow(folder: Folder) -> bool:
 def _coco_files(folder: Folder) -> list[str]:
     found = []
     for file in folder.candidates(".json"):
-        keys, _, of_rows = json_keys(folder.path(file))
+        keys, _, of_rows = folder.json_keys(file)
         if keys & {"images", "annotations"} and (
             len(keys & _KEYS) > 1 or of_rows & {"file_name", "image_id", "category_id"}
         ):

@@ -14,7 +14,7 @@ from d2lite.structures import BoxMode
 from d2lite.utils.file_io import read_text
 
 from .files import Folder, split_of
-from .labeled import ALL, LabeledImages, class_indices, finish_records, relative_stem
+from .labeled import ALL, LabeledImages, class_indices, counted, finish_records, relative_stem
 from .writing import Destination, Holds, shown_number
 
 __all__ = ["HOLDS", "find_csv", "read_csv", "read_rows", "write_csv"]
@@ -169,7 +169,9 @@ def read_csv(folder: Folder) -> LabeledImages:
             data.splits.setdefault(part, []).extend(records)
     found = len(data.records()) + len({line.partition(" (")[0] for line in data.missing})
     if len(folder.images) > found:
-        data.notes.append(f"left out {len(folder.images) - found} images that no row names")
+        data.notes.append(
+            f"left out {counted(len(folder.images) - found, 'image')} that no row names"
+        )
     return data
 
 
@@ -221,14 +223,10 @@ def _read_records(
         if image is None:
             absent.setdefault(name, line)
             continue
-        record = records.setdefault(
-            image,
-            {
-                "file_name": image,
-                "image_id": relative_stem(image, folder.root),
-                "annotations": [],
-            },
-        )
+        if image not in records:
+            number = relative_stem(image, folder.root)
+            records[image] = {"file_name": image, "image_id": number, "annotations": []}
+        record = records[image]
         part = split_of(_cell(row, table, "split")) if "split" in table.columns else split
         if split_by_image.setdefault(image, part) != part:
             raise ValueError(

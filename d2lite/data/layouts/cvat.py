@@ -11,7 +11,7 @@ from d2lite.data.datasets.pascal_voc import parse_xml
 from d2lite.structures import BoxMode
 
 from .files import Folder, split_of
-from .labeled import ALL, LabeledImages, class_indices, finish_records, relative_stem
+from .labeled import ALL, LabeledImages, class_indices, counted, finish_records, relative_stem
 from .outlines import ellipse_polygon, mask_polygons
 from .writing import Destination, Holds, shown_number
 
@@ -94,7 +94,9 @@ def read_cvat(folder: Folder) -> LabeledImages:
             some, folder.root, lambda r, i: f"object number {i} of image {r['file_name']}"
         )
     if left_out:
-        data.notes.append(f"left out {left_out} shapes that are points, lines or skeletons")
+        data.notes.append(
+            f"left out {counted(left_out, 'shape')} without area (points, lines, skeletons)"
+        )
     return data
 
 

@@ -1,9 +1,7 @@
 """The files of a folder of data: listed once, and images found by whatever names them."""
 
 import codecs
-import contextlib
 import itertools
-import json
 import os
 import re
 import unicodedata
@@ -20,6 +18,7 @@ __all__ = ["IMAGE_SUFFIXES", "Folder", "json_keys", "split_of"]
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jp2", ".avif", ".ppm"),
 )
+JsonKeys = tuple[set[str], set[str], set[str]]
 _SPLIT_NAMES = {
     "train": ("train", "training", "trainval"),
     "val": ("val", "valid", "validation", "dev"),
@@ -66,6 +65,7 @@ class Folder:
         if not os.path.exists(path):
             raise ArgumentError(f"{path}: there is no such folder or file")
         self.only: str | None = None
+        self._json_keys: dict[str, JsonKeys] = {}
         self.root = path
         if os.path.isfile(path):
             self.root = os.path.dirname(path) or "."
@@ -134,6 +134,12 @@ class Folder:
             )
         return self.path(ranked[0][1])
 
+    def json_keys(self, relative: str) -> JsonKeys:
+        """Return what `json_keys` does of a file, which is read once."""
+        if relative not in self._json_keys:
+            self._json_keys[relative] = json_keys(self.path(relative))
+        return self._json_keys[relative]
+
     def lines(self, relative: str) -> list[str]:
         """The lines of a text file that are not empty, stripped."""
         text = read_text(self.path(relative))
@@ -193,14 +199,14 @@ def _fit(image: str, wanted: list[str], near: str) -> tuple:
     )
 
 
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:]')
-_PEEK = 2**18  # bytes of a JSON file that tell what it is
+_JSON_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:]')
+_PEEK = 2**16  # bytes of a JSON file that tell what it is
 
 
 _LEVELS = {"{": 0, "{{": 1, "{[{": 2}
 
 
-def json_keys(path: str) -> tuple[set[str], set[str], set[str]]:
+def json_keys(path: str) -> JsonKeys:
     """Return the keys at the top of a JSON file, of objects in it, and of objects in lists in it.
 
     Only the start of a file is looked at, so that large ones are told as quickly.
@@ -209,7 +215,7 @@ def json_keys(path: str) -> tuple[set[str], set[str], set[str]]:
         start = file.read(_PEEK)
     wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = start.decode("utf-16" if wide else "utf-8-sig", errors="replace")
-    levels: tuple[set[str], set[str], set[str]] = (set(), set(), set())
+    levels: JsonKeys = (set(), set(), set())
     opened: list[str] = []
     tokens = list(_JSON_TOKEN.finditer(text))
     for token, following in itertools.zip_longest(tokens, tokens[1:]):
@@ -221,6 +227,5 @@ def json_keys(path: str) -> tuple[set[str], set[str], set[str]]:
         elif sign[0] == '"' and following is not None and following[0] == ":":
             level = _LEVELS.get("".join(opened))
             if level is not None:
-                with contextlib.suppress(ValueError):  # an escape that is cut off
-                    levels[level].add(json.loads(sign))
+                levels[level].add(sign[1:-1])  # none that tells a layout has an escape
     return levels

@@ -14,7 +14,15 @@ from d2lite.utils.registry import did_you_mean
 
 from .outlines import box_of_polygons
 
-__all__ = ["ALL", "SPLITS", "LabeledImages", "class_indices", "finish_records", "relative_stem"]
+__all__ = [
+    "ALL",
+    "SPLITS",
+    "LabeledImages",
+    "class_indices",
+    "counted",
+    "finish_records",
+    "relative_stem",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -79,13 +87,15 @@ class LabeledImages:
         """Raise FileNotFoundError if images are missing."""
         if self.missing:
             raise FileNotFoundError(
-                f"{self.root}: {_count(len(self.missing), 'image')} not found, the first is "
+                f"{self.root}: {counted(len(self.missing), 'image')} not found, the first is "
                 f"{self.missing[0]}; add the files, or remove their annotations"
             )
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def counted(number: int, what: str) -> str:
+    """Return "1 image", "2 images", "2 boxes"."""
+    plural = f"{what}es" if what.endswith("x") else f"{what}s"
+    return f"{number} {what if number == 1 else plural}"
 
 
 def relative_stem(path: str, root: str) -> str:

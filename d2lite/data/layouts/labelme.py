@@ -13,8 +13,8 @@ from PIL import Image
 from d2lite.data.datasets.coco_json import read_json
 from d2lite.structures import BoxMode
 
-from .files import Folder, json_keys, split_of
-from .labeled import LabeledImages, class_indices, finish_records, relative_stem
+from .files import Folder, split_of
+from .labeled import LabeledImages, class_indices, counted, finish_records, relative_stem
 from .outlines import box_of_polygons, ellipse_polygon, mask_polygons
 from .writing import Destination, Holds
 
@@ -35,7 +35,7 @@ def _labelme_files(folder: Folder, few: bool = False) -> list[str]:
     """JSON files with "shapes" and "imagePath"; `few`: the first one alone."""
     found = []
     for file in folder.candidates(".json"):
-        keys, _, of_rows = json_keys(folder.path(file))
+        keys, _, of_rows = folder.json_keys(file)
         if "imageData" in keys or ("shapes" in keys and ("imagePath" in keys or of_rows)):
             found.append(file)
             if few:
@@ -92,10 +92,12 @@ def read_labelme(folder: Folder) -> LabeledImages:
             some, folder.root, lambda r, i: f"object number {i} of {sources[r['file_name']]}"
         )
     if left_out:
-        data.notes.append(f"left out {left_out} shapes that are points or lines")
+        data.notes.append(f"left out {counted(left_out, 'shape')} without area (points, lines)")
     found = len(data.records()) + len(data.missing)
     if len(folder.images) > found:
-        data.notes.append(f"left out {len(folder.images) - found} images without a JSON file")
+        data.notes.append(
+            f"left out {counted(len(folder.images) - found, 'image')} without a JSON file"
+        )
     return data
 
 

@@ -8,7 +8,7 @@ from d2lite.structures import BoxMode
 
 from .csv_table import read_rows
 from .files import Folder, split_of
-from .labeled import ALL, LabeledImages, class_indices, finish_records, relative_stem
+from .labeled import ALL, LabeledImages, class_indices, counted, finish_records, relative_stem
 from .writing import Destination, Holds, shown_number
 
 __all__ = ["HOLDS", "find_open_images", "read_open_images", "write_open_images"]
@@ -133,7 +133,7 @@ def _read_rows(
         name = next(iter(places))
         data.missing.append(f"{name} ({path}; nor is any other of its images)")
     elif absent:
-        data.notes.append(f"{path}: left out {absent} boxes of images that are not here")
+        data.notes.append(f"{path}: left out {counted(absent, 'box')} of images that are not here")
     return found, labels
 
 

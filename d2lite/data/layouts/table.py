@@ -10,7 +10,7 @@ from d2lite.utils.registry import did_you_mean
 
 from . import coco, csv_table, cvat, labelme, open_images, via, voc, yolo
 from .files import Folder
-from .labeled import ALL, SPLITS, LabeledImages
+from .labeled import ALL, SPLITS, LabeledImages, counted
 from .writing import Destination, Holds
 
 __all__ = ["LAYOUTS", "Layout", "find_layout", "read_folder", "write_folder"]
@@ -169,7 +169,7 @@ def read_folder(path: str, layout: str | None = None) -> LabeledImages:
     data.splits = {s: data.splits[s] for s in (*SPLITS, ALL) if data.splits.get(s)}
     if len(data.splits) > 1 and ALL in data.splits:
         rest = data.splits.pop(ALL)
-        data.notes.append(f"left out {len(rest)} images that are in no folder of a split")
+        data.notes.append(f"left out {counted(len(rest), 'image')} in no folder of a split")
     if not data.splits:
         data.require_images()
         raise ValueError(f"{path}: has no images with annotations")

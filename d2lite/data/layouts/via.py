@@ -7,8 +7,8 @@ from typing import Any
 from d2lite.data.datasets.coco_json import read_json
 from d2lite.structures import BoxMode
 
-from .files import Folder, json_keys, split_of
-from .labeled import LabeledImages, class_indices, finish_records, relative_stem
+from .files import Folder, split_of
+from .labeled import LabeledImages, class_indices, counted, finish_records, relative_stem
 from .outlines import ellipse_polygon
 from .writing import Destination, Holds
 
@@ -29,7 +29,7 @@ def find_via(folder: Folder) -> bool:
 def _via_files(folder: Folder) -> list[str]:
     found = []
     for file in folder.candidates(".json"):
-        top, inner, _ = json_keys(folder.path(file))
+        top, inner, _ = folder.json_keys(file)
         is_third = {"project", "config", "attribute", "file", "metadata"} <= top
         if is_third or "_via_img_metadata" in top or {"filename", "regions"} <= inner:
             found.append(file)
@@ -110,7 +110,7 @@ def read_via(folder: Folder) -> LabeledImages:
         done = finish_records(records, folder.path(file))
         data.splits.setdefault(split_of(file), []).extend(done)
     if points:
-        data.notes.append(f"left out {points} regions that are points or open lines")
+        data.notes.append(f"left out {counted(points, 'region')} without area (points, open lines)")
     return data
 
 

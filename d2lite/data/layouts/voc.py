@@ -12,7 +12,15 @@ from d2lite.data.datasets.pascal_voc import (
 )
 
 from .files import Folder, split_of
-from .labeled import ALL, SPLITS, LabeledImages, class_indices, finish_records, relative_stem
+from .labeled import (
+    ALL,
+    SPLITS,
+    LabeledImages,
+    class_indices,
+    counted,
+    finish_records,
+    relative_stem,
+)
 from .writing import Destination, Holds, shown_number
 
 __all__ = ["HOLDS", "find_labelimg", "find_voc", "read_voc", "write_labelimg", "write_voc"]
@@ -94,7 +102,9 @@ def read_voc(folder: Folder) -> LabeledImages:
         data.splits[split] = finish_records(records, folder.root, normalize=False)
     found = len(data.records()) + len(data.missing)
     if len(folder.images) > found and not any(f.startswith("SegmentationC") for f in folder.files):
-        data.notes.append(f"left out {len(folder.images) - found} images without an XML file")
+        data.notes.append(
+            f"left out {counted(len(folder.images) - found, 'image')} without an XML file"
+        )
     return data
 
 

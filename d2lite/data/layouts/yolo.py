@@ -246,11 +246,11 @@ def _label_path(image: str) -> str:
 
 def _labels_without_image(folder: Folder, labels: set[str]) -> list[str]:
     """Label files in the folders of labels that no image has."""
-    known = {os.path.realpath(label) for label in labels}
+    known = {os.path.abspath(label) for label in labels}
     places = {os.path.dirname(label) for label in known}
     found = []
     for file in folder.files if folder.only is None else ():
-        path = os.path.realpath(folder.path(file))
+        path = os.path.abspath(folder.path(file))
         if file.lower().endswith(".txt") and os.path.dirname(path) in places and path not in known:
             lines = folder.lines(file)
             if lines and _ROW.fullmatch(lines[0]):

@@ -67,7 +67,7 @@ def test_no_class_column(folder):
     data = put(folder, 'image_id,width,height,bbox,source\na,64,48,"[8, 8, 20, 24]",usask\n')
     assert data.class_names == ["object"]
     assert "no column for the class" in data.notes[0]
-    assert "left out 1 images that no row names" in data.notes
+    assert "left out 1 image that no row names" in data.notes
 
 
 def test_files_and_columns_of_splits(folder):

@@ -52,7 +52,7 @@ def test_polygons_groups_and_marks(put):
     one, other = annotations(data)
     assert len(one["segmentation"]) == 2 and one["bbox"] == [8, 8, 60, 32] and one["difficult"] == 1
     assert other["segmentation"] == [[40, 10, 60, 10, 50, 30]] and "difficult" not in other
-    assert data.notes == ["left out 2 shapes that are points, lines or skeletons"]
+    assert data.notes == ["left out 2 shapes without area (points, lines, skeletons)"]
 
 
 def test_turned_boxes_ellipses_and_masks(put):

@@ -80,7 +80,7 @@ def test_circles_masks_and_what_is_no_object(put):
     np.testing.assert_allclose(circle, [20, 10, 40, 30], atol=0.1)
     np.testing.assert_allclose(square, [5, 6, 17, 16], atol=0.3)
     assert data.class_names == ["cat"]
-    assert data.notes == ["left out 2 shapes that are points or lines"]
+    assert data.notes == ["left out 2 shapes without area (points, lines)"]
 
 
 def test_size_is_read_from_the_image_where_the_file_has_none(put):

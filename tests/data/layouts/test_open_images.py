@@ -36,7 +36,7 @@ def test_shares_become_pixels_and_groups_crowds(folder):
     one, other = (r["annotations"][0] for r in data.splits["train"])
     assert one["bbox"] == [16, 12, 32, 36] and "iscrowd" not in one
     assert other["iscrowd"] == 1
-    assert any("left out 1 boxes of images that are not here" in note for note in data.notes)
+    assert any("left out 1 box of images that are not here" in note for note in data.notes)
 
 
 def test_images_without_boxes_are_those_of_the_list(folder):

@@ -73,7 +73,7 @@ def test_round_shapes_and_points(put):
     one, other = (a["bbox"] for a in data.records()[0]["annotations"])
     np.testing.assert_allclose(one, [20, 10, 40, 30], atol=0.1)
     np.testing.assert_allclose(other, [10, 10, 50, 30], atol=0.1)
-    assert data.notes == ["left out 1 regions that are points or open lines"]
+    assert data.notes == ["left out 1 region without area (points, open lines)"]
 
 
 @pytest.mark.parametrize(

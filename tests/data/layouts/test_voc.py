@@ -37,7 +37,7 @@ def test_flat_folder(flat):
     assert (data.layout, data.class_names) == ("labelimg", ["cat", "dog"])
     assert [len(r["annotations"]) for r in data.splits["all"]] == [1, 1, 0]
     assert data.splits["all"][0]["annotations"][0]["bbox"] == [8, 8, 28, 32]
-    assert "left out 1 images without an XML file" in data.notes
+    assert "left out 1 image without an XML file" in data.notes
 
 
 def test_folders_of_splits(flat):
