@@ -31,6 +31,7 @@ FILES = {
 def folder(tmp_path, monkeypatch):
     """A folder with a run, and with files that are not of a run."""
     monkeypatch.setattr(run_folder, "_used", set())
+    monkeypatch.setattr(run_folder, "_claimed", {})  # those of programs that failed in other tests
     for name, text in {**FILES, "notes.txt": "mine", "other_run/metrics.json": "{}"}.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
