@@ -27,7 +27,9 @@ MOVED: dict[str, dict[str, str]] = {
     "data.build": {
         "check_metadata_consistency": "data.detection_utils:check_metadata_consistency",
     },
+    "data": {"ToIterableDataset": "old.iterable_data:ToIterableDataset"},
     "data.common": {
+        "ToIterableDataset": "old.iterable_data:ToIterableDataset",
         "_DEFAULT_DATASET_FROM_LIST_SERIALIZE_METHOD": "data.common:_default_serialization",
         "_TorchSerializedList": "data.common:_SerializedList",
         "_shard_iterator_dataloader_worker": "old.data:_shard_iterator_dataloader_worker",
@@ -251,6 +253,7 @@ MOVED: dict[str, dict[str, str]] = {
 
 # Module of detectron2 -> the module here.
 MOVED_MODULES: dict[str, str] = {
+    "data.benchmark": "old.benchmark",
     "data.samplers.grouped_batch_sampler": "old.grouped_batch_sampler",
     "modeling.mmdet_wrapper": "old.mmdet_wrapper",
     "utils.colormap": "old.colormap",
@@ -280,7 +283,7 @@ HOMES: dict[str, str] = {
     "config": "CfgNode LazyConfig configurable get_cfg instantiate",
     "data": "build_detection_test_loader build_detection_train_loader",
     "data.catalog": "DatasetCatalog MetadataCatalog",
-    "data.common": "AspectRatioGroupedDataset DatasetFromList MapDataset ToIterableDataset",
+    "data.common": "AspectRatioGroupedDataset DatasetFromList MapDataset",
     "data.dataset_mapper": "DatasetMapper",
     "data.datasets.builtin_meta": "ADE20K_SEM_SEG_CATEGORIES CITYSCAPES_CATEGORIES COCO_CATEGORIES",
     "data.datasets.cityscapes": "load_cityscapes_instances load_cityscapes_semantic",
@@ -373,6 +376,7 @@ HOMES: dict[str, str] = {
     "visualization.visualizer": "ColorMode Visualizer _PanopticPrediction _create_text_labels",
     "old.colormap": "colormap random_color",
     "old.develop": "create_dummy_class create_dummy_func",
+    "old.iterable_data": "ToIterableDataset",
     "old.layers": "move_device_like nonzero_tuple shapes_to_tensor",
     "old.modeling": "add_decomposed_rel_pos",
     ".fvcore.common.checkpoint": "Checkpointer",

@@ -19,7 +19,7 @@ from .build import (
     print_instances_class_histogram,
 )
 from .catalog import DatasetCatalog, Metadata, MetadataCatalog
-from .common import DatasetFromList, MapDataset, ToIterableDataset
+from .common import DatasetFromList, MapDataset
 from .dataset_mapper import DatasetMapper
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "MapDataset",
     "Metadata",
     "MetadataCatalog",
-    "ToIterableDataset",
     "build",
     "build_batch_data_loader",
     "build_detection_test_loader",

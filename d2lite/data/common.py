@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import functools
-import itertools
 import logging
 import os
 import pickle
@@ -15,9 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch.utils.data as data
-from torch.utils.data.sampler import Sampler
 
-from d2lite.utils.errors import ArgumentError
 from d2lite.utils.serialize import PicklableWrapper
 
 from .worker_deaths import at_work_on
@@ -26,7 +23,6 @@ __all__ = [
     "AspectRatioGroupedDataset",
     "DatasetFromList",
     "MapDataset",
-    "ToIterableDataset",
     "aspect_group",
     "batches_by_group",
     "set_default_dataset_from_list_serialize_method",
@@ -204,59 +200,6 @@ class DatasetFromList(data.Dataset):
         if self._copy and not self._serialize:
             return copy.deepcopy(self._lst[idx])
         return self._lst[idx]
-
-
-class ToIterableDataset(data.IterableDataset):
-    """An indexable dataset and a sampler, as an iterable dataset."""
-
-    def __init__(
-        self,
-        dataset: data.Dataset,
-        sampler: Sampler,
-        shard_sampler: bool = True,
-        shard_chunk_size: int = 1,
-    ):
-        """
-        Args:
-            dataset: indexable.
-            sampler: gives the indices, in an order that is the same in all loader workers.
-            shard_sampler: share the indices among the loader workers; False when the sampler does
-                so itself.
-            shard_chunk_size: how many indices in a row go to one worker; use the batch size, so
-                that batches keep the sampler's order.
-        """
-        if isinstance(dataset, data.IterableDataset):
-            raise ArgumentError("ToIterableDataset: the dataset is iterable already")
-        if not isinstance(sampler, Sampler):
-            raise ArgumentError(f"ToIterableDataset needs a torch Sampler, not {sampler!r}")
-        self.dataset = dataset
-        self.sampler = sampler
-        self.shard_sampler = shard_sampler
-        self.shard_chunk_size = shard_chunk_size
-
-    def __iter__(self) -> Iterator:
-        """This loader worker's items in the order of the sampler."""
-        indices = self.sampler
-        if self.shard_sampler:
-            indices = _share_of_worker(indices, self.shard_chunk_size)
-        return (self.dataset[idx] for idx in indices)
-
-    def __len__(self) -> int:
-        """Length of the sampler."""
-        return len(self.sampler)
-
-
-def _share_of_worker(indices: Iterable[int], chunk_size: int) -> Iterator[int]:
-    """Of each round of one chunk per worker, this worker's chunk."""
-    worker = data.get_worker_info()
-    if worker is None or worker.num_workers == 1:
-        return iter(indices)
-    numbered = zip(itertools.count(), indices)
-    return (
-        index
-        for number, index in numbered
-        if number // chunk_size % worker.num_workers == worker.id
-    )
 
 
 def batches_by_group(

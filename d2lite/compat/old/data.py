@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from d2lite.data.common import _share_of_worker
+from d2lite.compat.old.iterable_data import _share_of_worker
 from d2lite.data.datasets import builtin, cityscapes
 from d2lite.data.datasets.builtin_meta import get_builtin_metadata
 from d2lite.data.datasets.lvis import get_lvis_instances_meta

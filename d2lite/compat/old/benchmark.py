@@ -10,11 +10,11 @@ import numpy as np
 import torch.utils.data as torchdata
 from torch.utils.data.sampler import Sampler
 
+from d2lite.compat.old.iterable_data import ToIterableDataset
+from d2lite.data.build import build_batch_data_loader
+from d2lite.data.common import DatasetFromList, MapDataset
+from d2lite.data.samplers import TrainingSampler
 from d2lite.utils import comm
-
-from .build import build_batch_data_loader
-from .common import DatasetFromList, MapDataset, ToIterableDataset
-from .samplers import TrainingSampler
 
 __all__ = ["DataLoaderBenchmark", "iter_benchmark"]
 
