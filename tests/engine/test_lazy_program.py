@@ -7,6 +7,8 @@ import torch
 
 from d2lite.engine import HookBase
 from d2lite.engine import lazy_program as tool
+from d2lite.engine.replay import read_step
+from tests.tools.test_replay_step import tool as replay_tool
 
 ROOT = Path(__file__).parents[2]
 # A Mask R-CNN small enough for seconds, on drawn pictures.
@@ -149,3 +151,15 @@ def test_fewer_classes_than_the_data_are_told_before_training(arguments, capsys)
     with pytest.raises(SystemExit):
         tool.main(arguments("few", "model.roi_heads.num_classes=5"))
     assert "the model has 5 classes, its training data 6 (" in capsys.readouterr().err
+
+
+def test_a_step_that_is_not_finite_can_be_done_again(arguments, tmp_path, capsys):
+    settings = ("optimizer.lr=1e8", "train.max_iter=9", "train.bad_steps.keep=1")
+    with pytest.raises(SystemExit):
+        tool.main(arguments("diverged", *settings))
+    assert "not finite" in capsys.readouterr().err
+    (path,) = (tmp_path / "diverged/bad_steps").iterdir()
+    step = read_step(str(path))
+    assert step["ranks"][0]["lost"] == [] and step["about"]["config_kind"] == "lazy"
+    assert replay_tool.main([str(path), "--device", "cpu"]) == 0
+    assert "The fault shows again" in capsys.readouterr().out
