@@ -171,9 +171,9 @@ def atomic_write(
         _sync_folder(path.parent)
     except BaseException as error:
         if raw is not None:
-            raw.close()  # first, so that nothing is left to be written
-            with contextlib.suppress(OSError, ValueError):
-                file.close()
+            for opened in (raw, file):  # the inner one first, so that nothing is left to be written
+                with contextlib.suppress(OSError, ValueError, AttributeError):
+                    opened.close()
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         failure = raw.failure if raw is not None else None
