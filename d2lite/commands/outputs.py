@@ -71,7 +71,9 @@ class DrawnOutput(Output):
 
     def add(self, result: Result) -> None:
         if result.frame is None:
-            ending = os.path.splitext(result.file_name)[1].lower()
+            path = result.file_name
+            path = path.partition("?")[0] if "://" in path else path
+            ending = os.path.splitext(path)[1].lower()
             ending = ending if ending and cv2.haveImageWriter(f"x{ending}") else ".jpg"
             picture = draw_output(result.image[:, :, ::-1], result.output, self.metadata, 0.0)
             save_picture(picture, os.path.join(self.folder, result.name + ending))

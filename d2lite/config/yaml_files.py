@@ -79,7 +79,7 @@ def _load_one(filename: str, open_file: Callable, loading: tuple[str, ...]) -> d
     if filename.endswith(".py"):
         raise ConfigYamlError(
             f"{filename} is a Python config, and a yaml config is expected here: train it with "
-            "tools/lazyconfig_train_net.py, or read it with LazyConfig.load"
+            "`d2lite train` or tools/lazyconfig_train_net.py, or read it with LazyConfig.load"
         )
     try:
         with open_file(filename) as file:

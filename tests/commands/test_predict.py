@@ -19,6 +19,7 @@ from d2lite.engine import DefaultPredictor, check_class_counts
 from d2lite.engine.predictor import SlicedPredictor
 from d2lite.modeling import build_model
 from tests.engine.tiny import tiny_cfg
+from tests.serving import served
 
 
 def picture(number: int, size=(96, 128)) -> np.ndarray:
@@ -199,6 +200,18 @@ def test_sources_of_every_kind(folder):
         ("image", "http://host/a.jpg?x=1"),
         ("image", "shapes://val/3"),
     ]
+
+
+def test_image_and_video_of_a_url(folder, run, monkeypatch):
+    monkeypatch.setenv("FVCORE_CACHE", str(folder / "cache"))
+    writer = cv2.VideoWriter("in/film.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (128, 96))
+    writer.write(picture(0))
+    writer.release()
+    with served(folder / "in") as address:
+        words = [f"{address}/a/x.png?size=1", f"{address}/film.avi", f"{address}/none.png"]
+        assert predict(run, *words, "--threshold", "0", "--output", "out") == 1  # the last one
+    assert cv2.imread("out/x.png").shape == (96, 128, 3)
+    assert cv2.VideoCapture("out/film.mp4").get(cv2.CAP_PROP_FRAME_COUNT) == 1
 
 
 def test_names_are_distinct_without_their_endings():
