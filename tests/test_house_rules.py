@@ -1,13 +1,28 @@
 """Rules of the house that can be read from the source."""
 
 import ast
+import re
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1] / "d2lite"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "d2lite"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Methods that are called by an interface which describes them.
 INTERFACE_METHODS = {"forward", "from_config"}
+
+# Color, neighbor; center, centered; labeled; normalize; analyze and single words.
+BRITISH = re.compile(
+    r"(col|fav|hon|lab|behavi|neighb)our"
+    r"|centre(s|d|\b)"
+    r"|(label|model|cancel|travel|signal)l(ed|ing|er)"
+    r"|\b\w*(normal|initial|optim|general|special|visual|serial|real|minim|maxim|recogn|organ"
+    r"|summar|util|quant|standard|random|synchron|token)is(e|ed|es|ing|ation)\b"
+    r"|analys(e|ed|ing)\b|catalogue|grey(s|ed)?\b|licence|misspelt|learnt|artefact|mill?imetre",
+    re.IGNORECASE,
+)
+# A class of VOC, a keypoint of the shapes, a transform of SSD, and names misspelled on purpose.
+NAMES = re.compile(r"aeroplane|[\"']centre[\"']|CentreCropTransform|GeneralisedRCNN")
 
 MAX_FUNCTION_LINES = 80
 MAX_FILE_LINES = 700  # what is read together stands together, as a visualizer does
@@ -74,6 +89,26 @@ def test_init_files_of_rooms_list_their_names():
         if any(isinstance(x, ast.ImportFrom) for x in tree.body) and not lists_all_names(tree):
             wrong.append(where(path, tree.body[0]))
     assert not wrong, "these re-export without an __all__"
+
+
+def test_only_packages_list_their_names():
+    wrong = [
+        where(path, parse(path).body[0])
+        for path in [*FILES, *ROOT.glob("projects/**/*.py")]
+        if path.name != "__init__.py" and lists_all_names(parse(path))
+    ]
+    assert not wrong, "`__all__` belongs in __init__.py; write `import x as x` to re-export"
+
+
+def test_the_spelling_is_american():
+    wrong = [
+        f"{path.relative_to(ROOT)}:{number}: {found[0]}"
+        for path in sorted({*ROOT.glob("*/**/*.py"), *ROOT.glob("**/*.md")})
+        if path != Path(__file__) and not {".venv", "reference"} & set(path.relative_to(ROOT).parts)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        for found in BRITISH.finditer(NAMES.sub("", line))
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_public_names_are_described():

@@ -159,13 +159,15 @@ def _save_pickled(cfg: Any, filename: str, as_text: list[str]) -> None:
     try:
         pickled = cloudpickle.dumps(cfg)
     except Exception as error:  # whatever the objects in the config raise
-        logger.warning(f"{message}Nor can the config be pickled: {error}")
+        logger.warning("%sNor can the config be pickled: %s", message, error)
         return
     with PathManager.open(f"{filename}.pkl", "wb") as file:
         file.write(pickled)
     logger.warning(
-        f"{message}The config is saved by cloudpickle as {filename}.pkl too. Give the values a "
-        "name at the top of a module to have them loaded back from yaml."
+        "%sThe config is saved by cloudpickle as %s.pkl too. Give the values a name at the "
+        "top of a module to have them loaded back from yaml.",
+        message,
+        filename,
     )
 
 

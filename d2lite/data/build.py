@@ -248,7 +248,7 @@ _SAMPLERS: dict[str, Callable[[Any, Sequence, int], Sampler]] = {
 def _training_sampler(cfg: Any, dataset: Sequence, seed: int) -> Sampler:
     name = cfg.DATALOADER.SAMPLER_TRAIN
     sampler = lookup("DATALOADER.SAMPLER_TRAIN", name, _SAMPLERS)
-    logger.info(f"Using training sampler {name}")
+    logger.info("Using training sampler %s", name)
     return sampler(cfg, dataset, seed)
 
 

@@ -175,7 +175,7 @@ class Metadata(types.SimpleNamespace):
     def __getattr__(self, key: str) -> Any:
         """Only for missing attributes: an AttributeError that lists those that exist."""
         if key in self._RENAMED:
-            logger.warning(f"Metadata {key!r} is now called {self._RENAMED[key]!r}")
+            logger.warning("Metadata %r is now called %r", key, self._RENAMED[key])
             return getattr(self, self._RENAMED[key])
         if key.startswith("__"):  # copy and pickle probe for these
             raise AttributeError(key)

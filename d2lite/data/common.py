@@ -127,7 +127,7 @@ class _SerializedList:
         pickled = [np.frombuffer(pickle.dumps(item, protocol=-1), dtype=np.uint8) for item in lst]
         self._ends = np.cumsum([len(item) for item in pickled], dtype=np.int64)
         self._buffer = np.concatenate(pickled) if pickled else np.zeros(0, dtype=np.uint8)
-        logger.info(f"Serialized {len(lst)} items, {len(self._buffer) / 1024**2:.2f} MiB")
+        logger.info("Serialized %s items, %.2f MiB", len(lst), len(self._buffer) / 1024**2)
 
     def __len__(self) -> int:
         return len(self._ends)

@@ -163,8 +163,9 @@ def filter_images_with_only_crowd_annotations(dataset_dicts: list[dict]) -> list
         if any(anno.get("iscrowd", 0) == 0 for anno in one.get("annotations", ()))
     ]
     logger.info(
-        f"Removed {len(dataset_dicts) - len(kept)} images with no usable annotations. "
-        f"{len(kept)} images left."
+        "Removed %s images with no usable annotations. %s images left.",
+        len(dataset_dicts) - len(kept),
+        len(kept),
     )
     return kept
 
@@ -179,8 +180,9 @@ def filter_images_with_few_keypoints(
         if _visible_keypoints(one.get("annotations", ())) >= min_keypoints_per_image
     ]
     logger.info(
-        f"Removed {len(dataset_dicts) - len(kept)} images with fewer than "
-        f"{min_keypoints_per_image} keypoints."
+        "Removed %s images with fewer than %s keypoints.",
+        len(dataset_dicts) - len(kept),
+        min_keypoints_per_image,
     )
     return kept
 
@@ -240,7 +242,7 @@ def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -
     Raises:
         ValueError: the file has other contents, or lacks an image.
     """
-    logger.info(f"Loading proposals from {proposal_file}")
+    logger.info("Loading proposals from %s", proposal_file)
     proposals = _read_proposals(proposal_file)
     with file_errors(ValueError, proposal_file, "not a file of proposals"):
         mode = BoxMode(proposals.get("bbox_mode", BoxMode.XYXY_ABS))

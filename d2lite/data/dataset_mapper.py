@@ -101,7 +101,7 @@ class DatasetMapper:
         self.use_rotated_boxes = use_rotated_boxes
         self.max_value_16_bit = max_value_16_bit
         mode = "training" if is_train else "inference"
-        logger.info(f"[DatasetMapper] Augmentations used in {mode}: {augmentations}")
+        logger.info("[DatasetMapper] Augmentations used in %s: %s", mode, augmentations)
 
     @classmethod
     def from_config(cls, cfg: Any, is_train: bool = True) -> dict[str, Any]:

@@ -214,4 +214,4 @@ def _report(left_out: list[tuple[str, str]], kept: int, source: str) -> None:
             f"{source}: not one of the {len(left_out)} annotations can be used: {reasons}. Are the "
             "boxes in pixels, and in the order that the format asks for?"
         )
-    logger.warning(f"{source}: left out {len(left_out)} annotations: {reasons}")
+    logger.warning("%s: left out %s annotations: %s", source, len(left_out), reasons)

@@ -203,7 +203,7 @@ class TrainingLoader:
         self.num_skipped += len(skipped)
         for file_name, reason in skipped:
             if file_name not in self.skipped_files:
-                logger.warning(f"Skipped a sample that could not be made: {reason}")
+                logger.warning("Skipped a sample that could not be made: %s", reason)
                 self.skipped_files[file_name] = reason
 
     def state_dict(self) -> dict[str, Any]:
@@ -256,8 +256,10 @@ class TrainingLoader:
             stream.samples_before * state_dict["world_size"] // comm.get_world_size()
         )
         logger.warning(
-            f"The saved position of the data loader was made with another {', '.join(changed)}. "
-            f"Training goes on after {samples} samples, with other batches than before"
+            "The saved position of the data loader was made with another %s. Training goes "
+            "on after %s samples, with other batches than before",
+            ", ".join(changed),
+            samples,
         )
 
 
@@ -361,14 +363,15 @@ class TolerantLoader(InferenceLoader):
             for file_name, reason in batch.skipped:
                 num_skipped += 1
                 if file_name not in self.skipped_files:
-                    logger.warning(f"Skipped an image that could not be read: {reason}")
+                    logger.warning("Skipped an image that could not be read: %s", reason)
                     self.skipped_files[file_name] = reason
             if batch.value is not None:
                 yield batch.value
         if num_skipped:
             logger.warning(
-                f"{num_skipped} images of the test set were skipped, as DATALOADER.ON_BAD_SAMPLE "
-                "says; the evaluation counts their objects as missed"
+                "%s images of the test set were skipped, as DATALOADER.ON_BAD_SAMPLE says; "
+                "the evaluation counts their objects as missed",
+                num_skipped,
             )
 
 
@@ -410,8 +413,9 @@ class IterableTrainingLoader:
         delivered = self._batches
         if delivered:
             logger.warning(
-                f"The dataset is iterable only: {delivered} batches are loaded and dropped to "
-                "get to the position where training goes on"
+                "The dataset is iterable only: %s batches are loaded and dropped to get to "
+                "the position where training goes on",
+                delivered,
             )
         for batch in itertools.islice(self._make_batches(self._loader), delivered, None):
             delivered += 1

@@ -157,7 +157,7 @@ def check_image_sizes(dataset_dicts: Sequence[dict], *, tolerant: bool = False) 
         except ValueError as error:
             if not tolerant:
                 raise
-            logger.warning(f"{error}; such images are skipped, as DATALOADER.ON_BAD_SAMPLE says")
+            logger.warning("%s; such images are skipped, as DATALOADER.ON_BAD_SAMPLE says", error)
             return
 
 

@@ -40,7 +40,7 @@ def check_files_exist(
             f"the first is {missing[0]}"
         )
         if tolerant and len(missing) < len(paths):
-            logger.warning(f"{message}; they are skipped, as DATALOADER.ON_BAD_SAMPLE says")
+            logger.warning("%s; they are skipped, as DATALOADER.ON_BAD_SAMPLE says", message)
             continue
         raise FileNotFoundError(
             f"{message}; correct the image folder, or the names in the annotations"

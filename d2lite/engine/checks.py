@@ -266,7 +266,8 @@ def check_evaluators(
     if best and metrics is not None and best not in metrics:
         # Not an error yet: evaluations of a program's own may report it.
         logger.warning(
-            f"TEST.BEST_METRIC is {best!r}, which no evaluator reports."
-            f"{did_you_mean(best, metrics)} They report "
-            f"{', '.join(sorted(m for m in metrics if '-' not in m))}"
+            "TEST.BEST_METRIC is %r, which no evaluator reports.%s They report %s",
+            best,
+            did_you_mean(best, metrics),
+            ", ".join(sorted(m for m in metrics if "-" not in m)),
         )

@@ -46,7 +46,7 @@ class CityscapesEvaluator(DatasetEvaluator):
         self._temp_dir = comm.all_gather(self._working_dir.name)[0]
         if self._temp_dir != self._working_dir.name:
             self._working_dir.cleanup()
-        self._logger.info(f"Writing Cityscapes predictions to {self._temp_dir}")
+        self._logger.info("Writing Cityscapes predictions to %s", self._temp_dir)
 
     def check(self, tasks: Collection[str] = ("bbox",)) -> None:
         """Look for the script and its ground truth files; see `DatasetEvaluator.check`."""

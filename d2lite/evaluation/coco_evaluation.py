@@ -175,8 +175,10 @@ class COCOEvaluator(DetectionEvaluator):
         if unknown or len(names) != count:
             which = f"{len(unknown)} of the {count} (such as {unknown[0]!r})" if unknown else "all"
             self._logger.warning(
-                f"TEST.KEYPOINT_OKS_SIGMAS is empty, and only COCO's keypoints have sigmas of "
-                f"their own: using {FALLBACK_OKS_SIGMA} for {which}"
+                "TEST.KEYPOINT_OKS_SIGMAS is empty, and only COCO's keypoints have sigmas "
+                "of their own: using %s for %s",
+                FALLBACK_OKS_SIGMA,
+                which,
             )
         if len(names) != count:
             return [FALLBACK_OKS_SIGMA] * count
@@ -210,7 +212,7 @@ class COCOEvaluator(DetectionEvaluator):
         nothing = dict.fromkeys(metrics, float("nan"))  # of a class without a category
         by_class = {name: found.get(name, nothing) for name in names}
         table = metrics_table(results, by_class, iou_type)
-        self._logger.info(f"Evaluation results for {iou_type}: \n{table}")
+        self._logger.info("Evaluation results for %s: \n%s", iou_type, table)
         if not np.isfinite(list(results.values())).all():
             self._logger.info("Metrics for which no object counts are nan.")
         results.update({f"AP-{name}": values["AP"] for name, values in by_class.items()})

@@ -109,8 +109,9 @@ class DetectionEvaluator(DatasetEvaluator):
                 )
             else:
                 self._logger.warning(
-                    f"dataset {self._metadata.name!r} has no {_FIELDS[task]}: the model's are not "
-                    "evaluated"
+                    "dataset %r has no %s: the model's are not evaluated",
+                    self._metadata.name,
+                    _FIELDS[task],
                 )
         by_class = self._class_metrics()
         found = {
@@ -177,7 +178,7 @@ class DetectionEvaluator(DatasetEvaluator):
         if predictions is None:
             return {}
         if not predictions:
-            self._logger.warning(f"[{type(self).__name__}] Did not receive valid predictions.")
+            self._logger.warning("[%s] Did not receive valid predictions.", type(self).__name__)
             return {}
         if self._output_dir:
             save_predictions(predictions, self._output_dir)
@@ -196,7 +197,7 @@ class DetectionEvaluator(DatasetEvaluator):
         self._to_dataset_categories(results)
         if self._output_dir:
             path = os.path.join(self._output_dir, self._results_file)
-            self._logger.info(f"Saving results to {path}")
+            self._logger.info("Saving results to %s", path)
             save_results(path, json.dumps(results))
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
@@ -246,5 +247,5 @@ class DetectionEvaluator(DatasetEvaluator):
             annotations[annotation["image_id"]].append(annotation)
         recalls = average_recalls(predictions, lambda image_id: annotations[image_id])
         table = metrics_table(recalls, {}, "box_proposals")
-        self._logger.info("Proposal metrics: \n" + table)
+        self._logger.info("Proposal metrics: \n%s", table)
         self._results["box_proposals"] = recalls

@@ -72,7 +72,7 @@ class DrawDetections(DatasetEvaluator):
     def evaluate(self) -> dict:
         """No figures; tells where the pictures are."""
         if comm.is_main_process() and self._num_drawn:
-            logger.info(f"Drew {self._num_drawn} images with detections into {self._folder}")
+            logger.info("Drew %s images with detections into %s", self._num_drawn, self._folder)
         return {}
 
     def _draw(self, inp: dict, output: dict) -> None:

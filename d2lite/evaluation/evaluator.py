@@ -160,7 +160,7 @@ def inference_on_dataset(
         total = len(data_loader)
     except TypeError:  # of an iterable dataset
         total = None
-    logger.info(f"Start inference on {'?' if total is None else total} batches")
+    logger.info("Start inference on %s batches", "?" if total is None else total)
     evaluator.reset()
     clock = _Clock()
     with ExitStack() as stack:
@@ -250,8 +250,11 @@ class _Clock:
         for label, key in (("time", "total"), ("pure compute time", "compute")):
             total = datetime.timedelta(seconds=int(mean[key] * self.batches))
             logger.info(
-                f"Total inference {label}: {total} "
-                f"({mean[key]:.6f} s / iter per device, on {devices} devices)"
+                "Total inference %s: %s (%.6f s / iter per device, on %s devices)",
+                label,
+                total,
+                mean[key],
+                devices,
             )
 
 

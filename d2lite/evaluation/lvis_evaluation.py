@@ -80,7 +80,7 @@ class LVISEvaluator(DetectionEvaluator):
             self._lvis_api, results, task, self._max_dets_per_image, img_ids
         )
         table = metrics_table(metrics, {}, task)
-        self._logger.info(f"Evaluation results for {task}: \n{table}")
+        self._logger.info("Evaluation results for %s: \n%s", task, table)
         return metrics
 
 

@@ -220,7 +220,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
                 f.write(prediction["png_string"])
         annotations = [{k: v for k, v in p.items() if k != "png_string"} for p in predictions]
         path = os.path.join(self._output_dir, "predictions.json")
-        self._logger.info(f"Saving panoptic predictions to {path} and {folder}")
+        self._logger.info("Saving panoptic predictions to %s and %s", path, folder)
         with PathManager.open(path, "w", encoding="utf-8") as f:
             f.write(json.dumps({"annotations": annotations, "categories": categories}))
 
@@ -236,7 +236,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
             for s, name in GROUPS.items()
         ]
         table = grid(["", "PQ", "SQ", "RQ", "#categories"], [[str(c) for c in r] for r in rows])
-        self._logger.info("Panoptic Evaluation Results:\n" + table)
+        self._logger.info("Panoptic Evaluation Results:\n%s", table)
         return {
             f"{metric}{suffix}": 100 * averages[suffix][metric.lower()]
             for suffix in GROUPS

@@ -100,7 +100,9 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
         if unknown:
             raise unknown_class(unknown[0], self._metadata)
         self._logger.info(
-            f"Evaluating {self._dataset_name} by the rules of VOC {2007 if self._is_2007 else 2012}"
+            "Evaluating %s by the rules of VOC %s",
+            self._dataset_name,
+            2007 if self._is_2007 else 2012,
         )
         aps = np.array(
             [self._evaluate_class(rows[i], truth) for i, truth in enumerate(self._truth)]
@@ -126,7 +128,7 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
             for name, row in zip(distinct_names(self._class_names), aps, strict=True)
         }
         self._logger.info(
-            "Evaluation results for bbox: \n" + metrics_table(results, by_class, "bbox")
+            "Evaluation results for bbox: \n%s", metrics_table(results, by_class, "bbox")
         )
         return results
 

@@ -90,7 +90,7 @@ class SemSegEvaluator(DatasetEvaluator):
         self._compute_boundary_iou = self._num_classes < np.iinfo(np.uint8).max
         if not self._compute_boundary_iou:
             self._logger.warning(
-                f"no boundary IoU: {self._num_classes} classes are too many for it"
+                "no boundary IoU: %s classes are too many for it", self._num_classes
             )
         self.sem_seg_loading_fn = sem_seg_loading_fn
         self.reset()
@@ -179,7 +179,7 @@ class SemSegEvaluator(DatasetEvaluator):
         metrics = self._metrics()
         results = OrderedDict(sem_seg=metrics)
         self._save(predictions, metrics)
-        self._logger.info("Evaluation results for sem_seg: \n" + self._table(metrics))
+        self._logger.info("Evaluation results for sem_seg: \n%s", self._table(metrics))
         return results
 
     def _metrics(self) -> dict[str, float]:

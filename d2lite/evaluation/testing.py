@@ -23,12 +23,12 @@ def print_csv_format(results: Mapping[str, Any]) -> None:
         raise TypeError(f"results must be a mapping task -> metrics, not {type(results).__name__}")
     for task, metrics in results.items():
         if not isinstance(metrics, Mapping):
-            logger.info(f"copypaste: {task}={metrics}")
+            logger.info("copypaste: %s=%s", task, metrics)
             continue
         main = {name: value for name, value in metrics.items() if "-" not in name}
-        logger.info(f"copypaste: Task: {task}")
-        logger.info("copypaste: " + ",".join(main))
-        logger.info("copypaste: " + ",".join(f"{value:.4f}" for value in main.values()))
+        logger.info("copypaste: Task: %s", task)
+        logger.info("copypaste: %s", ",".join(main))
+        logger.info("copypaste: %s", ",".join(f"{value:.4f}" for value in main.values()))
 
 
 def verify_results(cfg, results: Mapping[str, Mapping[str, float]]) -> bool:
@@ -45,9 +45,9 @@ def verify_results(cfg, results: Mapping[str, Mapping[str, float]]) -> bool:
     if not failures:
         logger.info("Results verification passed.")
         return True
-    logger.error("Result verification failed!\n  " + "\n  ".join(failures))
-    logger.error(f"Expected (TEST.EXPECTED_RESULTS): {expected}")
-    logger.error(f"Found: {flatten_results_dict(results)}")
+    logger.error("Result verification failed!\n  %s", "\n  ".join(failures))
+    logger.error("Expected (TEST.EXPECTED_RESULTS): %s", expected)
+    logger.error("Found: %s", flatten_results_dict(results))
     sys.exit(1)
 
 

@@ -94,8 +94,13 @@ class DataLoaderBenchmark:
         average, each = iter_benchmark(iter(items), num_iter, warmup, self.max_time_seconds)
         low, middle, high = np.percentile(each, [1, 50, 99])
         logger.info(
-            f"{what}: {1 / average:.1f} iterations/s, {average * 1000:.1f} ms each "
-            f"(1%: {low * 1000:.1f}, median: {middle * 1000:.1f}, 99%: {high * 1000:.1f} ms)"
+            "%s: %.1f iterations/s, %.1f ms each (1%%: %.1f, median: %.1f, 99%%: %.1f ms)",
+            what,
+            1 / average,
+            average * 1000,
+            low * 1000,
+            middle * 1000,
+            high * 1000,
         )
         return average
 
@@ -145,5 +150,5 @@ class DataLoaderBenchmark:
             self._loader(mapped, self.num_workers), num_iter, warmup, "Distributed loader"
         )
         slowest = max(comm.all_gather(mine))
-        logger.info(f"Slowest of {comm.get_world_size()} ranks: {slowest * 1000:.1f} ms a batch")
+        logger.info("Slowest of %s ranks: %.1f ms a batch", comm.get_world_size(), slowest * 1000)
         return slowest

@@ -109,7 +109,7 @@ def _print_panoptic_results(pq_res: dict[str, dict[str, float]]) -> None:
     ]
     table = grid(["", "PQ", "SQ", "RQ", "#categories"], [[str(x) for x in row] for row in rows])
     logging.getLogger("d2lite.evaluation.panoptic_evaluation").info(
-        "Panoptic Evaluation Results:\n" + table
+        "Panoptic Evaluation Results:\n%s", table
     )
 
 

@@ -97,7 +97,7 @@ def load_cityscapes_instances(
         jobs.append((image_file, _label_file(gt_dir, city, image_file, ending)))
     reader = _record_from_json if from_json else partial(_record_from_ids, to_polygons=to_polygons)
     records = _map_files(reader, jobs)
-    logger.info(f"Loaded {len(records)} Cityscapes images from {image_dir}")
+    logger.info("Loaded %s Cityscapes images from %s", len(records), image_dir)
     return records
 
 

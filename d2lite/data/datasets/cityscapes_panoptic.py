@@ -98,7 +98,7 @@ def load_cityscapes_panoptic(
                     "segments_info": [contiguous_segment(s, meta, gt_json) for s in segments],
                 }
             )
-    logger.info(f"Loaded {len(records)} Cityscapes panoptic images from {image_dir}")
+    logger.info("Loaded %s Cityscapes panoptic images from %s", len(records), image_dir)
     return records
 
 

@@ -71,8 +71,10 @@ def load_coco_json(
     with dataset_errors(json_file):
         records = coco_records(data, json_file, image_root, id_map, extra_annotation_keys)
     logger.info(
-        f"Loaded {len(records)} images in COCO format from {json_file} "
-        f"in {time.perf_counter() - start:.1f} s"
+        "Loaded %s images in COCO format from %s in %.1f s",
+        len(records),
+        json_file,
+        time.perf_counter() - start,
     )
     return records
 
@@ -90,8 +92,10 @@ def _set_category_metadata(categories: list[dict], dataset_name: str) -> dict[in
     id_map = {category["id"]: index for index, category in enumerate(categories)}
     if "coco" not in dataset_name and list(id_map) != list(range(1, len(id_map) + 1)):
         logger.warning(
-            f"{dataset_name}: category ids are not 1 to {len(id_map)}; they are mapped to "
-            f"0 to {len(id_map) - 1} in ascending order"
+            "%s: category ids are not 1 to %s; they are mapped to 0 to %s in ascending order",
+            dataset_name,
+            len(id_map),
+            len(id_map) - 1,
         )
     MetadataCatalog.get(dataset_name).set(
         thing_classes=names, thing_dataset_id_to_contiguous_id=id_map
@@ -209,8 +213,11 @@ def load_sem_seg(
     unpaired = sorted(images.keys() ^ labels.keys())
     if unpaired:
         logger.warning(
-            f"{image_root} and {gt_root}: left out {len(unpaired)} files without a partner, "
-            f"the first is {unpaired[0]!r}"
+            "%s and %s: left out %s files without a partner, the first is %r",
+            image_root,
+            gt_root,
+            len(unpaired),
+            unpaired[0],
         )
     return [{"file_name": images[stem], "sem_seg_file_name": labels[stem]} for stem in stems]
 

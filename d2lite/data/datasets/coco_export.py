@@ -201,12 +201,12 @@ def convert_to_coco_json(dataset_name: str, output_file: str, allow_cached: bool
     """
     if allow_cached and PathManager.exists(output_file):
         logger.warning(
-            f"Using the existing {output_file} for {dataset_name}; delete it if the data changed"
+            "Using the existing %s for %s; delete it if the data changed", output_file, dataset_name
         )
         return
     folder = os.path.dirname(output_file) or "."
     PathManager.mkdirs(folder)
     contents = convert_to_coco_dict(dataset_name)
-    logger.info(f"Writing {dataset_name} in COCO format to {output_file}")
+    logger.info("Writing %s in COCO format to %s", dataset_name, output_file)
     with atomic_write(output_file, "w", together=True) as f:
         json.dump(contents, f)

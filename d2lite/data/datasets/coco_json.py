@@ -94,8 +94,11 @@ def checked_categories(data: Any, json_file: str) -> list[dict]:
     if repeated := [name for name, count in counts.items() if count > 1]:
         ids = [category["id"] for category in categories if category["name"] == repeated[0]]
         logger.warning(
-            f"{json_file}: {len(ids)} categories are called {repeated[0]!r} (ids "
-            f"{', '.join(map(str, ids))}); they count as different classes"
+            "%s: %s categories are called %r (ids %s); they count as different classes",
+            json_file,
+            len(ids),
+            repeated[0],
+            ", ".join(map(str, ids)),
         )
     return sorted(categories, key=lambda c: c["id"])
 
@@ -179,8 +182,10 @@ def group_by_image(annotations: list[dict], image_ids: list, json_file: str) -> 
                 f"the image has id {by_text[str(image_id)]!r}; write both as numbers, or as texts"
             )
     logger.warning(
-        f"{json_file}: left out {len(homeless)} annotations of images absent from its "
-        f"'images', the first of image {homeless[0].get('image_id')}"
+        "%s: left out %s annotations of images absent from its 'images', the first of image %s",
+        json_file,
+        len(homeless),
+        homeless[0].get("image_id"),
     )
     return groups
 

@@ -79,8 +79,10 @@ def load_lvis_json(
     with dataset_errors(json_file):
         records = _records(data, json_file, image_root, id_map, extra_annotation_keys or [])
     logger.info(
-        f"Loaded {len(records)} images in LVIS format from {json_file} "
-        f"in {time.perf_counter() - start:.1f} s"
+        "Loaded %s images in LVIS format from %s in %.1f s",
+        len(records),
+        json_file,
+        time.perf_counter() - start,
     )
     return records
 

@@ -99,8 +99,10 @@ def voc_records(
         without_area += [xml_file] * (len(objects) - len(kept))
     if without_area:
         logger.warning(
-            f"{source}: dropped {len(without_area)} boxes without area, the first in "
-            f"{without_area[0]}"
+            "%s: dropped %s boxes without area, the first in %s",
+            source,
+            len(without_area),
+            without_area[0],
         )
     return normalize_dicts(
         records, source, lambda record, i: f"object number {i} of {record['image_id']}.xml"

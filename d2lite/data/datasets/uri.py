@@ -148,7 +148,7 @@ def _choose_categories(categories: list[dict], parsed: DatasetURI) -> dict[int, 
         hint = did_you_mean(name, unused)
         if hint or not chosen:
             raise ValueError(f"{message}{hint} It has: {', '.join(by_name)}")
-        logger.warning(f"{message} It has: {', '.join(by_name)}")
+        logger.warning("%s It has: %s", message, ", ".join(by_name))
     return chosen
 
 
@@ -160,8 +160,10 @@ def _load_coco(
         rows = section(data, "annotations", json_file)
         data["annotations"] = [row for row in rows if row.get("category_id") not in dropped]
         logger.info(
-            f"{json_file}: left out {len(rows) - len(data['annotations'])} annotations of "
-            f"{len(dropped)} other classes"
+            "%s: left out %s annotations of %s other classes",
+            json_file,
+            len(rows) - len(data["annotations"]),
+            len(dropped),
         )
     records = coco_records(data, json_file, images, id_map)
     missing = missing_files(record["file_name"] for record in records)
@@ -170,7 +172,7 @@ def _load_coco(
             f"{missing[0]}: this image of {json_file} does not exist, nor does any other of the "
             f"{len(records)}; is '?images=DIR' the folder that its file names are relative to?"
         )
-    logger.info(f"Loaded {len(records)} images in COCO format from {json_file}")
+    logger.info("Loaded %s images in COCO format from %s", len(records), json_file)
     return records
 
 
@@ -188,8 +190,11 @@ def _resolve_voc(uri: str) -> ResolvedDataset:
     unknown = [name for name in classes if name not in found]
     if unknown:
         logger.warning(
-            f"dataset {uri!r}: no annotation is of class {unknown[0]!r}."
-            f"{did_you_mean(unknown[0], found)} Classes there: {', '.join(found)}"
+            "dataset %r: no annotation is of class %r.%s Classes there: %s",
+            uri,
+            unknown[0],
+            did_you_mean(unknown[0], found),
+            ", ".join(found),
         )
     metadata = {
         "thing_classes": list(classes),
@@ -218,5 +223,5 @@ def _load_voc(dirname: str, split: str, classes: list[str], found: list[str]) ->
     for record in records:
         kept = [a for a in record["annotations"] if a["category_id"] < len(classes)]
         record["annotations"] = kept
-    logger.info(f"Loaded {len(records)} images in VOC format from {dirname}, split {split!r}")
+    logger.info("Loaded %s images in VOC format from %s, split %r", len(records), dirname, split)
     return records

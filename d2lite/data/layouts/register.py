@@ -184,7 +184,7 @@ def _write_split(data: LabeledImages, path: str, source: str, share: float, seed
         with open(path, encoding="utf-8") as file:
             before = file.read()
         if before != text:
-            logger.warning(f"{path}: the data have changed since, so the split is another now")
+            logger.warning("%s: the data have changed since, so the split is another now", path)
     with atomic_write(path, "w", together=True) as file:
         file.write(text)
 
@@ -229,7 +229,9 @@ class _Split:
                     for annotation in record["annotations"]
                     if annotation["category_id"] in index
                 ]
-        logger.info(f"Loaded {len(records)} images ({LAYOUTS[data.layout].title}, {self.split})")
+        logger.info(
+            "Loaded %s images (%s, %s)", len(records), LAYOUTS[data.layout].title, self.split
+        )
         return records
 
     def metadata(self, data: LabeledImages) -> dict[str, Any]:

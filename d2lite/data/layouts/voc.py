@@ -138,7 +138,7 @@ def _splits(folder: Folder, files: list[str]) -> dict[str, list[str]]:
             wanted = [f"{base}Annotations/{i}.xml" for i in read_image_list(folder.path(list_file))]
             absent = [file for file in wanted if file not in known]
             if absent and len(absent) == len(wanted) and split == "test":
-                logger.info(f"{folder.path(list_file)}: its images have no annotations")
+                logger.info("%s: its images have no annotations", folder.path(list_file))
                 continue  # as VOC publishes its test images
             if absent:
                 raise FileNotFoundError(

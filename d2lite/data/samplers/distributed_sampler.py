@@ -115,7 +115,7 @@ class RandomSubsetTrainingSampler(TrainingSampler):
         if self._size_subset == 0:
             raise ValueError(f"a share of {subset_ratio} of {size} items is empty")
         self._seed_subset = _shared_seed(seed_subset)
-        logger.info(f"Training on a random {self._size_subset} of {size} items")
+        logger.info("Training on a random %s of %s items", self._size_subset, size)
 
     def seeds(self) -> dict[str, int]:
         """Everything the stream depends on besides the data."""

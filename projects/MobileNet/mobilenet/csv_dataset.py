@@ -134,10 +134,10 @@ def load_csv_boxes(
         )
     if without_area:
         logger.warning(
-            f"dropped {len(without_area)} boxes without area, the first in {without_area[0]}"
+            "dropped %s boxes without area, the first in %s", len(without_area), without_area[0]
         )
     _check_images(csv_file, list(records.values()))
-    logger.info(f"Loaded {len(records)} images from {csv_file}")
+    logger.info("Loaded %s images from %s", len(records), csv_file)
     return list(records.values())
 
 

@@ -98,7 +98,7 @@ class LandmarkEvaluator(DatasetEvaluator):
             "Detected": 100 * len(detected) / len(errors),
         }
         table = metrics_table(figures, {}, "landmarks")
-        logger.info(f"Landmarks of {len(errors)} objects: \n{table}")
+        logger.info("Landmarks of %s objects: \n%s", len(errors), table)
         return OrderedDict(landmarks=figures)
 
     def _errors_of(self, record: dict, found: Instances) -> list[float]:

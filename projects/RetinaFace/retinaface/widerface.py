@@ -69,7 +69,7 @@ def load_widerface(label_file: str, image_root: str) -> list[dict]:
                 dropped += 1
     if not records:
         raise ValueError(f"{label_file}: no line names an image, such as '# folder/name.jpg'")
-    logger.info(f"{label_file}: {len(records)} images; {dropped} empty boxes were left out")
+    logger.info("%s: %s images; %s empty boxes were left out", label_file, len(records), dropped)
     return records
 
 
