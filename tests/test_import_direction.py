@@ -66,7 +66,7 @@ def modules(package: Path = PACKAGE) -> dict[str, Path]:
 
 def imports_of(name: str, path: Path, known: set[str]) -> Iterator[Import]:
     """All imports of our own modules by one file, save those that are for annotations only."""
-    tree = ast.parse(path.read_text(), str(path))
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     never_run = {
         id(node)
         for block in ast.walk(tree)

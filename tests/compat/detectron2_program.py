@@ -86,12 +86,12 @@ def draw_data_set(folder, count):
             "filename": f"{i}.jpg",
             "regions": {"0": {"shape_attributes": shape, "region_attributes": {}}},
         }
-    with open(os.path.join(folder, "via_region_data.json"), "w") as f:
+    with open(os.path.join(folder, "via_region_data.json"), "w", encoding="utf-8") as f:
         json.dump(annotations, f)
 
 
 def get_balloon_dicts(img_dir):
-    with open(os.path.join(img_dir, "via_region_data.json")) as f:
+    with open(os.path.join(img_dir, "via_region_data.json"), encoding="utf-8") as f:
         imgs_anns = json.load(f)
     dataset_dicts = []
     for idx, v in enumerate(imgs_anns.values()):

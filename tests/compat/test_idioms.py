@@ -312,7 +312,7 @@ def test_trainer_of_own_parts(cfg):
     assert trainer._last_eval_results["bbox"].keys() >= {"AP", "AP-red", "AP-square"}
     (mine,) = [hook for hook in trainer._hooks if isinstance(hook, EvalModeHook)]
     assert mine.seen == [1, 2]
-    with open(os.path.join(cfg.OUTPUT_DIR, "mine.json")) as f:
+    with open(os.path.join(cfg.OUTPUT_DIR, "mine.json"), encoding="utf-8") as f:
         lines = [json.loads(line) for line in f]
     assert [line["iteration"] for line in lines] == [0, 1, 2, 3]
     assert "mine/detections" in lines[2] and "bbox/AP" in lines[3]

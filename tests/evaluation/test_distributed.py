@@ -44,7 +44,7 @@ def _run(rank: int, world_size: int, folder: str) -> dict | None:
                 output = {"instances": _predictions(record)}
             evaluator.process([record], [output])
     results = {**(boxes.evaluate() or {}), **(labels.evaluate() or {})}
-    with open(os.path.join(folder, f"{world_size}_{rank}.json"), "w") as f:
+    with open(os.path.join(folder, f"{world_size}_{rank}.json"), "w", encoding="utf-8") as f:
         json.dump(results, f)
 
 

@@ -48,7 +48,7 @@ def run_job(job: Job) -> None:
     log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(log, stream)
-    Path(f"{job.log}.pid").write_text(str(os.getpid()))
+    Path(f"{job.log}.pid").write_text(str(os.getpid()), encoding="utf-8")
     os.environ.update(job.environment)
     places = Places(job.kill_at, job.kill_name, log=f"{job.log}.places")
     places.watch()

@@ -353,7 +353,7 @@ def test_torchrun_restarts_what_was_killed(trainings, name):
 
 def gone(process: int) -> bool:
     try:
-        stat = Path(f"/proc/{process}/stat").read_text()
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
     except OSError:
         return True
     return stat.rpartition(")")[2].split()[0] == "Z"

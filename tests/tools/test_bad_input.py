@@ -693,7 +693,10 @@ def test_more_processes_than_devices(monkeypatch):
 def interrupt(good, folder, number, after: str, **changes) -> subprocess.CompletedProcess:
     """Send a signal to all processes, as a terminal does, when `after` was printed."""
     arguments = command(folder, SOLVER__MAX_ITER=100000, **train_on(good), **changes)
-    with open(folder / "out.txt", "w") as out, open(folder / "err.txt", "w") as err:
+    with (
+        open(folder / "out.txt", "w", encoding="utf-8") as out,
+        open(folder / "err.txt", "w", encoding="utf-8") as err,
+    ):
         process = subprocess.Popen(
             arguments,
             env=environment(),

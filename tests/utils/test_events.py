@@ -96,7 +96,7 @@ def test_resumed_run_has_each_iteration_once(tmp_path, resumed_end):
         return [JSONWriter(str(path)), TensorboardXWriter(str(tmp_path))]
 
     state = run(writers(), 0, 58, period=1, stop_after=57)
-    with open(path, "a") as file:
+    with open(path, "a", encoding="utf-8") as file:
         file.write('{"iteration": 58, "total_')  # the kill came in the middle of a line
     run(writers(), 40, resumed_end, state, period=1)
     assert [line["iteration"] for line in json_lines(path)] == list(range(resumed_end + 1))
@@ -239,7 +239,7 @@ def test_progress_bar_follows_the_iteration():
 
 
 def test_pipe_does_not_suit_a_progress_bar(tmp_path):
-    with open(tmp_path / "file", "w") as stream:
+    with open(tmp_path / "file", "w", encoding="utf-8") as stream:
         assert not ProgressBarWriter.suits(stream)
 
 

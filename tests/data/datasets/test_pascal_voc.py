@@ -72,12 +72,12 @@ def test_boxes_without_area_are_dropped_and_reported_once(tmp_path, caplog):
 
 
 def test_lists_per_class_have_a_second_column(voc):
-    Path(voc, "ImageSets/Main/cat_train.txt").write_text("b  1\na -1\n")
+    Path(voc, "ImageSets/Main/cat_train.txt").write_text("b  1\na -1\n", encoding="utf-8")
     assert read_voc_split(voc, "cat_train") == ["b", "a"]
 
 
 def test_names_may_have_spaces(voc):
-    Path(voc, "ImageSets/Main/other.txt").write_text("a cat 1 \n\nthe dog\n")
+    Path(voc, "ImageSets/Main/other.txt").write_text("a cat 1 \n\nthe dog\n", encoding="utf-8")
     assert read_voc_split(voc, "other") == ["a cat 1", "the dog"]
 
 
@@ -127,7 +127,7 @@ def test_missing_parts_are_named(voc, tmp_path):
 
 @pytest.mark.parametrize("lines, problem", [("", "is empty"), ("a\nb\na\n", "has an image twice")])
 def test_bad_lists_are_errors(voc, lines, problem):
-    Path(voc, "ImageSets/Main/train.txt").write_text(lines)
+    Path(voc, "ImageSets/Main/train.txt").write_text(lines, encoding="utf-8")
     with pytest.raises(ValueError, match=rf"train\.txt: the list {problem}"):
         load_voc_instances(voc, "train", ["cat"])
 
