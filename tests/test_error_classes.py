@@ -7,8 +7,13 @@ from torch import nn
 
 from d2lite.checkpoint import DetectionCheckpointer
 from d2lite.config import configurable, downgrade_config, get_cfg, instantiate, upgrade_config
-from d2lite.data import DatasetCatalog, MetadataCatalog, ToIterableDataset, build_batch_data_loader
-from d2lite.data import transforms as T
+from d2lite.data import (
+    DatasetCatalog,
+    MetadataCatalog,
+    ToIterableDataset,
+    build_batch_data_loader,
+    transforms as T,
+)
 from d2lite.data.samplers import TrainingSampler
 from d2lite.layers import ASPP, DeformConv, NaiveSyncBatchNorm, get_norm, paste_masks_in_image
 from d2lite.modeling.anchor_generator import DefaultAnchorGenerator

@@ -33,8 +33,12 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from d2lite import model_zoo
 from d2lite.config import CfgNode
-from d2lite.data import DatasetMapper, build_detection_test_loader, build_detection_train_loader
-from d2lite.data import transforms as T
+from d2lite.data import (
+    DatasetMapper,
+    build_detection_test_loader,
+    build_detection_train_loader,
+    transforms as T,
+)
 from d2lite.engine import SimpleTrainer, check_class_counts, config_from_args
 from d2lite.modeling import build_model
 from d2lite.solver import build_optimizer

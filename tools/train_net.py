@@ -12,8 +12,7 @@ without the trainer.
 from argparse import Namespace
 from collections.abc import Mapping
 
-from d2lite.engine import TrainerWithTTA as Trainer
-from d2lite.engine import run_program, train_or_evaluate
+from d2lite.engine import TrainerWithTTA as Trainer, run_program, train_or_evaluate
 
 
 def main(args: Namespace) -> Mapping | None:

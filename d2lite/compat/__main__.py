@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 import d2lite
-
-from . import ALIAS_FOLDER
-from .environment import AliasError, add_alias, remove_alias, site_packages
+from d2lite.compat import ALIAS_FOLDER
+from d2lite.compat.environment import AliasError, add_alias, remove_alias, site_packages
 
 USAGE = """usage: python -m d2lite.compat SCRIPT ARGS...
        python -m d2lite.compat -m MODULE ARGS...
@@ -59,7 +58,7 @@ def _change_environment(action: str, *options: str) -> None:
 
 def _make_alias() -> None:
     """Make the alias in this process and in its children."""
-    from .detectron2 import install
+    from d2lite.compat.detectron2 import install
 
     install()
     # Spawned processes take over sys.path, programs that are started take over PYTHONPATH.

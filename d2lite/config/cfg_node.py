@@ -5,8 +5,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from fvcore.common.config import BASE_KEY
-from fvcore.common.config import CfgNode as _CfgNode
+from fvcore.common.config import BASE_KEY, CfgNode as _CfgNode
 from yacs.config import _check_and_coerce_cfg_value_type
 
 from d2lite.config.compat import (

@@ -1,16 +1,16 @@
 """Datasets by name or URI, augmentations, and the loaders that feed a model."""
 
-from . import (
+from d2lite.data import (
     build,
     catalog,
     common,
     dataset_mapper,
-    datasets,  # registers the built-in names
+    datasets,
     detection_utils,
     samplers,
     transforms,
 )
-from .build import (
+from d2lite.data.build import (
     build_batch_data_loader,
     build_detection_test_loader,
     build_detection_train_loader,
@@ -18,9 +18,9 @@ from .build import (
     load_proposals_into_dataset,
     print_instances_class_histogram,
 )
-from .catalog import DatasetCatalog, Metadata, MetadataCatalog
-from .common import DatasetFromList, MapDataset
-from .dataset_mapper import DatasetMapper
+from d2lite.data.catalog import DatasetCatalog, Metadata, MetadataCatalog
+from d2lite.data.common import DatasetFromList, MapDataset
+from d2lite.data.dataset_mapper import DatasetMapper
 
 __all__ = [
     "DatasetCatalog",

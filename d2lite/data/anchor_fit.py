@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from d2lite.config import CfgNode
+from d2lite.data.image_io import read_image_size
 from d2lite.structures import BoxMode
-
-from .image_io import read_image_size
 
 __all__ = [
     "FITTERS",

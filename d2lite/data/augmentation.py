@@ -2,9 +2,8 @@
 
 from typing import Any
 
+from d2lite.data import transforms as T
 from d2lite.utils.registry import Registry, check_choice
-
-from . import transforms as T
 
 __all__ = [
     "AUGMENTATION_REGISTRY",

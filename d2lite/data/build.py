@@ -14,33 +14,37 @@ import torch.utils.data as torchdata
 from torch.utils.data.sampler import Sampler
 
 from d2lite.config import configurable
-from d2lite.utils import comm
-from d2lite.utils.env import seed_all_rng
-from d2lite.utils.errors import ArgumentError
-from d2lite.utils.registry import lookup
-from d2lite.utils.serialize import PicklableWrapper
-from d2lite.utils.stop_signals import release_signals
-
-from .common import AspectRatioGroupedDataset, DatasetFromList, MapDataset
-from .dataset_dicts import (
+from d2lite.data.common import AspectRatioGroupedDataset, DatasetFromList, MapDataset
+from d2lite.data.dataset_dicts import (
     filter_images_with_few_keypoints,
     filter_images_with_only_crowd_annotations,
     get_detection_dataset_dicts,
     load_proposals_into_dataset,
     print_instances_class_histogram,
 )
-from .dataset_mapper import DatasetMapper, build_dataset_mapper
-from .ground_truth import NormalizedDicts, normalize_dicts
-from .loader import InferenceLoader, IterableTrainingLoader, TolerantLoader, TrainingLoader
-from .mapper_checks import check_for_mapper
-from .missing_files import check_files_exist
-from .samplers import (
+from d2lite.data.dataset_mapper import DatasetMapper, build_dataset_mapper
+from d2lite.data.ground_truth import NormalizedDicts, normalize_dicts
+from d2lite.data.loader import (
+    InferenceLoader,
+    IterableTrainingLoader,
+    TolerantLoader,
+    TrainingLoader,
+)
+from d2lite.data.mapper_checks import check_for_mapper
+from d2lite.data.missing_files import check_files_exist
+from d2lite.data.samplers import (
     InferenceSampler,
     RandomSubsetTrainingSampler,
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
-from .stream import AspectGroups, TrainingStream, num_batches
+from d2lite.data.stream import AspectGroups, TrainingStream, num_batches
+from d2lite.utils import comm
+from d2lite.utils.env import seed_all_rng
+from d2lite.utils.errors import ArgumentError
+from d2lite.utils.registry import lookup
+from d2lite.utils.serialize import PicklableWrapper
+from d2lite.utils.stop_signals import release_signals
 
 __all__ = [
     "build_batch_data_loader",

@@ -15,9 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch.utils.data as data
 
+from d2lite.data.worker_deaths import at_work_on
 from d2lite.utils.serialize import PicklableWrapper
-
-from .worker_deaths import at_work_on
 
 __all__ = [
     "AspectRatioGroupedDataset",

@@ -13,15 +13,14 @@ import torch.utils.data as torchdata
 from tabulate import tabulate
 from termcolor import colored
 
+from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
+from d2lite.data.detection_utils import check_metadata_consistency
+from d2lite.data.ground_truth import NormalizedDicts, normalize_dicts
 from d2lite.structures import BoxMode
 from d2lite.utils.errors import ArgumentError, file_errors
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.logger import log_first_n
 from d2lite.utils.plain_pickle import PLAIN_GLOBALS, Named, PlainUnpickler, RefusedGlobalError
-
-from .catalog import DatasetCatalog, MetadataCatalog
-from .detection_utils import check_metadata_consistency
-from .ground_truth import NormalizedDicts, normalize_dicts
 
 __all__ = [
     "filter_images_with_few_keypoints",

@@ -10,13 +10,11 @@ import torch
 from fvcore.transforms.transform import TransformList
 
 from d2lite.config import configurable
+from d2lite.data import detection_utils as utils, transforms as T
+from d2lite.data.image_io import check_label_size, read_labels
 from d2lite.structures import BoxMode
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import Registry
-
-from . import detection_utils as utils
-from . import transforms as T
-from .image_io import check_label_size, read_labels
 
 __all__ = ["DATASET_MAPPER_REGISTRY", "DatasetMapper", "build_dataset_mapper"]
 

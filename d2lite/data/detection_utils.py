@@ -8,6 +8,17 @@ import pycocotools.mask as mask_util
 import torch
 from fvcore.transforms.transform import Transform, TransformList
 
+from d2lite.data.augmentation import build_augmentation
+from d2lite.data.catalog import MetadataCatalog
+from d2lite.data.image_io import (
+    ImageReadError,
+    SizeMismatchError,
+    check_image_size,
+    convert_image_to_rgb,
+    convert_PIL_to_numpy,
+    read_image,
+)
+from d2lite.data.transforms.transform import is_mirrored
 from d2lite.structures import (
     BitMasks,
     Boxes,
@@ -20,18 +31,6 @@ from d2lite.structures import (
 )
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import did_you_mean
-
-from .augmentation import build_augmentation
-from .catalog import MetadataCatalog
-from .image_io import (
-    ImageReadError,
-    SizeMismatchError,
-    check_image_size,
-    convert_image_to_rgb,
-    convert_PIL_to_numpy,
-    read_image,
-)
-from .transforms.transform import is_mirrored
 
 __all__ = [
     "ImageReadError",

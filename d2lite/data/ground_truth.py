@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
-from .annotations import MAX_PIXELS, AnnotationError, normalize_annotation
-from .catalog import DatasetCatalog, MetadataCatalog
-from .image_io import read_image_size
+from d2lite.data.annotations import MAX_PIXELS, AnnotationError, normalize_annotation
+from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
+from d2lite.data.image_io import read_image_size
 
 __all__ = ["NormalizedDicts", "load_ground_truth", "normalize_dicts"]
 
@@ -93,7 +93,7 @@ def load_ground_truth(dataset_name: str, *, sizes: bool = True) -> list[dict]:
     metadata = MetadataCatalog.get(dataset_name)
     json_file = metadata.get("json_file")
     if json_file and dicts and not any("annotations" in one for one in dicts):
-        from .datasets.coco import load_coco_json
+        from d2lite.data.datasets.coco import load_coco_json
 
         dicts = load_coco_json(json_file, metadata.get("image_root") or "", dataset_name)
     records = normalize_dicts(dicts, source)

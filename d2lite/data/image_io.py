@@ -11,10 +11,9 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from d2lite.data.image_schemes import find_image_reader
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.image_files import MAX_BYTES, ImageReadError, image_errors, open_image
-
-from .image_schemes import find_image_reader
 
 __all__ = [
     "ImageReadError",

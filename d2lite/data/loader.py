@@ -13,13 +13,17 @@ from typing import Any
 import torch
 import torch.utils.data as torchdata
 
+from d2lite.data.common import DatasetFromList, MapDataset
+from d2lite.data.stream import MappedSamples, Sample, TrainingStream
+from d2lite.data.worker_deaths import (
+    WorkBoard,
+    error_in_worker,
+    forget_failure,
+    telling_worker_deaths,
+)
 from d2lite.utils import comm
 from d2lite.utils.serialize import PicklableWrapper
 from d2lite.utils.stop_signals import release_signals, signals_held
-
-from .common import DatasetFromList, MapDataset
-from .stream import MappedSamples, Sample, TrainingStream
-from .worker_deaths import WorkBoard, error_in_worker, forget_failure, telling_worker_deaths
 
 __all__ = ["InferenceLoader", "IterableTrainingLoader", "TolerantLoader", "TrainingLoader"]
 

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from .dataset_mapper import DatasetMapper
-from .ground_truth import NormalizedDicts
-from .image_io import check_label_size, compare_size, read_image_size, read_labels
-from .image_schemes import find_image_reader
-from .missing_files import check_files_exist
+from d2lite.data.dataset_mapper import DatasetMapper
+from d2lite.data.ground_truth import NormalizedDicts
+from d2lite.data.image_io import check_label_size, compare_size, read_image_size, read_labels
+from d2lite.data.image_schemes import find_image_reader
+from d2lite.data.missing_files import check_files_exist
 
 __all__ = ["check_for_mapper", "check_image_sizes"]
 

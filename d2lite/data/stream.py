@@ -17,12 +17,11 @@ import torch
 import torch.utils.data as torchdata
 from torch.utils.data.sampler import Sampler
 
+from d2lite.data.common import DatasetFromList, MapDataset, aspect_group, batches_by_group
+from d2lite.data.image_io import read_image_size
+from d2lite.data.worker_deaths import at_work_on, forget_failure
 from d2lite.utils import comm
 from d2lite.utils.random_state import RandomState
-
-from .common import DatasetFromList, MapDataset, aspect_group, batches_by_group
-from .image_io import read_image_size
-from .worker_deaths import at_work_on, forget_failure
 
 __all__ = [
     "AspectGroups",

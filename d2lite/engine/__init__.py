@@ -1,21 +1,21 @@
 """The engine: training loop, hooks, the standard trainer and predictor, and launching."""
 
-from . import hooks
-from .bad_steps import BadSteps
-from .checks import (
+from d2lite.engine import hooks
+from d2lite.engine.bad_steps import BadSteps
+from d2lite.engine.checks import (
     check_evaluation_settings,
     check_evaluators,
     check_keypoints,
     check_test_classes,
     check_training_settings,
 )
-from .classes import (
+from d2lite.engine.classes import (
     check_class_counts,
     check_model_classes,
     dataset_classes,
     trained_classes,
 )
-from .defaults import (
+from d2lite.engine.defaults import (
     DefaultPredictor,
     DefaultTrainer,
     create_ddp_model,
@@ -23,8 +23,8 @@ from .defaults import (
     default_setup,
     default_writers,
 )
-from .from_checkpoint import about_weights, config_from_checkpoint, weights_to_load
-from .hooks import (
+from d2lite.engine.from_checkpoint import about_weights, config_from_checkpoint, weights_to_load
+from d2lite.engine.hooks import (
     BestCheckpointer,
     CallbackHook,
     EarlyStop,
@@ -39,10 +39,10 @@ from .hooks import (
     TorchMemoryStats,
     TorchProfiler,
 )
-from .launch import DEFAULT_TIMEOUT, launch
-from .program import TrainerWithTTA, launch_program, run_program, train_or_evaluate
-from .setup import config_from_args
-from .train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
+from d2lite.engine.launch import DEFAULT_TIMEOUT, launch
+from d2lite.engine.program import TrainerWithTTA, launch_program, run_program, train_or_evaluate
+from d2lite.engine.setup import config_from_args
+from d2lite.engine.train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
 
 __all__ = [
     "DEFAULT_TIMEOUT",

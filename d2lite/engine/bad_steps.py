@@ -20,14 +20,13 @@ from torch.optim import Optimizer
 
 from d2lite.checkpoint.checkpointer import unwrap_model
 from d2lite.config import CfgNode
+from d2lite.engine.batch_values import to_plain
+from d2lite.engine.replay import largest_gradients, save_step
 from d2lite.utils import comm
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.event_storage import log_scalar
 from d2lite.utils.random_state import RandomState
 from d2lite.utils.writing import WriteError
-
-from .batch_values import to_plain
-from .replay import largest_gradients, save_step
 
 __all__ = ["BadSteps", "NonFiniteError"]
 

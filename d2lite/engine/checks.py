@@ -14,12 +14,11 @@ from d2lite.config import CfgNode
 from d2lite.config.keys import get_key
 from d2lite.data import MetadataCatalog
 from d2lite.data.ground_truth import load_ground_truth
+from d2lite.engine.bad_steps import BadSteps
+from d2lite.engine.classes import class_count_keys, dataset_classes
+from d2lite.engine.from_checkpoint import weights_to_load
 from d2lite.evaluation import evaluator_for, match_names
 from d2lite.utils.registry import did_you_mean
-
-from .bad_steps import BadSteps
-from .classes import class_count_keys, dataset_classes
-from .from_checkpoint import weights_to_load
 
 __all__ = [
     "check_evaluation_settings",

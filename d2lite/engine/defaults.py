@@ -16,6 +16,24 @@ from d2lite.checkpoint import DetectionCheckpointer, require_loaded
 from d2lite.checkpoint.resuming import log_kept_setting
 from d2lite.config import CfgNode
 from d2lite.data import build_detection_test_loader, build_detection_train_loader
+from d2lite.engine import hooks
+from d2lite.engine.checks import (
+    check_evaluators,
+    check_keypoints,
+    check_test_classes,
+    check_training_settings,
+)
+from d2lite.engine.classes import check_class_counts, trained_classes
+from d2lite.engine.predictor import DefaultPredictor
+from d2lite.engine.run_folder import claim_output_dir, release_output_dir
+from d2lite.engine.scaling import auto_scale
+from d2lite.engine.setup import (
+    create_ddp_model,
+    default_argument_parser,
+    default_setup,
+    default_writers,
+)
+from d2lite.engine.train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
 from d2lite.evaluation import (
     DatasetEvaluator,
     DatasetEvaluators,
@@ -34,20 +52,6 @@ from d2lite.utils.events import EventWriter, ProgressBarWriter, has_event_storag
 from d2lite.utils.logger import FILE_ONLY, setup_logger
 from d2lite.utils.registry import lookup
 from d2lite.utils.stop_signals import StopRequested
-
-from . import hooks
-from .checks import (
-    check_evaluators,
-    check_keypoints,
-    check_test_classes,
-    check_training_settings,
-)
-from .classes import check_class_counts, trained_classes
-from .predictor import DefaultPredictor
-from .run_folder import claim_output_dir, release_output_dir
-from .scaling import auto_scale
-from .setup import create_ddp_model, default_argument_parser, default_setup, default_writers
-from .train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
 
 __all__ = [
     "DefaultPredictor",

@@ -14,6 +14,10 @@ from torch import nn
 from d2lite.checkpoint import DetectionCheckpointer, require_loaded
 from d2lite.config import LazyConfig, instantiate
 from d2lite.config.files import find_config
+from d2lite.engine import hooks
+from d2lite.engine.classes import check_model_classes, trained_classes
+from d2lite.engine.setup import create_ddp_model, default_setup, default_writers
+from d2lite.engine.train_loop import AMPTrainer, HookBase, SimpleTrainer
 from d2lite.evaluation import (
     DatasetEvaluators,
     inference_on_dataset,
@@ -27,11 +31,6 @@ from d2lite.utils.cli import report_user_errors
 from d2lite.utils.env import seed_step
 from d2lite.utils.events import has_event_storage
 from d2lite.utils.logger import FILE_ONLY
-
-from . import hooks
-from .classes import check_model_classes, trained_classes
-from .setup import create_ddp_model, default_setup, default_writers
-from .train_loop import AMPTrainer, HookBase, SimpleTrainer
 
 __all__ = ["main"]
 

@@ -13,12 +13,11 @@ from d2lite.config import CfgNode
 from d2lite.data import transforms as T
 from d2lite.data.detection_utils import build_augmentation
 from d2lite.data.image_io import scale_16_bits
+from d2lite.engine.classes import check_class_counts
+from d2lite.engine.from_checkpoint import about_weights, config_from_checkpoint, model_metadata
 from d2lite.modeling import build_model
 from d2lite.modeling.tiles import merge_windows, tile_windows
 from d2lite.structures import Boxes, Instances
-
-from .classes import check_class_counts
-from .from_checkpoint import about_weights, config_from_checkpoint, model_metadata
 
 __all__ = ["DefaultPredictor", "SlicedPredictor"]
 

@@ -10,19 +10,18 @@ from torch import nn
 
 from d2lite.checkpoint import DetectionCheckpointer
 from d2lite.config import CfgNode
+from d2lite.engine import hooks
+from d2lite.engine.checks import check_evaluation_settings, check_training_settings
+from d2lite.engine.classes import check_class_counts
+from d2lite.engine.defaults import DefaultTrainer
+from d2lite.engine.from_checkpoint import about_weights, weights_to_load
+from d2lite.engine.launch import launch
+from d2lite.engine.setup import config_from_args, default_argument_parser, default_setup
+from d2lite.engine.train_loop import HookBase
 from d2lite.evaluation import verify_results
 from d2lite.modeling import GeneralizedRCNNWithTTA
 from d2lite.utils import comm
 from d2lite.utils.cli import report_user_errors
-
-from . import hooks
-from .checks import check_evaluation_settings, check_training_settings
-from .classes import check_class_counts
-from .defaults import DefaultTrainer
-from .from_checkpoint import about_weights, weights_to_load
-from .launch import launch
-from .setup import config_from_args, default_argument_parser, default_setup
-from .train_loop import HookBase
 
 __all__ = ["TrainerWithTTA", "launch_program", "run_program", "train_or_evaluate"]
 

@@ -13,11 +13,10 @@ from torch import nn
 from d2lite.checkpoint.checkpointer import to_tensors
 from d2lite.checkpoint.reading import CheckpointFileError, read_checkpoint_file
 from d2lite.checkpoint.writing import save_checkpoint_file
+from d2lite.engine.batch_values import from_plain
 from d2lite.utils.events import EventStorage
 from d2lite.utils.random_state import RandomState
 from d2lite.utils.writing import naming_write_errors
-
-from .batch_values import from_plain
 
 __all__ = ["Replay", "largest_gradients", "load_state", "read_step", "replay_step", "save_step"]
 

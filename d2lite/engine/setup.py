@@ -16,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from d2lite.config import CfgNode, LazyConfig, get_cfg
 from d2lite.config.files import find_config
 from d2lite.config.keys import first_key
+from d2lite.engine.from_checkpoint import about_weights, config_from_checkpoint, weights_to_load
+from d2lite.engine.run_folder import claim_output_dir
 from d2lite.projects import add_projects
 from d2lite.utils import comm
 from d2lite.utils.arguments import add_overrides, add_run_arguments
@@ -30,9 +32,6 @@ from d2lite.utils.events import (
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.logger import setup_logger
 from d2lite.utils.writing import atomic_write, naming_write_errors
-
-from .from_checkpoint import about_weights, config_from_checkpoint, weights_to_load
-from .run_folder import claim_output_dir
 
 __all__ = [
     "config_from_args",

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from d2lite.engine.bad_steps import NonFiniteError
 from d2lite.utils import comm
 from d2lite.utils.event_storage import EventStorage
-
-from .bad_steps import NonFiniteError
 
 __all__ = ["put_metrics"]
 

@@ -17,15 +17,14 @@ from torch.optim import Optimizer
 
 from d2lite.checkpoint.resuming import optimizer_layout, require_same_optimizer
 from d2lite.data.worker_deaths import telling_worker_deaths
+from d2lite.engine.bad_steps import BadSteps, NonFiniteError
+from d2lite.engine.step_metrics import put_metrics
 from d2lite.utils import comm
 from d2lite.utils.events import EventStorage, get_event_storage
 from d2lite.utils.logger import FILE_ONLY
 from d2lite.utils.periods import is_due, is_last
 from d2lite.utils.stop_signals import StopRequested, StopSignals
 from d2lite.utils.writing import WriteError
-
-from .bad_steps import BadSteps, NonFiniteError
-from .step_metrics import put_metrics
 
 __all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
 

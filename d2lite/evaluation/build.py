@@ -6,17 +6,19 @@ from collections.abc import Callable, Sequence
 
 from d2lite.config import CfgNode
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog, file_stem
+from d2lite.evaluation.cityscapes_evaluation import (
+    CityscapesInstanceEvaluator,
+    CityscapesSemSegEvaluator,
+)
+from d2lite.evaluation.coco_evaluation import COCOEvaluator
+from d2lite.evaluation.evaluator import DatasetEvaluator, DatasetEvaluators, Settings
+from d2lite.evaluation.lvis_evaluation import LVISEvaluator
+from d2lite.evaluation.panoptic_evaluation import COCOPanopticEvaluator
+from d2lite.evaluation.pascal_voc_evaluation import PascalVOCDetectionEvaluator
+from d2lite.evaluation.rotated_coco_evaluation import RotatedCOCOEvaluator
+from d2lite.evaluation.sem_seg_evaluation import SemSegEvaluator
 from d2lite.structures import BoxMode
 from d2lite.utils.registry import did_you_mean
-
-from .cityscapes_evaluation import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
-from .coco_evaluation import COCOEvaluator
-from .evaluator import DatasetEvaluator, DatasetEvaluators, Settings
-from .lvis_evaluation import LVISEvaluator
-from .panoptic_evaluation import COCOPanopticEvaluator
-from .pascal_voc_evaluation import PascalVOCDetectionEvaluator
-from .rotated_coco_evaluation import RotatedCOCOEvaluator
-from .sem_seg_evaluation import SemSegEvaluator
 
 # By `evaluator_type` of the metadata: the evaluators that a dataset is evaluated with. A function
 # of the dataset's name and the settings may stand in place of a class.

@@ -14,11 +14,10 @@ import torch
 from PIL import Image
 
 from d2lite.data.catalog import MetadataCatalog
+from d2lite.evaluation.evaluator import DatasetEvaluator
+from d2lite.evaluation.numpy_names import removed_numpy_names
 from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
-
-from .evaluator import DatasetEvaluator
-from .numpy_names import removed_numpy_names
 
 
 class CityscapesEvaluator(DatasetEvaluator):

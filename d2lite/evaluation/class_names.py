@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from d2lite.data.catalog import Metadata
+from d2lite.evaluation.evaluator import DatasetEvaluator, DatasetEvaluators
 from d2lite.structures import Instances
 from d2lite.utils.logger import log_first_n
 from d2lite.utils.registry import did_you_mean
-
-from .evaluator import DatasetEvaluator, DatasetEvaluators
 
 logger = logging.getLogger(__name__)
 

@@ -13,15 +13,14 @@ from pycocotools.cocoeval import COCOeval
 from d2lite.config import CfgNode
 from d2lite.data.catalog import file_stem
 from d2lite.data.datasets.builtin_meta import COCO_PERSON_KEYPOINT_NAMES
+from d2lite.evaluation.class_names import distinct_names
+from d2lite.evaluation.coco_json import coco_api, load_coco_api
+from d2lite.evaluation.detection_evaluation import DetectionEvaluator
+from d2lite.evaluation.evaluator import Settings
+from d2lite.evaluation.fast_eval_api import COCOeval_opt
+from d2lite.evaluation.tables import metrics_table
 from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
-
-from .class_names import distinct_names
-from .coco_json import coco_api, load_coco_api
-from .detection_evaluation import DetectionEvaluator
-from .evaluator import Settings
-from .fast_eval_api import COCOeval_opt
-from .tables import metrics_table
 
 logger = logging.getLogger(__name__)
 

@@ -15,15 +15,14 @@ import torch
 from d2lite.config import CfgNode
 from d2lite.data.catalog import MetadataCatalog
 from d2lite.data.datasets.coco_export import category_ids
+from d2lite.evaluation.class_names import unknown_class
+from d2lite.evaluation.coco_json import image_id_of, instances_to_coco_json
+from d2lite.evaluation.evaluator import DatasetEvaluator
+from d2lite.evaluation.gather import gather_predictions, save_predictions
+from d2lite.evaluation.proposal_recall import average_recalls, recall_names
+from d2lite.evaluation.result_files import save_results
+from d2lite.evaluation.tables import metrics_table
 from d2lite.structures import BoxMode, Instances
-
-from .class_names import unknown_class
-from .coco_json import image_id_of, instances_to_coco_json
-from .evaluator import DatasetEvaluator
-from .gather import gather_predictions, save_predictions
-from .proposal_recall import average_recalls, recall_names
-from .result_files import save_results
-from .tables import metrics_table
 
 # By key of a result in COCO's format, or of an annotation, the task that it is for.
 TASK_OF = {"bbox": "bbox", "segmentation": "segm", "keypoints": "keypoints"}

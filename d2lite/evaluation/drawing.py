@@ -8,13 +8,12 @@ import numpy as np
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog, file_stem
 from d2lite.data.detection_utils import read_image
+from d2lite.evaluation.evaluator import DatasetEvaluator
+from d2lite.evaluation.result_files import going_on_without
 from d2lite.utils import comm
 from d2lite.utils.events import log_image
 from d2lite.utils.file_io import PathManager
 from d2lite.visualization import VisImage, Visualizer
-
-from .evaluator import DatasetEvaluator
-from .result_files import going_on_without
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 
+from d2lite.evaluation.result_files import save_results
 from d2lite.utils import comm
-
-from .result_files import save_results
 
 
 def gather_predictions(predictions: list, distributed: bool) -> list | None:

@@ -6,11 +6,10 @@ from typing import Any
 from d2lite.data.catalog import Metadata
 from d2lite.data.datasets.coco_export import category_ids, coco_table
 from d2lite.data.ground_truth import load_ground_truth
-
-from .detection_evaluation import DetectionEvaluator
-from .evaluator import Settings
-from .numpy_names import removed_numpy_names
-from .tables import metrics_table
+from d2lite.evaluation.detection_evaluation import DetectionEvaluator
+from d2lite.evaluation.evaluator import Settings
+from d2lite.evaluation.numpy_names import removed_numpy_names
+from d2lite.evaluation.tables import metrics_table
 
 logger = logging.getLogger(__name__)
 

@@ -17,15 +17,14 @@ from d2lite.data.datasets.coco_panoptic import load_coco_panoptic_json
 from d2lite.data.ground_truth import load_ground_truth
 from d2lite.data.image_schemes import find_image_reader
 from d2lite.data.missing_files import missing_files
+from d2lite.evaluation.evaluator import DatasetEvaluator, Settings
+from d2lite.evaluation.panoptic_quality import PanopticQuality
+from d2lite.evaluation.result_files import going_on_without
+from d2lite.evaluation.tables import grid
 from d2lite.utils import comm
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.image_files import image_errors, open_image
 from d2lite.utils.segment_colors import id_to_rgb, rgb_to_id
-
-from .evaluator import DatasetEvaluator, Settings
-from .panoptic_quality import PanopticQuality
-from .result_files import going_on_without
-from .tables import grid
 
 GROUPS = {"": "All", "_th": "Things", "_st": "Stuff"}
 

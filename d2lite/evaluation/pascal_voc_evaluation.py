@@ -12,13 +12,12 @@ import torch
 from d2lite.data.catalog import MetadataCatalog
 from d2lite.data.detection_utils import get_bbox
 from d2lite.data.ground_truth import load_ground_truth
+from d2lite.evaluation.class_names import distinct_names, unknown_class
+from d2lite.evaluation.coco_json import image_id_of
+from d2lite.evaluation.evaluator import DatasetEvaluator
+from d2lite.evaluation.tables import metrics_table
+from d2lite.evaluation.voc_ap import VocDetections, VocObjects, average_precision
 from d2lite.utils import comm
-
-from .class_names import distinct_names, unknown_class
-from .coco_json import image_id_of
-from .evaluator import DatasetEvaluator
-from .tables import metrics_table
-from .voc_ap import VocDetections, VocObjects, average_precision
 
 THRESHOLDS = range(50, 100, 5)  # percent
 

@@ -5,6 +5,7 @@ import torch
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
+from d2lite.evaluation.coco_evaluation import METRICS, COCOEvaluator
 from d2lite.structures import (
     Boxes,
     BoxMode,
@@ -12,8 +13,6 @@ from d2lite.structures import (
     pairwise_iou,
     pairwise_iou_rotated,
 )
-
-from .coco_evaluation import METRICS, COCOEvaluator
 
 
 class RotatedCOCOeval(COCOeval):

@@ -13,14 +13,13 @@ import torch
 from d2lite.data.catalog import MetadataCatalog
 from d2lite.data.ground_truth import load_ground_truth
 from d2lite.data.image_io import read_image_size, read_labels
+from d2lite.evaluation.class_names import distinct_names
+from d2lite.evaluation.coco_json import encode_masks
+from d2lite.evaluation.evaluator import DatasetEvaluator, Settings
+from d2lite.evaluation.gather import gather_predictions
+from d2lite.evaluation.result_files import save_results
+from d2lite.evaluation.tables import metrics_table
 from d2lite.utils import comm
-
-from .class_names import distinct_names
-from .coco_json import encode_masks
-from .evaluator import DatasetEvaluator, Settings
-from .gather import gather_predictions
-from .result_files import save_results
-from .tables import metrics_table
 
 LABELS_CHECKED = 50  # label images that are read before a training; one takes some milliseconds
 BOUNDARY_SHARE = 0.02  # width of a boundary over the image's diagonal (Cheng et al., 2021)

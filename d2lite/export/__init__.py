@@ -7,9 +7,9 @@
 These replace detectron2's TorchScript and Caffe2 export.
 """
 
-from .flatten import TracingAdapter, flatten_to_tuple
-from .patches import exportable
-from .program import STABLE_ONNX_OPSET_VERSION, ExportedDetector, export_program
+from d2lite.export.flatten import TracingAdapter, flatten_to_tuple
+from d2lite.export.patches import exportable
+from d2lite.export.program import STABLE_ONNX_OPSET_VERSION, ExportedDetector, export_program
 
 __all__ = [
     "STABLE_ONNX_OPSET_VERSION",

@@ -2,8 +2,7 @@
 
 import torch
 from torch import Tensor
-from torchvision.ops import boxes as box_ops
-from torchvision.ops import nms
+from torchvision.ops import boxes as box_ops, nms
 
 from d2lite.layers.rotated_boxes import bounding_boxes_meet, paired_iou_rotated
 

@@ -11,8 +11,7 @@ from d2lite.structures.image_list import ImageList
 from d2lite.structures.instances import Instances
 from d2lite.structures.keypoints import Keypoints, heatmaps_to_keypoints
 from d2lite.structures.masks import BitMasks, PolygonMasks, ROIMasks, polygons_to_bitmask
-from d2lite.structures.rotated_boxes import RotatedBoxes
-from d2lite.structures.rotated_boxes import pairwise_iou as pairwise_iou_rotated
+from d2lite.structures.rotated_boxes import RotatedBoxes, pairwise_iou as pairwise_iou_rotated
 
 __all__ = [
     "BitMasks",

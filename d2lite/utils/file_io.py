@@ -14,8 +14,12 @@ import tempfile
 import urllib.request
 from typing import Any
 
-from iopath.common.file_io import NativePathHandler, PathHandler, file_lock
-from iopath.common.file_io import PathManager as PathManagerBase
+from iopath.common.file_io import (
+    NativePathHandler,
+    PathHandler,
+    PathManager as PathManagerBase,
+    file_lock,
+)
 
 from d2lite.utils.downloads import cached_name, download
 

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 
 from d2lite.utils.writing import naming_write_errors
-
-from .colors import RGB, Color, is_light, to_rgb
+from d2lite.visualization.colors import RGB, Color, is_light, to_rgb
 
 _SHIFT = 4  # OpenCV takes coordinates as integers with this many fractional bits
 _DASHES = {"-": None, "--": (6.0, 4.0), ":": (1.5, 2.5), "-.": (6.0, 3.0)}  # in line widths

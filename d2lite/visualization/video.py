@@ -8,11 +8,10 @@ import torch
 from pycocotools import mask as mask_util
 
 from d2lite.utils.errors import ArgumentError
-
-from .canvas import VisImage
-from .colors import RGB, distinct_color
-from .masks import PanopticSegments, on_cpu
-from .visualizer import ColorMode, Visualizer, create_text_labels
+from d2lite.visualization.canvas import VisImage
+from d2lite.visualization.colors import RGB, distinct_color
+from d2lite.visualization.masks import PanopticSegments, on_cpu
+from d2lite.visualization.visualizer import ColorMode, Visualizer, create_text_labels
 
 _MATCH_IOU = {"mask": 0.5, "box": 0.6}  # least overlap of an object in successive frames
 _FRAMES_TO_LIVE = 8  # a color is kept for an object that is missed in fewer frames than these

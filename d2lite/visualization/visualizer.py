@@ -15,11 +15,10 @@ from d2lite.utils.errors import ArgumentError
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.image_files import open_image
 from d2lite.utils.segment_colors import rgb_to_id
-
-from .canvas import VisImage, as_rgb
-from .colors import RGB, Color, change_brightness, distinct_color, to_rgb
-from .label_layout import LabelLayout
-from .masks import GenericMask, PanopticSegments, on_cpu
+from d2lite.visualization.canvas import VisImage, as_rgb
+from d2lite.visualization.colors import RGB, Color, change_brightness, distinct_color, to_rgb
+from d2lite.visualization.label_layout import LabelLayout
+from d2lite.visualization.masks import GenericMask, PanopticSegments, on_cpu
 
 _OFF_WHITE: RGB = (1.0, 1.0, 240.0 / 255)
 _BLACK: RGB = (0.0, 0.0, 0.0)

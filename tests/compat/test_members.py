@@ -15,8 +15,7 @@ from torch import nn
 
 from d2lite.checkpoint import DetectionCheckpointer
 from d2lite.config import get_cfg
-from d2lite.data import DatasetCatalog, DatasetMapper, MapDataset, MetadataCatalog
-from d2lite.data import transforms as T
+from d2lite.data import DatasetCatalog, DatasetMapper, MapDataset, MetadataCatalog, transforms as T
 from d2lite.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from d2lite.engine import DefaultPredictor, DefaultTrainer, SimpleTrainer, TrainerBase, hooks
 from d2lite.evaluation import COCOEvaluator, DatasetEvaluator, SemSegEvaluator

@@ -1,8 +1,7 @@
 import pytest
 import yaml
 
-from d2lite.config import CfgNode, get_cfg
-from d2lite.config import cfg_node as cfg_node_module
+from d2lite.config import CfgNode, cfg_node as cfg_node_module, get_cfg
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import pytest
 import torch
 import yaml
 
-from d2lite.config import CfgNode, defaults, get_cfg
-from d2lite.config import device as device_module
+from d2lite.config import CfgNode, defaults, device as device_module, get_cfg
 from tests.golden import REFERENCE
 
 EXPECTED = yaml.safe_load((REFERENCE / "config_defaults.yaml").read_text())

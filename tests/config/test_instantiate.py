@@ -7,8 +7,7 @@ import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
-from d2lite.config import LazyCall as L
-from d2lite.config import instantiate
+from d2lite.config import LazyCall as L, instantiate
 from d2lite.config.instantiate import dump_dataclass, partial_of
 
 Pair = namedtuple("Pair", "a b")

@@ -10,8 +10,7 @@ import yaml
 from omegaconf import DictConfig
 from torch import nn
 
-from d2lite.config import LazyCall as L
-from d2lite.config import LazyConfig, instantiate
+from d2lite.config import LazyCall as L, LazyConfig, instantiate
 from d2lite.layers import ShapeSpec
 
 FILES = {

@@ -6,8 +6,7 @@ import pytest
 from fvcore.transforms.transform import CropTransform
 
 from d2lite.config import get_cfg
-from d2lite.data import DatasetMapper
-from d2lite.data import transforms as T
+from d2lite.data import DatasetMapper, transforms as T
 from d2lite.data.augmentation import AUGMENTATION_REGISTRY
 from d2lite.structures import BoxMode
 

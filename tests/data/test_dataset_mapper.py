@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 
 from d2lite.config import get_cfg
-from d2lite.data import DatasetMapper
-from d2lite.data import transforms as T
+from d2lite.data import DatasetMapper, transforms as T
 from d2lite.data.dataset_mapper import to_chw_tensor
 from d2lite.data.detection_utils import SizeMismatchError
 from d2lite.structures import BitMasks, BoxMode, PolygonMasks

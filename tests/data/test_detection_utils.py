@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from d2lite.config import get_cfg
-from d2lite.data import DatasetCatalog, MetadataCatalog, detection_utils
-from d2lite.data import transforms as T
+from d2lite.data import DatasetCatalog, MetadataCatalog, detection_utils, transforms as T
 from d2lite.structures import BitMasks, BoxMode, PolygonMasks
 from tests.golden import assert_within, case_names, load_case
 

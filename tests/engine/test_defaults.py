@@ -9,9 +9,8 @@ from d2lite.checkpoint import DetectionCheckpointer
 from d2lite.engine import DefaultPredictor, DefaultTrainer, HookBase, hooks
 from d2lite.modeling import build_model
 from d2lite.structures import Instances
+from tests.engine.tiny import command, run, tiny_cfg
 from tests.golden import REFERENCE
-
-from .tiny import command, run, tiny_cfg
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from .tiny import TRAIN_NET, command, run
+from tests.engine.tiny import TRAIN_NET, command, run
 
 PROGRAM = '''
 """train_net with a look at every rank's weights at the end."""

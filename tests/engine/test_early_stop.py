@@ -11,8 +11,7 @@ from d2lite.checkpoint import Checkpointer
 from d2lite.engine import DefaultTrainer, EarlyStop, SimpleTrainer, hooks
 from d2lite.engine.checks import check_training_settings
 from d2lite.utils import comm
-
-from .tiny import tiny_cfg
+from tests.engine.tiny import tiny_cfg
 
 PERIOD = 2
 NAN = float("nan")

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from d2lite.engine import DefaultTrainer, ModelEMA, SimpleTrainer, hooks
-
-from .tiny import tiny_cfg
+from tests.engine.tiny import tiny_cfg
 
 
 class Scale(nn.Module):

@@ -24,8 +24,7 @@ from d2lite.engine import (
 from d2lite.engine.from_checkpoint import weights_to_load
 from d2lite.modeling import build_model
 from d2lite.structures import Boxes, Instances
-
-from .tiny import ROOT, tiny_cfg
+from tests.engine.tiny import ROOT, tiny_cfg
 
 CLASSES = ["apple", "pear", "quince"]
 COLORS = [(1, 2, 3), (4, 5, 6), (7, 8, 9)]

@@ -7,8 +7,7 @@ import torch
 
 from d2lite.data import DatasetCatalog, MetadataCatalog
 from d2lite.engine import DefaultPredictor, DefaultTrainer
-
-from .tiny import tiny_cfg
+from tests.engine.tiny import tiny_cfg
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from d2lite.engine import HookBase
-from d2lite.engine import lazy_program as tool
+from d2lite.engine import HookBase, lazy_program as tool
 from d2lite.engine.replay import read_step
 from tests.tools.test_replay_step import tool as replay_tool
 

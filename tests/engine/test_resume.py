@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from .tiny import command, environment, run
+from tests.engine.tiny import command, environment, run
 
 
 def weights(folder):

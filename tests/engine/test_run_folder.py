@@ -93,8 +93,7 @@ def test_a_resumed_run_and_a_folder_without_a_run_keep_their_files(folder):
 )
 def test_what_default_setup_is_asked_for(folder, arguments, moved):
     from d2lite.engine import default_setup
-
-    from .tiny import tiny_cfg
+    from tests.engine.tiny import tiny_cfg
 
     default_setup(tiny_cfg(folder), Namespace(**arguments))
     assert (folder / "old_runs").exists() == moved

@@ -17,8 +17,7 @@ from d2lite.checkpoint import Checkpointer
 from d2lite.engine import BestCheckpointer, EarlyStop, SimpleTrainer, hooks
 from d2lite.utils.events import JSONWriter
 from d2lite.utils.stop_signals import StopRequested, check_stop
-
-from .tiny import command, environment
+from tests.engine.tiny import command, environment
 
 MAX_ITER, PERIOD, SAVE_PERIOD = 12, 3, 3
 METRICS = [0.1, 0.5, 0.4, 0.3]  # of the evaluations; the second is the best

@@ -10,10 +10,10 @@ from torch import nn
 from d2lite.evaluation import (
     DatasetEvaluator,
     DatasetEvaluators,
+    evaluator as evaluator_module,
     inference_context,
     inference_on_dataset,
 )
-from d2lite.evaluation import evaluator as evaluator_module
 
 
 class Doubler(nn.Module):

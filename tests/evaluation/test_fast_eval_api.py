@@ -14,8 +14,7 @@ from d2lite.evaluation.coco_evaluation import (
     summarize_boxes,
 )
 from d2lite.evaluation.fast_eval_api import COCOeval_opt
-
-from .random_coco import load_pair, random_coco
+from tests.evaluation.random_coco import load_pair, random_coco
 
 TASKS = ("bbox", "segm", "keypoints")
 

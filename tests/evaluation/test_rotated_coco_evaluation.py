@@ -12,8 +12,7 @@ from d2lite.data import DatasetCatalog
 from d2lite.evaluation import RotatedCOCOEvaluator
 from d2lite.evaluation.rotated_coco_evaluation import RotatedCOCOeval
 from d2lite.structures import Boxes, Instances, RotatedBoxes
-
-from .random_coco import load_pair, random_coco
+from tests.evaluation.random_coco import load_pair, random_coco
 
 
 def outputs_of(record, turn=0.0):

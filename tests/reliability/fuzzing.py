@@ -28,8 +28,8 @@ import cv2
 import numpy as np
 import torch
 
-from .findings import FINDINGS
-from .readers import READERS, Reader
+from tests.reliability.findings import FINDINGS
+from tests.reliability.readers import READERS, Reader
 
 MEMORY = 2**29
 """Bytes that reading a file of some kilobytes may take, beyond what the process has."""

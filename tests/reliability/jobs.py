@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from d2lite.data.stream import MappedSamples
-
-from . import toy
-from .places import Places
+from tests.reliability import toy
+from tests.reliability.places import Places
 
 __all__ = ["Job", "run_job"]
 

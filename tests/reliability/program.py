@@ -12,8 +12,7 @@ import sys
 
 from d2lite.engine import launch
 from d2lite.utils.cli import report_user_errors
-
-from .jobs import Job, run_job
+from tests.reliability.jobs import Job, run_job
 
 
 def main(jobs: list[dict]) -> None:

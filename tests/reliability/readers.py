@@ -59,8 +59,7 @@ from d2lite.engine.run_folder import claim_output_dir, release_output_dir
 from d2lite.structures import BoxMode
 from d2lite.utils import downloads
 from d2lite.utils.event_files import drop_event_records_from, drop_json_lines_from
-
-from .mutations import damage_bytes, damage_value
+from tests.reliability.mutations import damage_bytes, damage_value
 
 __all__ = ["READERS", "Reader"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from .jobs import Job
-from .zygote import Zygote
+from tests.reliability.jobs import Job
+from tests.reliability.zygote import Zygote
 
 ITERATIONS = int(os.environ.get("D2LITE_ITERATIONS", "5000"))
 

@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from d2lite.checkpoint.reading import CheckpointFileError, read_checkpoint_file
-
-from .readers import READERS, _equal, _saved, _weights
+from tests.reliability.readers import READERS, _equal, _saved, _weights
 
 ROOT = Path(__file__).parents[2]
 COUNT = os.environ.get("D2LITE_FUZZ_COUNT")
@@ -75,8 +74,7 @@ def test_every_flipped_bit_of_a_checkpoint(tmp_path):
 def test_every_flipped_bit_of_the_newest_checkpoint_of_a_run(tmp_path):
     """Error or fallback, never other weights: the same by what a run does on resume."""
     from d2lite.checkpoint import DetectionCheckpointer
-
-    from .readers import _model
+    from tests.reliability.readers import _model
 
     model = _model()
     checkpointer = DetectionCheckpointer(model, str(tmp_path))
@@ -100,7 +98,7 @@ def test_every_flipped_bit_of_the_newest_checkpoint_of_a_run(tmp_path):
 
 def test_the_fuzzer_itself_notices(tmp_path, monkeypatch):
     """A reader that raises anything, and one that reads other weights, are findings."""
-    from . import fuzzing, readers
+    from tests.reliability import fuzzing, readers
 
     path = tmp_path / "model.pth"
     path.write_bytes(b"")

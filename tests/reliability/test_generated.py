@@ -18,8 +18,7 @@ from d2lite.config import get_cfg
 from d2lite.config.errors import ConfigTypeError, UnknownKeyError
 from d2lite.data.annotations import AnnotationError, normalize_annotation
 from d2lite.data.datasets import load_coco_json
-
-from .readers import _CONFIG, _coco, _equal, _image
+from tests.reliability.readers import _CONFIG, _coco, _equal, _image
 
 hypothesis = pytest.importorskip("hypothesis")
 st = pytest.importorskip("hypothesis.strategies")

@@ -25,9 +25,9 @@ from pathlib import Path
 
 import pytest
 
-from .end_state import differences, end_state
-from .jobs import Job
-from .zygote import ROOT, Zygote, environment
+from tests.reliability.end_state import differences, end_state
+from tests.reliability.jobs import Job
+from tests.reliability.zygote import ROOT, Zygote, environment
 
 NUM_KILLS = int(os.environ.get("D2LITE_KILLS", "200"))
 SEED = int(os.environ.get("D2LITE_KILLS_SEED", "1"))

@@ -31,8 +31,7 @@ from d2lite.modeling import META_ARCH_REGISTRY
 from d2lite.utils import comm
 from d2lite.utils.cli import report_user_errors
 from d2lite.utils.events import get_event_storage
-
-from .places import Places
+from tests.reliability.places import Places
 
 MAX_ITER = 14
 PERIOD = 3  # of evaluations

@@ -13,7 +13,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from .jobs import Job, run_job
+from tests.reliability.jobs import Job, run_job
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,8 +70,7 @@ def _serve() -> None:
     import torch
 
     from d2lite.utils.collect_env import collect_env_info
-
-    from . import toy
+    from tests.reliability import toy
 
     torch.set_num_threads(1)
     toy.register_data()

@@ -2,8 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from d2lite.structures import Boxes, BoxMode, pairwise_ioa, pairwise_iou
-from d2lite.structures import pairwise_point_box_distance as point_distance
+from d2lite.structures import (
+    Boxes,
+    BoxMode,
+    pairwise_ioa,
+    pairwise_iou,
+    pairwise_point_box_distance as point_distance,
+)
 from d2lite.structures.boxes import matched_pairwise_iou, pairwise_intersection
 from tests.golden import load_case
 

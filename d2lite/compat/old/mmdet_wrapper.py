@@ -179,8 +179,7 @@ def _mmdet_masks(targets: list[Instances]) -> dict[str, list]:
     """The argument `gt_masks` in mmdet's own classes; nothing if there are no masks."""
     if not targets[0].has("gt_masks"):
         return {}
-    from mmdet.core import BitmapMasks
-    from mmdet.core import PolygonMasks as MMPolygonMasks
+    from mmdet.core import BitmapMasks, PolygonMasks as MMPolygonMasks
 
     def convert(masks: BitMasks | PolygonMasks, size: tuple[int, int]):
         if isinstance(masks, BitMasks):

@@ -1,11 +1,23 @@
 """Readers of dataset formats, and the datasets that are known by name."""
 
-from . import builtin  # registers the names
-from .coco import convert_to_coco_json, load_coco_json, load_sem_seg, register_coco_instances
-from .coco_panoptic import register_coco_panoptic, register_coco_panoptic_separated
-from .lvis import get_lvis_instances_meta, load_lvis_json, register_lvis_instances
-from .pascal_voc import load_voc_instances, register_pascal_voc
-from .uri import DatasetURI, parse_dataset_uri
+from d2lite.data.datasets import builtin  # registers the names
+from d2lite.data.datasets.coco import (
+    convert_to_coco_json,
+    load_coco_json,
+    load_sem_seg,
+    register_coco_instances,
+)
+from d2lite.data.datasets.coco_panoptic import (
+    register_coco_panoptic,
+    register_coco_panoptic_separated,
+)
+from d2lite.data.datasets.lvis import (
+    get_lvis_instances_meta,
+    load_lvis_json,
+    register_lvis_instances,
+)
+from d2lite.data.datasets.pascal_voc import load_voc_instances, register_pascal_voc
+from d2lite.data.datasets.uri import DatasetURI, parse_dataset_uri
 
 __all__ = [
     "DatasetURI",

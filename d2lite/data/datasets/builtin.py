@@ -7,16 +7,18 @@ DETECTRON2_DATASETS, else "datasets" in the current folder.
 import os
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
-
-from .builtin_meta import ADE20K_SEM_SEG_CATEGORIES, get_builtin_metadata
-from .cityscapes import load_cityscapes_instances, load_cityscapes_semantic
-from .cityscapes_panoptic import register_all_cityscapes_panoptic
-from .coco import load_sem_seg, register_coco_instances
-from .coco_panoptic import register_coco_panoptic, register_coco_panoptic_separated
-from .lvis import get_lvis_instances_meta, register_lvis_instances
-from .pascal_voc import load_voc_instances, register_pascal_voc
-from .shapes import register_all_shapes
-from .uri import register_all_schemes
+from d2lite.data.datasets.builtin_meta import ADE20K_SEM_SEG_CATEGORIES, get_builtin_metadata
+from d2lite.data.datasets.cityscapes import load_cityscapes_instances, load_cityscapes_semantic
+from d2lite.data.datasets.cityscapes_panoptic import register_all_cityscapes_panoptic
+from d2lite.data.datasets.coco import load_sem_seg, register_coco_instances
+from d2lite.data.datasets.coco_panoptic import (
+    register_coco_panoptic,
+    register_coco_panoptic_separated,
+)
+from d2lite.data.datasets.lvis import get_lvis_instances_meta, register_lvis_instances
+from d2lite.data.datasets.pascal_voc import load_voc_instances, register_pascal_voc
+from d2lite.data.datasets.shapes import register_all_shapes
+from d2lite.data.datasets.uri import register_all_schemes
 
 __all__ = [
     "ADE20K_SEM_SEG_CATEGORIES",

@@ -15,12 +15,11 @@ import pycocotools.mask as mask_util
 
 from d2lite.data.annotations import MAX_DISTANCE
 from d2lite.data.catalog import Metadata
+from d2lite.data.datasets.builtin_meta import CITYSCAPES_CATEGORIES, get_builtin_metadata
+from d2lite.data.datasets.coco_json import dataset_errors, read_json
 from d2lite.data.image_io import read_labels
 from d2lite.structures import BoxMode
 from d2lite.utils.file_io import PathManager
-
-from .builtin_meta import CITYSCAPES_CATEGORIES, get_builtin_metadata
-from .coco_json import dataset_errors, read_json
 
 __all__ = ["load_cityscapes_instances", "load_cityscapes_semantic", "main"]
 
@@ -259,7 +258,7 @@ def main() -> None:
 
     TYPE is "instance" or "semantic".
     """
-    from .preview import preview_main
+    from d2lite.data.datasets.preview import preview_main
 
     def load(image_dir: str, gt_dir: str, kind: str):
         loaders = {"instance": load_cityscapes_instances, "semantic": load_cityscapes_semantic}

@@ -7,13 +7,8 @@ from functools import partial
 from typing import Any
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
-from d2lite.data.ground_truth import normalize_dicts
-from d2lite.structures import BoxMode
-from d2lite.utils.file_io import PathManager
-from d2lite.utils.registry import did_you_mean
-
-from .coco_export import convert_to_coco_dict, convert_to_coco_json
-from .coco_json import (
+from d2lite.data.datasets.coco_export import convert_to_coco_dict, convert_to_coco_json
+from d2lite.data.datasets.coco_json import (
     check_image_folder,
     checked_categories,
     dataset_errors,
@@ -24,6 +19,10 @@ from .coco_json import (
     sorted_images,
     whole_number,
 )
+from d2lite.data.ground_truth import normalize_dicts
+from d2lite.structures import BoxMode
+from d2lite.utils.file_io import PathManager
+from d2lite.utils.registry import did_you_mean
 
 __all__ = [
     "convert_to_coco_dict",
@@ -255,7 +254,7 @@ def register_coco_instances(name: str, metadata: dict, json_file: str, image_roo
 
 def main() -> None:
     """`python -m d2lite.data.datasets.coco JSON_FILE IMAGE_ROOT DATASET_NAME` draws the data."""
-    from .preview import preview_main
+    from d2lite.data.datasets.preview import preview_main
 
     def load(json_file: str, image_root: str, dataset_name: str):
         records = load_coco_json(json_file, image_root, dataset_name)

@@ -10,9 +10,8 @@ from functools import partial
 from typing import Any
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
-
-from .coco import load_coco_json, load_sem_seg
-from .coco_json import check_image_folder, dataset_errors, read_json, section
+from d2lite.data.datasets.coco import load_coco_json, load_sem_seg
+from d2lite.data.datasets.coco_json import check_image_folder, dataset_errors, read_json, section
 
 __all__ = [
     "load_coco_panoptic_json",

@@ -7,11 +7,8 @@ from functools import partial
 from typing import Any
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
-from d2lite.data.ground_truth import normalize_dicts
-from d2lite.structures import BoxMode
-
-from .builtin_meta import get_builtin_metadata
-from .coco_json import (
+from d2lite.data.datasets.builtin_meta import get_builtin_metadata
+from d2lite.data.datasets.coco_json import (
     check_image_folder,
     checked_categories,
     dataset_errors,
@@ -22,9 +19,13 @@ from .coco_json import (
     sorted_images,
     whole_number,
 )
-from .lvis_v0_5_categories import LVIS_CATEGORIES as LVIS_V0_5_CATEGORIES
-from .lvis_v1_categories import LVIS_CATEGORIES as LVIS_V1_CATEGORIES
-from .lvis_v1_category_image_count import LVIS_CATEGORY_IMAGE_COUNT as LVIS_V1_CATEGORY_IMAGE_COUNT
+from d2lite.data.datasets.lvis_v0_5_categories import LVIS_CATEGORIES as LVIS_V0_5_CATEGORIES
+from d2lite.data.datasets.lvis_v1_categories import LVIS_CATEGORIES as LVIS_V1_CATEGORIES
+from d2lite.data.datasets.lvis_v1_category_image_count import (
+    LVIS_CATEGORY_IMAGE_COUNT as LVIS_V1_CATEGORY_IMAGE_COUNT,
+)
+from d2lite.data.ground_truth import normalize_dicts
+from d2lite.structures import BoxMode
 
 __all__ = ["get_lvis_instances_meta", "load_lvis_json", "register_lvis_instances"]
 
@@ -185,7 +186,7 @@ def get_lvis_instances_meta(dataset_name: str) -> dict:
 
 def main() -> None:
     """`python -m d2lite.data.datasets.lvis JSON_FILE IMAGE_ROOT DATASET_NAME` draws the data."""
-    from .preview import preview_main
+    from d2lite.data.datasets.preview import preview_main
 
     def load(json_file: str, image_root: str, dataset_name: str):
         records = load_lvis_json(json_file, image_root, dataset_name)

@@ -17,10 +17,7 @@ import cv2
 import numpy as np
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
-from d2lite.data.image_schemes import register_image_scheme
-from d2lite.structures import BoxMode
-
-from .shapes_scene import (
+from d2lite.data.datasets.shapes_scene import (
     CLASSES,
     KEYPOINTS,
     SPLITS,
@@ -30,6 +27,8 @@ from .shapes_scene import (
     make_scene,
     texture_generator,
 )
+from d2lite.data.image_schemes import register_image_scheme
+from d2lite.structures import BoxMode
 
 __all__ = [
     "draw_image",

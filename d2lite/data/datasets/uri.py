@@ -22,14 +22,13 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from d2lite.data.catalog import ResolvedDataset, register_scheme
+from d2lite.data.datasets.coco import coco_records
+from d2lite.data.datasets.coco_json import read_categories, read_json, section
+from d2lite.data.datasets.keypoint_meta import keypoint_metadata
+from d2lite.data.datasets.pascal_voc import load_voc_instances, read_voc_class_names, read_voc_split
 from d2lite.data.missing_files import missing_files
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.registry import did_you_mean
-
-from .coco import coco_records
-from .coco_json import read_categories, read_json, section
-from .keypoint_meta import keypoint_metadata
-from .pascal_voc import load_voc_instances, read_voc_class_names, read_voc_split
 
 _EXAMPLES = {
     "coco": "'coco:train.json?images=photos'",

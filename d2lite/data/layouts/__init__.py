@@ -4,10 +4,10 @@
 by split, class names, and one folder. `docs/own_data.md` describes the layouts.
 """
 
-from .labeled import LabeledImages
-from .register import RegisteredFolder, register_folder, with_validation
-from .splits import split_records
-from .table import LAYOUTS, Layout, find_layout, read_folder, write_folder
+from d2lite.data.layouts.labeled import LabeledImages
+from d2lite.data.layouts.register import RegisteredFolder, register_folder, with_validation
+from d2lite.data.layouts.splits import split_records
+from d2lite.data.layouts.table import LAYOUTS, Layout, find_layout, read_folder, write_folder
 
 __all__ = [
     "LAYOUTS",

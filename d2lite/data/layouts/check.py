@@ -12,10 +12,9 @@ import cv2
 import numpy as np
 
 from d2lite.data.image_io import read_image, read_image_size
-
-from .labeled import LabeledImages
-from .splits import file_hash
-from .table import read_folder
+from d2lite.data.layouts.labeled import LabeledImages
+from d2lite.data.layouts.splits import file_hash
+from d2lite.data.layouts.table import read_folder
 
 __all__ = ["DataReport", "Finding", "check_folder"]
 

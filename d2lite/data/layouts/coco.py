@@ -10,10 +10,9 @@ from d2lite.data.datasets.coco import coco_records
 from d2lite.data.datasets.coco_export import coco_contents, coco_table
 from d2lite.data.datasets.coco_json import checked_categories, read_json, section
 from d2lite.data.datasets.keypoint_meta import keypoint_metadata
-
-from .files import Folder, split_of
-from .labeled import ALL, LabeledImages, finish_records
-from .writing import Destination, Holds
+from d2lite.data.layouts.files import Folder, split_of
+from d2lite.data.layouts.labeled import ALL, LabeledImages, finish_records
+from d2lite.data.layouts.writing import Destination, Holds
 
 __all__ = ["HOLDS", "find_coco", "find_roboflow", "read_coco", "write_coco", "write_roboflow"]
 

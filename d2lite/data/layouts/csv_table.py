@@ -10,12 +10,18 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from d2lite.data.image_io import read_image_size
+from d2lite.data.layouts.files import Folder, split_of
+from d2lite.data.layouts.labeled import (
+    ALL,
+    LabeledImages,
+    class_indices,
+    counted,
+    finish_records,
+    relative_stem,
+)
+from d2lite.data.layouts.writing import Destination, Holds, shown_number
 from d2lite.structures import BoxMode
 from d2lite.utils.file_io import read_text
-
-from .files import Folder, split_of
-from .labeled import ALL, LabeledImages, class_indices, counted, finish_records, relative_stem
-from .writing import Destination, Holds, shown_number
 
 __all__ = ["HOLDS", "find_csv", "read_csv", "read_rows", "write_csv"]
 

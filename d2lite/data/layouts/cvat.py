@@ -8,12 +8,18 @@ from typing import Any
 import numpy as np
 
 from d2lite.data.datasets.pascal_voc import parse_xml
+from d2lite.data.layouts.files import Folder, split_of
+from d2lite.data.layouts.labeled import (
+    ALL,
+    LabeledImages,
+    class_indices,
+    counted,
+    finish_records,
+    relative_stem,
+)
+from d2lite.data.layouts.outlines import ellipse_polygon, mask_polygons
+from d2lite.data.layouts.writing import Destination, Holds, shown_number
 from d2lite.structures import BoxMode
-
-from .files import Folder, split_of
-from .labeled import ALL, LabeledImages, class_indices, counted, finish_records, relative_stem
-from .outlines import ellipse_polygon, mask_polygons
-from .writing import Destination, Holds, shown_number
 
 __all__ = ["HOLDS", "find_cvat", "read_cvat", "write_cvat"]
 

@@ -8,10 +8,9 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
 
+from d2lite.data.layouts.labeled import ALL
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.file_io import read_text
-
-from .labeled import ALL
 
 __all__ = ["IMAGE_SUFFIXES", "Folder", "json_keys", "split_of"]
 

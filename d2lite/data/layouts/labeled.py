@@ -9,10 +9,9 @@ from typing import Any
 
 from d2lite.data.ground_truth import normalize_dicts
 from d2lite.data.image_io import read_image_size
+from d2lite.data.layouts.outlines import box_of_polygons
 from d2lite.structures import BoxMode
 from d2lite.utils.registry import did_you_mean
-
-from .outlines import box_of_polygons
 
 __all__ = [
     "ALL",

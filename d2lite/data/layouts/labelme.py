@@ -11,12 +11,17 @@ import numpy as np
 from PIL import Image
 
 from d2lite.data.datasets.coco_json import read_json
+from d2lite.data.layouts.files import Folder, split_of
+from d2lite.data.layouts.labeled import (
+    LabeledImages,
+    class_indices,
+    counted,
+    finish_records,
+    relative_stem,
+)
+from d2lite.data.layouts.outlines import box_of_polygons, ellipse_polygon, mask_polygons
+from d2lite.data.layouts.writing import Destination, Holds
 from d2lite.structures import BoxMode
-
-from .files import Folder, split_of
-from .labeled import LabeledImages, class_indices, counted, finish_records, relative_stem
-from .outlines import box_of_polygons, ellipse_polygon, mask_polygons
-from .writing import Destination, Holds
 
 __all__ = ["HOLDS", "find_labelme", "read_labelme", "write_labelme"]
 

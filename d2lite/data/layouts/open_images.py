@@ -4,12 +4,18 @@ import csv
 import io
 
 from d2lite.data.image_io import read_image_size
+from d2lite.data.layouts.csv_table import read_rows
+from d2lite.data.layouts.files import Folder, split_of
+from d2lite.data.layouts.labeled import (
+    ALL,
+    LabeledImages,
+    class_indices,
+    counted,
+    finish_records,
+    relative_stem,
+)
+from d2lite.data.layouts.writing import Destination, Holds, shown_number
 from d2lite.structures import BoxMode
-
-from .csv_table import read_rows
-from .files import Folder, split_of
-from .labeled import ALL, LabeledImages, class_indices, counted, finish_records, relative_stem
-from .writing import Destination, Holds, shown_number
 
 __all__ = ["HOLDS", "find_open_images", "read_open_images", "write_open_images"]
 

@@ -16,13 +16,12 @@ from urllib.parse import quote
 
 from d2lite.data.catalog import DatasetCatalog, Metadata, MetadataCatalog, ResolvedDataset
 from d2lite.data.datasets.uri import parse_dataset_uri
+from d2lite.data.layouts.files import Folder
+from d2lite.data.layouts.labeled import ALL, LabeledImages
+from d2lite.data.layouts.splits import split_records
+from d2lite.data.layouts.table import LAYOUTS, layout_of, read_folder
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.writing import atomic_write
-
-from .files import Folder
-from .labeled import ALL, LabeledImages
-from .splits import split_records
-from .table import LAYOUTS, layout_of, read_folder
 
 __all__ = ["RegisteredFolder", "register_folder", "resolve_folder", "with_validation"]
 

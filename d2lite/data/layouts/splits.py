@@ -6,9 +6,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from d2lite.data.layouts.labeled import LabeledImages
 from d2lite.utils.errors import ArgumentError
-
-from .labeled import LabeledImages
 
 __all__ = ["file_hash", "split_records"]
 

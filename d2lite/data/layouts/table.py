@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
+from d2lite.data.layouts import coco, csv_table, cvat, labelme, open_images, via, voc, yolo
+from d2lite.data.layouts.files import Folder
+from d2lite.data.layouts.labeled import ALL, SPLITS, LabeledImages, counted
+from d2lite.data.layouts.writing import Destination, Holds
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import did_you_mean
-
-from . import coco, csv_table, cvat, labelme, open_images, via, voc, yolo
-from .files import Folder
-from .labeled import ALL, SPLITS, LabeledImages, counted
-from .writing import Destination, Holds
 
 __all__ = ["LAYOUTS", "Layout", "find_layout", "read_folder", "write_folder"]
 

@@ -5,12 +5,17 @@ import os
 from typing import Any
 
 from d2lite.data.datasets.coco_json import read_json
+from d2lite.data.layouts.files import Folder, split_of
+from d2lite.data.layouts.labeled import (
+    LabeledImages,
+    class_indices,
+    counted,
+    finish_records,
+    relative_stem,
+)
+from d2lite.data.layouts.outlines import ellipse_polygon
+from d2lite.data.layouts.writing import Destination, Holds
 from d2lite.structures import BoxMode
-
-from .files import Folder, split_of
-from .labeled import LabeledImages, class_indices, counted, finish_records, relative_stem
-from .outlines import ellipse_polygon
-from .writing import Destination, Holds
 
 __all__ = ["HOLDS", "find_via", "read_via", "write_via"]
 

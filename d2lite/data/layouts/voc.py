@@ -10,9 +10,8 @@ from d2lite.data.datasets.pascal_voc import (
     read_voc_objects,
     voc_records,
 )
-
-from .files import Folder, split_of
-from .labeled import (
+from d2lite.data.layouts.files import Folder, split_of
+from d2lite.data.layouts.labeled import (
     ALL,
     SPLITS,
     LabeledImages,
@@ -21,7 +20,7 @@ from .labeled import (
     finish_records,
     relative_stem,
 )
-from .writing import Destination, Holds, shown_number
+from d2lite.data.layouts.writing import Destination, Holds, shown_number
 
 __all__ = ["HOLDS", "find_labelimg", "find_voc", "read_voc", "write_labelimg", "write_voc"]
 

@@ -6,11 +6,10 @@ import shutil
 from collections import Counter
 from typing import Any, NamedTuple
 
+from d2lite.data.layouts.labeled import ALL, LabeledImages
+from d2lite.data.layouts.outlines import box_of_polygons, polygons_of
 from d2lite.structures import BoxMode
 from d2lite.utils.errors import ArgumentError
-
-from .labeled import ALL, LabeledImages
-from .outlines import box_of_polygons, polygons_of
 
 __all__ = ["Destination", "Holds", "shown_number"]
 

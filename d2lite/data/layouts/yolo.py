@@ -13,13 +13,12 @@ import yaml
 
 from d2lite.config.yaml_files import load_with_bases
 from d2lite.data.image_io import read_image_size
+from d2lite.data.layouts.files import Folder, split_of
+from d2lite.data.layouts.labeled import ALL, SPLITS, LabeledImages, finish_records, relative_stem
+from d2lite.data.layouts.outlines import join_polygons
+from d2lite.data.layouts.writing import Destination, Holds, shown_number
 from d2lite.structures import BoxMode
 from d2lite.utils.file_io import read_text
-
-from .files import Folder, split_of
-from .labeled import ALL, SPLITS, LabeledImages, finish_records, relative_stem
-from .outlines import join_polygons
-from .writing import Destination, Holds, shown_number
 
 __all__ = ["HOLDS", "find_yolo", "read_yolo", "write_yolo"]
 

@@ -1,6 +1,6 @@
 """Samplers: the order in which a dataset's items are used."""
 
-from .distributed_sampler import (
+from d2lite.data.samplers.distributed_sampler import (
     InferenceSampler,
     RandomSubsetTrainingSampler,
     RepeatFactorTrainingSampler,

@@ -13,7 +13,7 @@ from fvcore.transforms.transform import (
     VFlipTransform,
 )
 
-from .augmentation import (
+from d2lite.data.transforms.augmentation import (
     AugInput,
     Augmentation,
     AugmentationList,
@@ -22,7 +22,7 @@ from .augmentation import (
     apply_augmentations,
     apply_transform_gens,
 )
-from .augmentation_impl import (
+from d2lite.data.transforms.augmentation_impl import (
     FixedSizeCrop,
     MinIoURandomCrop,
     RandomApply,
@@ -40,8 +40,8 @@ from .augmentation_impl import (
     ResizeScale,
     ResizeShortestEdge,
 )
-from .color_change import change_colors
-from .transform import (
+from d2lite.data.transforms.color_change import change_colors
+from d2lite.data.transforms.transform import (
     ColorTransform,
     ExtentTransform,
     PILColorTransform,

@@ -3,7 +3,7 @@
 import numpy as np
 from fvcore.transforms.transform import BlendTransform, Transform
 
-from .augmentation import Augmentation
+from d2lite.data.transforms.augmentation import Augmentation
 
 __all__ = ["RandomBrightness", "RandomContrast", "RandomLighting", "RandomSaturation"]
 

@@ -11,9 +11,8 @@ from fvcore.transforms.transform import (
     TransformList,
 )
 
+from d2lite.data.transforms.augmentation import Augmentation
 from d2lite.utils.registry import check_choice
-
-from .augmentation import Augmentation
 
 __all__ = ["FixedSizeCrop", "MinIoURandomCrop", "RandomCrop", "RandomCrop_CategoryAreaConstraint"]
 

@@ -14,22 +14,21 @@ from fvcore.transforms.transform import (
 )
 from PIL import Image
 
-from d2lite.utils.errors import ArgumentError
-
-from .augmentation import Augmentation, _transform_to_aug
-from .augmentation_color import (
+from d2lite.data.transforms.augmentation import Augmentation, _transform_to_aug
+from d2lite.data.transforms.augmentation_color import (
     RandomBrightness,
     RandomContrast,
     RandomLighting,
     RandomSaturation,
 )
-from .augmentation_crop import (
+from d2lite.data.transforms.augmentation_crop import (
     FixedSizeCrop,
     MinIoURandomCrop,
     RandomCrop,
     RandomCrop_CategoryAreaConstraint,
 )
-from .transform import ExtentTransform, ResizeTransform, RotationTransform
+from d2lite.data.transforms.transform import ExtentTransform, ResizeTransform, RotationTransform
+from d2lite.utils.errors import ArgumentError
 
 __all__ = [
     "FixedSizeCrop",

@@ -8,8 +8,7 @@ import os
 from collections.abc import Callable
 from numbers import Real
 
-from d2lite.checkpoint import Checkpointer
-from d2lite.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
+from d2lite.checkpoint import Checkpointer, PeriodicCheckpointer as _PeriodicCheckpointer
 from d2lite.checkpoint.reading import CheckpointFileError
 from d2lite.engine.hooks.due import at_last_iteration, is_due_before_last
 from d2lite.engine.train_loop import HookBase, is_complete

@@ -1,8 +1,7 @@
 """How DeepLab is trained: INPUT.DATASET_MAPPER deeplab_sem_seg_mapper."""
 
 from d2lite.config import CfgNode
-from d2lite.data import DatasetMapper
-from d2lite.data import transforms as T
+from d2lite.data import DatasetMapper, transforms as T
 from d2lite.data.augmentation import resize_and_crop_categories
 from d2lite.data.dataset_mapper import DATASET_MAPPER_REGISTRY
 

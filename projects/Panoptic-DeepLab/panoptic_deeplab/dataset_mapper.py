@@ -4,9 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from d2lite.config import CfgNode, configurable
-from d2lite.data import DatasetMapper, MetadataCatalog
-from d2lite.data import detection_utils as utils
-from d2lite.data import transforms as T
+from d2lite.data import DatasetMapper, MetadataCatalog, detection_utils as utils, transforms as T
 from d2lite.data.dataset_mapper import DATASET_MAPPER_REGISTRY, to_chw_tensor
 from d2lite.data.image_io import check_label_size
 from d2lite.utils.segment_colors import rgb_to_id

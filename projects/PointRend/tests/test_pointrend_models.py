@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from d2lite.config import get_cfg
-from d2lite.data import DatasetCatalog, DatasetMapper
-from d2lite.data import transforms as T
+from d2lite.data import DatasetCatalog, DatasetMapper, transforms as T
 from d2lite.data.dataset_mapper import build_dataset_mapper
 from d2lite.layers import ShapeSpec
 from d2lite.modeling import build_model

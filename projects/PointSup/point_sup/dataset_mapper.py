@@ -4,9 +4,7 @@ import numpy as np
 from fvcore.transforms.transform import TransformList
 
 from d2lite.config import CfgNode, configurable
-from d2lite.data import DatasetMapper
-from d2lite.data import detection_utils as utils
-from d2lite.data import transforms as T
+from d2lite.data import DatasetMapper, detection_utils as utils, transforms as T
 from d2lite.data.dataset_mapper import DATASET_MAPPER_REGISTRY
 
 from .detection_utils import annotations_to_instances, transform_instance_annotations

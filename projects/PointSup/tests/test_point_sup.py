@@ -11,8 +11,7 @@ import torch
 from fvcore.transforms.transform import HFlipTransform, TransformList
 
 from d2lite.config import get_cfg
-from d2lite.data import DatasetCatalog, DatasetMapper, MetadataCatalog
-from d2lite.data import transforms as T
+from d2lite.data import DatasetCatalog, DatasetMapper, MetadataCatalog, transforms as T
 from d2lite.data.dataset_mapper import build_dataset_mapper
 from d2lite.layers import ShapeSpec
 from d2lite.modeling import build_model

@@ -11,8 +11,7 @@ from torchvision import models
 
 from d2lite.checkpoint import DetectionCheckpointer
 from d2lite.config import get_cfg
-from d2lite.data import DatasetMapper
-from d2lite.data import transforms as T
+from d2lite.data import DatasetMapper, transforms as T
 from d2lite.data.augmentation import build_augmentation
 from d2lite.engine import check_class_counts
 from d2lite.layers import ShapeSpec

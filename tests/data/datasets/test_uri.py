@@ -7,9 +7,8 @@ import pytest
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
 from d2lite.data.datasets.uri import parse_dataset_uri
-
-from .test_coco import example
-from .test_pascal_voc import SIZE, box, make_voc
+from tests.data.datasets.test_coco import example
+from tests.data.datasets.test_pascal_voc import SIZE, box, make_voc
 
 
 @pytest.fixture(autouse=True)

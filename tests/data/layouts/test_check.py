@@ -9,8 +9,7 @@ from PIL import Image
 
 from d2lite.data.layouts import write_folder
 from d2lite.data.layouts.check import check_folder
-
-from .tiny import draw, labeled, record, thing
+from tests.data.layouts.tiny import draw, labeled, record, thing
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from d2lite.data.layouts import find_layout, read_folder
-
-from .tiny import draw
+from tests.data.layouts.tiny import draw
 
 
 def example(

@@ -3,8 +3,7 @@
 import pytest
 
 from d2lite.data.layouts import read_folder
-
-from .tiny import draw
+from tests.data.layouts.tiny import draw
 
 HEADER = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
 EXPECTED = [("cat", [8, 8, 28, 32]), ("dog", [1, 2, 10, 20])]

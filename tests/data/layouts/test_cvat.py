@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from d2lite.data.layouts import read_folder
-
-from .tiny import draw
+from tests.data.layouts.tiny import draw
 
 LABELS = "".join(f"<label><name>{name}</name></label>" for name in ("dog", "cat"))
 LABELS = f"<meta><task><labels>{LABELS}</labels></task></meta>"

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from d2lite.data.layouts import LAYOUTS, read_folder, write_folder
-
-from .tiny import SQUARE, labeled, thing
+from tests.data.layouts.tiny import SQUARE, labeled, thing
 
 TRIES = 25
 VALUES = (None, "", -1, 1e308, [], {}, "x", True, [[]], {"a": 1}, 0, 3.5, "\0", [None], 10**30)

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from d2lite.data.layouts import LAYOUTS, find_layout, read_folder
-
-from .tiny import draw
+from tests.data.layouts.tiny import draw
 
 DOCS = Path(__file__).parents[3] / "docs" / "own_data.md"
 TEXT = DOCS.read_text(encoding="utf-8")

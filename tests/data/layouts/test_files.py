@@ -7,8 +7,7 @@ import pytest
 
 from d2lite.data.layouts.files import Folder, json_keys, split_of
 from d2lite.data.layouts.table import find_layout, read_folder
-
-from .tiny import draw
+from tests.data.layouts.tiny import draw
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from d2lite.data.layouts import find_layout, read_folder
-
-from .tiny import draw
+from tests.data.layouts.tiny import draw
 
 POLYGON = [[8, 8], [28, 8], [28, 32]]
 

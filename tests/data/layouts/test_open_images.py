@@ -3,8 +3,7 @@
 import pytest
 
 from d2lite.data.layouts import read_folder
-
-from .tiny import draw
+from tests.data.layouts.tiny import draw
 
 HEADER = (
     "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,"

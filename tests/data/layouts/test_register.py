@@ -15,8 +15,7 @@ from d2lite.data.layouts import (
     split_records,
     write_folder,
 )
-
-from .tiny import draw, labeled, record, thing
+from tests.data.layouts.tiny import draw, labeled, record, thing
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,7 @@ import pytest
 
 from d2lite.data.layouts import LAYOUTS, find_layout, read_folder, write_folder
 from d2lite.structures import BoxMode
-
-from .tiny import SQUARE, facts, labeled, thing
+from tests.data.layouts.tiny import SQUARE, facts, labeled, thing
 
 ROOT = os.environ.get("D2LITE_DATASETS", "")
 every_layout = pytest.mark.parametrize("layout", LAYOUTS)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from d2lite.data.layouts import read_folder
-
-from .tiny import draw
+from tests.data.layouts.tiny import draw
 
 POLYGON = {"name": "polygon", "all_points_x": [8, 28, 28], "all_points_y": [8, 8, 32]}
 RECT = {"name": "rect", "x": 1, "y": 2, "width": 10, "height": 20}

@@ -3,8 +3,7 @@
 import pytest
 
 from d2lite.data.layouts import find_layout, read_folder
-
-from .tiny import draw
+from tests.data.layouts.tiny import draw
 
 SIZE = "<size><width>64</width><height>48</height><depth>3</depth></size>"
 

@@ -4,8 +4,7 @@ import pytest
 from PIL import Image
 
 from d2lite.data.layouts import find_layout, read_folder, write_folder
-
-from .tiny import SQUARE, draw, labeled, thing
+from tests.data.layouts.tiny import SQUARE, draw, labeled, thing
 
 BOX = "0 0.5 0.5 0.25 0.5\n"
 

@@ -3,8 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models.regnet import BlockParams
-from torchvision.models.regnet import RegNet as TorchvisionRegNet
+from torchvision.models.regnet import BlockParams, RegNet as TorchvisionRegNet
 
 from d2lite.layers import FrozenBatchNorm2d
 from d2lite.modeling.backbone import RegNet
