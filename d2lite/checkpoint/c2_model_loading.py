@@ -10,12 +10,6 @@ from torch import Tensor
 
 from d2lite.checkpoint.report import group_names
 
-__all__ = [
-    "align_and_update_state_dicts",
-    "convert_basic_c2_names",
-    "convert_c2_detectron_names",
-]
-
 logger = logging.getLogger(__name__)
 
 # Applied in this order, after "_" became "." everywhere.

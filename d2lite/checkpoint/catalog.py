@@ -5,8 +5,6 @@ from typing import Any
 from d2lite.utils.file_io import PathHandler, PathManager
 from d2lite.utils.registry import UnknownNameError, did_you_mean
 
-__all__ = ["ModelCatalog", "ModelCatalogHandler"]
-
 
 class UnknownModelError(RuntimeError, UnknownNameError):
     """A name that the catalog lacks; a RuntimeError as in detectron2."""

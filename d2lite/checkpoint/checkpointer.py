@@ -37,16 +37,6 @@ from d2lite.utils.periods import is_due, is_last
 from d2lite.utils.registry import did_you_mean
 from d2lite.utils.writing import WriteError, atomic_write, naming_write_errors
 
-__all__ = [
-    "Checkpointer",
-    "PeriodicCheckpointer",
-    "find_checkpoint",
-    "metadata_of",
-    "model_entries",
-    "require_loaded",
-    "unwrap_model",
-]
-
 _NUMBERED = re.compile(r"^(?P<prefix>.*)_(?P<iteration>\d{7,})\.pth$")
 _LONGEST_NAME = 4096  # bytes read of `last_checkpoint`
 

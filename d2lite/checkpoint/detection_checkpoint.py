@@ -18,8 +18,6 @@ from d2lite.checkpoint.torchvision_loading import (
 from d2lite.utils import comm
 from d2lite.utils.errors import file_errors
 
-__all__ = ["DetectionCheckpointer"]
-
 # Constants that detectron2 kept in its checkpoints at one time or another, and the step counter
 # of BatchNorm, which frozen norms lack.
 _UNIMPORTANT = re.compile(

@@ -22,8 +22,6 @@ from d2lite.utils.errors import file_errors, reason_of
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.plain_pickle import PLAIN_GLOBALS, Named, PlainUnpickler, RefusedGlobalError
 
-__all__ = ["READERS", "CheckpointFileError", "read_about", "read_checkpoint_file"]
-
 # Formats of other programs, by the ending of a file's name. The reader gets the name, and returns a
 # dict with the weights under "model": names to tensors or arrays. It raises CheckpointFileError.
 READERS: dict[str, Callable[[str], dict[str, Any]]] = {}

@@ -4,8 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-__all__ = ["IncompatibleKeys", "group_names", "loading_report"]
-
 
 class IncompatibleKeys(NamedTuple):
     """How a checkpoint's entries and the model's differ."""

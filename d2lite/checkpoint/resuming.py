@@ -20,17 +20,6 @@ from torch.optim import Optimizer
 
 from d2lite.checkpoint.report import IncompatibleKeys
 
-__all__ = [
-    "ResumeError",
-    "compare_runs",
-    "log_kept_schedule",
-    "log_kept_setting",
-    "optimizer_layout",
-    "require_like",
-    "require_same_model",
-    "require_same_optimizer",
-]
-
 logger = logging.getLogger(__name__)
 
 WAY_OUT = (

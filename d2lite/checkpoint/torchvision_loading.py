@@ -11,8 +11,6 @@ from d2lite.utils.downloads import download
 from d2lite.utils.file_io import PathHandler, PathManager, cache_folder
 from d2lite.utils.registry import did_you_mean
 
-__all__ = ["TorchvisionHandler", "convert_torchvision_names", "is_torchvision_resnet"]
-
 # In this order. "layer1" is the first stage, which the paper calls conv2 and detectron2 res2.
 _RENAMES = [
     (re.compile(r"^(conv1|bn1)\."), r"stem.\1."),

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from d2lite.utils.writing import WriteError, atomic_write
-
-__all__ = ["WriteError", "atomic_write", "save_checkpoint_file"]
+from d2lite.utils.writing import WriteError as WriteError, atomic_write
 
 # What `read_checkpoint_file` takes back, beside tensors, arrays and numpy scalars.
 _LEAVES = (type(None), bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device)

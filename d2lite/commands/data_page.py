@@ -15,8 +15,6 @@ from d2lite.data.layouts import LAYOUTS
 from d2lite.data.layouts.check import DataReport
 from d2lite.utils.file_io import PathManager
 
-__all__ = ["write_page"]
-
 THUMBNAIL = 320
 """Pixels of the longer side."""
 FINDING_PICTURES = 4

@@ -22,8 +22,6 @@ from d2lite.utils.printable import printable
 from d2lite.utils.registry import did_you_mean
 from d2lite.utils.video_files import frames_of, frames_per_second, open_video
 
-__all__ = ["Detection", "detect", "thresholds_of"]
-
 _UNREADABLE = (OSError, ValueError)  # what reading an image or a video raises
 
 

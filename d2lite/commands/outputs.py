@@ -16,8 +16,6 @@ from d2lite.structures import Boxes, Instances
 from d2lite.utils.video_files import VideoSink
 from d2lite.visualization import GenericMask, VideoVisualizer
 
-__all__ = ["OUTPUTS", "CocoOutput", "CsvOutput", "DrawnOutput", "Output", "Result", "YoloOutput"]
-
 
 @dataclass
 class Result:

@@ -16,8 +16,6 @@ from d2lite.model_zoo import get_checkpoint_url
 from d2lite.utils import comm
 from d2lite.utils.file_io import is_available
 
-__all__ = ["Choice", "choose_model", "on_main_first", "register_data", "run_folder_for"]
-
 T = TypeVar("T")
 
 # The models for boxes, masks and keypoints that released weights exist for.

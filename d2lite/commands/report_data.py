@@ -31,8 +31,6 @@ from d2lite.utils.file_io import read_text
 from d2lite.utils.registry import did_you_mean
 from d2lite.utils.run_curves import METRICS, read_runs
 
-__all__ = ["collect"]
-
 logger = logging.getLogger(__name__)
 
 THRESHOLDS = np.arange(1, 100) / 100

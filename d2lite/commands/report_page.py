@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["write_page"]
-
 _TEMPLATE = Path(__file__).with_name("report.html")
 _PLACE = "/*DATA*/null"
 

@@ -13,8 +13,6 @@ from d2lite.utils.file_io import PathManager, read_text
 from d2lite.utils.registry import did_you_mean
 from d2lite.utils.video_files import STREAMS, VIDEO_SUFFIXES
 
-__all__ = ["Source", "distinct_names", "find_sources"]
-
 LIST_SUFFIXES = (".txt", ".lst")
 
 

@@ -14,8 +14,6 @@ from d2lite.engine.from_checkpoint import weights_of_run
 from d2lite.model_zoo import get_checkpoint_url
 from d2lite.utils import comm
 
-__all__ = ["apply_plan"]
-
 
 def apply_plan(args: argparse.Namespace) -> str:
     """Put what the flags mean into `args.config_file` and `args.opts`, and print it.

@@ -10,8 +10,6 @@ from types import CodeType, ModuleType
 
 from d2lite.compat import ALIAS_FOLDER
 
-__all__ = ["install", "is_alias"]
-
 OLD, NEW = "detectron2", "d2lite"
 
 

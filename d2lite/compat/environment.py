@@ -13,8 +13,6 @@ from pathlib import Path
 
 from d2lite.compat import ALIAS_FOLDER
 
-__all__ = ["AliasError", "add_alias", "remove_alias", "site_packages"]
-
 OLD, NEW = "detectron2", "d2lite"
 
 # The line of the package by which every version of the alias is known.

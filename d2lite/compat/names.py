@@ -15,8 +15,6 @@ from importlib.util import find_spec
 from types import CodeType, ModuleType
 from typing import Any
 
-__all__ = ["find_old_name"]
-
 PACKAGE = __name__.partition(".")[0]
 
 

@@ -29,8 +29,6 @@ from d2lite.utils.file_io import read_text
 from d2lite.utils.registry import did_you_mean
 from d2lite.utils.renamed import RENAMED_KEYS
 
-__all__ = ["CfgNode"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -2,8 +2,6 @@
 
 from d2lite.config.cfg_node import CfgNode
 
-__all__ = ["changed_settings"]
-
 
 def changed_settings(cfg: CfgNode, defaults: CfgNode) -> CfgNode:
     """Return the settings of `cfg` that have other values in `defaults`, or are not there."""

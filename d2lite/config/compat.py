@@ -7,8 +7,6 @@ from fvcore.common.config import CfgNode
 from d2lite.config.errors import ConfigVersionError
 from d2lite.config.keys import has_key, pop_key, put_key, rename_key
 
-__all__ = ["downgrade_config", "upgrade_config"]
-
 CURRENT_VERSION = 2
 
 

@@ -1,11 +1,9 @@
 """The default config and the global one; CfgNode and configurable are found here too."""
 
 from d2lite.config.cfg_node import CfgNode
-from d2lite.config.configurable import configurable
+from d2lite.config.configurable import configurable as configurable
 from d2lite.config.defaults import _C
 from d2lite.config.device import best_device
-
-__all__ = ["CfgNode", "configurable", "get_cfg", "global_cfg", "set_global_cfg"]
 
 global_cfg = CfgNode()
 """A config that all code can see; empty until set_global_cfg. Explicit arguments are better."""

@@ -10,8 +10,6 @@ from omegaconf import DictConfig
 
 from d2lite.utils.errors import ArgumentError
 
-__all__ = ["configurable"]
-
 
 def configurable(
     init_func: Callable | None = None, *, from_config: Callable[..., dict] | None = None

@@ -5,8 +5,6 @@ import logging
 
 import torch
 
-__all__ = ["best_device"]
-
 logger = logging.getLogger(__name__)
 
 

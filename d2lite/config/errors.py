@@ -1,13 +1,5 @@
 """What can be wrong with a config. Each error prints as one line that tells what to change."""
 
-__all__ = [
-    "ConfigFileError",
-    "ConfigTypeError",
-    "ConfigVersionError",
-    "ConfigYamlError",
-    "UnknownKeyError",
-]
-
 
 class UnknownKeyError(KeyError, AssertionError):
     """A key that the config does not have.

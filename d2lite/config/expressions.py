@@ -10,8 +10,6 @@ import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["ExpressionError", "evaluate"]
-
 # Far above what configs need, and low enough that no expression takes a noticeable time or memory.
 MAX_LENGTH = 2000  # characters of an expression
 MAX_DEPTH = 40  # brackets within brackets, in the expression or in its value

@@ -6,8 +6,6 @@ from pathlib import Path
 from d2lite.config.errors import ConfigFileError
 from d2lite.utils.registry import did_you_mean
 
-__all__ = ["config_names", "configs_folder", "find_config"]
-
 ENDINGS = (".yaml", ".py")
 # Parts of other configs, which describe no model of their own.
 _PARTS = ("common/", "Base-")

@@ -12,8 +12,6 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import convert_target_to_string, locate
 
-__all__ = ["dump_dataclass", "instantiate"]
-
 # omegaconf has a kind of its own for tuples from 2.4 on; before, they are lists.
 SEQUENCE_CONFIGS = (ListConfig, getattr(omegaconf, "TupleConfig", ListConfig))
 

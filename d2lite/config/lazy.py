@@ -28,8 +28,6 @@ from d2lite.utils.errors import ArgumentError, file_errors
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.registry import convert_target_to_string, did_you_mean
 
-__all__ = ["LazyCall", "LazyConfig"]
-
 logger = logging.getLogger(__name__)
 
 

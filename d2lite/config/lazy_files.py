@@ -10,8 +10,6 @@ from omegaconf import DictConfig
 
 from d2lite.utils.file_io import PathManager, read_text
 
-__all__ = ["load_python_config", "to_config"]
-
 # The package that config files believe to be in; relative imports need one.
 _PACKAGE = "d2lite_config_files"
 

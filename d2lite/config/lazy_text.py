@@ -9,8 +9,6 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, SCMode
 from d2lite.config.instantiate import dump_dataclass
 from d2lite.utils.registry import convert_target_to_string, locate
 
-__all__ = ["as_plain_values", "as_python"]
-
 _LINE_LENGTH = 88
 _PLAIN = (str, int, float, bool, type(None))
 

@@ -10,8 +10,6 @@ from d2lite.config.instantiate import SEQUENCE_CONFIGS
 from d2lite.utils.errors import file_errors
 from d2lite.utils.registry import UnknownNameError, did_you_mean
 
-__all__ = ["apply_override"]
-
 _OVERRIDE = re.compile(r"^(?P<add>\+{0,2})(?P<key>[^=~+\s-][^=~+\s]*)=(?P<value>.*)$", re.DOTALL)
 
 

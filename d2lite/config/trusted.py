@@ -14,8 +14,6 @@ from torch import nn
 from d2lite.config.errors import ConfigYamlError
 from d2lite.utils.registry import locate
 
-__all__ = ["TRUSTED_PACKAGES", "require_trusted_targets"]
-
 TRUSTED_PACKAGES = [
     *(
         f"d2lite.{room}"

@@ -14,8 +14,6 @@ from d2lite.utils.file_io import TextFileError
 from d2lite.utils.plain_values import Parts, require_bounded
 from d2lite.utils.registry import did_you_mean
 
-__all__ = ["load_with_bases"]
-
 _BASE_KEY = "_BASE_"
 # Far above what configs need, and low enough that no file takes a noticeable time or memory.
 MAX_LENGTH = 2**18  # characters of a file

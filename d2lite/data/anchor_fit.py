@@ -16,19 +16,6 @@ from d2lite.config import CfgNode
 from d2lite.data.image_io import read_image_size
 from d2lite.structures import BoxMode
 
-__all__ = [
-    "FITTERS",
-    "FORMATS",
-    "Fit",
-    "configured_rpn",
-    "draw",
-    "fit_grid",
-    "iou_of_sizes",
-    "kmeans_by_iou",
-    "quality",
-    "read_sizes",
-]
-
 FORMATS = ("rpn", "ssd", "yolo")
 MAX_ROUNDS = 100
 RESTARTS = 4

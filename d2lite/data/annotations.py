@@ -15,8 +15,6 @@ import pycocotools.mask as mask_util
 
 from d2lite.structures import BoxMode
 
-__all__ = ["AnnotationError", "normalize_annotation"]
-
 # Pixels by which coordinates may lie outside of an image; pycocotools takes memory for each pixel
 # of an outline. Tiles cut from a large image may keep its coordinates.
 MAX_DISTANCE = 100_000

@@ -5,14 +5,6 @@ from typing import Any
 from d2lite.data import transforms as T
 from d2lite.utils.registry import Registry, check_choice
 
-__all__ = [
-    "AUGMENTATION_REGISTRY",
-    "build_augmentation",
-    "flip",
-    "resize_and_crop_categories",
-    "resize_and_flip",
-]
-
 AUGMENTATION_REGISTRY = Registry("AUGMENTATION", config_key="INPUT.AUGMENTATION")
 AUGMENTATION_REGISTRY.__doc__ = """Functions that list the augmentations of a config.
 

@@ -16,11 +16,11 @@ from torch.utils.data.sampler import Sampler
 from d2lite.config import configurable
 from d2lite.data.common import AspectRatioGroupedDataset, DatasetFromList, MapDataset
 from d2lite.data.dataset_dicts import (
-    filter_images_with_few_keypoints,
-    filter_images_with_only_crowd_annotations,
+    filter_images_with_few_keypoints as filter_images_with_few_keypoints,
+    filter_images_with_only_crowd_annotations as filter_images_with_only_crowd_annotations,
     get_detection_dataset_dicts,
-    load_proposals_into_dataset,
-    print_instances_class_histogram,
+    load_proposals_into_dataset as load_proposals_into_dataset,
+    print_instances_class_histogram as print_instances_class_histogram,
 )
 from d2lite.data.dataset_mapper import DatasetMapper, build_dataset_mapper
 from d2lite.data.ground_truth import NormalizedDicts, normalize_dicts
@@ -45,19 +45,6 @@ from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import lookup
 from d2lite.utils.serialize import PicklableWrapper
 from d2lite.utils.stop_signals import release_signals
-
-__all__ = [
-    "build_batch_data_loader",
-    "build_detection_test_loader",
-    "build_detection_train_loader",
-    "filter_images_with_few_keypoints",
-    "filter_images_with_only_crowd_annotations",
-    "get_detection_dataset_dicts",
-    "load_proposals_into_dataset",
-    "print_instances_class_histogram",
-    "trivial_batch_collator",
-    "worker_init_reset_seed",
-]
 
 logger = logging.getLogger(__name__)
 

@@ -19,16 +19,6 @@ import numpy as np
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import UnknownNameError, did_you_mean
 
-__all__ = [
-    "DatasetCatalog",
-    "Metadata",
-    "MetadataCatalog",
-    "ResolvedDataset",
-    "file_stem",
-    "is_dataset_uri",
-    "register_scheme",
-]
-
 logger = logging.getLogger(__name__)
 
 # Two letters or more, so that the drive of a Windows path is no scheme.

@@ -18,15 +18,6 @@ import torch.utils.data as data
 from d2lite.data.worker_deaths import at_work_on
 from d2lite.utils.serialize import PicklableWrapper
 
-__all__ = [
-    "AspectRatioGroupedDataset",
-    "DatasetFromList",
-    "MapDataset",
-    "aspect_group",
-    "batches_by_group",
-    "set_default_dataset_from_list_serialize_method",
-]
-
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")

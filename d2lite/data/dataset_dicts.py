@@ -22,14 +22,6 @@ from d2lite.utils.file_io import PathManager
 from d2lite.utils.logger import log_first_n
 from d2lite.utils.plain_pickle import PLAIN_GLOBALS, Named, PlainUnpickler, RefusedGlobalError
 
-__all__ = [
-    "filter_images_with_few_keypoints",
-    "filter_images_with_only_crowd_annotations",
-    "get_detection_dataset_dicts",
-    "load_proposals_into_dataset",
-    "print_instances_class_histogram",
-]
-
 logger = logging.getLogger(__name__)
 
 

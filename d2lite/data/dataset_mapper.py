@@ -16,8 +16,6 @@ from d2lite.structures import BoxMode
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import Registry
 
-__all__ = ["DATASET_MAPPER_REGISTRY", "DatasetMapper", "build_dataset_mapper"]
-
 logger = logging.getLogger(__name__)
 
 DATASET_MAPPER_REGISTRY = Registry("DATASET_MAPPER", config_key="INPUT.DATASET_MAPPER")

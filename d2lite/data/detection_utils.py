@@ -8,15 +8,15 @@ import pycocotools.mask as mask_util
 import torch
 from fvcore.transforms.transform import Transform, TransformList
 
-from d2lite.data.augmentation import build_augmentation
+from d2lite.data.augmentation import build_augmentation as build_augmentation
 from d2lite.data.catalog import MetadataCatalog
 from d2lite.data.image_io import (
-    ImageReadError,
-    SizeMismatchError,
-    check_image_size,
-    convert_image_to_rgb,
-    convert_PIL_to_numpy,
-    read_image,
+    ImageReadError as ImageReadError,
+    SizeMismatchError as SizeMismatchError,
+    check_image_size as check_image_size,
+    convert_image_to_rgb as convert_image_to_rgb,
+    convert_PIL_to_numpy as convert_PIL_to_numpy,
+    read_image as read_image,
 )
 from d2lite.data.transforms.transform import is_mirrored
 from d2lite.structures import (
@@ -31,26 +31,6 @@ from d2lite.structures import (
 )
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import did_you_mean
-
-__all__ = [
-    "ImageReadError",
-    "SizeMismatchError",
-    "annotations_to_instances",
-    "annotations_to_instances_rotated",
-    "build_augmentation",
-    "check_image_size",
-    "check_metadata_consistency",
-    "convert_PIL_to_numpy",
-    "convert_image_to_rgb",
-    "create_keypoint_hflip_indices",
-    "filter_empty_instances",
-    "get_bbox",
-    "get_fed_loss_cls_weights",
-    "read_image",
-    "transform_instance_annotations",
-    "transform_keypoint_annotations",
-    "transform_proposals",
-]
 
 logger = logging.getLogger(__name__)
 

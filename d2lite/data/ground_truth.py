@@ -15,8 +15,6 @@ from d2lite.data.annotations import MAX_PIXELS, AnnotationError, normalize_annot
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
 from d2lite.data.image_io import read_image_size
 
-__all__ = ["NormalizedDicts", "load_ground_truth", "normalize_dicts"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -15,20 +15,6 @@ from d2lite.data.image_schemes import find_image_reader
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.image_files import MAX_BYTES, ImageReadError, image_errors, open_image
 
-__all__ = [
-    "ImageReadError",
-    "SizeMismatchError",
-    "check_image_size",
-    "check_label_size",
-    "compare_size",
-    "convert_PIL_to_numpy",
-    "convert_image_to_rgb",
-    "read_image",
-    "read_image_size",
-    "read_labels",
-    "scale_16_bits",
-]
-
 logger = logging.getLogger(__name__)
 
 YUV_FORMAT = "YUV-BT.601"

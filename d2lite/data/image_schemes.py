@@ -15,8 +15,6 @@ from PIL import Image
 
 from d2lite.utils.file_io import PathManager
 
-__all__ = ["find_image_reader", "register_image_scheme"]
-
 _READERS: dict[str, Callable[[str], np.ndarray]] = {}
 
 

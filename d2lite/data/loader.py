@@ -25,8 +25,6 @@ from d2lite.utils import comm
 from d2lite.utils.serialize import PicklableWrapper
 from d2lite.utils.stop_signals import release_signals, signals_held
 
-__all__ = ["InferenceLoader", "IterableTrainingLoader", "TolerantLoader", "TrainingLoader"]
-
 logger = logging.getLogger(__name__)
 
 

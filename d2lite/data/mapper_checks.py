@@ -13,8 +13,6 @@ from d2lite.data.image_io import check_label_size, compare_size, read_image_size
 from d2lite.data.image_schemes import find_image_reader
 from d2lite.data.missing_files import check_files_exist
 
-__all__ = ["check_for_mapper", "check_image_sizes"]
-
 logger = logging.getLogger(__name__)
 
 # Image heads that are read for their size: all of a dataset of ordinary size, and a sample of a

@@ -5,8 +5,6 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-__all__ = ["check_files_exist", "missing_files"]
-
 logger = logging.getLogger(__name__)
 
 # Keys of dataset dicts that the default mapper opens.

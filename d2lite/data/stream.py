@@ -23,16 +23,6 @@ from d2lite.data.worker_deaths import at_work_on, forget_failure
 from d2lite.utils import comm
 from d2lite.utils.random_state import RandomState
 
-__all__ = [
-    "AspectGroups",
-    "MappedSamples",
-    "Sample",
-    "SampleRef",
-    "TrainingStream",
-    "num_batches",
-    "seeded_rng",
-]
-
 logger = logging.getLogger(__name__)
 
 # So many replacements in a row mean that something else is wrong than single images.

@@ -18,14 +18,6 @@ import torch
 
 from d2lite.utils.errors import ProcessDiedError, exit_cause
 
-__all__ = [
-    "WorkBoard",
-    "at_work_on",
-    "error_in_worker",
-    "forget_failure",
-    "telling_worker_deaths",
-]
-
 _DEATH = re.compile(
     r"DataLoader worker \(pid(?:\(s\))? (?P<pid>\d+)[\d, ]*\) (is killed|exited unexpectedly)"
 )

@@ -28,8 +28,6 @@ from d2lite.utils.event_storage import log_scalar
 from d2lite.utils.random_state import RandomState
 from d2lite.utils.writing import WriteError
 
-__all__ = ["BadSteps", "NonFiniteError"]
-
 logger = logging.getLogger(__name__)
 
 FOLDER = "bad_steps"

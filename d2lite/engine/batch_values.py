@@ -18,8 +18,6 @@ from d2lite.structures import (
     RotatedBoxes,
 )
 
-__all__ = ["STRUCTURES", "from_plain", "to_plain"]
-
 STRUCTURES: dict[str, tuple[type, tuple[str, ...]]] = {
     kind.__name__: (kind, attributes)
     for kind, attributes in (

@@ -20,14 +20,6 @@ from d2lite.engine.from_checkpoint import weights_to_load
 from d2lite.evaluation import evaluator_for, match_names
 from d2lite.utils.registry import did_you_mean
 
-__all__ = [
-    "check_evaluation_settings",
-    "check_evaluators",
-    "check_keypoints",
-    "check_test_classes",
-    "check_training_settings",
-]
-
 logger = logging.getLogger(__name__)
 
 # The least values of settings.

@@ -12,14 +12,6 @@ from d2lite.config.keys import get_key, put_key
 from d2lite.data import DatasetCatalog, MetadataCatalog
 from d2lite.modeling import META_ARCH_REGISTRY
 
-__all__ = [
-    "check_class_counts",
-    "check_model_classes",
-    "class_count_keys",
-    "dataset_classes",
-    "trained_classes",
-]
-
 logger = logging.getLogger(__name__)
 
 

@@ -24,13 +24,13 @@ from d2lite.engine.checks import (
     check_training_settings,
 )
 from d2lite.engine.classes import check_class_counts, trained_classes
-from d2lite.engine.predictor import DefaultPredictor
+from d2lite.engine.predictor import DefaultPredictor as DefaultPredictor
 from d2lite.engine.run_folder import claim_output_dir, release_output_dir
 from d2lite.engine.scaling import auto_scale
 from d2lite.engine.setup import (
     create_ddp_model,
-    default_argument_parser,
-    default_setup,
+    default_argument_parser as default_argument_parser,
+    default_setup as default_setup,
     default_writers,
 )
 from d2lite.engine.train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
@@ -52,15 +52,6 @@ from d2lite.utils.events import EventWriter, ProgressBarWriter, has_event_storag
 from d2lite.utils.logger import FILE_ONLY, setup_logger
 from d2lite.utils.registry import lookup
 from d2lite.utils.stop_signals import StopRequested
-
-__all__ = [
-    "DefaultPredictor",
-    "DefaultTrainer",
-    "create_ddp_model",
-    "default_argument_parser",
-    "default_setup",
-    "default_writers",
-]
 
 AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 

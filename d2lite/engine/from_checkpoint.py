@@ -15,14 +15,6 @@ from d2lite.data import DatasetCatalog, MetadataCatalog
 from d2lite.data.catalog import Metadata, is_dataset_uri
 from d2lite.projects import add_projects, require_known
 
-__all__ = [
-    "about_weights",
-    "config_from_checkpoint",
-    "model_metadata",
-    "weights_of_run",
-    "weights_to_load",
-]
-
 logger = logging.getLogger(__name__)
 
 # Where a run has a moving average of its weights, that was what it evaluated.

@@ -24,8 +24,6 @@ from d2lite.utils import comm
 from d2lite.utils.errors import ProcessDiedError, exit_cause
 from d2lite.utils.stop_signals import FORWARDED
 
-__all__ = ["DEFAULT_TIMEOUT", "RankDiedError", "launch"]
-
 DEFAULT_TIMEOUT = timedelta(minutes=30)
 logger = logging.getLogger(__name__)
 

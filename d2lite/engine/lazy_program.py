@@ -32,8 +32,6 @@ from d2lite.utils.env import seed_step
 from d2lite.utils.events import has_event_storage
 from d2lite.utils.logger import FILE_ONLY
 
-__all__ = ["main"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -19,8 +19,6 @@ from d2lite.modeling import build_model
 from d2lite.modeling.tiles import merge_windows, tile_windows
 from d2lite.structures import Boxes, Instances
 
-__all__ = ["DefaultPredictor", "SlicedPredictor"]
-
 logger = logging.getLogger(__name__)
 
 

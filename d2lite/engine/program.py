@@ -23,8 +23,6 @@ from d2lite.modeling import GeneralizedRCNNWithTTA
 from d2lite.utils import comm
 from d2lite.utils.cli import report_user_errors
 
-__all__ = ["TrainerWithTTA", "launch_program", "run_program", "train_or_evaluate"]
-
 logger = logging.getLogger(__name__)
 
 

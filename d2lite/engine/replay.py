@@ -18,8 +18,6 @@ from d2lite.utils.events import EventStorage
 from d2lite.utils.random_state import RandomState
 from d2lite.utils.writing import naming_write_errors
 
-__all__ = ["Replay", "largest_gradients", "load_state", "read_step", "replay_step", "save_step"]
-
 _KIND = "d2lite step"
 _ENTRIES = {
     "iteration": int,

@@ -18,13 +18,6 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-__all__ = [
-    "OutputDirInUseError",
-    "claim_output_dir",
-    "last_run_folder",
-    "new_run_folder",
-    "release_output_dir",
-]
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,6 @@ import logging
 from d2lite.config import CfgNode
 from d2lite.utils.errors import ArgumentError
 
-__all__ = ["auto_scale", "scale_to_batch_size"]
-
 logger = logging.getLogger(__name__)
 
 

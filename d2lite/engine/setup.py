@@ -33,14 +33,6 @@ from d2lite.utils.file_io import PathManager
 from d2lite.utils.logger import setup_logger
 from d2lite.utils.writing import atomic_write, naming_write_errors
 
-__all__ = [
-    "config_from_args",
-    "create_ddp_model",
-    "default_argument_parser",
-    "default_setup",
-    "default_writers",
-]
-
 
 def create_ddp_model(
     model: nn.Module, *, fp16_compression: bool = False, **kwargs: Any

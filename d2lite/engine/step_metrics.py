@@ -11,8 +11,6 @@ from d2lite.engine.bad_steps import NonFiniteError
 from d2lite.utils import comm
 from d2lite.utils.event_storage import EventStorage
 
-__all__ = ["put_metrics"]
-
 
 def put_metrics(
     loss_dict: Mapping[str, Tensor],

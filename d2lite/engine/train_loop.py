@@ -26,8 +26,6 @@ from d2lite.utils.periods import is_due, is_last
 from d2lite.utils.stop_signals import StopRequested, StopSignals
 from d2lite.utils.writing import WriteError
 
-__all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -8,18 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = [
-    "KINDS",
-    "ImageObjects",
-    "MatchedImage",
-    "average_precision",
-    "calibration",
-    "confusion_matrices",
-    "error_costs",
-    "match_image",
-    "scores_by_threshold",
-]
-
 FOREGROUND = 0.5  # IoU from which a box is at its object
 BACKGROUND = 0.1  # IoU below which it is at none
 

@@ -8,8 +8,6 @@ from typing import IO
 
 from d2lite.utils.writing import WriteError, atomic_write, naming_write_errors
 
-__all__ = ["going_on_without", "save_results"]
-
 logger = logging.getLogger(__name__)
 
 

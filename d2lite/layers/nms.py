@@ -2,11 +2,9 @@
 
 import torch
 from torch import Tensor
-from torchvision.ops import boxes as box_ops, nms
+from torchvision.ops import boxes as box_ops, nms as nms
 
 from d2lite.layers.rotated_boxes import bounding_boxes_meet, paired_iou_rotated
-
-__all__ = ["batched_nms", "batched_nms_rotated", "nms", "nms_rotated"]
 
 CANDIDATES_PER_CHUNK = 1 << 22  # pairs looked at together; a byte or a float each
 

@@ -6,8 +6,6 @@ from torch.nn import functional as F
 
 from d2lite.layers.wrappers import Conv2d
 
-__all__ = ["SparseGradConv2d"]
-
 # From this share of cells with a gradient on, the dense backward pass is the faster one.
 _LARGEST_SHARE = 0.25
 

@@ -1,7 +1,5 @@
 """Where detectron2's released models are, by the names of their configs."""
 
-__all__ = ["CHECKPOINT_SUFFIXES", "URL_PREFIX"]
-
 URL_PREFIX = "https://dl.fbaipublicfiles.com/detectron2/"
 
 # The address of a model is URL_PREFIX + name of the config + "/" + this.

@@ -13,8 +13,6 @@ from d2lite.model_zoo.checkpoint_urls import CHECKPOINT_SUFFIXES, URL_PREFIX
 from d2lite.modeling import build_model
 from d2lite.utils.registry import did_you_mean
 
-__all__ = ["get", "get_checkpoint_url", "get_config", "get_config_file"]
-
 
 def get_checkpoint_url(config_path: str) -> str:
     """The address of the weights that detectron2 has released for a config.

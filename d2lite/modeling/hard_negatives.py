@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-__all__ = ["hard_negatives"]
-
 
 def hard_negatives(loss: Tensor, negative: Tensor, num_wanted: Tensor) -> Tensor:
     """Choose the background examples of each image that have the highest loss.

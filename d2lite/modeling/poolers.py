@@ -14,8 +14,6 @@ from d2lite.structures import Boxes, RotatedBoxes
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import lookup
 
-__all__ = ["ROIPooler"]
-
 
 class ROIPooler(nn.Module):
     """ROI pooling over one or several levels of a feature pyramid (FPN, sec. 4.2)."""

@@ -19,8 +19,6 @@ from d2lite.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
 from d2lite.structures import Boxes, Instances
 from d2lite.utils.errors import ArgumentError
 
-__all__ = ["DatasetMapperTTA", "GeneralizedRCNNWithTTA"]
-
 # Detections of all versions compete in NMS, so even a poor one may count; only zeros, the other
 # classes of each row, are left out.
 _MERGE_SCORE_THRESH = 1e-8

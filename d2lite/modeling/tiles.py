@@ -13,8 +13,6 @@ from torch import Tensor
 
 from d2lite.structures import Boxes, Instances, pairwise_ioa, pairwise_iou
 
-__all__ = ["Window", "merge_windows", "rle_in_image", "tile_windows"]
-
 Window = tuple[int, int, int, int]
 """(x0, y0, x1, y1) of a part of an image, in pixels."""
 

@@ -23,15 +23,6 @@ from d2lite.solver.lr_scheduler import LRMultiplier, WarmupParamScheduler
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import lookup
 
-__all__ = [
-    "GradientClipType",
-    "build_lr_scheduler",
-    "build_optimizer",
-    "get_default_optimizer_params",
-    "maybe_add_gradient_clipping",
-    "reduce_param_groups",
-]
-
 # Projects import it from here.
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from d2lite.utils.registry import check_choice
 
-__all__ = ["LRMultiplier", "WarmupParamScheduler", "warmup_factor_at"]
-
 WARMUP_METHODS = ("linear", "constant")
 _METHOD = "warmup_method (SOLVER.WARMUP_METHOD)"
 

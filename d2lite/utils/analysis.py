@@ -13,18 +13,13 @@ from typing import Any
 
 import fvcore.nn
 import torch
-from fvcore.nn import ActivationCountAnalysis, parameter_count, parameter_count_table
+from fvcore.nn import (
+    ActivationCountAnalysis,
+    parameter_count as parameter_count,
+    parameter_count_table as parameter_count_table,
+)
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-
-__all__ = [
-    "FlopCountAnalysis",
-    "activation_count_operators",
-    "find_unused_parameters",
-    "flop_count_operators",
-    "parameter_count",
-    "parameter_count_table",
-]
 
 FLOPS_MODE = "flops"
 ACTIVATIONS_MODE = "activations"

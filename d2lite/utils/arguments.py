@@ -5,8 +5,6 @@ import os
 import re
 from collections.abc import Sequence
 
-__all__ = ["add_config_argument", "add_overrides", "add_run_arguments", "split_overrides"]
-
 # SEED, OUTPUT_DIR, SOLVER.BASE_LR, MODEL.RESNETS.RES2_OUT_CHANNELS
 _KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)+|[A-Z][A-Z0-9_]{3,}")
 

@@ -12,8 +12,6 @@ from d2lite.utils.errors import ProcessDiedError
 from d2lite.utils.logger import FILE_ONLY
 from d2lite.utils.printable import printable
 
-__all__ = ["report_user_errors"]
-
 # What d2lite raises for configs, datasets, weights and folders that are not as they should be.
 USER_ERRORS = (
     KeyError,

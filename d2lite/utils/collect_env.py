@@ -14,8 +14,6 @@ import torch
 import torchvision
 from tabulate import tabulate
 
-__all__ = ["collect_env_info"]
-
 _OPTIONAL_PACKAGES = ("fvcore", "iopath", "omegaconf", "cv2", "pycocotools", "timm", "lvis")
 
 

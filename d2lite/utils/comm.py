@@ -12,23 +12,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-__all__ = [
-    "all_gather",
-    "create_local_process_group",
-    "gather",
-    "get_local_process_group",
-    "get_local_rank",
-    "get_local_size",
-    "get_rank",
-    "get_world_size",
-    "is_main_process",
-    "leave_together",
-    "max_over_ranks",
-    "reduce_dict",
-    "shared_random_seed",
-    "synchronize",
-]
-
 # The processes on this machine; set once by create_local_process_group.
 _LOCAL_PROCESS_GROUP: "dist.ProcessGroup | None" = None
 

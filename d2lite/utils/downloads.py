@@ -18,8 +18,6 @@ from tqdm import tqdm
 
 from d2lite.utils.errors import reason_of
 
-__all__ = ["DownloadError", "cached_name", "download"]
-
 logger = logging.getLogger(__name__)
 
 # Files of this host are cached by their path alone, as detectron2 does it, so that weights which

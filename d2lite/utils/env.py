@@ -13,15 +13,6 @@ from types import ModuleType
 import numpy as np
 import torch
 
-__all__ = [
-    "DOC_BUILDING",
-    "TORCH_VERSION",
-    "seed_all_rng",
-    "seed_step",
-    "setup_custom_environment",
-    "setup_environment",
-]
-
 TORCH_VERSION: tuple[int, int] = tuple(int(x) for x in torch.__version__.split(".")[:2])
 """(major, minor) of PyTorch."""
 

@@ -5,15 +5,6 @@ import signal
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = [
-    "ArgumentError",
-    "ExitCause",
-    "ProcessDiedError",
-    "exit_cause",
-    "file_errors",
-    "reason_of",
-]
-
 
 class ArgumentError(AssertionError, ValueError, TypeError):
     """An argument or setting that cannot be used.

@@ -17,8 +17,6 @@ from typing import Any
 
 from d2lite.utils.writing import atomic_write, naming_write_errors
 
-__all__ = ["drop_event_records_from", "drop_json_lines_from"]
-
 _SET_ASIDE = "previous_run"
 
 

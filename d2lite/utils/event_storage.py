@@ -12,15 +12,6 @@ from typing import Any
 import torch
 from fvcore.common.history_buffer import HistoryBuffer
 
-__all__ = [
-    "EventStorage",
-    "get_event_storage",
-    "has_event_storage",
-    "log_histogram",
-    "log_image",
-    "log_scalar",
-]
-
 _OPEN_STORAGES: list["EventStorage"] = []
 
 # How many of the latest values of a figure a checkpoint keeps: the longest window a writer reads.

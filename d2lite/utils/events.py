@@ -22,29 +22,13 @@ from d2lite.utils.event_files import drop_event_records_from, drop_json_lines_fr
 from d2lite.utils.event_storage import (
     EventStorage,
     get_event_storage,
-    has_event_storage,
-    is_time_to_draw,
-    log_histogram,
-    log_image,
-    log_scalar,
+    has_event_storage as has_event_storage,
+    is_time_to_draw as is_time_to_draw,
+    log_histogram as log_histogram,
+    log_image as log_image,
+    log_scalar as log_scalar,
 )
 from d2lite.utils.writing import WriteError, append
-
-__all__ = [
-    "CommonMetricPrinter",
-    "EventStorage",
-    "EventWriter",
-    "JSONWriter",
-    "ProgressBarWriter",
-    "TensorboardXWriter",
-    "get_event_storage",
-    "has_event_storage",
-    "is_time_to_draw",
-    "log_histogram",
-    "log_image",
-    "log_scalar",
-]
-
 
 logger = logging.getLogger(__name__)
 

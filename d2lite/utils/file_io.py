@@ -23,15 +23,6 @@ from iopath.common.file_io import (
 
 from d2lite.utils.downloads import cached_name, download
 
-__all__ = [
-    "PathHandler",
-    "PathManager",
-    "TextFileError",
-    "cache_folder",
-    "is_available",
-    "read_text",
-]
-
 logger = logging.getLogger(__name__)
 
 PathManager = PathManagerBase()

@@ -9,8 +9,6 @@ from PIL import Image
 
 from d2lite.utils.errors import file_errors
 
-__all__ = ["ImageReadError", "image_errors", "open_image", "raster_formats"]
-
 MAX_BYTES = 2**30
 """Of an image file. Pillow's `Image.MAX_IMAGE_PIXELS` is the limit of the pixels."""
 

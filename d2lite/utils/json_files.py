@@ -5,8 +5,6 @@ from typing import Any
 
 from d2lite.utils.file_io import PathManager, read_text
 
-__all__ = ["parse_json", "read_json"]
-
 
 def read_json(path: str) -> Any:
     """Parse a JSON file.

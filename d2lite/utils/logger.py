@@ -18,15 +18,6 @@ from d2lite.utils.file_io import PathManager
 from d2lite.utils.printable import printable
 from d2lite.utils.writing import WriteError
 
-__all__ = [
-    "FILE_ONLY",
-    "create_small_table",
-    "log_every_n",
-    "log_every_n_seconds",
-    "log_first_n",
-    "setup_logger",
-]
-
 D2_LOG_BUFFER_SIZE_KEY: str = "D2_LOG_BUFFER_SIZE"
 """Environment variable with the size in bytes of the log file's buffer on remote storage."""
 

@@ -16,8 +16,6 @@ import numpy as np
 
 from d2lite.utils.plain_values import require_bounded
 
-__all__ = ["PLAIN_GLOBALS", "Named", "PlainUnpickler", "RefusedGlobalError"]
-
 MAX_STEPS = 2**23
 """Instructions in one pickle, or one for eight bytes in larger files. Proposals of all of COCO have
 about 6 million, and more than a thousand bytes for each."""

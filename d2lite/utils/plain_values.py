@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Parts", "parts_of", "require_bounded"]
-
 Parts = tuple[int, list[Any]]
 
 

@@ -2,8 +2,6 @@
 
 import re
 
-__all__ = ["printable"]
-
 # Control characters but for tab and line feed, those that reverse the direction of a text, and
 # halves of surrogate pairs, which no stream can write. Colors, which our own tables have, stay.
 _COLOR = r"\x1b\[[0-9;]{0,20}m"

@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-__all__ = ["RandomState"]
-
 
 class RandomState(NamedTuple):
     """The states of `random`, `np.random`, torch's CPU generator and maybe that of a GPU."""

@@ -11,17 +11,6 @@ from fvcore.common.registry import Registry as _Registry
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.renamed import RENAMED_OBJECTS
 
-__all__ = [
-    "Registry",
-    "UnknownNameError",
-    "check_choice",
-    "check_choices",
-    "convert_target_to_string",
-    "did_you_mean",
-    "locate",
-    "lookup",
-]
-
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)

@@ -4,8 +4,6 @@ Configs may still say the old names; they get a warning. A program that defines 
 has it to itself: its key or registered object is used then, and nothing is renamed.
 """
 
-__all__ = ["RENAMED_KEYS", "RENAMED_OBJECTS"]
-
 # Config keys and groups of keys, old name -> new name.
 RENAMED_KEYS = {
     "MODEL.TIMM": "MODEL.TIMM_MODEL",

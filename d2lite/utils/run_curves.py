@@ -9,8 +9,6 @@ import numpy as np
 
 from d2lite.utils.file_io import read_text
 
-__all__ = ["Curves", "draw_in_terminal", "draw_runs", "panels_of", "read_curves", "read_runs"]
-
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]
 """By name: iterations (N,) and values (N,)."""
 

@@ -4,8 +4,6 @@ from typing import Any
 
 import cloudpickle
 
-__all__ = ["PicklableWrapper"]
-
 
 class PicklableWrapper:
     """Makes a lambda, a closure or a local class picklable, through cloudpickle.

@@ -14,15 +14,6 @@ from types import FrameType
 
 from d2lite.utils import comm
 
-__all__ = [
-    "FORWARDED",
-    "StopRequested",
-    "StopSignals",
-    "check_stop",
-    "release_signals",
-    "signals_held",
-]
-
 # What `launch` sends to its workers when it is asked to stop itself. Unlike the signals above it
 # may come twice: a terminal and some schedulers send theirs to all processes.
 FORWARDED = getattr(signal, "SIGUSR2", None)

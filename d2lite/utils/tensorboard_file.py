@@ -17,8 +17,6 @@ from torch.utils.tensorboard import FileWriter, SummaryWriter
 
 from d2lite.utils.writing import append
 
-__all__ = ["make_summary_writer"]
-
 _NUMBERS = itertools.count()
 # Bytes that are kept while they cannot be written; pictures are large.
 _MOST_KEPT = 2**26

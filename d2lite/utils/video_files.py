@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator
 import cv2
 import numpy as np
 
-__all__ = ["VIDEO_SUFFIXES", "VideoSink", "frames_of", "frames_per_second", "open_video"]
-
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 STREAMS = ("rtsp://", "rtmp://", "udp://")
 

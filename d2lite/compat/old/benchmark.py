@@ -16,8 +16,6 @@ from d2lite.data.common import DatasetFromList, MapDataset
 from d2lite.data.samplers import TrainingSampler
 from d2lite.utils import comm
 
-__all__ = ["DataLoaderBenchmark", "iter_benchmark"]
-
 logger = logging.getLogger(__name__)
 
 

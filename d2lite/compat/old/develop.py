@@ -2,8 +2,6 @@
 
 from typing import Any
 
-__all__ = ["create_dummy_class", "create_dummy_func"]
-
 
 def _message(name: str, dependency: str | list[str] | tuple[str, ...], message: str) -> str:
     if not isinstance(dependency, str):

@@ -14,8 +14,6 @@ from d2lite.modeling.meta_arch.inputs import batch_images, per_channel, required
 from d2lite.structures import BitMasks, Boxes, Instances, PolygonMasks
 from d2lite.utils.events import log_scalar
 
-__all__ = ["MMDetBackbone", "MMDetDetector"]
-
 
 class MMDetBackbone(Backbone):
     """A backbone of mmdet, maybe with a neck."""

@@ -9,17 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = [
-    "assert_instances_allclose",
-    "get_model_no_weights",
-    "get_sample_coco_image",
-    "has_dynamic_axes",
-    "random_boxes",
-    "reload_lazy_config",
-    "skipIfUnsupportedMinOpsetVersion",
-    "skipIfUnsupportedMinTorchVersion",
-]
-
 
 def get_model_no_weights(config_path: str) -> torch.nn.Module:
     """The model of a config of the zoo, such as "COCO-Detection/...yaml", with random weights."""

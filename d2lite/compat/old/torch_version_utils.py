@@ -3,8 +3,6 @@
 import torch
 from torch.torch_version import TorchVersion
 
-__all__ = ["min_torch_version"]
-
 
 def min_torch_version(min_version: str) -> bool:
     """Whether PyTorch is of this version or newer; "2.4.1" and "2.4" are understood."""

@@ -5,9 +5,7 @@ from typing import Any
 import torch
 from torch.fx import _symbolic_trace
 
-from d2lite.utils.env import TORCH_VERSION
-
-__all__ = ["TORCH_VERSION", "assert_fx_safe", "is_fx_tracing", "is_fx_tracing_legacy"]
+from d2lite.utils.env import TORCH_VERSION as TORCH_VERSION
 
 # Newer releases of torch tell symbolic tracing from torch.export, and warn at the older name.
 _torch_is_fx_tracing = getattr(

@@ -20,17 +20,6 @@ from d2lite.data.datasets.pascal_voc import load_voc_instances, register_pascal_
 from d2lite.data.datasets.shapes import register_all_shapes
 from d2lite.data.datasets.uri import register_all_schemes
 
-__all__ = [
-    "ADE20K_SEM_SEG_CATEGORIES",
-    "datasets_root",
-    "register_all_ade20k",
-    "register_all_bccd",
-    "register_all_cityscapes",
-    "register_all_coco",
-    "register_all_lvis",
-    "register_all_pascal_voc",
-]
-
 # Name -> image folder and annotation file below "coco", by kind of metadata.
 _COCO_SPLITS = {
     "coco": {

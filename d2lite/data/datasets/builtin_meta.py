@@ -2,16 +2,6 @@
 
 from typing import Any
 
-__all__ = [
-    "ADE20K_SEM_SEG_CATEGORIES",
-    "CITYSCAPES_CATEGORIES",
-    "COCO_CATEGORIES",
-    "COCO_PERSON_KEYPOINT_FLIP_MAP",
-    "COCO_PERSON_KEYPOINT_NAMES",
-    "KEYPOINT_CONNECTION_RULES",
-    "get_builtin_metadata",
-]
-
 # Id in the files, colour (RGB), name. The ids have gaps: COCO dropped some of its categories.
 _COCO_THINGS = """
 1 dc143c person; 2 770b20 bicycle; 3 00008e car; 4 0000e6 motorcycle; 5 6a00e4 airplane;

@@ -21,8 +21,6 @@ from d2lite.data.image_io import read_labels
 from d2lite.structures import BoxMode
 from d2lite.utils.file_io import PathManager
 
-__all__ = ["load_cityscapes_instances", "load_cityscapes_semantic", "main"]
-
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIX = "leftImg8bit.png"

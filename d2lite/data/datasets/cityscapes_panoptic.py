@@ -5,18 +5,14 @@ import os
 from typing import Any
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
-from d2lite.data.datasets.builtin_meta import CITYSCAPES_CATEGORIES, cityscapes_panoptic_meta
+from d2lite.data.datasets.builtin_meta import (
+    CITYSCAPES_CATEGORIES as CITYSCAPES_CATEGORIES,
+    cityscapes_panoptic_meta,
+)
 from d2lite.data.datasets.cityscapes import IMAGE_SUFFIX, list_images
 from d2lite.data.datasets.coco_json import dataset_errors, read_json, section
 from d2lite.data.datasets.coco_panoptic import contiguous_segment
 from d2lite.utils.file_io import PathManager
-
-__all__ = [
-    "CITYSCAPES_CATEGORIES",
-    "get_cityscapes_panoptic_files",
-    "load_cityscapes_panoptic",
-    "register_all_cityscapes_panoptic",
-]
 
 logger = logging.getLogger(__name__)
 

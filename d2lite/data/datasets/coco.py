@@ -7,7 +7,10 @@ from functools import partial
 from typing import Any
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
-from d2lite.data.datasets.coco_export import convert_to_coco_dict, convert_to_coco_json
+from d2lite.data.datasets.coco_export import (
+    convert_to_coco_dict as convert_to_coco_dict,
+    convert_to_coco_json as convert_to_coco_json,
+)
 from d2lite.data.datasets.coco_json import (
     check_image_folder,
     checked_categories,
@@ -23,14 +26,6 @@ from d2lite.data.ground_truth import normalize_dicts
 from d2lite.structures import BoxMode
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.registry import did_you_mean
-
-__all__ = [
-    "convert_to_coco_dict",
-    "convert_to_coco_json",
-    "load_coco_json",
-    "load_sem_seg",
-    "register_coco_instances",
-]
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,6 @@ from d2lite.structures.masks import polygon_area
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.writing import atomic_write
 
-__all__ = ["coco_contents", "coco_table", "convert_to_coco_dict", "convert_to_coco_json"]
-
 logger = logging.getLogger(__name__)
 
 

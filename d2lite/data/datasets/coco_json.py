@@ -14,19 +14,7 @@ from typing import Any
 
 from d2lite.utils.errors import file_errors
 from d2lite.utils.file_io import PathManager
-from d2lite.utils.json_files import parse_json, read_json, read_json_text
-
-__all__ = [
-    "check_image_folder",
-    "check_unique_ids",
-    "checked_categories",
-    "dataset_errors",
-    "group_by_image",
-    "read_categories",
-    "read_json",
-    "section",
-    "sorted_images",
-]
+from d2lite.utils.json_files import parse_json, read_json as read_json, read_json_text
 
 logger = logging.getLogger(__name__)
 

@@ -13,13 +13,6 @@ from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
 from d2lite.data.datasets.coco import load_coco_json, load_sem_seg
 from d2lite.data.datasets.coco_json import check_image_folder, dataset_errors, read_json, section
 
-__all__ = [
-    "load_coco_panoptic_json",
-    "merge_to_panoptic",
-    "register_coco_panoptic",
-    "register_coco_panoptic_separated",
-]
-
 
 def load_coco_panoptic_json(
     json_file: str, image_dir: str, gt_dir: str, meta: dict[str, Any]

@@ -3,8 +3,6 @@
 import colorsys
 from typing import Any
 
-__all__ = ["keypoint_metadata"]
-
 
 def keypoint_metadata(categories: list[dict]) -> dict:
     """Names, flip map and connections, where all categories have the same keypoints.

@@ -27,8 +27,6 @@ from d2lite.data.datasets.lvis_v1_category_image_count import (
 from d2lite.data.ground_truth import normalize_dicts
 from d2lite.structures import BoxMode
 
-__all__ = ["get_lvis_instances_meta", "load_lvis_json", "register_lvis_instances"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -4,8 +4,6 @@ Frequency is r (rare: in up to 10 training images), c (common: up to 100) or f (
 Synsets and definitions are in the dataset's own files.
 """
 
-__all__ = ["LVIS_CATEGORIES"]
-
 # Ids count from 1 in this order. "a/b": named a here and b in the files.
 _TABLE = """
 acorn r; aerosol_can c; air_conditioner f; airplane f; alarm_clock c; alcohol c; alligator r;

@@ -1,7 +1,5 @@
 """How many training images of LVIS v1 have each category; federated loss weighs classes by it."""
 
-__all__ = ["LVIS_CATEGORY_IMAGE_COUNT"]
-
 # Category 1 first.
 _COUNTS = """
 64 364 1911 149 29 26 59 22 12 28 505 1207 4 10 500 33 3 44 561 8 9 33 1883 98 70 46 117 41 1395 7

@@ -13,19 +13,6 @@ from d2lite.structures import BoxMode
 from d2lite.utils.file_io import PathManager, read_text
 from d2lite.utils.registry import did_you_mean
 
-__all__ = [
-    "CLASS_NAMES",
-    "load_voc_instances",
-    "parse_xml",
-    "read_image_list",
-    "read_voc_class_names",
-    "read_voc_file_name",
-    "read_voc_objects",
-    "read_voc_split",
-    "register_pascal_voc",
-    "voc_records",
-]
-
 logger = logging.getLogger(__name__)
 
 # Alphabetical, as the class order of released models.

@@ -11,8 +11,6 @@ from d2lite.data.catalog import Metadata
 from d2lite.data.detection_utils import read_image
 from d2lite.visualization import Visualizer
 
-__all__ = ["draw_dataset_dicts", "preview_main", "save_pictures"]
-
 
 def draw_dataset_dicts(
     records: Iterable[dict], metadata: Metadata

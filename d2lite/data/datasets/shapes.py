@@ -30,18 +30,6 @@ from d2lite.data.datasets.shapes_scene import (
 from d2lite.data.image_schemes import register_image_scheme
 from d2lite.structures import BoxMode
 
-__all__ = [
-    "draw_image",
-    "draw_panoptic",
-    "draw_sem_seg",
-    "load_shapes",
-    "load_shapes_panoptic",
-    "load_shapes_panoptic_standard",
-    "load_shapes_rotated",
-    "load_shapes_sem_seg",
-    "register_all_shapes",
-]
-
 STUFF_CLASSES = ("things", *TEXTURES)  # detectron2's convention: label 0 is any object
 _SUPERSAMPLING = 4
 

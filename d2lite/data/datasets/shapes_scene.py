@@ -11,18 +11,6 @@ from functools import cached_property
 
 import numpy as np
 
-__all__ = [
-    "CLASSES",
-    "KEYPOINTS",
-    "SPLITS",
-    "TEXTURES",
-    "Region",
-    "Scene",
-    "Shape",
-    "make_scene",
-    "texture_generator",
-]
-
 CLASSES = ("circle", "square", "triangle", "star", "cross", "ring")
 TEXTURES = ("noise", "gradient", "stripes", "checker")
 KEYPOINTS = ("top", "bottom", "left", "right", "centre")

@@ -36,7 +36,6 @@ _EXAMPLES = {
     "folder": "'folder:DIR?split=train'",
 }
 
-__all__ = ["DatasetURI", "parse_dataset_uri", "register_all_schemes"]
 
 logger = logging.getLogger(__name__)
 

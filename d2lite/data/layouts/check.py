@@ -16,8 +16,6 @@ from d2lite.data.layouts.labeled import LabeledImages
 from d2lite.data.layouts.splits import file_hash
 from d2lite.data.layouts.table import read_folder
 
-__all__ = ["DataReport", "Finding", "check_folder"]
-
 SMALL, LARGE = 32**2, 96**2
 """Areas in pixels that bound COCO's small, medium and large objects."""
 FEW_OBJECTS = 10

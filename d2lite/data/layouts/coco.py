@@ -14,8 +14,6 @@ from d2lite.data.layouts.files import Folder, split_of
 from d2lite.data.layouts.labeled import ALL, LabeledImages, finish_records
 from d2lite.data.layouts.writing import Destination, Holds
 
-__all__ = ["HOLDS", "find_coco", "find_roboflow", "read_coco", "write_coco", "write_roboflow"]
-
 logger = logging.getLogger(__name__)
 
 HOLDS = Holds(masks="any", keypoints=True, crowds=True, difficult=True)

@@ -23,8 +23,6 @@ from d2lite.data.layouts.writing import Destination, Holds, shown_number
 from d2lite.structures import BoxMode
 from d2lite.utils.file_io import read_text
 
-__all__ = ["HOLDS", "find_csv", "read_csv", "read_rows", "write_csv"]
-
 HOLDS = Holds()
 # Names of columns, in lower case and without other signs; the first that is there is taken.
 _COLUMNS = {

@@ -21,8 +21,6 @@ from d2lite.data.layouts.outlines import ellipse_polygon, mask_polygons
 from d2lite.data.layouts.writing import Destination, Holds, shown_number
 from d2lite.structures import BoxMode
 
-__all__ = ["HOLDS", "find_cvat", "read_cvat", "write_cvat"]
-
 HOLDS = Holds(masks="parts", difficult=True)
 _ROOT = re.compile(rb"<annotations[\s>]")
 _SHAPES = ("box", "polygon", "mask", "ellipse")

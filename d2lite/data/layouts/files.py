@@ -12,8 +12,6 @@ from d2lite.data.layouts.labeled import ALL
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.file_io import read_text
 
-__all__ = ["IMAGE_SUFFIXES", "Folder", "json_keys", "split_of"]
-
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jp2", ".avif", ".ppm"),
 )

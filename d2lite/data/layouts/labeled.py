@@ -13,16 +13,6 @@ from d2lite.data.layouts.outlines import box_of_polygons
 from d2lite.structures import BoxMode
 from d2lite.utils.registry import did_you_mean
 
-__all__ = [
-    "ALL",
-    "SPLITS",
-    "LabeledImages",
-    "class_indices",
-    "counted",
-    "finish_records",
-    "relative_stem",
-]
-
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")

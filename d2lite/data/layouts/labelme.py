@@ -23,8 +23,6 @@ from d2lite.data.layouts.outlines import box_of_polygons, ellipse_polygon, mask_
 from d2lite.data.layouts.writing import Destination, Holds
 from d2lite.structures import BoxMode
 
-__all__ = ["HOLDS", "find_labelme", "read_labelme", "write_labelme"]
-
 HOLDS = Holds(masks="parts", difficult=True)
 CLASS_LIST = "labels.txt"
 _NOT_OBJECTS = ("point", "points", "line", "linestrip")

@@ -17,8 +17,6 @@ from d2lite.data.layouts.labeled import (
 from d2lite.data.layouts.writing import Destination, Holds, shown_number
 from d2lite.structures import BoxMode
 
-__all__ = ["HOLDS", "find_open_images", "read_open_images", "write_open_images"]
-
 HOLDS = Holds(crowds=True)
 _BOX = ("XMin", "XMax", "YMin", "YMax")
 _COLUMNS = (

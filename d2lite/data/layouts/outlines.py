@@ -7,15 +7,6 @@ import cv2
 import numpy as np
 import pycocotools.mask as mask_util
 
-__all__ = [
-    "box_of_polygons",
-    "ellipse_polygon",
-    "join_polygons",
-    "mask_polygons",
-    "mask_to_rle",
-    "polygons_of",
-]
-
 Polygon = list[float]  # x0, y0, x1, y1, ...
 
 

@@ -23,8 +23,6 @@ from d2lite.data.layouts.table import LAYOUTS, layout_of, read_folder
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.writing import atomic_write
 
-__all__ = ["RegisteredFolder", "register_folder", "resolve_folder", "with_validation"]
-
 logger = logging.getLogger(__name__)
 
 SPLIT_FILE = "split.json"

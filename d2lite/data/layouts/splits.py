@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from d2lite.data.layouts.labeled import LabeledImages
 from d2lite.utils.errors import ArgumentError
 
-__all__ = ["file_hash", "split_records"]
-
 # Roboflow gives each copy of a photograph that it changes the photograph's name and a hash.
 _COPY = re.compile(r"\.rf\.[0-9a-z]{16,}$", re.IGNORECASE)
 

@@ -12,8 +12,6 @@ from d2lite.data.layouts.writing import Destination, Holds
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import did_you_mean
 
-__all__ = ["LAYOUTS", "Layout", "find_layout", "read_folder", "write_folder"]
-
 
 class Layout(NamedTuple):
     """One way to store images with objects."""

@@ -17,8 +17,6 @@ from d2lite.data.layouts.outlines import ellipse_polygon
 from d2lite.data.layouts.writing import Destination, Holds
 from d2lite.structures import BoxMode
 
-__all__ = ["HOLDS", "find_via", "read_via", "write_via"]
-
 HOLDS = Holds(masks="parts")
 # The attribute that names the class, if a region has one of these.
 _CLASS_ATTRIBUTES = ("class", "label", "name", "type", "category", "object", "class_name")

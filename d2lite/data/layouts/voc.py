@@ -22,8 +22,6 @@ from d2lite.data.layouts.labeled import (
 )
 from d2lite.data.layouts.writing import Destination, Holds, shown_number
 
-__all__ = ["HOLDS", "find_labelimg", "find_voc", "read_voc", "write_labelimg", "write_voc"]
-
 logger = logging.getLogger(__name__)
 
 HOLDS = Holds(difficult=True)

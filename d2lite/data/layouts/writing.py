@@ -11,8 +11,6 @@ from d2lite.data.layouts.outlines import box_of_polygons, polygons_of
 from d2lite.structures import BoxMode
 from d2lite.utils.errors import ArgumentError
 
-__all__ = ["Destination", "Holds", "shown_number"]
-
 
 class Holds(NamedTuple):
     """What a layout can express besides upright boxes and classes."""

@@ -20,8 +20,6 @@ from d2lite.data.layouts.writing import Destination, Holds, shown_number
 from d2lite.structures import BoxMode
 from d2lite.utils.file_io import read_text
 
-__all__ = ["HOLDS", "find_yolo", "read_yolo", "write_yolo"]
-
 HOLDS = Holds(masks="one", keypoints=True)
 _CLASS_LISTS = ("classes.txt", "obj.names", "labels.txt")
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"

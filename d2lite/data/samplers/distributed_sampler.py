@@ -16,13 +16,6 @@ from torch.utils.data.sampler import Sampler
 
 from d2lite.utils import comm
 
-__all__ = [
-    "InferenceSampler",
-    "RandomSubsetTrainingSampler",
-    "RepeatFactorTrainingSampler",
-    "TrainingSampler",
-]
-
 logger = logging.getLogger(__name__)
 
 

@@ -10,16 +10,6 @@ from fvcore.transforms.transform import Transform, TransformList
 
 from d2lite.utils.errors import ArgumentError
 
-__all__ = [
-    "AugInput",
-    "Augmentation",
-    "AugmentationList",
-    "StandardAugInput",
-    "TransformGen",
-    "apply_augmentations",
-    "apply_transform_gens",
-]
-
 
 class Augmentation:
     """A rule that makes a Transform for an image (`get_transform`) and applies it (`__call__`).

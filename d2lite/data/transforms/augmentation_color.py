@@ -5,8 +5,6 @@ from fvcore.transforms.transform import BlendTransform, Transform
 
 from d2lite.data.transforms.augmentation import Augmentation
 
-__all__ = ["RandomBrightness", "RandomContrast", "RandomLighting", "RandomSaturation"]
-
 
 class RandomContrast(Augmentation):
     """Blend the image with its mean: factors below 1 reduce contrast, above 1 raise it."""

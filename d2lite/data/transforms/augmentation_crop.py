@@ -14,8 +14,6 @@ from fvcore.transforms.transform import (
 from d2lite.data.transforms.augmentation import Augmentation
 from d2lite.utils.registry import check_choice
 
-__all__ = ["FixedSizeCrop", "MinIoURandomCrop", "RandomCrop", "RandomCrop_CategoryAreaConstraint"]
-
 
 class FixedSizeCrop(Augmentation):
     """Crop to a fixed size at a random place; pad what is smaller, at the right and bottom."""

@@ -16,38 +16,19 @@ from PIL import Image
 
 from d2lite.data.transforms.augmentation import Augmentation, _transform_to_aug
 from d2lite.data.transforms.augmentation_color import (
-    RandomBrightness,
-    RandomContrast,
-    RandomLighting,
-    RandomSaturation,
+    RandomBrightness as RandomBrightness,
+    RandomContrast as RandomContrast,
+    RandomLighting as RandomLighting,
+    RandomSaturation as RandomSaturation,
 )
 from d2lite.data.transforms.augmentation_crop import (
-    FixedSizeCrop,
-    MinIoURandomCrop,
-    RandomCrop,
-    RandomCrop_CategoryAreaConstraint,
+    FixedSizeCrop as FixedSizeCrop,
+    MinIoURandomCrop as MinIoURandomCrop,
+    RandomCrop as RandomCrop,
+    RandomCrop_CategoryAreaConstraint as RandomCrop_CategoryAreaConstraint,
 )
 from d2lite.data.transforms.transform import ExtentTransform, ResizeTransform, RotationTransform
 from d2lite.utils.errors import ArgumentError
-
-__all__ = [
-    "FixedSizeCrop",
-    "MinIoURandomCrop",
-    "RandomApply",
-    "RandomBrightness",
-    "RandomContrast",
-    "RandomCrop",
-    "RandomCrop_CategoryAreaConstraint",
-    "RandomExtent",
-    "RandomFlip",
-    "RandomLighting",
-    "RandomResize",
-    "RandomRotation",
-    "RandomSaturation",
-    "Resize",
-    "ResizeScale",
-    "ResizeShortestEdge",
-]
 
 
 class RandomApply(Augmentation):

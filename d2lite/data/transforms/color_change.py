@@ -3,8 +3,6 @@
 import cv2
 import numpy as np
 
-__all__ = ["change_colors"]
-
 
 def change_colors(
     image: np.ndarray,

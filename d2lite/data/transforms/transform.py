@@ -22,16 +22,6 @@ from fvcore.transforms.transform import (
 )
 from PIL import Image
 
-__all__ = [
-    "ColorTransform",
-    "ExtentTransform",
-    "HFlip_rotated_box",
-    "PILColorTransform",
-    "ResizeTransform",
-    "Resize_rotated_box",
-    "RotationTransform",
-]
-
 # What torch calls the filters that Pillow knows by number.
 _TORCH_MODES = {Image.BILINEAR: "bilinear", Image.BICUBIC: "bicubic"}
 # What cv2.warpAffine takes; other label types go through float64, which holds them exactly.

@@ -16,17 +16,6 @@ from d2lite.modeling.backbone.resnet import build_resnet_backbone
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import check_choice
 
-__all__ = [
-    "FPN",
-    "LastLevelMaxPool",
-    "LastLevelP6P7",
-    "build_fpn",
-    "build_resnet_fpn_backbone",
-    "build_retinanet_fpn",
-    "build_retinanet_resnet_fpn_backbone",
-]
-
-
 FUSE_TYPES = ("sum", "avg")
 
 

@@ -23,8 +23,6 @@ from d2lite.modeling.backbone.utils import (
 )
 from d2lite.utils.errors import ArgumentError
 
-__all__ = ["MViT"]
-
 Norm = Callable[[int], nn.Module]
 
 

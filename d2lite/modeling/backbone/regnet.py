@@ -9,39 +9,20 @@ from torch import Tensor, nn
 from d2lite.layers import CNNBlockBase
 from d2lite.modeling.backbone.backbone import Backbone
 from d2lite.modeling.backbone.regnet_blocks import (
-    SE,
+    SE as SE,
     AnyStage,
-    BasicTransform,
-    BottleneckTransform,
-    ResBasicBlock,
-    ResBottleneckBlock,
-    ResStem,
-    SimpleStem,
-    conv2d,
-    gap2d,
+    BasicTransform as BasicTransform,
+    BottleneckTransform as BottleneckTransform,
+    ResBasicBlock as ResBasicBlock,
+    ResBottleneckBlock as ResBottleneckBlock,
+    ResStem as ResStem,
+    SimpleStem as SimpleStem,
+    conv2d as conv2d,
+    gap2d as gap2d,
     init_weights,
-    pool2d,
+    pool2d as pool2d,
 )
 from d2lite.utils.errors import ArgumentError
-
-__all__ = [
-    "SE",
-    "AnyNet",
-    "AnyStage",
-    "BasicTransform",
-    "BottleneckTransform",
-    "RegNet",
-    "ResBasicBlock",
-    "ResBottleneckBlock",
-    "ResStem",
-    "SimpleStem",
-    "adjust_block_compatibility",
-    "conv2d",
-    "gap2d",
-    "generate_regnet_parameters",
-    "init_weights",
-    "pool2d",
-]
 
 Norm = str | Callable[[int], nn.Module]
 Activation = Callable[[], nn.Module]

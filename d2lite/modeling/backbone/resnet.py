@@ -14,20 +14,10 @@ from d2lite.modeling.backbone.resnet_blocks import (
     BasicStem,
     BottleneckBlock,
     DeformBottleneckBlock,
-    ResNetBlockBase,
+    ResNetBlockBase as ResNetBlockBase,
 )
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import check_choice
-
-__all__ = [
-    "BasicBlock",
-    "BasicStem",
-    "BottleneckBlock",
-    "DeformBottleneckBlock",
-    "ResNet",
-    "ResNetBlockBase",
-    "build_resnet_backbone",
-]
 
 BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),

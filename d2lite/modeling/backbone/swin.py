@@ -18,18 +18,6 @@ from d2lite.modeling.backbone.transformer import (
 )
 from d2lite.utils.errors import ArgumentError
 
-__all__ = [
-    "BasicLayer",
-    "Mlp",
-    "PatchEmbed",
-    "PatchMerging",
-    "SwinTransformer",
-    "SwinTransformerBlock",
-    "WindowAttention",
-    "window_partition",
-    "window_reverse",
-]
-
 Norm = Callable[[int], nn.Module]
 
 # Added to the logits of pairs that only the shift has brought together. A finite value, as in

@@ -16,13 +16,6 @@ from d2lite.modeling.backbone.build import BACKBONE_REGISTRY
 from d2lite.modeling.backbone.fpn import FPN, LastLevelMaxPool, build_fpn, build_retinanet_fpn
 from d2lite.utils.registry import check_choice, did_you_mean
 
-__all__ = [
-    "TimmBackbone",
-    "build_retinanet_timm_model_fpn_backbone",
-    "build_timm_model_backbone",
-    "build_timm_model_fpn_backbone",
-]
-
 logger = logging.getLogger(__name__)
 
 NORMS = ("", "FrozenBN", "SyncBN")

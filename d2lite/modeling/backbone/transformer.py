@@ -10,16 +10,6 @@ from torchvision.ops import StochasticDepth
 
 from d2lite.modeling.backbone.utils import decomposed_rel_pos
 
-__all__ = [
-    "Mlp",
-    "attend_with_rel_pos",
-    "drop_path_layer",
-    "drop_path_rates",
-    "init_layer",
-    "init_weights",
-    "maybe_checkpoint",
-]
-
 
 class Mlp(nn.Module):
     """Two linear layers with an activation between."""

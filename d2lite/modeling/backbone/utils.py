@@ -6,15 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = [
-    "PatchEmbed",
-    "decomposed_rel_pos",
-    "get_abs_pos",
-    "get_rel_pos",
-    "window_partition",
-    "window_unpartition",
-]
-
 
 class PatchEmbed(nn.Module):
     """Cut images into patches and embed each, by one strided convolution."""

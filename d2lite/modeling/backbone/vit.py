@@ -26,8 +26,6 @@ from d2lite.modeling.backbone.utils import (
 )
 from d2lite.utils.errors import ArgumentError
 
-__all__ = ["SimpleFeaturePyramid", "ViT", "get_vit_lr_decay_rate"]
-
 Norm = Callable[[int], nn.Module]
 Activation = Callable[[], nn.Module]
 

@@ -29,8 +29,6 @@ from d2lite.modeling.meta_arch.retinanet import RetinaNetHead, init_convs
 from d2lite.structures import Boxes, ImageList, Instances, pairwise_point_box_distance
 from d2lite.utils.events import log_scalar
 
-__all__ = ["FCOS"]
-
 # A level is responsible for objects whose farthest edge is between 4 and 8 strides away from the
 # point (with strides 8, 16, ...: 64, 128, ... pixels, as in sec. 3.2).
 _REACH_IN_STRIDES = (4, 8)

@@ -10,8 +10,6 @@ from d2lite.config import CfgNode
 from d2lite.config.lazy_text import as_plain_values
 from d2lite.data.catalog import MetadataCatalog
 
-__all__ = ["KEPT_METADATA", "ModelOrigin"]
-
 # What it takes to read and draw the predictions of a model.
 KEPT_METADATA = (
     "thing_classes",

@@ -13,8 +13,6 @@ from d2lite.modeling.meta_arch.semantic_seg import batch_targets, build_sem_seg_
 from d2lite.modeling.postprocessing import detector_postprocess, sem_seg_postprocess
 from d2lite.structures import Instances
 
-__all__ = ["PanopticFPN"]
-
 Panoptic = tuple[Tensor, list[dict[str, Any]]]
 
 

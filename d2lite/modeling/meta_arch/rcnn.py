@@ -23,8 +23,6 @@ from d2lite.structures import ImageList, Instances
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.events import is_time_to_draw
 
-__all__ = ["GeneralizedRCNN", "ProposalNetwork"]
-
 
 @META_ARCH_REGISTRY.register()
 class GeneralizedRCNN(nn.Module):

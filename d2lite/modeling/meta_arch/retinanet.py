@@ -32,8 +32,6 @@ from d2lite.structures import Boxes, ImageList, Instances, pairwise_iou
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.events import log_scalar
 
-__all__ = ["RetinaNet"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -27,8 +27,6 @@ from d2lite.modeling.postprocessing import sem_seg_postprocess
 from d2lite.structures import ImageList
 from d2lite.utils.registry import Registry
 
-__all__ = ["SEM_SEG_HEADS_REGISTRY", "SemSegFPNHead", "SemanticSegmentor", "build_sem_seg_head"]
-
 SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS", config_key="MODEL.SEM_SEG_HEAD.NAME")
 SEM_SEG_HEADS_REGISTRY.__doc__ = """Callables (cfg, input_shape by feature name) -> nn.Module.
 

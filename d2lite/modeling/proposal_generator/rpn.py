@@ -31,8 +31,6 @@ from d2lite.utils.events import log_scalar
 from d2lite.utils.memory import retry_if_cuda_oom
 from d2lite.utils.registry import Registry
 
-__all__ = ["RPN", "RPN_HEAD_REGISTRY", "StandardRPNHead", "build_rpn_head"]
-
 RPN_HEAD_REGISTRY = Registry("RPN_HEAD", config_key="MODEL.RPN.HEAD_NAME")
 RPN_HEAD_REGISTRY.__doc__ = """Callables (cfg, input_shape: list of ShapeSpec) -> nn.Module.
 

@@ -10,9 +10,6 @@ from d2lite.modeling.proposal_generator.build import PROPOSAL_GENERATOR_REGISTRY
 from d2lite.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals
 from d2lite.modeling.proposal_generator.rpn import RPN
 
-__all__ = ["RRPN", "find_top_rrpn_proposals"]
-
-
 # Proposals of five numbers are rotated boxes; everything else is the same for both kinds.
 find_top_rrpn_proposals = find_top_rpn_proposals
 

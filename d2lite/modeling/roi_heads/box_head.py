@@ -11,8 +11,6 @@ from d2lite.layers import Conv2d, ShapeSpec, conv_with_norm
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import Registry
 
-__all__ = ["ROI_BOX_HEAD_REGISTRY", "FastRCNNConvFCHead", "build_box_head"]
-
 ROI_BOX_HEAD_REGISTRY = Registry("ROI_BOX_HEAD", config_key="MODEL.ROI_BOX_HEAD.NAME")
 ROI_BOX_HEAD_REGISTRY.__doc__ = """Callables (cfg, input_shape: ShapeSpec) -> nn.Module.
 

@@ -21,8 +21,6 @@ from d2lite.structures import Boxes, ImageList, Instances, pairwise_iou
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.events import get_event_storage, has_event_storage, log_scalar
 
-__all__ = ["CascadeROIHeads"]
-
 
 @ROI_HEADS_REGISTRY.register()
 class CascadeROIHeads(StandardROIHeads):

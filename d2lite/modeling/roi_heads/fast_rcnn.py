@@ -15,8 +15,6 @@ from d2lite.structures import Instances
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.events import has_event_storage, log_scalar
 
-__all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]
-
 Predictions = tuple[Tensor, Tensor]  # scores (R, K+1) and deltas (R, K*B) or (R, B)
 
 

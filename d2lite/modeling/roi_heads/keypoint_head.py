@@ -12,13 +12,6 @@ from d2lite.structures import Instances, heatmaps_to_keypoints
 from d2lite.utils.events import get_event_storage, has_event_storage
 from d2lite.utils.registry import Registry
 
-__all__ = [
-    "ROI_KEYPOINT_HEAD_REGISTRY",
-    "BaseKeypointRCNNHead",
-    "KRCNNConvDeconvUpsampleHead",
-    "build_keypoint_head",
-]
-
 ROI_KEYPOINT_HEAD_REGISTRY = Registry(
     "ROI_KEYPOINT_HEAD", config_key="MODEL.ROI_KEYPOINT_HEAD.NAME"
 )

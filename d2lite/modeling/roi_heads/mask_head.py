@@ -14,13 +14,6 @@ from d2lite.utils.errors import ArgumentError
 from d2lite.utils.events import has_event_storage, is_time_to_draw, log_image, log_scalar
 from d2lite.utils.registry import Registry
 
-__all__ = [
-    "ROI_MASK_HEAD_REGISTRY",
-    "BaseMaskRCNNHead",
-    "MaskRCNNConvUpsampleHead",
-    "build_mask_head",
-]
-
 ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD", config_key="MODEL.ROI_MASK_HEAD.NAME")
 ROI_MASK_HEAD_REGISTRY.__doc__ = """Callables (cfg, input_shape: ShapeSpec) -> nn.Module.
 

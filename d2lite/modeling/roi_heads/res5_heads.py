@@ -23,8 +23,6 @@ from d2lite.modeling.roi_heads.mask_head import build_mask_head
 from d2lite.structures import Boxes, ImageList, Instances
 from d2lite.utils.errors import ArgumentError
 
-__all__ = ["Res5ROIHeads"]
-
 
 @ROI_HEADS_REGISTRY.register()
 class Res5ROIHeads(ROIHeads):

@@ -14,7 +14,7 @@ from d2lite.modeling.roi_heads.base import (
     ROI_HEADS_REGISTRY,
     ROIHeads,
     build_pooler,
-    build_roi_heads,
+    build_roi_heads as build_roi_heads,
     select_foreground_proposals,
     select_proposals_with_visible_keypoints,
 )
@@ -22,19 +22,9 @@ from d2lite.modeling.roi_heads.box_head import build_box_head
 from d2lite.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from d2lite.modeling.roi_heads.keypoint_head import build_keypoint_head
 from d2lite.modeling.roi_heads.mask_head import build_mask_head
-from d2lite.modeling.roi_heads.res5_heads import Res5ROIHeads
+from d2lite.modeling.roi_heads.res5_heads import Res5ROIHeads as Res5ROIHeads
 from d2lite.structures import Boxes, ImageList, Instances
 from d2lite.utils.errors import ArgumentError
-
-__all__ = [
-    "ROI_HEADS_REGISTRY",
-    "ROIHeads",
-    "Res5ROIHeads",
-    "StandardROIHeads",
-    "build_roi_heads",
-    "select_foreground_proposals",
-    "select_proposals_with_visible_keypoints",
-]
 
 
 @ROI_HEADS_REGISTRY.register()

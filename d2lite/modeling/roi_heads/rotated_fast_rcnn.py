@@ -16,9 +16,6 @@ from d2lite.modeling.roi_heads.fast_rcnn import (
 from d2lite.modeling.roi_heads.roi_heads import StandardROIHeads
 from d2lite.utils.errors import ArgumentError
 
-__all__ = ["RROIHeads", "RotatedFastRCNNOutputLayers"]
-
-
 fast_rcnn_inference_rotated = partial(fast_rcnn_inference, box_dim=5)
 """`fast_rcnn_inference` for rotated boxes: (Ri, K*5), or (Ri, 5) for all classes."""
 

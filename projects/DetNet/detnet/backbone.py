@@ -10,8 +10,6 @@ from d2lite.modeling import BACKBONE_REGISTRY
 from d2lite.modeling.backbone.resnet import BasicStem, BottleneckBlock, ResNet
 from d2lite.utils.registry import check_choices
 
-__all__ = ["DetNet", "DilatedBottleneckBlock", "build_detnet_backbone"]
-
 FEATURES = ("stem", "res2", "res3", "res4", "res5", "res6")
 NUM_STAGES = 5
 

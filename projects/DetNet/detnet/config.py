@@ -2,8 +2,6 @@
 
 from d2lite.config import CfgNode
 
-__all__ = ["add_detnet_config"]
-
 
 def add_detnet_config(cfg: CfgNode) -> None:
     """Add MODEL.DETNET; the defaults are those of DetNet-59."""

@@ -17,8 +17,6 @@ from d2lite.utils.registry import check_choice
 
 from .backbone import build_detnet_backbone
 
-__all__ = ["DetNetFPN", "build_detnet_fpn_backbone"]
-
 
 class DetNetFPN(Backbone):
     """An FPN whose levels have the stride of the one below or twice that.

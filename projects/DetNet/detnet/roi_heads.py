@@ -8,8 +8,6 @@ from d2lite.layers import ShapeSpec
 from d2lite.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
 from d2lite.modeling.backbone.backbone import select_features
 
-__all__ = ["DetNetROIHeads"]
-
 POOLERS = ("box_pooler", "mask_pooler", "keypoint_pooler")
 
 

@@ -8,8 +8,6 @@ from torch import Tensor
 from d2lite.modeling import ANCHOR_GENERATOR_REGISTRY
 from d2lite.modeling.anchor_generator import DefaultAnchorGenerator
 
-__all__ = ["TorchvisionAnchorGenerator"]
-
 
 @ANCHOR_GENERATOR_REGISTRY.register()
 class TorchvisionAnchorGenerator(DefaultAnchorGenerator):

@@ -15,8 +15,6 @@ from d2lite.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from d2lite.modeling.backbone.fpn import LastLevelMaxPool, build_fpn
 from d2lite.utils.registry import check_choice, check_choices
 
-__all__ = ["MobileNet", "build_mobilenet_backbone", "build_mobilenet_fpn_backbone"]
-
 ARCHITECTURES = {
     "mobilenet_v2": models.mobilenet_v2,
     "mobilenet_v3_large": models.mobilenet_v3_large,

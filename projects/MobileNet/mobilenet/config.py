@@ -2,8 +2,6 @@
 
 from d2lite.config import CfgNode
 
-__all__ = ["add_mobilenet_config"]
-
 
 def add_mobilenet_config(cfg: CfgNode) -> None:
     """Add MODEL.MOBILENET."""

@@ -32,8 +32,6 @@ from d2lite.structures import BoxMode
 from d2lite.utils.file_io import PathManager, read_text
 from d2lite.utils.registry import did_you_mean
 
-__all__ = ["load_csv_boxes", "resolve_csv"]
-
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("image_id", "width", "height", "bbox")

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["convert_faster_rcnn"]
-
 _RPN = "proposal_generator.rpn_head"
 _RENAMES = [
     (r"^backbone\.", "backbone.features."),

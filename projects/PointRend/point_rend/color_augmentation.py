@@ -6,8 +6,6 @@ import cv2
 import numpy as np
 from fvcore.transforms.transform import Transform
 
-__all__ = ["ColorAugSSDTransform"]
-
 
 class ColorAugSSDTransform(Transform):
     """Change brightness, contrast, saturation and hue, each with probability 1/2 (SSD, sec. 2.2).

@@ -2,8 +2,6 @@
 
 from d2lite.config import CfgNode
 
-__all__ = ["add_pointrend_config"]
-
 
 def add_pointrend_config(cfg: CfgNode) -> None:
     """Add MODEL.POINT_HEAD, MODEL.IMPLICIT_POINTREND and keys of MODEL.ROI_MASK_HEAD and INPUT."""

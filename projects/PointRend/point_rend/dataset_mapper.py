@@ -7,8 +7,6 @@ from d2lite.data.dataset_mapper import DATASET_MAPPER_REGISTRY
 
 from .color_augmentation import ColorAugSSDTransform
 
-__all__ = ["build_sem_seg_train_aug", "pointrend_sem_seg_mapper"]
-
 
 def build_sem_seg_train_aug(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:
     """Resize, crop (INPUT.CROP), change colors (INPUT.COLOR_AUG_SSD) and flip."""

@@ -29,13 +29,6 @@ from .point_features import (
 from .point_head import build_point_head, roi_mask_point_loss
 from .weights import rename_on_load
 
-__all__ = [
-    "ConvFCHead",
-    "ImplicitPointRendMaskHead",
-    "PointRendMaskHead",
-    "calculate_uncertainty",
-]
-
 
 def calculate_uncertainty(logits: Tensor, classes: Tensor) -> Tensor:
     """How near the mask of each object's class is to a half (sec. 3.1).

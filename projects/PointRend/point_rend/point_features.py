@@ -13,17 +13,6 @@ from torch import Tensor
 from d2lite.layers import cat
 from d2lite.structures import BitMasks, Boxes, Instances
 
-__all__ = [
-    "generate_regular_grid_point_coords",
-    "get_point_coords_wrt_image",
-    "get_uncertain_point_coords_on_grid",
-    "get_uncertain_point_coords_with_randomness",
-    "point_sample",
-    "point_sample_fine_grained_features",
-    "sample_point_labels",
-    "subdivide",
-]
-
 
 def point_sample(input: Tensor, point_coords: Tensor, **kwargs) -> Tensor:
     """Read a map at points, interpolating between its cells; zeros outside.

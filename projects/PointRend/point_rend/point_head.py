@@ -14,14 +14,6 @@ from d2lite.structures import Instances
 from d2lite.utils.events import log_scalar
 from d2lite.utils.registry import Registry
 
-__all__ = [
-    "POINT_HEAD_REGISTRY",
-    "ImplicitPointHead",
-    "StandardPointHead",
-    "build_point_head",
-    "roi_mask_point_loss",
-]
-
 POINT_HEAD_REGISTRY = Registry("POINT_HEAD", config_key="MODEL.POINT_HEAD.NAME")
 POINT_HEAD_REGISTRY.__doc__ = """Callables (cfg, input_shape: ShapeSpec) -> nn.Module.
 

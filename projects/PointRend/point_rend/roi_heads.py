@@ -5,8 +5,6 @@ from d2lite.modeling.roi_heads import ROI_HEADS_REGISTRY, StandardROIHeads
 
 from .weights import rename_on_load
 
-__all__ = ["PointRendROIHeads"]
-
 
 @ROI_HEADS_REGISTRY.register()
 class PointRendROIHeads(StandardROIHeads):

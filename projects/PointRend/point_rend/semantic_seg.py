@@ -11,8 +11,6 @@ from d2lite.modeling.meta_arch.semantic_seg import SEM_SEG_HEADS_REGISTRY
 from .point_features import get_uncertain_point_coords_with_randomness, point_sample, subdivide
 from .point_head import build_point_head
 
-__all__ = ["PointRendSemSegHead", "calculate_uncertainty"]
-
 
 def calculate_uncertainty(sem_seg_logits: Tensor) -> Tensor:
     """How near the second-best class is to the best one (sec. 3.1).

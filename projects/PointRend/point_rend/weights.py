@@ -4,8 +4,6 @@ from collections.abc import Mapping
 
 from torch import nn
 
-__all__ = ["rename_on_load"]
-
 
 def rename_on_load(module: nn.Module, names: Mapping[str, str]) -> None:
     """Let `module.load_state_dict` take weights of before its `_version`.

@@ -4,8 +4,6 @@ import numpy as np
 
 from d2lite.visualization import GenericMask
 
-__all__ = ["sample_point_annotation"]
-
 
 def sample_point_annotation(
     segmentation: list | dict | np.ndarray,

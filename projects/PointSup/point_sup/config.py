@@ -2,8 +2,6 @@
 
 from d2lite.config import CfgNode
 
-__all__ = ["add_point_sup_config"]
-
 
 def add_point_sup_config(cfg: CfgNode) -> None:
     """Add INPUT.POINT_SUP and INPUT.SAMPLE_POINTS."""

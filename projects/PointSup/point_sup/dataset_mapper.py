@@ -9,8 +9,6 @@ from d2lite.data.dataset_mapper import DATASET_MAPPER_REGISTRY
 
 from .detection_utils import annotations_to_instances, transform_instance_annotations
 
-__all__ = ["PointSupDatasetMapper", "point_sup_mapper"]
-
 
 class PointSupDatasetMapper(DatasetMapper):
     """The default mapper without masks and keypoints, but with points."""

@@ -9,8 +9,6 @@ from fvcore.transforms.transform import Transform
 from d2lite.data import detection_utils as utils
 from d2lite.structures import Instances
 
-__all__ = ["annotations_to_instances", "transform_instance_annotations"]
-
 OUTSIDE = -1  # label of points that are not trained on
 
 

@@ -10,8 +10,6 @@ from d2lite.structures import Instances
 
 from .point_utils import get_point_coords_from_point_annotation
 
-__all__ = ["ImplicitPointRendPointSupHead", "MaskRCNNConvUpsamplePointSupHead"]
-
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class MaskRCNNConvUpsamplePointSupHead(MaskRCNNConvUpsampleHead):

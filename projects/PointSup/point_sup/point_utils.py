@@ -7,8 +7,6 @@ from torch import Tensor
 
 from d2lite.structures import Instances
 
-__all__ = ["get_point_coords_from_point_annotation", "get_point_coords_wrt_box"]
-
 
 def get_point_coords_from_point_annotation(
     instances: Sequence[Instances],

@@ -12,12 +12,6 @@ from d2lite.structures import BoxMode
 
 from .annotations import sample_point_annotation
 
-__all__ = [
-    "register_all_coco_train_points",
-    "register_coco_instances_with_points",
-    "register_shapes_points",
-]
-
 # Name -> image folder and annotation file below the folder of datasets.
 _SPLITS = {
     "coco_2017_train_points_n10_v1_without_masks": (

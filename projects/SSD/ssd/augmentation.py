@@ -10,13 +10,6 @@ from d2lite.config import CfgNode
 from d2lite.data import transforms as T
 from d2lite.data.augmentation import AUGMENTATION_REGISTRY, flip, resize_and_flip
 
-__all__ = [
-    "ExpandCanvas",
-    "ObjectCrop",
-    "PhotometricDistortion",
-    "ssd_augmentation",
-]
-
 
 class PhotometricDistortion(T.Augmentation):
     """Change brightness, contrast, saturation and hue, each with a probability."""

@@ -2,8 +2,6 @@
 
 from d2lite.config import CfgNode
 
-__all__ = ["add_ssd_config"]
-
 
 def add_ssd_config(cfg: CfgNode) -> None:
     """Add MODEL.SSD, MODEL.VGG and INPUT.SSD; the defaults are those of SSD300 on COCO."""

@@ -11,8 +11,6 @@ from d2lite.layers import ShapeSpec
 from d2lite.modeling import ANCHOR_GENERATOR_REGISTRY
 from d2lite.structures import Boxes
 
-__all__ = ["DefaultBoxGenerator"]
-
 
 @ANCHOR_GENERATOR_REGISTRY.register()
 class DefaultBoxGenerator(nn.Module):

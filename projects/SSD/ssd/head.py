@@ -11,8 +11,6 @@ from torchvision.ops import Conv2dNormActivation
 
 from d2lite.utils.registry import Registry
 
-__all__ = ["SSD_HEAD_REGISTRY", "SSDHead", "SSDLiteHead"]
-
 SSD_HEAD_REGISTRY = Registry("SSD_HEAD", config_key="MODEL.SSD.HEAD")
 SSD_HEAD_REGISTRY.__doc__ = "Callables (in_channels, num_anchors, num_classes) -> nn.Module."
 

@@ -6,8 +6,6 @@ from torch import Tensor
 
 from d2lite.modeling.hard_negatives import hard_negatives
 
-__all__ = ["match_default_boxes", "multibox_loss"]
-
 UNMATCHED = -1
 
 

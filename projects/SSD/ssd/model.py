@@ -22,8 +22,6 @@ from .default_boxes import DefaultBoxGenerator
 from .head import SSD_HEAD_REGISTRY
 from .losses import match_default_boxes, multibox_loss
 
-__all__ = ["SSD"]
-
 
 @META_ARCH_REGISTRY.register()
 class SSD(DenseDetector):

@@ -19,14 +19,6 @@ from d2lite.utils.registry import lookup
 
 from .vgg import freeze_blocks, pooling_indices, vgg16_layers
 
-__all__ = [
-    "SSDVGG",
-    "SSDMobileNet",
-    "build_ssd_mobilenet_backbone",
-    "build_ssd_vgg_backbone",
-    "cut_mobilenet",
-]
-
 # (inner channels, channels, kernel, stride, padding) of the convolutions behind fc7. SSD300 ends
 # without padding, at 5, 3 and 1 cells; SSD512 halves four times and ends with a kernel of 4.
 EXTRA_300 = ((256, 512, 3, 2, 1), (128, 256, 3, 2, 1), (128, 256, 3, 1, 0), (128, 256, 3, 1, 0))

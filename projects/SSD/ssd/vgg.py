@@ -14,8 +14,6 @@ from d2lite.layers import ShapeSpec
 from d2lite.modeling import BACKBONE_REGISTRY, ROI_BOX_HEAD_REGISTRY, Backbone
 from d2lite.utils.registry import check_choices
 
-__all__ = ["VGG16", "VGGBoxHead", "build_vgg16_backbone", "freeze_blocks", "vgg16_layers"]
-
 
 def vgg16_layers() -> nn.Sequential:
     """The 31 convolutions, ReLUs and poolings of torchvision's VGG-16, with random weights."""

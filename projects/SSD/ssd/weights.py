@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from .ssd_backbones import MOBILENETS, cut_mobilenet
 
-__all__ = ["convert_mobilenet", "convert_ssd", "convert_vgg16"]
-
 # The ids of COCO's 80 categories; torchvision has a class for each number from 1 to 90.
 _UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 COCO_IDS = tuple(i for i in range(1, 91) if i not in _UNUSED)

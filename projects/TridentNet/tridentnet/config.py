@@ -2,8 +2,6 @@
 
 from d2lite.config import CfgNode
 
-__all__ = ["add_tridentnet_config"]
-
 
 def add_tridentnet_config(cfg: CfgNode) -> None:
     """Add MODEL.TRIDENT."""

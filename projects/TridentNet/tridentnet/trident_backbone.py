@@ -21,8 +21,6 @@ from d2lite.utils.registry import check_choice
 
 from .trident_conv import TridentConv
 
-__all__ = ["TridentBottleneckBlock", "build_trident_resnet_backbone", "make_trident_stage"]
-
 
 class TridentBottleneckBlock(CNNBlockBase):
     """A bottleneck block for each branch; all share their weights (Li et al. 2019, sec. 3.2).

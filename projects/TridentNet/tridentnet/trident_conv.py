@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["TridentConv"]
-
 
 class TridentConv(nn.Module):
     """One convolution for all branches, each with its own dilation (Li et al. 2019, sec. 3.2)."""

@@ -8,8 +8,6 @@ from d2lite.structures import ImageList, Instances
 
 from .branches import Branched
 
-__all__ = ["TridentRes5ROIHeads", "TridentStandardROIHeads", "merge_branch_instances"]
-
 
 def merge_branch_instances(
     instances: list[Instances], num_branch: int, nms_thresh: float, topk_per_image: int

@@ -9,8 +9,6 @@ from d2lite.structures import ImageList, Instances
 
 from .branches import Branched
 
-__all__ = ["TridentRPN"]
-
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class TridentRPN(Branched, RPN):

@@ -6,8 +6,6 @@ from d2lite.config import CfgNode
 from d2lite.data import transforms as T
 from d2lite.data.augmentation import AUGMENTATION_REGISTRY, resize_and_flip
 
-__all__ = ["RandomShift", "resize_shift_and_flip"]
-
 UNLABELLED = 255
 
 

@@ -5,8 +5,6 @@ from torch import Tensor
 
 from d2lite.modeling.box_regression import Box2BoxTransform
 
-__all__ = ["ClampedBox2BoxTransform"]
-
 
 class ClampedBox2BoxTransform(Box2BoxTransform):
     """`Box2BoxTransform` that decodes no centre farther than some pixels from its anchor's.

@@ -2,8 +2,6 @@
 
 from d2lite.config import CfgNode
 
-__all__ = ["add_yolof_config"]
-
 
 def add_yolof_config(cfg: CfgNode) -> None:
     """Add MODEL.YOLOF and INPUT.SHIFT; the defaults are those of the paper."""

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from d2lite.config import CfgNode, configurable
 from d2lite.layers import ShapeSpec, get_norm
 
-__all__ = ["Decoder", "DilatedEncoder"]
-
 
 class DilatedEncoder(nn.Module):
     """Make one level of features see objects of all sizes: residual blocks of growing dilation."""

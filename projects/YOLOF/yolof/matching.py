@@ -8,8 +8,6 @@ from torch import Tensor
 from d2lite.modeling.matcher import BACKGROUND, FOREGROUND, IGNORED
 from d2lite.structures import Boxes, pairwise_iou
 
-__all__ = ["BACKGROUND", "FOREGROUND", "IGNORED", "UniformMatch", "uniform_match"]
-
 
 class UniformMatch(NamedTuple):
     """What R anchors of an image are trained for."""

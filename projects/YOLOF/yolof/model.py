@@ -20,8 +20,6 @@ from .box_coder import ClampedBox2BoxTransform
 from .head import Decoder, DilatedEncoder
 from .matching import UniformMatch, uniform_match
 
-__all__ = ["YOLOF"]
-
 
 @META_ARCH_REGISTRY.register()
 class YOLOF(DenseDetector):

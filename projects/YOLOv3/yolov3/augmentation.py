@@ -16,8 +16,6 @@ from d2lite.data.augmentation import AUGMENTATION_REGISTRY, flip
 
 from .letterbox import GRAY, fit_letterbox
 
-__all__ = ["HSVJitter", "RandomPlacement", "yolov3_augmentation"]
-
 
 class RandomPlacement(T.Augmentation):
     """Put the image into a gray square: stretched a little, smaller or larger, and anywhere.

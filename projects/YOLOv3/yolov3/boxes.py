@@ -7,8 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Grid", "assign_objects", "decode", "encode", "iou_of_sizes", "make_grid"]
-
 # As in Box2BoxTransform: keeps exp() finite.
 MAX_LOG_RATIO = math.log(1000.0 / 16)
 

@@ -2,8 +2,6 @@
 
 from d2lite.config import CfgNode
 
-__all__ = ["add_yolov3_config"]
-
 
 def add_yolov3_config(cfg: CfgNode) -> None:
     """Add the settings; the defaults are those of the paper on COCO, at 416 pixels."""

@@ -9,8 +9,6 @@ from d2lite.layers import Conv2d, FrozenBatchNorm2d, ShapeSpec, get_norm
 from d2lite.modeling import BACKBONE_REGISTRY, Backbone
 from d2lite.utils.registry import check_choices
 
-__all__ = ["Darknet", "build_darknet_backbone", "conv_block"]
-
 NEGATIVE_SLOPE = 0.1
 
 

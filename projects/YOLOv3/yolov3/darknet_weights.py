@@ -18,13 +18,6 @@ from torch import Tensor, nn
 from d2lite.checkpoint.reading import CheckpointFileError
 from d2lite.layers import Conv2d
 
-__all__ = [
-    "DarknetFile",
-    "accept_darknet_files",
-    "read_darknet_checkpoint",
-    "read_darknet_file",
-]
-
 logger = logging.getLogger(__name__)
 
 # The one entry of a checkpoint that was read from such a file is called this and the file's name.

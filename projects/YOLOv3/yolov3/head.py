@@ -11,8 +11,6 @@ from d2lite.layers import Conv2d
 
 from .darknet import conv_block
 
-__all__ = ["YOLOv3Head"]
-
 
 class YOLOv3Level(nn.Module):
     """One scale: takes the next coarser one in, and predicts."""

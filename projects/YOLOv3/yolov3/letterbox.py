@@ -11,8 +11,6 @@ from torch import Tensor
 
 from d2lite.data import transforms as T
 
-__all__ = ["GRAY", "Letterbox", "fit_letterbox", "letterbox"]
-
 # Of the padding: the middle of the range of bytes.
 GRAY = 128
 

@@ -4,8 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ignored_predictions", "yolov3_losses"]
-
 
 def ignored_predictions(iou: Tensor, threshold: float) -> Tensor:
     """(R,) bool: predictions that overlap one of M objects by more than `threshold`.

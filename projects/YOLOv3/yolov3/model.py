@@ -24,8 +24,6 @@ from .head import YOLOv3Head
 from .letterbox import fit_letterbox, letterbox
 from .losses import ignored_predictions, yolov3_losses
 
-__all__ = ["YOLOv3"]
-
 
 @META_ARCH_REGISTRY.register()
 class YOLOv3(DenseDetector):
