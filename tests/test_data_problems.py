@@ -46,7 +46,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def register(tmp_path, images):
-    """Register the contents of a COCO file under a name, which is forgotten afterwards."""
+    """Register the contents of a COCO file under a name, which is forgotten afterward."""
     names = []
 
     def add(contents, name="problem_train", **metadata):

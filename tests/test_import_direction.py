@@ -133,8 +133,8 @@ def circles(edges: dict[str, set[str]]) -> list[list[str]]:
             return
         if node in done:
             return
-        for neighbour in sorted(edges.get(node, ())):
-            walk(neighbour, [*path, node])
+        for neighbor in sorted(edges.get(node, ())):
+            walk(neighbor, [*path, node])
         done.add(node)
 
     for node in sorted(edges):

@@ -9,7 +9,7 @@
 
 `torchvision` runs Faster R-CNN R50-FPN of both packages in turn on the same work: one image of
 320 x 426, 1000 proposals, the same stages frozen, random weights. `pillow` maps a 640 x 480
-photograph to a short side of 800 in both ways. Figures are medians; ratios below 1 are in favour
+photograph to a short side of 800 in both ways. Figures are medians; ratios below 1 are in favor
 of d2lite.
 """
 

@@ -9,7 +9,7 @@
 Boxes are measured as each detector sees them: for RPN (and RetinaNet) images are resized as
 INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST say, for SSD to a square, for YOLO into a square. Each is
 printed as the settings to use, with the mean over all boxes of the IoU with the anchor that fits
-best, and the share of boxes that some anchor reaches. Both are of shapes laid on one centre: a grid
+best, and the share of boxes that some anchor reaches. Both are of shapes laid on one center: a grid
 of anchors can only come close.
 """
 

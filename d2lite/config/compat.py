@@ -57,7 +57,7 @@ def guess_version(cfg: CfgNode, filename: str) -> int:
 
 
 class _RenameConverter:
-    """One step between neighbouring versions: pairs of the old and the new key."""
+    """One step between neighboring versions: pairs of the old and the new key."""
 
     RENAME: ClassVar[list[tuple[str, str]]] = []
 

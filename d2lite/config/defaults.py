@@ -38,7 +38,7 @@ _C.MODEL.LOAD_PROPOSALS = False
 # pixels in [0, 255]. The default suits BGR images and weights converted from Caffe2; torchvision's
 # weights expect [123.675, 116.280, 103.530] with INPUT.FORMAT "RGB".
 _C.MODEL.PIXEL_MEAN = [103.530, 116.280, 123.675]
-# Standard deviation of the pixels, by which they are divided afterwards. Caffe2's weights have it
+# Standard deviation of the pixels, by which they are divided afterward. Caffe2's weights have it
 # absorbed in their first layer; torchvision's expect [58.395, 57.120, 57.375].
 _C.MODEL.PIXEL_STD = [1.0, 1.0, 1.0]
 

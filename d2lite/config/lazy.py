@@ -64,7 +64,7 @@ class LazyConfig:
         """Load a config file.
 
         A Python file is a program: it is run, and can do whatever you can. It may import from
-        neighbouring config files by relative imports; what it gets is its own copy. A yaml file
+        neighboring config files by relative imports; what it gets is its own copy. A yaml file
         is data, but its `_target_` entries say what `instantiate` calls.
 
         Args:

@@ -1,4 +1,4 @@
-"""Running a Python config file, in which relative imports mean neighbouring config files."""
+"""Running a Python config file, in which relative imports mean neighboring config files."""
 
 import ast
 import builtins

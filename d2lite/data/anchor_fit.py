@@ -43,7 +43,7 @@ class Fit:
 
 
 def iou_of_sizes(a: Tensor, b: Tensor) -> Tensor:
-    """(R, A) IoU of boxes of (R, 2) and (A, 2) widths and heights, laid on one centre."""
+    """(R, A) IoU of boxes of (R, 2) and (A, 2) widths and heights, laid on one center."""
     overlap = torch.minimum(a[:, None], b[None]).prod(dim=2)
     return overlap / (a.prod(dim=1)[:, None] + b.prod(dim=1)[None] - overlap)
 

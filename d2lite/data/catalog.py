@@ -147,7 +147,7 @@ class _DatasetCatalog(UserDict):
 
 
 class Metadata(types.SimpleNamespace):
-    """What is known about a dataset, as attributes: class names, colours, files, evaluator.
+    """What is known about a dataset, as attributes: class names, colors, files, evaluator.
 
     A value may be set again only to an equal value, so that two parts of a program cannot
     disagree about a dataset. Example: `Metadata(name="x").set(thing_classes=["cat"])`.

@@ -1,4 +1,4 @@
-"""Images from files, and their colour formats."""
+"""Images from files, and their color formats."""
 
 import io
 import logging
@@ -103,7 +103,7 @@ def _read_file(file_name: str) -> bytes:
 
 
 def _decode_jpeg(content: bytes, header: Image.Image, format: str) -> np.ndarray:
-    """(H, W, 3) in "RGB" or "BGR" from the bytes of a colour JPEG whose header is open.
+    """(H, W, 3) in "RGB" or "BGR" from the bytes of a color JPEG whose header is open.
 
     torchvision's decoder gives Pillow's pixels in less time, and like Pillow, but unlike OpenCV,
     refuses a file that is cut off.

@@ -55,7 +55,7 @@ class DefaultPredictor:
         """
         if isinstance(cfg, (str, os.PathLike)):
             cfg = config_from_checkpoint(cfg)
-        self.cfg = cfg.clone()  # projects change theirs afterwards
+        self.cfg = cfg.clone()  # projects change theirs afterward
         about = about_weights(self.cfg.MODEL.WEIGHTS)
         check_class_counts(self.cfg, only_open=True, about=about)
         self.model = build_model(self.cfg)

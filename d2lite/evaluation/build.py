@@ -93,7 +93,7 @@ def _evaluator_type(dataset_name: str) -> str:
         kind = "pascal_voc"
     if kind is None:
         if not metadata.get("thing_classes"):
-            DatasetCatalog.get(dataset_name)  # some readers know the classes only afterwards
+            DatasetCatalog.get(dataset_name)  # some readers know the classes only afterward
         if metadata.get("thing_classes") is not None:
             kind = "coco"
         elif metadata.get("stuff_classes") is not None:

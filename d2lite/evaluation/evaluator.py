@@ -145,7 +145,7 @@ def inference_on_dataset(
     """Run the model on all batches and evaluate what it predicts; also measures its speed.
 
     Args:
-        model: an `nn.Module`, which is set to eval mode and restored afterwards, or any callable
+        model: an `nn.Module`, which is set to eval mode and restored afterward, or any callable
             from a list of input dicts to a list of output dicts.
         data_loader: gives the batches; its length, where it has one, is used for the eta.
         evaluator: one evaluator, several, or None to only measure the speed.

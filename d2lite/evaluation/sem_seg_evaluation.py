@@ -65,7 +65,7 @@ class SemSegEvaluator(DatasetEvaluator):
         self._cpu_device = torch.device("cpu")
         self.input_file_to_gt_file = {
             record["file_name"]: record["sem_seg_file_name"]
-            for record in _labelled(load_ground_truth(dataset_name, sizes=False), dataset_name)
+            for record in _labeled(load_ground_truth(dataset_name, sizes=False), dataset_name)
         }
         self._metadata = meta = MetadataCatalog.get(dataset_name)
         if not meta.get("stuff_classes"):
@@ -249,7 +249,7 @@ class SemSegEvaluator(DatasetEvaluator):
         return encoded
 
 
-def _labelled(records: list[dict], dataset_name: str) -> list[dict]:
+def _labeled(records: list[dict], dataset_name: str) -> list[dict]:
     for record in records:
         if "sem_seg_file_name" not in record:
             raise ValueError(

@@ -20,7 +20,7 @@ def giou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: floa
 
 
 def diou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
-    """1 - IoU + squared distance of the centres over the enclosing diagonal (Zheng et al. 2020).
+    """1 - IoU + squared distance of the centers over the enclosing diagonal (Zheng et al. 2020).
 
     Args:
         reduction: "none" gives (R,), "mean" and "sum" a scalar; the mean over nothing is 0.

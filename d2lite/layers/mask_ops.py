@@ -27,7 +27,7 @@ def paste_masks_in_image(
     """Resize each mask to its box and place it in an image of zeros.
 
     Args:
-        masks: (R, m, m) values in [0, 1], sampled with half-pixel centres and zeros outside.
+        masks: (R, m, m) values in [0, 1], sampled with half-pixel centers and zeros outside.
         boxes: `Boxes` or (R, 4) XYXY in the image. A mask ends one pixel outside its box.
         image_shape: (height, width) of the image.
         threshold: what is at least this becomes foreground; negative for soft masks.

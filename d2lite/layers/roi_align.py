@@ -68,7 +68,7 @@ def roi_align(
         output_size: (height, width) of the result, or one number for both.
         spatial_scale: cells per unit of the boxes.
         sampling_ratio: samples per bin along each axis; 0 or less for the bin's size in cells.
-        aligned: shift by half a cell, so that a cell's value stands at its centre.
+        aligned: shift by half a cell, so that a cell's value stands at its center.
     Returns:
         (R, C, *output_size).
     """

@@ -136,7 +136,7 @@ class RotatedPlan:
         return cell.reshape(rows, -1), weight.reshape(rows, -1)
 
     def _offsets(self, part: slice, axis: int, most: int) -> tuple[Tensor, Tensor]:
-        """Where the samples of each bin lie along a side, from the ROI's centre, in cells.
+        """Where the samples of each bin lie along a side, from the ROI's center, in cells.
 
         Returns:
             (count, P, most) offsets, and (count, 1, most) bool: whether the sample is used.

@@ -40,7 +40,7 @@ class Chunk(NamedTuple):
 
 
 class PoolPlan(Protocol):
-    """What is summed where. ROIs are rearranged so that neighbours need the same work."""
+    """What is summed where. ROIs are rearranged so that neighbors need the same work."""
 
     order: Tensor  # (R,) int64: the ROI at each place of the order
     chunks: list[Chunk]  # rising in level and start

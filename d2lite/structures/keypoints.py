@@ -18,7 +18,7 @@ class Keypoints:
 
     Attributes:
         tensor: (N, K, 3) float32: x, y in absolute pixels, and visibility as in COCO: 0 is not
-            labelled, 1 labelled but hidden, 2 labelled and visible.
+            labeled, 1 labeled but hidden, 2 labeled and visible.
     """
 
     def __init__(self, keypoints: Tensor | np.ndarray | Sequence[Sequence[Sequence[float]]]):
@@ -51,7 +51,7 @@ class Keypoints:
 
         Returns:
             cells: (N, K) int64, y * heatmap_size + x; 0 where not valid.
-            valid: (N, K) int64, 1 where the keypoint is labelled and lies in the box.
+            valid: (N, K) int64, 1 where the keypoint is labeled and lies in the box.
         """
         if boxes.numel() == 0:
             nothing = boxes.new_zeros((0, self.tensor.shape[1]), dtype=torch.int64)

@@ -51,16 +51,16 @@ def test_kill_while_writing_leaves_the_old_file(tmp_path):
     assert read_checkpoint_file(path) == {"iteration": 2}
 
 
-class Colour(Enum):
+class Color(Enum):
     RED = 1
 
 
 @pytest.mark.parametrize(
     "data, where",
     [
-        ({"trainer": {"hooks": [1, Colour.RED]}}, r"checkpoint\['trainer'\]\['hooks'\]\[1\] is a"),
+        ({"trainer": {"hooks": [1, Color.RED]}}, r"checkpoint\['trainer'\]\['hooks'\]\[1\] is a"),
         ({"a": lambda: 0}, r"checkpoint\['a'\] is a builtins.function"),
-        ({"a": {Colour.RED: 1}}, r"checkpoint\['a'\] is a .*Colour"),
+        ({"a": {Color.RED: 1}}, r"checkpoint\['a'\] is a .*Color"),
     ],
 )
 def test_what_could_not_be_loaded_again_is_not_saved(tmp_path, data, where):

@@ -40,7 +40,7 @@ def test_overview_names_all_commands(capsys):
     assert all(f"\n  {name} " in shown for name in commands.COMMANDS)
 
 
-def test_misspelt_command_gets_the_nearest(capsys):
+def test_misspelled_command_gets_the_nearest(capsys):
     with pytest.raises(SystemExit) as end:
         commands.main(["trian"])
     assert end.value.code == 2

@@ -124,7 +124,7 @@ def get_balloon_dicts(img_dir):
 
 
 class MyMapper(DatasetMapper):
-    """Counts what it maps, over the standard behaviour."""
+    """Counts what it maps, over the standard behavior."""
 
     @configurable
     def __init__(self, is_train, *, factor, **kwargs):

@@ -40,18 +40,18 @@ def test_program_runs_unchanged_with_its_arguments_and_its_spawned_processes(tmp
         import sys
         from detectron2.engine import launch
         from detectron2.utils import comm
-        import neighbour
+        import neighbor
 
         def main(word):
             total = sum(comm.all_gather(comm.get_rank() + 1))
             if comm.is_main_process():
-                print(word, total, neighbour.VALUE, flush=True)
+                print(word, total, neighbor.VALUE, flush=True)
 
         if __name__ == "__main__":
             launch(main, 2, args=(sys.argv[1],))
     """
     (tmp_path / "program.py").write_text(textwrap.dedent(program))
-    (tmp_path / "neighbour.py").write_text("VALUE = 7\n")
+    (tmp_path / "neighbor.py").write_text("VALUE = 7\n")
     done = run("-m", "d2lite.compat", "program.py", "hello", cwd=tmp_path)
     assert done.stdout == "hello 3 7\n", done.stderr
 

@@ -141,14 +141,14 @@ def test_auto_device_is_resolved_at_once(cfg, write, monkeypatch):
         ("model.mask_on", "Did you mean 'MODEL.MASK_ON'?"),
     ],
 )
-def test_misspelt_override(cfg, key, nearest):
+def test_misspelled_override(cfg, key, nearest):
     with pytest.raises(AssertionError) as error:
         cfg.merge_from_list(["SEED", "1", key, "1"])
     assert nearest in str(error.value) and "\n" not in str(error.value)
     assert cfg.SEED == -1  # nothing was changed
 
 
-def test_misspelt_key_in_a_file(cfg, write):
+def test_misspelled_key_in_a_file(cfg, write):
     path = write("MODEL:\n  ROI_HEADS:\n    NUM_CLASES: 3\nSEED: 1\n")
     with pytest.raises(KeyError) as error:
         cfg.merge_from_file(path)

@@ -103,7 +103,7 @@ def test_old_file_is_merged_under_its_own_names(tmp_path):
     assert set(flat_keys(cfg)) == set(flat_keys(get_cfg()))
 
 
-def test_misspelt_key_in_an_old_file_is_told(tmp_path):
+def test_misspelled_key_in_an_old_file_is_told(tmp_path):
     path = tmp_path / "old.yaml"
     path.write_text("VERSION: 1\nMODEL: {ROI_HEADS: {NMSS: 0.25}}\n")
     with pytest.raises(KeyError, match=r"Did you mean 'MODEL.ROI_HEADS.NMS'"):

@@ -78,7 +78,7 @@ def test_values_and_types_are_those_of_detectron2():
     assert not differing
 
 
-def test_new_keys_keep_the_behaviour_of_detectron2():
+def test_new_keys_keep_the_behavior_of_detectron2():
     got = flat(get_cfg())
     assert {key: got[key] for key in NEW_KEYS} == NEW_KEYS
 

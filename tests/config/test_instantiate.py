@@ -98,8 +98,8 @@ def test_target_may_be_a_config_itself():
 
 
 def test_wrong_arguments_name_the_callable():
-    with pytest.raises(TypeError, match=r"torch\.nn.*Linear.*colour"):
-        instantiate(L(nn.Linear)(in_features=1, out_features=1, colour="red"))
+    with pytest.raises(TypeError, match=r"torch\.nn.*Linear.*color"):
+        instantiate(L(nn.Linear)(in_features=1, out_features=1, color="red"))
 
 
 def test_other_errors_are_left_alone():

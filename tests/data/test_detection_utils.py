@@ -195,7 +195,7 @@ def test_proposals_are_moved_clipped_and_cut_to_the_best():
     assert set(one) == {"proposals"}
 
 
-def test_crop_contains_the_centre_of_the_object():
+def test_crop_contains_the_center_of_the_object():
     for _ in range(50):
         crop = detection_utils.gen_crop_transform_with_instance(
             (6, 8), (20, 30), _anno(bbox=[20, 10, 4, 6])

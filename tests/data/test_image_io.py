@@ -72,7 +72,7 @@ def test_jpegs_have_pillows_pixels(tmp_path, orientation, options, format):
 @pytest.mark.parametrize(
     "mode, suffix", [("L", "jpg"), ("CMYK", "jpg"), ("P", "png"), ("1", "png")]
 )
-def test_other_colour_modes_become_rgb(tmp_path, mode, suffix):
+def test_other_color_modes_become_rgb(tmp_path, mode, suffix):
     path = _save(tmp_path / f"a.{suffix}", image=_photo().convert(mode))
     want = np.asarray(Image.open(path).convert("RGB"))
     np.testing.assert_array_equal(read_image(path, "RGB"), want)

@@ -104,7 +104,7 @@ def test_run_leaves_figures_and_the_schedule_moves(arguments, tmp_path):
     assert records[1]["lr"] == pytest.approx(0.5)
 
 
-def test_misspelt_override_ends_with_one_line(arguments, capsys):
+def test_misspelled_override_ends_with_one_line(arguments, capsys):
     with pytest.raises(SystemExit):
         tool.main(arguments("run", "train.max_itr=2"))
     assert "max_iter" in capsys.readouterr().err

@@ -25,7 +25,7 @@ from tests.golden import load_case
 
 @pytest.fixture
 def data_name(request):
-    """A name for a dataset, which is forgotten afterwards."""
+    """A name for a dataset, which is forgotten afterward."""
     name = f"evaluation_{request.node.name}"
     yield name
     for catalog in (DatasetCatalog, MetadataCatalog):

@@ -105,7 +105,7 @@ def test_small_bounds_change_nothing(monkeypatch):
 
 def test_bin_over_four_cells_worked_by_hand():
     x = torch.arange(4.0).view(1, 1, 2, 2)
-    # The box spans both cells' centres, and its one sample lies in the middle of the four.
+    # The box spans both cells' centers, and its one sample lies in the middle of the four.
     box = torch.tensor([[0.0, 0.5, 0.5, 1.5, 1.5]])
     assert roi_align(x, box, 1, 1.0, 0, True).item() == pytest.approx(1.5)
 

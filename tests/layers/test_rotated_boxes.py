@@ -35,7 +35,7 @@ def test_golden():
     ],
 )
 def test_worked_by_hand_whatever_the_common_rotation(angle, other, expected):
-    def turned(box):  # around the first box's centre, counter-clockwise with y pointing down
+    def turned(box):  # around the first box's center, counter-clockwise with y pointing down
         radians = math.radians(angle)
         dx, dy = box[0] - 5, box[1] - 5
         x = 5 + dx * math.cos(radians) + dy * math.sin(radians)

@@ -140,7 +140,7 @@ def test_an_unknown_loss_is_refused(dense):
         ("smooth_l1", 0.3, 0.3),  # |0.3 - 0|, the target being the box itself
         ("giou", 0.0, 0.0),  # the same box
         ("giou", 1.0, 1.0),  # side by side: IoU 0, no gap in the enclosing box
-        ("diou", 1.0, 1 + 100 / 500),  # centres 10 apart, enclosing box 20 x 10
+        ("diou", 1.0, 1 + 100 / 500),  # centers 10 apart, enclosing box 20 x 10
         ("ciou", 1.0, 1 + 100 / 500),  # equal aspect ratio adds nothing
     ],
 )

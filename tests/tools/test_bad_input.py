@@ -649,7 +649,7 @@ def test_evaluation_on_nothing(main, good):
     assert "DATASETS.TEST is empty, so there is nothing to evaluate on" in outcome.error
 
 
-def test_a_misspelt_metric_is_told_at_the_first_evaluation(main, good):
+def test_a_misspelled_metric_is_told_at_the_first_evaluation(main, good):
     outcome = main(TEST__BEST_METRIC="bbox/APP", **train_on(good), **test_on(good))
     assert outcome.code == 0
     assert re.search(r"No bbox/APP was evaluated.* Did you mean 'bbox/AP", outcome.out)

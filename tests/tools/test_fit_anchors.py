@@ -27,7 +27,7 @@ def tool():
     return module
 
 
-def test_iou_of_shapes_on_one_centre():
+def test_iou_of_shapes_on_one_center():
     a = torch.tensor([[10.0, 10.0], [10.0, 20.0]])
     b = torch.tensor([[10.0, 10.0], [20.0, 10.0], [5.0, 2.0]])
     expected = torch.tensor([[1.0, 1 / 2, 1 / 10], [1 / 2, 1 / 3, 1 / 20]])

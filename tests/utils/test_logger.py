@@ -109,7 +109,7 @@ def test_log_first_n_counts_by_message(messages):
 
 def test_log_first_n_refuses_another_key():
     with pytest.raises(ValueError, match="'caller'"):
-        log_first_n(logging.INFO, "x", key="colour")
+        log_first_n(logging.INFO, "x", key="color")
 
 
 def test_log_every_n(messages):

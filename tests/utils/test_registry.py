@@ -39,13 +39,13 @@ def test_register_as_a_call(colors):
     assert colors.get("azure") is azure
 
 
-def test_misspelt_name_is_a_key_error_with_the_nearest_name(colors):
+def test_misspelled_name_is_a_key_error_with_the_nearest_name(colors):
     with pytest.raises(KeyError, match=r"'crimsom'.*COLOR") as error:
         colors.get("crimsom")
     assert str(error.value).endswith("Did you mean 'crimson'?")  # and no quotes around it all
 
 
-def test_name_without_neighbours_lists_what_there_is(colors):
+def test_name_without_neighbors_lists_what_there_is(colors):
     with pytest.raises(KeyError, match="It has: crimson"):
         colors.get("xyz")
     with pytest.raises(KeyError, match="nothing yet"):

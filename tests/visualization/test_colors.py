@@ -26,7 +26,7 @@ def test_wrong_colors(color):
         to_rgb(color)
 
 
-def test_neighbouring_colors_differ():
+def test_neighboring_colors_differ():
     colors = np.array([distinct_color(i) for i in range(24)])
     distance = np.abs(colors[:, None] - colors[None]).sum(-1) + 9 * np.eye(24)
     assert distance.min() > 0.1 and distance.diagonal(1).min() - 0 > 0.5

@@ -133,7 +133,7 @@ def _shard_iterator_dataloader_worker(iterable: Iterable, chunk_size: int = 1) -
 def gen_crop_transform_with_instance(
     crop_size: tuple[int, int], image_size: tuple[int, int], instance: dict
 ) -> CropTransform:
-    """A random crop that contains the centre of an object.
+    """A random crop that contains the center of an object.
 
     Args:
         crop_size: (h, w) in pixels; sides beyond the image's are shortened.
@@ -145,7 +145,7 @@ def gen_crop_transform_with_instance(
     center = np.array([(y0 + y1) / 2, (x0 + x1) / 2])
     if (center < 0).any() or (center > np.asarray(image_size)).any():
         raise ArgumentError(
-            f"box {[x0, y0, x1, y1]} has its centre outside of the image of size {image_size}"
+            f"box {[x0, y0, x1, y1]} has its center outside of the image of size {image_size}"
         )
     lowest = np.maximum(np.floor(center).astype(np.int64) - size, 0)
     highest = np.maximum(np.asarray(image_size) - size, 0)

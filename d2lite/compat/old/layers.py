@@ -165,7 +165,7 @@ def pad_masks(masks: Tensor, padding: int) -> tuple[Tensor, float]:
 
 
 def scale_boxes(boxes: Tensor, scale: float) -> Tensor:
-    """(R, 4) XYXY boxes grown by a factor around their centres."""
+    """(R, 4) XYXY boxes grown by a factor around their centers."""
     center = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = (boxes[:, 2:] - boxes[:, :2]) / 2 * scale
     return torch.cat([center - half, center + half], dim=1)

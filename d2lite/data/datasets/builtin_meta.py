@@ -1,8 +1,8 @@
-"""What is known about the datasets that have a name: classes, ids, colours, keypoints."""
+"""What is known about the datasets that have a name: classes, ids, colors, keypoints."""
 
 from typing import Any
 
-# Id in the files, colour (RGB), name. The ids have gaps: COCO dropped some of its categories.
+# Id in the files, color (RGB), name. The ids have gaps: COCO dropped some of its categories.
 _COCO_THINGS = """
 1 dc143c person; 2 770b20 bicycle; 3 00008e car; 4 0000e6 motorcycle; 5 6a00e4 airplane;
 6 003c64 bus; 7 005064 train; 8 000046 truck; 9 0000c0 boat; 10 faaa1e traffic light;
@@ -72,7 +72,7 @@ COCO_PERSON_KEYPOINT_FLIP_MAP = tuple(
     if name.startswith("left")
 )
 
-# Lines to draw between keypoints: from, to, colour (RGB).
+# Lines to draw between keypoints: from, to, color (RGB).
 KEYPOINT_CONNECTION_RULES = [
     ("left_ear", "left_eye", (102, 204, 255)),
     ("right_ear", "right_eye", (51, 153, 255)),

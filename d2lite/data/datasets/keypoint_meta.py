@@ -8,7 +8,7 @@ def keypoint_metadata(categories: list[dict]) -> dict:
     """Names, flip map and connections, where all categories have the same keypoints.
 
     The flip map pairs names that differ only in "left" and "right"; connections come from the
-    category's `skeleton` (pairs of positions, from 1), in colours of our choice.
+    category's `skeleton` (pairs of positions, from 1), in colors of our choice.
 
     Returns:
         empty when the categories have no keypoints, or different ones.

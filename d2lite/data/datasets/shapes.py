@@ -9,8 +9,8 @@ and on every machine. Names stand where others have files:
 
 Boxes, polygons and keypoints describe the whole shape, also where another covers it; semantic
 and panoptic labels are of what can be seen. Keypoints are in the shape's own frame, which turns
-with it: the middles of the upper and the lower side, the centre, and the points halfway from the
-centre to the left and the right side.
+with it: the middles of the upper and the lower side, the center, and the points halfway from the
+center to the left and the right side.
 """
 
 import cv2
@@ -95,7 +95,7 @@ def _draw_background(scene: Scene, generator: np.random.Generator) -> np.ndarray
 
 
 def _colorize(mix: np.ndarray, low: tuple[int, ...], high: tuple[int, ...]) -> np.ndarray:
-    """(H, W) uint8 mix of two colours, 0 for the first and 255 for the second, to (H, W, 3)."""
+    """(H, W) uint8 mix of two colors, 0 for the first and 255 for the second, to (H, W, 3)."""
     steps = np.arange(256)[:, None]
     table = (np.array(low) * (255 - steps) + np.array(high) * steps) // 255  # (256, 3)
     return cv2.LUT(cv2.merge([mix, mix, mix]), table.astype(np.uint8)[None])
@@ -110,7 +110,7 @@ def _region_masks(scene: Scene) -> list[np.ndarray]:
     ]
 
 
-# Each texture is an (H, W) uint8 array: how much of the second colour there is. It is made with
+# Each texture is an (H, W) uint8 array: how much of the second color there is. It is made with
 # whole numbers only, so that no machine rounds otherwise.
 
 
@@ -165,7 +165,7 @@ def _cover(outline: np.ndarray) -> tuple[slice, slice, np.ndarray]:
     low = np.floor(outline.min(axis=0)).astype(int)
     high = np.ceil(outline.max(axis=0)).astype(int)
     width, height = (high - low).tolist()
-    # Centres of the finer pixels are at halves; fillPoly takes centres at whole numbers, here
+    # Centers of the finer pixels are at halves; fillPoly takes centers at whole numbers, here
     # with four more bits.
     fine = (outline - low) * _SUPERSAMPLING - 0.5
     canvas = np.zeros((height * _SUPERSAMPLING, width * _SUPERSAMPLING), dtype=np.uint8)

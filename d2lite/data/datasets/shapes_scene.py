@@ -1,4 +1,4 @@
-"""What is on the pictures of the embedded dataset: where, how large, which colours.
+"""What is on the pictures of the embedded dataset: where, how large, which colors.
 
 A scene is a function of split and index alone. Coordinates are continuous pixels: the first pixel
 goes from 0 to 1.
@@ -224,7 +224,7 @@ def _fallback(draw: _Draw, height: int, width: int) -> Shape:
 
 
 def _make_color(draw: _Draw, category: int) -> tuple[int, int, int]:
-    """A bright colour. Hue leans to one by class, with so wide a spread that neighbours mix."""
+    """A bright color. Hue leans to one by class, with so wide a spread that neighbors mix."""
     hue = (category + draw.real(-0.7, 0.7)) / len(CLASSES) % 1.0
     value = draw.whole(190, 255)
     dark = int(value * draw.real(0.05, 0.3))

@@ -1,4 +1,4 @@
-"""Augmentations of colours; boxes and labels stay."""
+"""Augmentations of colors; boxes and labels stay."""
 
 import numpy as np
 from fvcore.transforms.transform import BlendTransform, Transform
@@ -35,7 +35,7 @@ class RandomBrightness(Augmentation):
 
 
 class RandomSaturation(Augmentation):
-    """Blend an RGB image with its gray version: 0 is gray, above 1 is more colourful."""
+    """Blend an RGB image with its gray version: 0 is gray, above 1 is more colorful."""
 
     def __init__(self, intensity_min, intensity_max):
         """intensity_min, intensity_max: the factor is drawn between them; 1 changes nothing."""
@@ -51,7 +51,7 @@ class RandomSaturation(Augmentation):
 
 
 class RandomLighting(Augmentation):
-    """Add a random colour along the principal axes of ImageNet's RGB values (AlexNet, sec. 4.1)."""
+    """Add a random color along the principal axes of ImageNet's RGB values (AlexNet, sec. 4.1)."""
 
     # Columns are the axes; values are for images in [0, 1].
     eigen_vecs = np.array(

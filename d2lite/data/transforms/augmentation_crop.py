@@ -125,7 +125,7 @@ class RandomCrop_CategoryAreaConstraint(Augmentation):
         """
         Args:
             crop_type, crop_size: as for RandomCrop.
-            single_category_max_area: share of the labelled pixels that one category may have;
+            single_category_max_area: share of the labeled pixels that one category may have;
                 1 allows everything.
             ignored_category: label that does not count.
         """
@@ -171,7 +171,7 @@ class MinIoURandomCrop(Augmentation):
         self.sample_mode = (1, *min_ious, 0)
 
     def get_transform(self, image, boxes) -> Transform:
-        """A crop, or nothing; `boxes` are (N, 4) XYXY, at least one centre is kept."""
+        """A crop, or nothing; `boxes` are (N, 4) XYXY, at least one center is kept."""
         if boxes is None:
             return NoOpTransform()
         size = np.array([image.shape[1], image.shape[0]])  # w, h
@@ -197,7 +197,7 @@ class MinIoURandomCrop(Augmentation):
 
 
 def _fits(window: np.ndarray, boxes: np.ndarray, min_iou: float) -> bool:
-    """Whether all (N, 4) boxes overlap the window enough and some centre lies in it."""
+    """Whether all (N, 4) boxes overlap the window enough and some center lies in it."""
     if len(boxes) == 0:
         return True
     shared = np.minimum(window[2:], boxes[:, 2:]) - np.maximum(window[:2], boxes[:, :2])
@@ -206,5 +206,5 @@ def _fits(window: np.ndarray, boxes: np.ndarray, min_iou: float) -> bool:
     union = areas + (window[2:] - window[:2]).prod() - intersection
     if (intersection / union).min() < min_iou:
         return False
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return bool(((centres > window[:2]) & (centres < window[2:])).all(axis=1).any())
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return bool(((centers > window[:2]) & (centers < window[2:])).all(axis=1).any())

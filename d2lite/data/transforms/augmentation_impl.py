@@ -1,6 +1,6 @@
 """The augmentations that config keys and projects use: here sizes, flips and rotation.
 
-Crops and colours stand in files of their own and are part of this module under detectron2's names.
+Crops and colors stand in files of their own and are part of this module under detectron2's names.
 """
 
 import sys
@@ -232,7 +232,7 @@ class RandomRotation(Augmentation):
         self._init(locals())
 
     def get_transform(self, image) -> Transform:
-        """The rotation for this image, with angle and centre drawn."""
+        """The rotation for this image, with angle and center drawn."""
         height, width = image.shape[:2]
         angle, center = self._draw()
         if angle % 360 == 0:

@@ -1,4 +1,4 @@
-"""Change the colours of an image by given amounts, for augmentations that draw them."""
+"""Change the colors of an image by given amounts, for augmentations that draw them."""
 
 import cv2
 import numpy as np

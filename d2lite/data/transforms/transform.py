@@ -1,7 +1,7 @@
 """Deterministic changes of an image that take boxes, points, polygons and label maps along.
 
 The simple ones (flips, crop, pad, blend) are fvcore's. Here are resizing, extent, rotation and
-colour operations, and how each of them moves a rotated box.
+color operations, and how each of them moves a rotated box.
 """
 
 from collections.abc import Callable
@@ -79,7 +79,7 @@ class ResizeTransform(Transform):
     """Resize the image to a fixed size.
 
     uint8 images are smoothed when they shrink, as Pillow does it; other types are interpolated
-    between neighbours only. Label maps take the pixel nearest to each new pixel's centre.
+    between neighbors only. Label maps take the pixel nearest to each new pixel's center.
     """
 
     def __init__(self, h, w, new_h, new_w, interp=None):
@@ -154,10 +154,10 @@ class ResizeTransform(Transform):
 
 
 def _nearest_indices(size: int, new_size: int) -> np.ndarray:
-    """(new_size,) index of the pixel under the centre of each new pixel."""
+    """(new_size,) index of the pixel under the center of each new pixel."""
     steps = np.full(new_size, size / new_size)
     steps[0] /= 2
-    # Added up one by one, as Pillow does, so that centres between two pixels fall alike.
+    # Added up one by one, as Pillow does, so that centers between two pixels fall alike.
     return steps.cumsum().astype(np.intp).clip(max=size - 1)
 
 
@@ -238,7 +238,7 @@ class RotationTransform(Transform):
 
 
 class ColorTransform(Transform):
-    """Change colours by a function of the image; coordinates and labels stay."""
+    """Change colors by a function of the image; coordinates and labels stay."""
 
     def __init__(self, op: Callable[[np.ndarray], np.ndarray]):
         """op: takes and returns an (H, W, C) image."""
@@ -265,7 +265,7 @@ class ColorTransform(Transform):
 
 
 class PILColorTransform(ColorTransform):
-    """Change colours by a function of a Pillow image, such as those of PIL.ImageOps."""
+    """Change colors by a function of a Pillow image, such as those of PIL.ImageOps."""
 
     def __init__(self, op: Callable[[Image.Image], Image.Image]):
         """op: takes and returns a Pillow image."""
@@ -318,7 +318,7 @@ def Resize_rotated_box(transform: ResizeTransform, rotated_boxes: np.ndarray) ->
 
 
 def shift_rotated_box(transform: Transform, rotated_boxes: np.ndarray) -> np.ndarray:
-    """Move the centres of (N, 5) rotated boxes as `transform` moves points."""
+    """Move the centers of (N, 5) rotated boxes as `transform` moves points."""
     rotated_boxes[:, :2] = transform.apply_coords(rotated_boxes[:, :2])
     return rotated_boxes
 

@@ -139,7 +139,7 @@ class RegNet(AnyNet):
         Args:
             depth: number of blocks of all stages together.
             w_a, w_0: slope and start of the line that widths follow.
-            w_m: ratio of the widths of neighbouring stages, before rounding.
+            w_m: ratio of the widths of neighboring stages, before rounding.
             stride: of every stage.
         """
         widths, depths = generate_regnet_parameters(w_a, w_0, w_m, depth)[:2]

@@ -22,7 +22,7 @@ Norm = Callable[[int], nn.Module]
 
 # Added to the logits of pairs that only the shift has brought together. A finite value, as in
 # released models; exp(-100) is 0 beside any real logit.
-NOT_NEIGHBOURS = -100.0
+NOT_NEIGHBORS = -100.0
 
 
 def window_partition(x: Tensor, window_size: int) -> Tensor:
@@ -397,7 +397,7 @@ def shifted_window_mask(
     """Keep positions apart that lie in one window only because the map was rolled by the shift.
 
     Returns:
-        (windows, P, P): 0 for neighbours and NOT_NEIGHBOURS for others; with P = window_size**2,
+        (windows, P, P): 0 for neighbors and NOT_NEIGHBORS for others; with P = window_size**2,
         for an h x w map that is padded to whole windows.
     """
     rows = _regions(h, window_size, shift_size, device)
@@ -405,7 +405,7 @@ def shifted_window_mask(
     regions = 3 * rows[:, None] + columns[None, :]  # (H', W')
     regions = window_partition(regions[None, ..., None], window_size).flatten(1)  # (windows, P)
     apart = regions[:, :, None] != regions[:, None, :]
-    return torch.zeros(apart.shape, device=device).masked_fill_(apart, NOT_NEIGHBOURS)
+    return torch.zeros(apart.shape, device=device).masked_fill_(apart, NOT_NEIGHBORS)
 
 
 def _regions(length: int, window_size: int, shift_size: int, device: torch.device) -> Tensor:

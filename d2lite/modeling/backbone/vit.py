@@ -315,14 +315,14 @@ class SimpleFeaturePyramid(Backbone):
 
 
 def get_vit_lr_decay_rate(name: str, lr_decay_rate: float = 1.0, num_layers: int = 12) -> float:
-    """The factor on the learning rate of a parameter, which falls towards the ViT's input.
+    """The factor on the learning rate of a parameter, which falls toward the ViT's input.
 
     Args:
         name: the parameter's, in a model whose ViT lies in "backbone".
         lr_decay_rate: from one layer to the one below it.
         num_layers: blocks of the ViT.
     Returns:
-        1 after the blocks and outside of the backbone; one more factor per block towards the
+        1 after the blocks and outside of the backbone; one more factor per block toward the
         first, and one more again for the embeddings.
     """
     layer = num_layers + 1

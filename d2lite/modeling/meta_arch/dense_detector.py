@@ -206,7 +206,7 @@ class DenseDetector(nn.Module):
     def _ema_update(
         self, name: str, value: Tensor | float, initial_value: Tensor | float, momentum: float = 0.9
     ) -> Tensor:
-        """Move the attribute `name` towards a value, see `moving_average`.
+        """Move the attribute `name` toward a value, see `moving_average`.
 
         Args:
             initial_value: of an attribute that is not there yet.

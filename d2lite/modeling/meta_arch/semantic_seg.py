@@ -231,8 +231,8 @@ class SemSegFPNHead(nn.Module):
         assert targets is not None, "the loss needs labels, the 'sem_seg' of every input"
         logits = self._to_image_size(predictions.float())
         loss = F.cross_entropy(logits, targets, reduction="sum", ignore_index=self.ignore_value)
-        num_labelled = (targets != self.ignore_value).sum().clamp(min=1)
-        return {"loss_sem_seg": loss / num_labelled * self.loss_weight}
+        num_labeled = (targets != self.ignore_value).sum().clamp(min=1)
+        return {"loss_sem_seg": loss / num_labeled * self.loss_weight}
 
     def _to_image_size(self, x: Tensor) -> Tensor:
         return F.interpolate(

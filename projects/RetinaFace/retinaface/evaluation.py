@@ -49,11 +49,11 @@ def normalized_error(points: Tensor, truth: Tensor, boxes: Tensor) -> Tensor:
         truth: (M, L, 3) x, y and visibility; points of visibility 0 do not count.
         boxes: (M, 4) XYXY; their side is the root of their area.
     Returns:
-        (M,); nan for objects without a labelled landmark.
+        (M,); nan for objects without a labeled landmark.
     """
-    labelled = truth[..., 2] > 0  # (M, L)
+    labeled = truth[..., 2] > 0  # (M, L)
     distance = (points - truth[..., :2]).norm(dim=2)
-    mean = (distance * labelled).sum(dim=1) / labelled.sum(dim=1)
+    mean = (distance * labeled).sum(dim=1) / labeled.sum(dim=1)
     return mean / (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt()
 
 
@@ -102,7 +102,7 @@ class LandmarkEvaluator(DatasetEvaluator):
         return OrderedDict(landmarks=figures)
 
     def _errors_of(self, record: dict, found: Instances) -> list[float]:
-        """One error for each object of an image that has a labelled landmark."""
+        """One error for each object of an image that has a labeled landmark."""
         objects = [a for a in record["annotations"] if _has_landmarks(a)]
         if not objects:
             return []

@@ -32,7 +32,7 @@ class AnchorTargets(NamedTuple):
     boxes: Tensor
     """(P, 4): of the foreground anchors, in the order of `labels > 0`"""
     points: Tensor
-    """(P, L, 3): x, y and visibility of their landmarks; visibility 0 is not labelled"""
+    """(P, L, 3): x, y and visibility of their landmarks; visibility 0 is not labeled"""
 
 
 @META_ARCH_REGISTRY.register()
@@ -208,11 +208,11 @@ class RetinaFace(DenseDetector):
         return losses
 
     def _landmark_loss(self, offsets: Tensor, anchors: Tensor, points: Tensor) -> Tensor:
-        """Smooth L1 of the labelled points, over the number of anchors that have any."""
-        labelled = points[..., 2] > 0  # (P, L)
+        """Smooth L1 of the labeled points, over the number of anchors that have any."""
+        labeled = points[..., 2] > 0  # (P, L)
         target = encode_points(points[..., :2], anchors, self.landmark_reg_weight)
-        loss = F.smooth_l1_loss(offsets[labelled], target[labelled], reduction="sum")
-        return loss / labelled.any(dim=1).sum().clamp(min=1)
+        loss = F.smooth_l1_loss(offsets[labeled], target[labeled], reduction="sum")
+        return loss / labeled.any(dim=1).sum().clamp(min=1)
 
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]
@@ -259,7 +259,7 @@ class RetinaFace(DenseDetector):
         return found
 
     def _points_of(self, gt: Instances) -> Tensor:
-        """(M, L, 3) landmarks of the ground truth; none is labelled where the data have none."""
+        """(M, L, 3) landmarks of the ground truth; none is labeled where the data have none."""
         if not (self.num_landmarks and gt.has("gt_keypoints")):
             return gt.gt_boxes.tensor.new_zeros(len(gt), self.num_landmarks, 3)
         points = gt.gt_keypoints.tensor

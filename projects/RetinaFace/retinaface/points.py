@@ -4,7 +4,7 @@ from torch import Tensor
 
 
 def encode_points(points: Tensor, anchors: Tensor, weight: float) -> Tensor:
-    """Offsets of landmarks from the centres of anchors, in sides of the anchors.
+    """Offsets of landmarks from the centers of anchors, in sides of the anchors.
 
     Args:
         points: (P, L, 2) x and y in pixels.

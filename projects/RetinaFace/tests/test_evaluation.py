@@ -88,7 +88,7 @@ def test_best_score_takes_its_object_first():
     assert match_by_score(torch.zeros(0, 3), scores, 0.5).tolist() == []
 
 
-def test_hidden_points_count_and_unlabelled_ones_do_not():
+def test_hidden_points_count_and_unlabeled_ones_do_not():
     truth = torch.tensor([[[0.0, 0.0, 1.0], [5.0, 5.0, 0.0]]])
     points = torch.tensor([[[3.0, 4.0], [99.0, 99.0]]])
     error = normalized_error(points, truth, torch.tensor([[0.0, 0.0, 10.0, 10.0]]))

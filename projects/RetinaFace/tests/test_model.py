@@ -58,7 +58,7 @@ def test_anchors_get_labels_boxes_and_landmarks(model):
         Boxes.cat(anchors), [truth(face, points), empty]
     )
     assert labels[0].tolist().index(1) == 2 * 8 + 2
-    assert (labels[0] == 1).sum() == 1  # its neighbours overlap by a third
+    assert (labels[0] == 1).sum() == 1  # its neighbors overlap by a third
     assert (labels[0] == -1).sum() == 4  # ... which is ignored: above, below, left, right
     assert (labels[1] == 0).all()
     assert boxes.tolist() == face
@@ -79,7 +79,7 @@ def test_perfect_boxes_and_landmarks_cost_nothing(model):
     losses = model.losses(anchors, predictions, targets)
     assert losses["loss_box_reg"].item() == pytest.approx(5.0)
     assert losses["loss_landmark"].item() == pytest.approx(2.5)
-    # A landmark that is not labelled does not count.
+    # A landmark that is not labeled does not count.
     targets.points[0, 3, 2] = 0
     assert model.losses(anchors, predictions, targets)["loss_landmark"] == 0
 

@@ -16,9 +16,9 @@ from d2lite.projects.retinaface import (
 )
 
 
-def test_landmarks_are_measured_from_the_centre_in_sides():
+def test_landmarks_are_measured_from_the_center_in_sides():
     anchors = torch.tensor([[0.0, 0.0, 20.0, 10.0]])
-    points = torch.tensor([[[10.0, 5.0], [20.0, 0.0]]])  # the centre, a corner
+    points = torch.tensor([[[10.0, 5.0], [20.0, 0.0]]])  # the center, a corner
     offsets = encode_points(points, anchors, 10.0)
     assert offsets.tolist() == [[[0.0, 0.0], [5.0, -5.0]]]
 

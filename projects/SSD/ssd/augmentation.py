@@ -20,7 +20,7 @@ class PhotometricDistortion(T.Augmentation):
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        """A change of colours for this (H, W, 3) uint8 image; its channel order does not matter."""
+        """A change of colors for this (H, W, 3) uint8 image; its channel order does not matter."""
         changes = {
             "brightness": self._draw(-32.0, 32.0, neutral=0.0),
             "contrast": self._draw(0.5, 1.5, neutral=1.0),
@@ -42,7 +42,7 @@ class ExpandCanvas(T.Augmentation):
     def __init__(self, fill: Sequence[float], max_ratio: float = 4.0, prob: float = 0.5):
         """
         Args:
-            fill: colour of the canvas, a number for each channel.
+            fill: color of the canvas, a number for each channel.
             max_ratio: largest ratio of the canvas' sides to the image's.
             prob: probability that it is done.
         """
@@ -70,7 +70,7 @@ class CanvasTransform(Transform):
         Args:
             x0, y0: where on the canvas the image's top left corner comes to lie.
             size: (H, W) of the canvas.
-            fill: its colour.
+            fill: its color.
         """
         super().__init__()
         self._set_attributes(locals())
@@ -89,7 +89,7 @@ class CanvasTransform(Transform):
 
 
 class ObjectCrop(T.Augmentation):
-    """`MinIoURandomCrop` that keeps only objects whose centre lies in the crop."""
+    """`MinIoURandomCrop` that keeps only objects whose center lies in the crop."""
 
     def __init__(self, min_ious: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9)):
         """min_ious: least IoUs with every object to choose from."""
@@ -106,14 +106,14 @@ class ObjectCrop(T.Augmentation):
 
 
 class CentreCropTransform(CropTransform):
-    """A crop that makes boxes empty whose centre lies outside, and clips the others."""
+    """A crop that makes boxes empty whose center lies outside, and clips the others."""
 
     def apply_box(self, box: np.ndarray) -> np.ndarray:
-        """(M, 4) XYXY boxes, clipped to the crop; without area where the centre is outside."""
+        """(M, 4) XYXY boxes, clipped to the crop; without area where the center is outside."""
         boxes = np.asarray(box, dtype=np.float64) - [self.x0, self.y0, self.x0, self.y0]
         size = np.array([self.w, self.h])
-        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-        inside = ((centres > 0) & (centres < size)).all(axis=1)
+        centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+        inside = ((centers > 0) & (centers < size)).all(axis=1)
         return boxes.clip(0, np.tile(size, 2)) * inside[:, None]
 
 

@@ -14,7 +14,7 @@ def add_ssd_config(cfg: CfgNode) -> None:
     cfg.INPUT.SSD = CfgNode()
     # Probability of each change of brightness, contrast, saturation and hue; 0 for none.
     cfg.INPUT.SSD.PHOTOMETRIC_PROB = 0.5
-    # Probability that an image is placed on a canvas of the mean colour, and the largest ratio of
+    # Probability that an image is placed on a canvas of the mean color, and the largest ratio of
     # the canvas' sides to the image's.
     cfg.INPUT.SSD.EXPAND_PROB = 0.5
     cfg.INPUT.SSD.EXPAND_RATIO = 4.0

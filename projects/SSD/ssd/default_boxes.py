@@ -14,7 +14,7 @@ from d2lite.structures import Boxes
 
 @ANCHOR_GENERATOR_REGISTRY.register()
 class DefaultBoxGenerator(nn.Module):
-    """Boxes of one scale per level and several aspect ratios, centred in every cell."""
+    """Boxes of one scale per level and several aspect ratios, centered in every cell."""
 
     box_dim: int = 4
     """Numbers per box."""

@@ -25,8 +25,8 @@ def match_default_boxes(iou: Tensor, threshold: float) -> Tensor:
         return torch.full((iou.shape[1],), UNMATCHED, device=iou.device)
     best_iou, gt_index = iou.max(dim=0)  # (R,)
     matches = gt_index.masked_fill(best_iou < threshold, UNMATCHED)
-    favourite_iou, favourite = iou.max(dim=1, keepdim=True)  # (M, 1)
-    claims = torch.full_like(iou, -1.0).scatter_(1, favourite, favourite_iou)  # (M, R)
+    favorite_iou, favorite = iou.max(dim=1, keepdim=True)  # (M, 1)
+    claims = torch.full_like(iou, -1.0).scatter_(1, favorite, favorite_iou)  # (M, R)
     claim, claimant = claims.max(dim=0)  # (R,)
     return torch.where(claim >= 0, claimant, matches)
 

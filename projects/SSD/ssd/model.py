@@ -155,14 +155,14 @@ class SSD(DenseDetector):
         """See `DenseDetector.forward_training`; gives "loss_cls" and "loss_box_reg"."""
         logits, deltas = self._by_box(predictions)
         anchors = Boxes.cat(self.anchor_generator(features))
-        labelled = [self.label_boxes(anchors, x) for x in gt_instances]
-        labels = torch.stack([labels for labels, _ in labelled])
+        labeled = [self.label_boxes(anchors, x) for x in gt_instances]
+        labels = torch.stack([labels for labels, _ in labeled])
         log_scalar("num_pos_anchors", (labels > 0).sum() / len(labels))
         return multibox_loss(
             logits,
             deltas,
             labels,
-            cat([targets for _, targets in labelled]),
+            cat([targets for _, targets in labeled]),
             negative_ratio=self.negative_ratio,
             beta=self.smooth_l1_beta,
         )

@@ -37,7 +37,7 @@ MOBILENETS = {
 class SSDVGG(Backbone):
     """VGG-16 up to conv5_3, fc6 and fc7 as convolutions, and four or five more blocks.
 
-    Gives "conv4_3", whose columns are scaled to a learnt length (L2Norm, sec. 3.1), "fc7",
+    Gives "conv4_3", whose columns are scaled to a learned length (L2Norm, sec. 3.1), "fc7",
     "conv8_2" and so on.
     """
 

@@ -51,15 +51,15 @@ def load_config(name: str, *opts):
 def test_matching_by_hand():
     iou = torch.tensor(
         [
-            [0.6, 0.2, 0.0, 0.5],  # its favourite is box 0
+            [0.6, 0.2, 0.0, 0.5],  # its favorite is box 0
             [0.7, 0.3, 0.1, 0.0],  # wants box 0 too, and overlaps it more
-            [0.0, 0.1, 0.2, 0.0],  # overlaps none enough, but gets its favourite
+            [0.0, 0.1, 0.2, 0.0],  # overlaps none enough, but gets its favorite
         ]
     )
     assert match_default_boxes(iou, 0.5).tolist() == [1, -1, 2, 0]
 
 
-def test_favourite_beats_a_better_overlap_of_the_box():
+def test_favorite_beats_a_better_overlap_of_the_box():
     """Box 0 overlaps object 0 best, but is the only one that object 1 can get."""
     iou = torch.tensor([[0.6, 0.9], [0.3, 0.0]])
     assert match_default_boxes(iou, 0.5).tolist() == [1, 0]
@@ -293,7 +293,7 @@ def test_expanded_image_lies_where_its_boxes_say():
     assert (canvas == [1, 2, 3]).all()
 
 
-def test_crop_drops_objects_whose_centre_is_outside():
+def test_crop_drops_objects_whose_center_is_outside():
     crop = CentreCropTransform(10, 10, 20, 20)
     boxes = np.array([[12.0, 12, 18, 18], [5, 12, 16, 18], [0, 0, 16, 16]])
     expected = [[2, 2, 8, 8], [0, 2, 6, 8], [0, 0, 0, 0]]
@@ -315,7 +315,7 @@ def test_object_crop_keeps_an_object():
     assert changed > 5
 
 
-def test_colours_change_and_stay_bytes():
+def test_colors_change_and_stay_bytes():
     np.random.seed(0)
     image = np.random.randint(0, 256, (8, 8, 3)).astype(np.uint8)
     changed = [PhotometricDistortion(1.0).get_transform(image).apply_image(image) for _ in range(3)]
@@ -366,7 +366,7 @@ def test_test_images_keep_their_size(record):
     assert mapped["image"].shape == (3, 40, 80)
 
 
-def test_mapper_drops_objects_whose_centre_was_cut_off(record):
+def test_mapper_drops_objects_whose_center_was_cut_off(record):
     """Of x from 10 to 30, the crops keep 10 to 19 and 10 to 21."""
     for width, expected in ((19, []), (21, [[20.0, 20, 42, 60]])):
         augmentations = [CentreCropTransform(0, 0, width, 40), T.Resize((80, width * 2))]

@@ -14,7 +14,7 @@ def random_boxes(count: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    """L1 between (centre x, centre y, width, height) of two boxes."""
+    """L1 between (center x, center y, width, height) of two boxes."""
     (ax, ay, bx, by), (cx, cy, dx, dy) = a.tolist(), b.tolist()
     return (
         abs((ax + bx) / 2 - (cx + dx) / 2)
@@ -75,9 +75,9 @@ def test_large_and_small_objects_get_equally_many_anchors():
     """Where IoU thresholds would give the large one nearly all (sec. 4.2)."""
     grid = torch.arange(0.0, 160, 16)
     y, x = torch.meshgrid(grid, grid, indexing="ij")
-    centres = torch.stack((x, y), dim=2).reshape(-1, 1, 2)
+    centers = torch.stack((x, y), dim=2).reshape(-1, 1, 2)
     half = torch.tensor([8.0, 16, 32, 64])[None, :, None]
-    anchors = torch.cat((centres - half, centres + half), dim=2).reshape(-1, 4)
+    anchors = torch.cat((centers - half, centers + half), dim=2).reshape(-1, 4)
     gt_boxes = torch.tensor([[10.0, 10, 140, 150], [100.0, 20, 120, 38]])
     match = uniform_match(anchors, anchors, gt_boxes, topk=3, pos_ignore_threshold=0.0)
     assert match.pair_gt.tolist().count(0) == match.pair_gt.tolist().count(1) == 6
@@ -98,7 +98,7 @@ def test_predictions_that_found_an_object_are_no_background():
     assert match.label.tolist() == [1, -1, 0]
 
 
-def test_centres_stay_near_their_anchors():
+def test_centers_stay_near_their_anchors():
     coder = ClampedBox2BoxTransform((1.0, 1.0, 1.0, 1.0), ctr_clamp=32)
     anchors = torch.tensor([[0.0, 0, 100, 100]] * 3)
     deltas = torch.tensor([[0.2, -0.3, 0, 0], [0.5, -0.5, 0, 0], [3.0, 0, np.log(2), 0]])

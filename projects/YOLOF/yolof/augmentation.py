@@ -6,7 +6,7 @@ from d2lite.config import CfgNode
 from d2lite.data import transforms as T
 from d2lite.data.augmentation import AUGMENTATION_REGISTRY, resize_and_flip
 
-UNLABELLED = 255
+UNLABELED = 255
 
 
 class RandomShift(T.Augmentation):
@@ -58,7 +58,7 @@ def shift(dx: int, dy: int, width: int, height: int) -> T.TransformList:
         height - kept_height - top,
         orig_w=kept_width,
         orig_h=kept_height,
-        seg_pad_value=UNLABELLED,
+        seg_pad_value=UNLABELED,
     )
     return T.TransformList([crop, border])
 

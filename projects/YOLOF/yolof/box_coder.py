@@ -1,4 +1,4 @@
-"""Deltas whose centres stay near their anchors."""
+"""Deltas whose centers stay near their anchors."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from d2lite.modeling.box_regression import Box2BoxTransform
 
 
 class ClampedBox2BoxTransform(Box2BoxTransform):
-    """`Box2BoxTransform` that decodes no centre farther than some pixels from its anchor's.
+    """`Box2BoxTransform` that decodes no center farther than some pixels from its anchor's.
 
     A large anchor could otherwise send its box across the image by a small delta.
     """
@@ -18,7 +18,7 @@ class ClampedBox2BoxTransform(Box2BoxTransform):
         """Arguments of `Box2BoxTransform`, and this.
 
         Args:
-            ctr_clamp: the farthest that a centre moves along each axis, in pixels.
+            ctr_clamp: the farthest that a center moves along each axis, in pixels.
         """
         super().__init__(weights, **kwargs)
         self.ctr_clamp = ctr_clamp

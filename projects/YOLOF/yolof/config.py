@@ -12,7 +12,7 @@ def add_yolof_config(cfg: CfgNode) -> None:
     _add_decoder(yolof)
     # Factors on (dx, dy, dw, dh).
     yolof.BBOX_REG_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
-    # How far the centre of a box may lie from that of its anchor, in pixels.
+    # How far the center of a box may lie from that of its anchor, in pixels.
     yolof.CTR_CLAMP = 32.0
 
     yolof.MATCHER = CfgNode()

@@ -73,10 +73,10 @@ def _claims(
     anchors: Tensor, pred_boxes: Tensor, gt_boxes: Tensor, topk: int
 ) -> tuple[Tensor, Tensor]:
     """(2 * topk * M,) indices of anchors, and of the objects that claim them."""
-    wanted = _as_centre_and_size(gt_boxes)
+    wanted = _as_center_and_size(gt_boxes)
     topk = min(topk, len(anchors))
     nearest = [
-        torch.cdist(wanted, _as_centre_and_size(boxes), p=1).topk(topk, dim=1, largest=False)
+        torch.cdist(wanted, _as_center_and_size(boxes), p=1).topk(topk, dim=1, largest=False)
         for boxes in (pred_boxes, anchors)
     ]
     pair_anchor = torch.cat([found.indices for found in nearest], dim=1)  # (M, 2 * topk)
@@ -84,7 +84,7 @@ def _claims(
     return pair_anchor.flatten(), claimants.repeat_interleave(pair_anchor.shape[1])
 
 
-def _as_centre_and_size(boxes: Tensor) -> Tensor:
-    """(R, 4) XYXY -> (R, 4) of centre x, centre y, width, height."""
+def _as_center_and_size(boxes: Tensor) -> Tensor:
+    """(R, 4) XYXY -> (R, 4) of center x, center y, width, height."""
     low, high = boxes[:, :2], boxes[:, 2:]
     return torch.cat(((low + high) / 2, high - low), dim=1)

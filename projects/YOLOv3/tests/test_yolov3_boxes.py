@@ -48,7 +48,7 @@ def test_grid_by_hand():
 def test_decoding_by_hand():
     grid = Grid(torch.tensor([[3.0, 1]]), torch.tensor([[16.0]]), torch.tensor([[10.0, 20]]))
     deltas = torch.tensor([[0.0, math.log(3), math.log(2), 0]])
-    # The centre is (3.5 * 16, 1.75 * 16), the size (20, 20).
+    # The center is (3.5 * 16, 1.75 * 16), the size (20, 20).
     assert decode(deltas, grid)[0].tolist() == pytest.approx([46, 18, 66, 38], abs=1e-4)
 
 
@@ -71,7 +71,7 @@ def test_shape_iou_by_hand():
 
 
 def assigned_by_loop(boxes: torch.Tensor) -> list[int]:
-    """As Darknet goes through the truth: the best anchor of all, the cell of the centre."""
+    """As Darknet goes through the truth: the best anchor of all, the cell of the center."""
     owners = [-1] * sum(2 * rows * columns for rows, columns in SIZES)
     for number, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
         best, best_iou = (0, 0), -1.0
@@ -106,7 +106,7 @@ def test_last_object_gets_what_two_want():
 
 
 def test_object_on_the_border_gets_the_last_cell():
-    boxes = torch.tensor([[28.0, 60, 36, 68]])  # its centre is the corner of the image
+    boxes = torch.tensor([[28.0, 60, 36, 68]])  # its center is the corner of the image
     found = assign_objects(boxes, SIZES, STRIDES, ANCHORS)
     assert found.tolist().index(0) == 2 * 31 + 1
     grid = make_grid(SIZES, STRIDES, ANCHORS)
@@ -223,7 +223,7 @@ def test_placed_image_lies_where_its_boxes_say():
     assert cropped > 3 and padded > 3
 
 
-def test_colours_change_and_stay_bytes():
+def test_colors_change_and_stay_bytes():
     np.random.seed(0)
     image = np.random.randint(0, 256, (8, 8, 3)).astype(np.uint8)
     changed = [HSVJitter().get_transform(image).apply_image(image) for _ in range(2)]

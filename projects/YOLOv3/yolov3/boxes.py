@@ -49,28 +49,28 @@ def make_grid(sizes: Sequence[tuple[int, int]], strides: Sequence[int], anchors:
 def decode(deltas: Tensor, grid: Grid) -> Tensor:
     """(..., R, 4) predicted values -> XYXY boxes (YOLOv3, sec. 2.1).
 
-    The centre lies in the cell, at the sigmoid of the first two; the others are logarithms of
+    The center lies in the cell, at the sigmoid of the first two; the others are logarithms of
     width and height over the anchor's.
     """
-    centres = (deltas[..., :2].sigmoid() + grid.cells) * grid.strides
+    centers = (deltas[..., :2].sigmoid() + grid.cells) * grid.strides
     sizes = deltas[..., 2:].clamp(max=MAX_LOG_RATIO).exp() * grid.anchors
-    return torch.cat([centres - sizes / 2, centres + sizes / 2], dim=-1)
+    return torch.cat([centers - sizes / 2, centers + sizes / 2], dim=-1)
 
 
 def encode(boxes: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """What predictions should say of (R, 4) XYXY boxes, the inverse of `decode`.
 
     Returns:
-        (R, 2) offsets of the centres from their cell in [0, 1], which the sigmoid is to give; and
+        (R, 2) offsets of the centers from their cell in [0, 1], which the sigmoid is to give; and
         (R, 2) logarithms of the sizes over the anchors'.
     """
-    centres, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-    offsets = (centres / grid.strides - grid.cells).clamp(0, 1)
+    centers, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    offsets = (centers / grid.strides - grid.cells).clamp(0, 1)
     return offsets, (sizes / grid.anchors).log()
 
 
 def iou_of_sizes(a: Tensor, b: Tensor) -> Tensor:
-    """(M, A) IoU of boxes of (M, 2) and (A, 2) widths and heights, laid on one centre."""
+    """(M, A) IoU of boxes of (M, 2) and (A, 2) widths and heights, laid on one center."""
     overlap = torch.minimum(a[:, None], b[None]).prod(dim=2)
     return overlap / (a.prod(dim=1)[:, None] + b.prod(dim=1)[None] - overlap)
 
@@ -81,7 +81,7 @@ def assign_objects(
     """The object that each prediction is about.
 
     An object goes to the anchor, of all levels, whose shape overlaps it most, in the cell of its
-    centre. Of several that want the same prediction the last one gets it, as in Darknet.
+    center. Of several that want the same prediction the last one gets it, as in Darknet.
 
     Args:
         gt_boxes: (M, 4) XYXY.
@@ -94,9 +94,9 @@ def assign_objects(
     level, anchor = best // num_anchors, best % num_anchors
     limits = gt_boxes.new_tensor(sizes, dtype=torch.int64)  # (L, 2) of rows and columns
     counts = limits.prod(dim=1) * num_anchors
-    centres = (gt_boxes[:, :2] + gt_boxes[:, 2:]) / 2
-    cells = (centres / centres.new_tensor(strides)[level, None]).long()
-    # A centre on the right or lower border belongs to the last cell.
+    centers = (gt_boxes[:, :2] + gt_boxes[:, 2:]) / 2
+    cells = (centers / centers.new_tensor(strides)[level, None]).long()
+    # A center on the right or lower border belongs to the last cell.
     column, row = torch.minimum(cells, limits[level].flip(1) - 1).unbind(dim=1)
     before = (counts.cumsum(0) - counts)[level]
     index = before + (row * limits[level, 1] + column) * num_anchors + anchor

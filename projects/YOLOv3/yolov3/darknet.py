@@ -96,7 +96,7 @@ class Darknet(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """The largest stride, so that features of neighbouring levels fit each other."""
+        """The largest stride, so that features of neighboring levels fit each other."""
         return max(self._out_feature_strides[name] for name in self._out_features)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:

@@ -116,7 +116,7 @@ def test_polygons_fit_the_visible_segments(val):
 
 
 def test_shapes_are_seen_where_the_labels_say(val):
-    """Shapes are bright colours on dull ground: the spread of the channels tells them apart."""
+    """Shapes are bright colors on dull ground: the spread of the channels tells them apart."""
     for record in val[:40]:
         image = shapes.draw_image(record["file_name"]).astype(int)
         spread = image.max(axis=2) - image.min(axis=2)
@@ -127,7 +127,7 @@ def test_shapes_are_seen_where_the_labels_say(val):
 
 def test_upright_keypoints_by_hand():
     shape = Shape(category=1, center=(50.0, 40.0), size=(20.0, 10.0), angle=0.0, color=(0, 0, 0))
-    expected = [(50, 35), (50, 45), (45, 40), (55, 40), (50, 40)]  # top bottom left right centre
+    expected = [(50, 35), (50, 45), (45, 40), (55, 40), (50, 40)]  # top bottom left right center
     np.testing.assert_allclose(shape.keypoints(), expected)
     assert shape.box == (40, 35, 60, 45)
 

@@ -52,8 +52,8 @@ def _is_clockwise(polygon):
 
 
 def test_parts_that_turn_the_other_way_are_turned():
-    backwards = np.reshape(TRIANGLE, (-1, 2))[::-1].ravel().tolist()
-    x, y = np.reshape(join_polygons([SQUARE, backwards]), (-1, 2)).T
+    backward = np.reshape(TRIANGLE, (-1, 2))[::-1].ravel().tolist()
+    x, y = np.reshape(join_polygons([SQUARE, backward]), (-1, 2)).T
     shoelace = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
     assert shoelace == pytest.approx(200)
 

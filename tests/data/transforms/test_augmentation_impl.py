@@ -140,7 +140,7 @@ def test_extent_without_shift_and_scale_is_the_image():
     assert zoomed.apply_image(IMAGE).shape == (20, 30, 3)
 
 
-def test_rotation_draws_angle_and_centre():
+def test_rotation_draws_angle_and_center():
     assert isinstance(T.RandomRotation(360).get_transform(IMAGE), T.NoOpTransform)
     turn = T.RandomRotation((10, 20), center=(0.5, 0.25)).get_transform(IMAGE)
     assert 10 <= turn.angle <= 20
@@ -149,7 +149,7 @@ def test_rotation_draws_angle_and_centre():
     assert {chosen.get_transform(IMAGE).angle for _ in range(30)} == {90.0, 180.0}
 
 
-def test_colour_augmentations_worked_by_hand():
+def test_color_augmentations_worked_by_hand():
     image = np.array([[[100, 200, 50], [0, 0, 0]]], dtype=np.uint8)
     dark = T.RandomBrightness(0.5, 0.5).get_transform(image).apply_image(image)
     assert dark[0, 0].tolist() == [50, 100, 25]
@@ -162,7 +162,7 @@ def test_colour_augmentations_worked_by_hand():
 
 
 @pytest.mark.parametrize("kind", [T.RandomSaturation, T.RandomLighting])
-def test_colour_augmentations_need_three_channels(kind):
+def test_color_augmentations_need_three_channels(kind):
     arguments = (1, 1) if kind is T.RandomSaturation else (1,)
     with pytest.raises(AssertionError, match="RGB"):
         kind(*arguments).get_transform(IMAGE[:, :, :1])
@@ -174,10 +174,10 @@ def test_iou_crop_keeps_what_it_promises():
     crops = [aug.get_transform(IMAGE, boxes) for _ in range(60)]
     cut = [crop for crop in crops if isinstance(crop, T.CropTransform)]
     assert 0 < len(cut) < len(crops)  # one mode in three is the whole image
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     for crop in cut:
         low, high = np.array([crop.x0, crop.y0]), np.array([crop.x0 + crop.w, crop.y0 + crop.h])
-        assert ((centres > low) & (centres < high)).all(axis=1).any()
+        assert ((centers > low) & (centers < high)).all(axis=1).any()
         assert crop.x0 >= 0 and crop.x0 + crop.w <= 60 and crop.y0 >= 0 and crop.y0 + crop.h <= 40
     assert isinstance(aug.get_transform(IMAGE, None), T.NoOpTransform)
 

@@ -1,4 +1,4 @@
-"""Changes of colours, against the formulas of HSV worked by hand."""
+"""Changes of colors, against the formulas of HSV worked by hand."""
 
 import colorsys
 

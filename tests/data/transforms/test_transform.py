@@ -112,8 +112,8 @@ def test_label_maps_of_any_type_keep_their_values(transform, dtype):
     assert set(np.unique(got)) == {0, 1}
 
 
-def test_resize_of_labels_takes_the_pixel_under_the_centre():
-    # New pixel i covers the centre (i + 0.5) * 4 / 2: 1 and 3.
+def test_resize_of_labels_takes_the_pixel_under_the_center():
+    # New pixel i covers the center (i + 0.5) * 4 / 2: 1 and 3.
     got = T.ResizeTransform(1, 4, 1, 2).apply_segmentation(np.array([[10, 20, 30, 40]]))
     np.testing.assert_array_equal(got, [[20, 40]])
 
@@ -143,7 +143,7 @@ def test_vertical_flip_and_crop_move_rotated_boxes():
     )
 
 
-def test_color_transforms_change_colours_only():
+def test_color_transforms_change_colors_only():
     image = np.full((2, 3, 3), 100, dtype=np.uint8)
     invert = T.PILColorTransform(lambda picture: picture.point(lambda value: 255 - value))
     assert invert.apply_image(image)[0, 0].tolist() == [155, 155, 155]

@@ -8,7 +8,7 @@ from torchvision.models import swin_transformer as torchvision_swin
 from d2lite.layers import ShapeSpec
 from d2lite.modeling.backbone import SwinTransformer
 from d2lite.modeling.backbone.swin import (
-    NOT_NEIGHBOURS,
+    NOT_NEIGHBORS,
     PatchEmbed,
     PatchMerging,
     SwinTransformerBlock,
@@ -107,7 +107,7 @@ def test_attention_is_that_of_a_double_loop():
 def test_masked_attention_serves_several_images():
     attn = randomize(WindowAttention(6, window_size=(2, 2), num_heads=2))
     mask = torch.zeros(3, 4, 4)
-    mask[1, :2, 2:] = mask[1, 2:, :2] = NOT_NEIGHBOURS
+    mask[1, :2, 2:] = mask[1, 2:, :2] = NOT_NEIGHBORS
     x = torch.randn(2 * 3, 4, 6)  # two images of three windows
     got = attn(x, mask)
     for i in range(6):
@@ -121,7 +121,7 @@ def test_masked_attention_serves_several_images():
 def test_mask_of_a_small_map_by_hand():
     mask = shifted_window_mask(4, 3, window_size=2, shift_size=1, device=torch.device("cpu"))
     assert mask.shape == (4, 4, 4)  # 3 columns are padded to 4: 2 x 2 windows
-    near, far = 0.0, NOT_NEIGHBOURS
+    near, far = 0.0, NOT_NEIGHBORS
     assert not mask[0].any()
     side_by_side = [[near, far] * 2, [far, near] * 2] * 2  # the last column came from the left
     assert mask[1].tolist() == side_by_side

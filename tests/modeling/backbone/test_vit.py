@@ -241,5 +241,5 @@ def test_relative_positions_need_a_size():
         ("roi_heads.box_head.fc1.weight", 0),
     ],
 )
-def test_learning_rates_fall_towards_the_input(name: str, power: int):
+def test_learning_rates_fall_toward_the_input(name: str, power: int):
     assert get_vit_lr_decay_rate(name, 0.7, num_layers=12) == pytest.approx(0.7**power)

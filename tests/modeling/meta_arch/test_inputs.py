@@ -17,7 +17,7 @@ MEAN, STD = per_channel([1.0, 2.0, 3.0]), per_channel([1.0, 2.0, 4.0])
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_images_are_normalised_and_padded_with_zeros(dtype: torch.dtype):
+def test_images_are_normalized_and_padded_with_zeros(dtype: torch.dtype):
     images = [
         torch.randint(0, 255, (3, 5, 6)).to(dtype),
         torch.randint(0, 255, (3, 7, 3)).to(dtype),

@@ -93,7 +93,7 @@ def test_the_loss_leaves_out_ignored_pixels():
     assert layers.losses(logits, targets)["loss_sem_seg"].item() == pytest.approx(2 * 1.0986123)
 
 
-def test_without_a_labelled_pixel_the_loss_is_zero():
+def test_without_a_labeled_pixel_the_loss_is_zero():
     logits = torch.zeros(1, 3, 1, 1, requires_grad=True)
     loss = head().losses(logits, torch.full((1, 4, 4), -1))["loss_sem_seg"]
     loss.backward()

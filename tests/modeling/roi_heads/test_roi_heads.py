@@ -176,9 +176,9 @@ def test_proposals_need_a_visible_keypoint_inside():
     keypoints = torch.tensor(
         [
             [[5.0, 5.0, 2.0], [50.0, 5.0, 2.0]],  # one inside
-            [[5.0, 5.0, 0.0], [50.0, 5.0, 2.0]],  # inside but not labelled
+            [[5.0, 5.0, 0.0], [50.0, 5.0, 2.0]],  # inside but not labeled
             [[50.0, 5.0, 2.0], [5.0, 50.0, 2.0]],  # outside along one axis each
-            [[10.0, 10.0, 1.0], [50.0, 5.0, 2.0]],  # on the corner, labelled but hidden
+            [[10.0, 10.0, 1.0], [50.0, 5.0, 2.0]],  # on the corner, labeled but hidden
         ]
     )
     x = Instances(

@@ -63,7 +63,7 @@ def test_no_proposals_give_no_detections():
     assert len(found) == 0
 
 
-def test_proposals_are_labelled_by_rotated_overlap(heads):
+def test_proposals_are_labeled_by_rotated_overlap(heads):
     gt = Instances(
         (32, 32), gt_boxes=RotatedBoxes([[10, 10, 8, 4, 30]]), gt_classes=torch.tensor([1])
     )
