@@ -38,7 +38,8 @@ _DEFAULT = "configs/quick_schedules/mask_rcnn_R_50_FPN_inference_acc_test.yaml"
 
 
 def setup_cfg(args: argparse.Namespace) -> CfgNode:
-    """The config of the file, or else of the weights, with --opts and the least score in it."""
+    """Return the config of the file, or else of the weights, with --opts and the least score in
+    it."""
     if not (args.config_file or "MODEL.WEIGHTS" in args.opts):
         args.config_file = str(Path(__file__).parents[1] / _DEFAULT)
     cfg = config_from_args(args)
@@ -52,7 +53,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -86,7 +87,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def find_images(patterns: Sequence[str]) -> list[str]:
-    """The files that paths and patterns name, each once.
+    """Return the files that paths and patterns name, each once.
 
     Raises:
         FileNotFoundError: one of them names none.
@@ -109,7 +110,7 @@ def find_images(patterns: Sequence[str]) -> list[str]:
 
 
 def output_paths(inputs: Sequence[str], output: str) -> list[str]:
-    """A file for the drawing of each image, none of them twice.
+    """Return a file for the drawing of each image, none of them twice.
 
     An output that is a directory, or has no file extension, gets files with the names of the
     images. Of images with the same name, the later ones get the name of their directory in front,
@@ -178,7 +179,7 @@ def run_on_images(demo: VisualizationDemo, inputs: Sequence[str], outputs: Seque
 
 
 def video_path(video_input: str, output: str) -> str:
-    """The file to write: `output`, or in that directory one with the name of the input.
+    """Return the file to write: `output`, or in that directory one with the name of the input.
 
     Raises:
         ValueError: it exists already.

@@ -169,7 +169,7 @@ class AsyncPredictor:
         return self._early.pop(self._get_index)
 
     def __len__(self) -> int:
-        """Number of images whose results were not fetched."""
+        """Return the number of images whose results were not fetched."""
         return self._put_index - self._get_index
 
     def __call__(self, image: np.ndarray) -> dict:
@@ -211,7 +211,7 @@ class AsyncPredictor:
 
 
 def _predict_images(cfg: CfgNode, tasks: queue.Queue, answers: queue.Queue) -> None:
-    """What a process does until it is terminated.
+    """Predict images until the process is terminated.
 
     Answers are (index, result), or (index, traceback) after an error, which ends the process.
     """

@@ -35,7 +35,7 @@ RANDOM_SIZE = (800, 1067)  # (H, W) where a config does not say
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; `argv` defaults to that of the program."""
+    """Return the command line; `argv` defaults to that of the program."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -58,7 +58,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def setup(args: argparse.Namespace) -> Any:
-    """The config of either kind."""
+    """Return the config of either kind."""
     if args.config_file.endswith(".py"):
         return LazyConfig.apply_overrides(LazyConfig.load(args.config_file), args.opts)
     cfg = config_from_args(args)
@@ -69,7 +69,7 @@ def setup(args: argparse.Namespace) -> Any:
 
 
 def make_model(cfg: Any, load: bool) -> nn.Module:
-    """The model in eval mode; with `load`, with its weights."""
+    """Return the model in eval mode; with `load`, with its weights."""
     if isinstance(cfg, CfgNode):
         check_class_counts(cfg, only_open=True)
         model, weights = build_model(cfg), cfg.MODEL.WEIGHTS
@@ -108,7 +108,7 @@ def random_input(cfg: Any) -> dict:
 
 
 def print_flops(cfg: Any, model: nn.Module, args: argparse.Namespace) -> None:
-    """A table for the first image; mean and spread over all."""
+    """Print a table for the first image, and mean and spread over all."""
     # Here, since d2lite has to come first: it silences what fvcore's own import warns about.
     from fvcore.nn import flop_count_table
 
@@ -148,7 +148,7 @@ def print_parameters(cfg: Any, model: nn.Module, args: argparse.Namespace) -> No
 
 
 def print_structure(cfg: Any, model: nn.Module, args: argparse.Namespace) -> None:
-    """The modules as PyTorch prints them."""
+    """Print the modules as PyTorch does."""
     print(model)
 
 

@@ -67,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def median_seconds(function: Callable[[], object], rounds: int, warmup: int = 2) -> float:
-    """The median time of a call."""
+    """Return the median time of a call."""
     return medians_in_turn({"": function}, rounds, warmup)[""]
 
 
@@ -98,7 +98,7 @@ def _seconds_of(function: Callable[[], object]) -> float:
 
 
 def peak_megabytes(function: Callable[..., object], *args: object) -> float:
-    """The peak memory of `function(*args)` in a process of its own, above its start."""
+    """Return the peak memory of `function(*args)` in a process of its own, above its start."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_measure_peak, args=(sender, function, args))
@@ -115,7 +115,7 @@ def _measure_peak(sender, function: Callable[..., object], args: tuple) -> None:
 
 
 def _peak_kilobytes() -> int:
-    """The most memory this process ever had.
+    """Return the most memory this process ever had.
 
     Linux's getrusage starts a new process at the peak of the one that started it; its status file
     does not.
@@ -205,7 +205,7 @@ def their_model() -> torch.nn.Module:
 
 
 def the_image() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A noise image (3, H, W) uint8, ten boxes in it, and their classes."""
+    """Return a noise image (3, H, W) uint8, ten boxes in it, and their classes."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (3, HEIGHT, WIDTH), generator=generator, dtype=torch.uint8)
     size = torch.tensor([WIDTH, HEIGHT])
@@ -217,7 +217,7 @@ def the_image() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def our_work(training: bool) -> Callable[[], object]:
-    """A training step or an inference of d2lite."""
+    """Return a training step or an inference of d2lite."""
     image, boxes, classes = the_image()
     instances = Instances((HEIGHT, WIDTH), gt_boxes=Boxes(boxes), gt_classes=classes)
     model = our_model().train(training)
@@ -226,7 +226,7 @@ def our_work(training: bool) -> Callable[[], object]:
 
 
 def their_work(training: bool) -> Callable[[], object]:
-    """The same of torchvision."""
+    """Return the same of torchvision."""
     image, boxes, classes = the_image()
     model = their_model().train(training)
     targets = [{"boxes": boxes, "labels": classes + 1}]
@@ -266,7 +266,7 @@ def _repeat(work: Callable[[bool], Callable[[], object]], training: bool, thread
 
 
 def benchmark_torchvision(rounds: int, threads: int) -> dict[str, float]:
-    """Times and peaks of both, for inference and a training step, and their ratios."""
+    """Return times and peaks of both, for inference and a training step, and their ratios."""
     figures: dict[str, float] = {}
     for phase, training in (("inference", False), ("training step", True)):
         works = {"d2lite": our_work(training), "torchvision": their_work(training)}
@@ -287,7 +287,7 @@ def benchmark_torchvision(rounds: int, threads: int) -> dict[str, float]:
 
 
 def benchmark_pillow(rounds: int) -> dict[str, float]:
-    """Mapping a photograph of 640 x 480 to a short side of 800, in both ways."""
+    """Measure the mapping of a photograph of 640 x 480 to a short side of 800, in both ways."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "photograph.jpg")
         cv2.imwrite(path, _photograph(), [cv2.IMWRITE_JPEG_QUALITY, 90])
@@ -302,7 +302,7 @@ def benchmark_pillow(rounds: int) -> dict[str, float]:
 
 
 def _photograph() -> np.ndarray:
-    """An image with the smooth parts and edges of a photograph."""
+    """Return an image with the smooth parts and edges of a photograph."""
     noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     return cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC)
 

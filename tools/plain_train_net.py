@@ -136,7 +136,7 @@ def train(cfg: CfgNode, model: torch.nn.Module, resume: bool) -> None:
 
 
 def setup(args: Namespace) -> CfgNode:
-    """The settings, checked against the data, and everything around them prepared."""
+    """Return the settings, checked against the data, and everything around them prepared."""
     cfg = config_from_args(args)
     if args.eval_only:
         check_evaluation_settings(cfg, args.resume)
@@ -151,7 +151,7 @@ def setup(args: Namespace) -> CfgNode:
 
 
 def main(args: Namespace) -> dict:
-    """What each process does."""
+    """Run one process of the program."""
     with report_user_errors():
         cfg = setup(args)
         model = build_model(cfg)

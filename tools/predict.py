@@ -24,7 +24,7 @@ from d2lite.utils.cli import report_user_errors
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; `argv` defaults to that of the program."""
+    """Return the command line; `argv` defaults to that of the program."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

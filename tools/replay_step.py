@@ -31,7 +31,7 @@ NOT_REPRODUCED = 3
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; `argv` defaults to that of the program."""
+    """Return the command line; `argv` defaults to that of the program."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -16,7 +16,7 @@ from d2lite.engine import TrainerWithTTA as Trainer, run_program, train_or_evalu
 
 
 def main(args: Namespace) -> Mapping | None:
-    """What each process does."""
+    """Run one process of the program."""
     return train_or_evaluate(args, Trainer)
 
 

@@ -31,7 +31,7 @@ Pictures = Iterator[tuple[str, np.ndarray]]
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; `argv` defaults to that of the program."""
+    """Return the command line; `argv` defaults to that of the program."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,7 +48,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """The config, with --dataset in it; ValueError when nothing names a dataset."""
+    """Return the config, with --dataset in it; ValueError when nothing names a dataset."""
     cfg = config_from_args(args)
     cfg.defrost()
     cfg.DATALOADER.NUM_WORKERS = 0
@@ -99,7 +99,7 @@ def check_display() -> None:
 
 
 def shown(pictures: Pictures) -> Pictures:
-    """The same pictures, each opened in the system's viewer as it passes."""
+    """Yield the same pictures, each opened in the system's viewer as it passes."""
     for file_name, picture in pictures:
         Image.fromarray(picture).show(title=file_name)
         yield file_name, picture

@@ -35,7 +35,7 @@ from d2lite.utils.logger import setup_logger
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; `argv` defaults to that of the program."""
+    """Return the command line; `argv` defaults to that of the program."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,7 +48,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def read_predictions(path: str) -> dict[int | str, list[dict]]:
-    """The results of a file by image id.
+    """Return the results of a file by image id.
 
     Raises:
         ValueError: the file is no list of results in COCO's format.

@@ -7,7 +7,7 @@ from d2lite.solver import WarmupParamScheduler
 
 
 def default_X_scheduler(num_X):
-    """The schedule of `num_X` times 90000 iterations, a tenth of the rate at two steps.
+    """Return the schedule of `num_X` times 90000 iterations, a tenth of the rate at two steps.
 
     1x and 2x step after two thirds and eight ninths. Longer ones keep the full rate for longer:
     they step 60000 and 20000 iterations before the end.

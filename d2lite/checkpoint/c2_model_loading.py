@@ -150,7 +150,7 @@ def align_and_update_state_dicts(
 
 
 def _longest_ending(name: str, known: Mapping[str, Any]) -> str | None:
-    """The longest of the endings of a dotted name that is known."""
+    """Return the longest of the endings of a dotted name that is known."""
     while name not in known:
         _, dot, name = name.partition(".")
         if not dot:

@@ -103,7 +103,7 @@ class ModelCatalog:
 
     @staticmethod
     def get(name: str) -> str:
-        """The address of "ImageNetPretrained/NAME" or "Caffe2Detectron/COCO/NAME".
+        """Return the address of "ImageNetPretrained/NAME" or "Caffe2Detectron/COCO/NAME".
 
         Raises:
             UnknownModelError: there is no such model; the message has the nearest names.

@@ -253,7 +253,7 @@ class Checkpointer:
         return os.path.join(self.save_dir, name)
 
     def newest_file(self) -> str:
-        """What `resume_or_load` would try first; "" where there is nothing."""
+        """Return what `resume_or_load` would try first; "" where there is nothing."""
         try:
             return next(iter(self.resumable_files()), "")
         except OSError:  # the folder has been deleted
@@ -274,7 +274,7 @@ class Checkpointer:
         return os.path.join(self.save_dir, "last_checkpoint")
 
     def resumable_files(self) -> list[str]:
-        """The last checkpoint, then the numbered ones before it, newest first."""
+        """Return the last checkpoint, then the numbered ones before it, newest first."""
         try:
             last = self.get_checkpoint_file()
         except CheckpointFileError as error:
@@ -291,7 +291,7 @@ class Checkpointer:
         return [last, *earlier] if last else earlier
 
     def _find(self, path: str) -> str:
-        """The local file of a path or URL, the same one on all ranks."""
+        """Return the local file of a path or URL, the same one on all ranks."""
         try:
             local, problem = find_checkpoint(path, self.path_manager), ""
         except OSError as error:
@@ -355,7 +355,7 @@ class Checkpointer:
         )
 
     def _names_of_interest(self) -> list[str]:
-        """The model's entries that a report tells about."""
+        """Return the model's entries that a report tells about."""
         return list(self.model.state_dict())
 
     def _log_incompatible_keys(self, incompatible: IncompatibleKeys) -> None:
@@ -453,7 +453,8 @@ class PeriodicCheckpointer:
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
-    """The model itself, whose names are in the checkpoint, inside of DDP and torch.compile."""
+    """Return the model itself, whose names are in the checkpoint, inside of DDP and
+    torch.compile."""
     while True:
         if isinstance(model, (DistributedDataParallel, DataParallel)):
             model = model.module
@@ -464,7 +465,7 @@ def unwrap_model(model: nn.Module) -> nn.Module:
 
 
 def find_checkpoint(path: str, path_manager: Any = PathManager) -> str:
-    """The local file of a path or URL, downloaded where it has to be.
+    """Return the local file of a path or URL, downloaded where it has to be.
 
     Raises:
         FileNotFoundError: there is none; the message has near names.
@@ -543,8 +544,8 @@ def metadata_of(model: nn.Module) -> dict[str, Any]:
 
 
 def model_entries(model: nn.Module) -> dict[str, Any]:
-    """The entries of a checkpoint that a model alone gives: its state and, where it knows what it
-    was built from, "about": config, class names and version."""
+    """Return the entries of a checkpoint that a model alone gives: its state and, where it knows
+    what it was built from, "about": config, class names and version."""
     entries: dict[str, Any] = {"model": model.state_dict()}
     if hasattr(model, "built_from"):
         entries["about"] = {**model.built_from.about(), "metadata": metadata_of(model)}
@@ -570,7 +571,7 @@ def _is_no_nan(value: torch.Tensor) -> torch.Tensor:
 
 
 def _iteration_of(path: str) -> int | None:
-    """The iteration in the name of a numbered checkpoint, None for others."""
+    """Return the iteration in the name of a numbered checkpoint, None for others."""
     match = _NUMBERED.match(os.path.basename(path))
     return int(match["iteration"]) if match else None
 
@@ -599,7 +600,7 @@ def _without_module_prefix(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_tensors(state: dict[str, Any]) -> "_StateDict":
-    """The state with tensors in place of arrays."""
+    """Return the state with tensors in place of arrays."""
     return _StateDict(
         (name, value if isinstance(value, torch.Tensor) else torch.as_tensor(value))
         for name, value in state.items()
@@ -611,7 +612,7 @@ class _StateDict(dict):
 
 
 def _not_shared(model: nn.Module, missing: list[str]) -> list[str]:
-    """The missing names without those whose tensor has another name that was loaded."""
+    """Return the missing names without those whose tensor has another name that was loaded."""
     if not missing:
         return missing
     names_of: dict[int, set[str]] = {}

@@ -98,7 +98,8 @@ class DetectionCheckpointer(Checkpointer):
 
 
 def split_matching(path: str) -> tuple[str, bool]:
-    """A path or URL without its `matching_heuristics`, and whether that was there and true."""
+    """Return a path or URL without its `matching_heuristics`, and whether that was there and
+    true."""
     if "matching_heuristics" not in path or os.path.exists(path):
         return path, False
     parts = urlsplit(path)

@@ -127,7 +127,7 @@ def _is_zip(path: Path) -> bool:
 
 
 def _array_globals() -> list[Any]:
-    """What torch.load has to know for numpy arrays and scalars, under old and new names.
+    """Return what torch.load has to know for numpy arrays and scalars, under old and new names.
 
     RNG states and values of hooks are such arrays and scalars. `_verify_zip` and `_verify_legacy`
     have looked at them.

@@ -251,7 +251,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """What a value is, in words; kinds that stand for each other have the same words."""
+    """Return what a value is, in words; kinds that stand for each other have the same words."""
     if value is None:
         return "nothing"
     for kinds, words in _KINDS:
@@ -328,7 +328,7 @@ def _other_shapes(
 
 
 def _log_kept_settings(groups: Sequence[Mapping], optimizer: Optimizer) -> None:
-    """A loaded state brings its settings along; say which of them the run has otherwise."""
+    """Log which settings that came with a loaded state differ from those of the run."""
     for key in optimizer.param_groups[0]:
         # The present rate follows from the initial one where there is a schedule.
         scheduled = key == "lr" and "initial_lr" in optimizer.param_groups[0]

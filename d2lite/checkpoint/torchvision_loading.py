@@ -30,7 +30,7 @@ def is_torchvision_resnet(weights: Mapping[str, Any], model_keys: Mapping[str, A
 
 
 def convert_torchvision_names(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights of a torchvision ResNet or ResNeXt under detectron2's names.
+    """Return the weights of a torchvision ResNet or ResNeXt under detectron2's names.
 
     The classifier on top, which no detector has, is dropped.
     """
@@ -69,7 +69,7 @@ class TorchvisionHandler(PathHandler):
 
 
 def _weights_url(name: str) -> str:
-    """The address of weights by their own name or by the model's."""
+    """Return the address of weights by their own name or by the model's."""
     from torchvision import models
 
     if "." in name:

@@ -164,7 +164,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def describe(report) -> str:
-    """The report of `check_folder` as text."""
+    """Return the report of `check_folder` as text."""
     import numpy as np
     from tabulate import tabulate
 

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """What each process does."""
+    """Run one process of the program."""
     from d2lite.commands.own_data import register_data, run_folder_for
     from d2lite.config.files import find_config
     from d2lite.engine import TrainerWithTTA, lazy_program, train_or_evaluate

@@ -102,7 +102,7 @@ class DrawnOutput(Output):
 
 
 def _with_bitmaps(instances: Instances) -> Instances:
-    """Detections with masks as (N, H, W) in place of RLE dicts."""
+    """Return the detections with masks as (N, H, W) in place of RLE dicts."""
     if not isinstance(instances.get_fields().get("pred_masks"), list):
         return instances
     height, width = instances.image_size

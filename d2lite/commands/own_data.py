@@ -85,7 +85,7 @@ def choose_model(kinds: set[str], device: str, weights: str | None) -> Choice:
 
 
 def _heads(kind: str, small: bool = False) -> dict[str, Any]:
-    """Settings for what a model predicts besides boxes."""
+    """Return the settings for what a model predicts besides boxes."""
     settings: dict[str, Any] = {
         "MODEL.MASK_ON": kind == "masks",
         "MODEL.KEYPOINT_ON": kind == "keypoints",
@@ -103,7 +103,8 @@ def _heads(kind: str, small: bool = False) -> dict[str, Any]:
 
 
 def fit_to_data(cfg: CfgNode, train: str, val: str) -> dict[str, Any]:
-    """Settings that follow from the datasets: their names, class counts and keypoints."""
+    """Return the settings that follow from the datasets: their names, class counts and
+    keypoints."""
     settings: dict[str, Any] = {"DATASETS.TRAIN": (train,), "DATASETS.TEST": (val,)}
     settings |= dict.fromkeys(class_count_keys(cfg), -1)
     metadata = MetadataCatalog.get(train)
@@ -120,7 +121,7 @@ def fit_to_data(cfg: CfgNode, train: str, val: str) -> dict[str, Any]:
 def schedule_for(
     cfg: CfgNode, num_images: int, epochs: float | None, choice: Choice | None
 ) -> dict[str, Any]:
-    """Settings of a schedule that goes over the images so many times.
+    """Return the settings of a schedule that goes over the images so many times.
 
     Args:
         cfg: with the batch size; its steps and warm-up keep their shares of the whole.
@@ -191,7 +192,8 @@ def on_main_first(function: Callable[[], T]) -> T:
 
 
 def run_folder_for(name: str, *, resume: bool) -> str:
-    """The folder of this run, the same in all processes: a new one, or the last to go on with."""
+    """Return the folder of this run, the same in all processes: a new one, or the last to go on
+    with."""
     folder = ""
     if comm.is_main_process():
         folder = last_run_folder(name) if resume else new_run_folder(name)

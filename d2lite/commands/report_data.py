@@ -98,7 +98,7 @@ def _same_images(found: Sequence[_Detections]) -> bool:
 
 
 def _page_of(run: str, name: str, dataset: str | None) -> tuple[dict, _Detections | None]:
-    """What is shown of one run, besides its curves and images."""
+    """Return what is shown of one run, besides its curves and images."""
     notes: list[str] = []
     page: dict[str, Any] = {"name": name, "folder": os.path.abspath(run), "notes": notes}
     page["environment"] = _environment(run)
@@ -160,7 +160,7 @@ def _changes(cfg: CfgNode) -> list[list[str]]:
 
 
 def _environment(run: str) -> str:
-    """The table that the log of the run has, without how torch was built."""
+    """Return the table that the log of the run has, without how torch was built."""
     path = os.path.join(run, "log.txt")
     if not os.path.isfile(path):
         return ""
@@ -300,7 +300,7 @@ def _ap_table(found: _Detections, task: str) -> tuple[dict, list]:
 
 
 def _images(found: Sequence[_Detections], count: int) -> list[dict[str, Any]]:
-    """The worst and the best images of the first run, with thumbnails."""
+    """Return the worst and the best images of the first run, with thumbnails."""
     first = found[0]
     chosen = _choose(first, count)
     records, size = [], 0
@@ -358,7 +358,7 @@ def _choose(found: _Detections, count: int) -> list:
 
 
 def _thumbnail(image: np.ndarray) -> tuple[str, float]:
-    """A small JPEG as a data URL, and its size over the image's."""
+    """Return a small JPEG as a data URL, and its size over the image's."""
     scale = min(THUMBNAIL / max(image.shape[:2]), 1.0)
     width, height = (max(round(side * scale), 1) for side in image.shape[1::-1])
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

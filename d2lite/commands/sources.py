@@ -84,7 +84,8 @@ def _of_path(path: str) -> Source:
 
 
 def _listed(path: str) -> list[Source]:
-    """The sources of a list: paths are relative to here, or else to the list's own folder."""
+    """Return the sources of a list: paths are relative to here, or else to the list's own
+    folder."""
     lines = [line.strip() for line in read_text(path).splitlines()]
     sources: list[Source] = []
     for number, line in enumerate(lines, 1):

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(args: argparse.Namespace) -> Any:
-    """What each process does."""
+    """Run one process of the program."""
     from d2lite.commands.training_plan import apply_plan
     from d2lite.config.files import find_config
     from d2lite.engine import TrainerWithTTA, lazy_program, train_or_evaluate

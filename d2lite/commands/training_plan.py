@@ -76,7 +76,7 @@ class _Plan:
         return [str(word) for key, (value, _) in self._settings.items() for word in (key, value)]
 
     def _merged(self) -> CfgNode:
-        """The config with all settings so far."""
+        """Return the config with all settings so far."""
         opts = [*self.words(), *self._args.opts]
         names = {"config_file": self.config_file, "opts": opts, "eval_only": False}
         return config_from_args(argparse.Namespace(**names))
@@ -90,7 +90,7 @@ class _Plan:
         return data
 
     def _find_config(self, folder: str, data: Any) -> None:
-        """The config of the run that is resumed, or one that suits the data."""
+        """Choose the config of the run that is resumed, or one that suits the data."""
         kept = os.path.join(folder, "config.yaml")
         if data is None:
             if not os.path.isfile(kept):
@@ -165,7 +165,7 @@ class _Plan:
 
 
 def _released_weights(config_file: str) -> str:
-    """The address of the weights that are released for a config of the zoo."""
+    """Return the address of the weights that are released for a config of the zoo."""
     path, folder = Path(config_file).resolve(), configs_folder().resolve()
     name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else config_file
     try:

@@ -24,7 +24,7 @@ class AliasError(Exception):
 
 
 def site_packages() -> Path:
-    """The folder where pip puts pure Python packages of the running interpreter."""
+    """Return the folder where pip puts pure Python packages of the running interpreter."""
     return Path(sysconfig.get_path("purelib"))
 
 

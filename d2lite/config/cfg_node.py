@@ -46,7 +46,7 @@ class CfgNode(_CfgNode):
 
     @classmethod
     def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
-        """The content of a yaml file with its `_BASE_` files merged in, as plain dicts.
+        """Return the content of a yaml file with its `_BASE_` files merged in, as plain dicts.
 
         Args:
             filename: path, or anything PathManager opens. `_BASE_` is relative to it.
@@ -150,7 +150,7 @@ class CfgNode(_CfgNode):
         super().merge_from_list([word for pair in zip(keys, values, strict=True) for word in pair])
 
     def _missing_value(self, cfg_list: list[Any]) -> str:
-        """What is wrong with an odd number of words, and what to write.
+        """Return what is wrong with an odd number of words, and what to write.
 
         The key without a value is the first one that another key follows, or nothing.
         """
@@ -172,12 +172,12 @@ class CfgNode(_CfgNode):
         _check_type(self._decode_cfg_value(value), default, full_key, "the overrides")
 
     def dump(self, *args: Any, **kwargs: Any) -> str:
-        """The config as yaml text of plain values, which `merge_from_file` reads back."""
+        """Return the config as yaml text of plain values, which `merge_from_file` reads back."""
         return super().dump(*args, **kwargs)
 
 
 def _with_inner_tuples(value: Any, default: Any) -> Any:
-    """Lists within a tuple as tuples, where the default has tuples there.
+    """Return lists within a tuple as tuples, where the default has tuples there.
 
     Yaml has no tuples. Those at the top are restored by the merge; those within (the weights of the
     cascade's stages) are restored here, so that a dumped config is equal when it is read back.
@@ -199,7 +199,7 @@ def _with_new_names(other: CfgNode, root: CfgNode, source: str) -> CfgNode:
 
 
 def _new_name(full_key: str, root: CfgNode, source: str) -> str:
-    """What a key is called today, unless `root` has or would take one of the old name."""
+    """Return what a key is called today, unless `root` has or would take one of the old name."""
     for old, new in RENAMED_KEYS.items():
         if full_key != old and not full_key.startswith(f"{old}."):
             continue
@@ -273,7 +273,7 @@ def _unknown_key(full_key: str, root: CfgNode, source: str) -> UnknownKeyError:
 
 
 def _near_keys(full_key: str, root: CfgNode) -> str:
-    """The nearest full keys, first among those whose last word is the very same."""
+    """Return the nearest full keys, first among those whose last word is the very same."""
     keys = list(_flat_keys(root))
     last = full_key.split(".")[-1].upper()
     same_name = [key for key in keys if key.split(".")[-1] == last]

@@ -11,7 +11,7 @@ CURRENT_VERSION = 2
 
 
 def upgrade_config(cfg: CfgNode, to_version: int | None = None) -> CfgNode:
-    """A copy of `cfg` under the key names of a newer version (the latest by default).
+    """Return a copy of `cfg` under the key names of a newer version (the latest by default).
 
     Raises:
         ConfigVersionError: `cfg` is of a newer version than that.
@@ -29,7 +29,7 @@ def upgrade_config(cfg: CfgNode, to_version: int | None = None) -> CfgNode:
 
 
 def downgrade_config(cfg: CfgNode, to_version: int) -> CfgNode:
-    """A copy of `cfg` under the key names of an older version, as far as it had such keys.
+    """Return a copy of `cfg` under the key names of an older version, as far as it had such keys.
 
     It is meant for merging files of that version into; old keys without a successor get a value of
     the right type, not of any meaning.
@@ -49,7 +49,8 @@ def downgrade_config(cfg: CfgNode, to_version: int) -> CfgNode:
 
 
 def guess_version(cfg: CfgNode, filename: str) -> int:
-    """The version of a file's content: its VERSION, else 1 if it has a key of that version only."""
+    """Return the version of a file's content: its VERSION, else 1 if it has a key of that version
+    only."""
     if "VERSION" in cfg:
         return cfg.VERSION
     old = any(has_key(cfg, key) for key in ("MODEL.WEIGHT", "TEST.AUG_ON"))

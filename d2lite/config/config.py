@@ -10,7 +10,8 @@ global_cfg = CfgNode()
 
 
 def get_cfg() -> CfgNode:
-    """A fresh copy of the default config, with the best device of this machine as MODEL.DEVICE."""
+    """Return a fresh copy of the default config, with the best device of this machine as
+    MODEL.DEVICE."""
     cfg = _C.clone()
     cfg.MODEL.DEVICE = best_device()
     return cfg

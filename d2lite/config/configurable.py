@@ -87,7 +87,8 @@ def _called_with_cfg(*args: Any, **kwargs: Any) -> bool:
 
 
 def _explicit_arguments(from_config: Callable[..., dict], args: tuple, kwargs: dict) -> dict:
-    """What from_config returns, overwritten by the arguments that it does not take itself."""
+    """Return what from_config returns, overwritten by the arguments that it does not take
+    itself."""
     parameters = inspect.signature(from_config).parameters
     if next(iter(parameters), None) != "cfg":
         name = getattr(from_config, "__qualname__", repr(from_config))

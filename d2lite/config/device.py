@@ -9,7 +9,7 @@ logger = logging.getLogger(__name__)
 
 
 def best_device() -> str:
-    """The device that "auto" stands for: "cuda", else "mps", else "cpu"."""
+    """Return the device that "auto" stands for: "cuda", else "mps", else "cpu"."""
     if torch.cuda.is_available():
         found = "cuda"
     elif torch.backends.mps.is_available():

@@ -112,7 +112,7 @@ class _Evaluator:
             raise ExpressionError(f"it takes more than {MAX_STEPS} steps")
 
     def _items(self, value: Any) -> list | tuple | range:
-        """A sequence to go through, which is paid for here."""
+        """Return a sequence to go through, which is paid for here."""
         if not isinstance(value, list | tuple | range):
             raise ExpressionError(f"{_shown(value)} is not a list, tuple or range")
         self._spend(len(value))
@@ -240,7 +240,7 @@ class _Evaluator:
     def _loop(
         self, generators: list[ast.comprehension], names: dict[str, Any]
     ) -> Iterator[dict[str, Any]]:
-        """The names that each round of a comprehension has."""
+        """Yield the names that each round of a comprehension has."""
         if not generators:
             yield names
             return
@@ -277,7 +277,7 @@ _KINDS = {
 
 
 def _assigned(target: ast.expr, item: Any) -> dict[str, Any]:
-    """The names that a comprehension gives to an item: one, or several to a pair."""
+    """Return the names that a comprehension gives to an item: one, or several to a pair."""
     if isinstance(target, ast.Name):
         return {target.id: item}
     names = target.elts if isinstance(target, ast.Tuple | ast.List) else []
@@ -289,7 +289,8 @@ def _assigned(target: ast.expr, item: Any) -> dict[str, Any]:
 
 
 def _bounded(value: Any) -> Any:
-    """A value that just was computed, if it is of a kind that configs can have, and small."""
+    """Return a value that just was computed, if it is of a kind that configs can have, and
+    small."""
     if isinstance(value, int):
         _check_bits(value.bit_length())
     elif isinstance(value, list | tuple | range | str | dict):

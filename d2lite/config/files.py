@@ -26,7 +26,7 @@ def config_names() -> list[str]:
 
 
 def find_config(name: str) -> str:
-    """The path of a config that is given by its path, by a URL, or by its name in the zoo.
+    """Return the path of a config that is given by its path, by a URL, or by its name in the zoo.
 
     Args:
         name: "" stays so. The ending may be left out of a name in the zoo, where .yaml comes before

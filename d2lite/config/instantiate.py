@@ -17,7 +17,8 @@ SEQUENCE_CONFIGS = (ListConfig, getattr(omegaconf, "TupleConfig", ListConfig))
 
 
 def dump_dataclass(obj: Any) -> dict[str, Any]:
-    """A dataclass instance, and those within it, as a config that `instantiate` turns back."""
+    """Return a dataclass instance, and those within it, as a config that `instantiate` turns
+    back."""
     if not dataclasses.is_dataclass(obj) or isinstance(obj, type):
         raise ArgumentError(f"dump_dataclass takes an instance of a dataclass, not {obj!r}")
     dumped = {"_target_": convert_target_to_string(type(obj))}

@@ -45,7 +45,7 @@ class LazyCall:
         self._target = target
 
     def __call__(self, **kwargs: Any) -> DictConfig:
-        """The call with these arguments, as a config."""
+        """Return the call with these arguments, as a config."""
         # omegaconf would take a dataclass for a schema
         is_dataclass = dataclasses.is_dataclass(self._target)
         kwargs["_target_"] = (
@@ -143,7 +143,7 @@ class LazyConfig:
 
     @staticmethod
     def to_py(cfg: Any, prefix: str = "cfg.") -> str:
-        """The config as Python-like text for reading, one setting a line; it cannot be run.
+        """Return the config as Python-like text for reading, one setting a line; it cannot be run.
 
         Args:
             prefix: put before each name.

@@ -27,7 +27,7 @@ def load_python_config(filename: str) -> dict[str, Any]:
 
 
 def to_config(value: Any) -> Any:
-    """A dict as a DictConfig that may hold any object; other values unchanged."""
+    """Return a dict as a DictConfig that may hold any object; other values unchanged."""
     if isinstance(value, dict):
         return DictConfig(value, flags={"allow_objects": True})
     return value
@@ -51,7 +51,7 @@ def _run(filename: str) -> ModuleType:
 def _import_from_config(
     name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
 ) -> Any:
-    """The `__import__` of config files: relative imports load files, others are as usual."""
+    """Return the `__import__` of config files: relative imports load files, others are as usual."""
     if level == 0:
         return builtins.__import__(name, globals, locals, fromlist, level)
     filename = _relative_file(globals["__file__"], name, level)
@@ -81,7 +81,7 @@ def _run_imported(filename: str, importer: str) -> ModuleType:
 
 
 def _relative_file(importer: str, name: str, level: int) -> str:
-    """The file that `from <level dots><name> import ...` means in the file `importer`."""
+    """Return the file that `from <level dots><name> import ...` means in the file `importer`."""
     folder = os.path.dirname(importer)
     for _ in range(level - 1):
         folder = os.path.dirname(folder)

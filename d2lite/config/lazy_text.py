@@ -14,7 +14,8 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def as_plain_values(cfg: Any) -> tuple[Any, list[str]]:
-    """A config as dicts, lists, numbers and strings, from which `instantiate` builds the same.
+    """Return a config as dicts, lists, numbers and strings, from which `instantiate` builds the
+    same.
 
     Interpolations stay as they are. Classes and functions become calls of `locate`, partial
     functions calls of `partial_of`.
@@ -60,7 +61,7 @@ def _plain_entry(key: Any, value: Any, path: str, as_text: list[str]) -> Any:
 
 
 def _dotted_path(value: Any) -> str | None:
-    """The path by which `locate` finds a class or function, None where there is none."""
+    """Return the path by which `locate` finds a class or function, None where there is none."""
     if not (callable(value) and hasattr(value, "__qualname__") and hasattr(value, "__module__")):
         return None
     name = convert_target_to_string(value)
@@ -72,7 +73,8 @@ def _dotted_path(value: Any) -> str | None:
 
 
 def as_python(cfg: Any, prefix: str = "cfg.") -> str:
-    """A config as Python-like lines: calls are written as calls, groups as one line a setting.
+    """Return a config as Python-like lines: calls are written as calls, groups as one line a
+    setting.
 
     Keys are sorted, and a line that is too long is broken within its brackets, one entry a line.
     """
@@ -90,7 +92,8 @@ def _lines(value: Any, path: list[str]) -> list[str]:
 
 
 def _expression(value: Any, start: str = "", indent: str = "", end: str = "") -> str:
-    """A value after `start`, and `end`: on one line if it fits, else with an entry on each."""
+    """Return a value after `start`, and `end`: on one line if it fits, else with an entry on
+    each."""
     if isinstance(value, DictConfig | ListConfig):
         value = OmegaConf.to_container(value, resolve=True)
     if isinstance(value, dict) and "_target_" in value:
@@ -121,7 +124,7 @@ def _expression(value: Any, start: str = "", indent: str = "", end: str = "") ->
 
 
 def _quoted(value: Any) -> str:
-    """The repr, with double quotes around a string where that needs no escapes."""
+    """Return the repr, with double quotes around a string where that needs no escapes."""
     text = repr(value)
     if isinstance(value, str) and text[0] == "'" and '"' not in text:
         return f'"{text[1:-1]}"'

@@ -36,7 +36,8 @@ def apply_override(cfg: DictConfig, override: str) -> None:
 
 
 def _parse(text: str) -> Any:
-    """The value that a text means, by omegaconf's yaml (1e-3 is a number, ${x} a reference)."""
+    """Return the value that a text means, by omegaconf's yaml (1e-3 is a number, ${x} a
+    reference)."""
     if text == "":
         return ""
     if text[0] in "[{":

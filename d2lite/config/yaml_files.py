@@ -29,7 +29,7 @@ _PYTHON_TAG = "tag:yaml.org,2002:python/"
 def load_with_bases(
     filename: str, open_file: Callable[[str], Any], loading: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """The content of a yaml file over that of its bases.
+    """Return the content of a yaml file over that of its bases.
 
     Args:
         filename: path of the file. A relative `_BASE_` starts from its folder; `_BASE_` may be a
@@ -165,7 +165,8 @@ def _construct_tuple(loader: _DataLoader, node: yaml.Node) -> tuple:
 
 
 def _construct_eval(loader: _DataLoader, node: yaml.Node) -> Any:
-    """The value of an expression, as in `SIZES: !!python/object/apply:eval ["[2**5, 2**6]"]`."""
+    """Return the value of an expression, as in `SIZES: !!python/object/apply:eval ["[2**5,
+    2**6]"]`."""
     arguments: Any = None
     if isinstance(node, yaml.SequenceNode):
         arguments = loader.construct_sequence(node)

@@ -72,7 +72,7 @@ def kmeans_by_iou(sizes: Tensor, k: int, seed: int = 0) -> Tensor:
 
 
 def _lloyd(sizes: Tensor, anchors: Tensor) -> Tensor:
-    """Rounds of k-means from (k, 2) anchors on; the best anchors on the way."""
+    """Run k-means from (k, 2) anchors on, and return the best anchors on the way."""
     best, best_iou, assigned = anchors, -1.0, None
     for _ in range(MAX_ROUNDS):
         iou, nearest = iou_of_sizes(sizes, anchors).max(dim=1)
@@ -86,7 +86,8 @@ def _lloyd(sizes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def mean_by_group(values: Tensor, group: Tensor, otherwise: Tensor) -> Tensor:
-    """The mean of (R, D) values of each of G groups; where a group is empty, `otherwise` (G, D)."""
+    """Return the mean of (R, D) values of each of G groups; where a group is empty, `otherwise` (G,
+    D)."""
     count = torch.bincount(group, minlength=len(otherwise)).to(values)[:, None]
     total = torch.zeros_like(otherwise).index_add_(0, group, values)
     return torch.where(count > 0, total / count.clamp(min=1), otherwise)
@@ -135,12 +136,12 @@ def grid_sizes(sides: Tensor, ratios: Tensor) -> Tensor:
 
 
 def _quantiles(values: Tensor, count: int) -> Tensor:
-    """The middles of `count` parts that hold equally many values."""
+    """Return the middles of `count` parts that hold equally many values."""
     return values.quantile((torch.arange(count) + 0.5) / count)
 
 
 def ssd_sizes(scales: Sequence[float], ratios: Sequence[Sequence[float]], side: float) -> Tensor:
-    """(A, 2) default boxes of SSD (Liu et al. 2016, sec. 2.2), in pixels.
+    """Return (A, 2) default boxes of SSD (Liu et al. 2016, sec. 2.2), in pixels.
 
     Args:
         scales: of each level and one more, as shares of the side.
@@ -224,7 +225,7 @@ def fit_rpn(boxes: Tensor, images: Tensor, args: argparse.Namespace, cfg: CfgNod
 
 
 def fit_ssd(boxes: Tensor, images: Tensor, args: argparse.Namespace, cfg: CfgNode) -> Fit:
-    """A scale for each level and one more, and ratios beside 1 shared by all."""
+    """Return a scale for each level and one more, and ratios beside 1 shared by all."""
     side, levels = args.ssd_size, args.ssd_levels
     boxes = boxes * (side / images)
     # Turned so that no box is higher than wide: SSD has each ratio upside down too.
@@ -258,7 +259,7 @@ FITTERS: dict[str, Callable[..., Fit]] = {"rpn": fit_rpn, "ssd": fit_ssd, "yolo"
 
 
 def configured_rpn(cfg: CfgNode) -> Tensor:
-    """(A, 2) the anchors of the config, of all levels."""
+    """Return (A, 2) the anchors of the config, of all levels."""
     settings = cfg.MODEL.ANCHOR_GENERATOR
     levels = max(len(settings.SIZES), len(settings.ASPECT_RATIOS))
     sizes, ratios = (

@@ -97,7 +97,8 @@ def _whole_number(value: Any, key: str) -> Any:
 
 
 def _total(values: Any) -> float:
-    """The sum of numbers; nan where one is not a finite number, which text and None are not."""
+    """Return the sum of numbers; nan where one is not a finite number, which text and None are
+    not."""
     try:
         if isinstance(values, np.ndarray):
             return float(values.sum(dtype=np.float64))
@@ -159,7 +160,8 @@ _EXPECTED_BOX = {
 
 
 def _flat(values: Any) -> Sequence[float] | None:
-    """A list of what may be a list, a tuple, an array or a tensor; None for anything else."""
+    """Return a list of what may be a list, a tuple, an array or a tensor; None for anything
+    else."""
     if hasattr(values, "tolist"):
         values = values.tolist()
     return values if isinstance(values, (list, tuple)) else None
@@ -232,7 +234,7 @@ def _is_polygon(polygon: Sequence | np.ndarray) -> bool:
 
 
 def _normalize_rle(rle: dict, size: ImageSize | None) -> dict:
-    """The RLE, compressed."""
+    """Return the RLE, compressed."""
     shape, counts = _flat(rle.get("size")), rle.get("counts")
     if (
         shape is None
@@ -269,7 +271,7 @@ def _normalize_rle(rle: dict, size: ImageSize | None) -> dict:
 
 
 def _run_lengths(counts: Sequence[int] | str | bytes) -> np.ndarray | None:
-    """The lengths of an RLE's runs as int64; None where the counts are not an RLE.
+    """Return the lengths of an RLE's runs as int64; None where the counts are not an RLE.
 
     Compressed counts are numbers of 5 bits a character, from the low bits on, with a bit for
     "goes on" and, in the last one, a sign; from the fourth number on each is the difference to

@@ -14,7 +14,7 @@ INPUT.AUGMENTATION names it. Training and test loaders and `DefaultPredictor` al
 
 
 def build_augmentation(cfg: Any, is_train: bool) -> list[T.Augmentation | T.Transform]:
-    """The augmentations that INPUT.AUGMENTATION names.
+    """Return the augmentations that INPUT.AUGMENTATION names.
 
     Raises:
         KeyError: there is none of this name.
@@ -34,7 +34,7 @@ def resize_and_flip(cfg: Any, is_train: bool) -> list[T.Augmentation]:
 
 
 def flip(cfg: Any, is_train: bool) -> list[T.Augmentation]:
-    """The flip of INPUT.RANDOM_FLIP for training, or nothing.
+    """Return the flip of INPUT.RANDOM_FLIP for training, or nothing.
 
     Raises:
         ValueError: INPUT.RANDOM_FLIP is none of its three values.

@@ -66,7 +66,7 @@ def build_batch_data_loader(
     on_bad_sample: str = "raise",
     **kwargs: Any,
 ) -> TrainingLoader | IterableTrainingLoader:
-    """A loader of batches for training.
+    """Return a loader of batches for training.
 
     Args:
         dataset: indexable, or iterable.
@@ -255,7 +255,8 @@ def build_detection_train_loader(
     collate_fn: Callable[[list], Any] | None = None,
     **kwargs: Any,
 ) -> TrainingLoader | IterableTrainingLoader:
-    """A training loader with the usual choices; call it with these arguments, or with a config.
+    """Return a training loader with the usual choices; call it with these arguments, or with a
+    config.
 
     With a config: `build_detection_train_loader(cfg)`, and `mapper`, `dataset` and `sampler`
     replace what the config says.
@@ -293,7 +294,7 @@ def build_detection_train_loader(
 
 
 def _checked(dataset: list, mapper: Callable | None, tolerant: bool = False) -> list:
-    """The dicts after all that can be known of them before the first sample is made.
+    """Return the dicts after all that can be known of them before the first sample is made.
 
     Only for our own mapper: others may read dicts of another form, or do without some of them.
     """
@@ -343,7 +344,8 @@ def build_detection_test_loader(
     collate_fn: Callable[[list], Any] | None = None,
     on_bad_sample: str = "raise",
 ) -> torchdata.DataLoader:
-    """A loader for inference; call it with these arguments, or with a config and a dataset name.
+    """Return a loader for inference; call it with these arguments, or with a config and a dataset
+    name.
 
     Args:
         dataset: list of dicts, or a torch dataset, indexable or iterable.
@@ -380,7 +382,7 @@ def build_detection_test_loader(
 
 
 def trivial_batch_collator(batch: list) -> list:
-    """The list of samples as it is."""
+    """Return the list of samples as it is."""
     return batch
 
 

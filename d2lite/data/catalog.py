@@ -61,7 +61,7 @@ def is_dataset_uri(name: str) -> bool:
 
 
 def file_stem(dataset_name: str) -> str:
-    """A name for files made for a dataset: itself, or for a URI a short safe form of it.
+    """Return a name for files made for a dataset: itself, or for a URI a short safe form of it.
 
     Different datasets get different stems, also when only their folders differ.
     """
@@ -122,7 +122,7 @@ class _DatasetCatalog(UserDict):
         return self.data[name]()
 
     def list(self) -> list[str]:
-        """The names of all registered datasets."""
+        """Return the names of all registered datasets."""
         return list(self.keys())
 
     def remove(self, name: str) -> None:
@@ -214,7 +214,7 @@ class Metadata(types.SimpleNamespace):
         return self
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The attribute `key`, or `default` when there is none."""
+        """Return the attribute `key`, or `default` when there is none."""
         return self.__dict__.get(self._RENAMED.get(key, key), default)
 
 
@@ -227,7 +227,7 @@ class _MetadataCatalog(UserDict):
     """Metadata of datasets, by name. Use the one instance, `MetadataCatalog`."""
 
     def get(self, name: str) -> Metadata:
-        """The one `Metadata` of `name`; made empty at the first call, or filled from a URI.
+        """Return the one `Metadata` of `name`; made empty at the first call, or filled from a URI.
 
         Raises:
             ValueError, FileNotFoundError: a URI or its data are at fault.
@@ -238,7 +238,7 @@ class _MetadataCatalog(UserDict):
         return self.data.setdefault(name, Metadata(name=name))
 
     def list(self) -> list[str]:
-        """The names that have metadata, loaded or not."""
+        """Return the names that have metadata, loaded or not."""
         return list(self.keys())
 
     def remove(self, name: str) -> None:

@@ -28,7 +28,7 @@ _TRUTH = ("category_id", "bbox", "segmentation", "keypoints", "iscrowd")
 
 
 def aspect_group(width: int, height: int) -> int:
-    """The group of images that share batches: 0 if wider than high, else 1."""
+    """Return the group of images that share batches: 0 if wider than high, else 1."""
     return 0 if width > height else 1
 
 
@@ -54,7 +54,7 @@ class MapDataset(data.Dataset):
     """
 
     def __new__(cls, dataset, map_func):
-        """A MapDataset, or for an IterableDataset one that is iterable as well."""
+        """Return a MapDataset, or for an IterableDataset one that is iterable as well."""
         if isinstance(dataset, data.IterableDataset):
             return _MapIterableDataset(dataset, map_func)
         return super().__new__(cls)
@@ -82,11 +82,12 @@ class MapDataset(data.Dataset):
         return len(self._dataset)
 
     def fingerprint(self) -> int | None:
-        """That of a list underneath (`DatasetFromList.fingerprint`); None for other datasets."""
+        """Return that of a list underneath (`DatasetFromList.fingerprint`); None for other
+        datasets."""
         return self._dataset.fingerprint() if isinstance(self._dataset, DatasetFromList) else None
 
     def __getitem__(self, idx: int) -> Any:
-        """The mapped item `idx`, or of another one, if it maps to None.
+        """Return the mapped item `idx`, or of another one, if it maps to None.
 
         Raises:
             RuntimeError: no item of the dataset maps to anything.
@@ -165,11 +166,11 @@ class DatasetFromList(data.Dataset):
             self._lst = lst
 
     def __len__(self) -> int:
-        """Number of items."""
+        """Return the number of items."""
         return len(self._lst)
 
     def fingerprint(self) -> int | None:
-        """A number that another image, box or category of the dataset dicts changes.
+        """Return a number that another image, box or category of the dataset dicts changes.
 
         Folders do not count: the same data may lie elsewhere. None where items are not dicts.
         """

@@ -36,7 +36,8 @@ logger = logging.getLogger(__name__)
 
 
 def get_bbox(annotation: dict) -> Sequence[float]:
-    """The XYXY box of an annotation that has "bbox" and "bbox_mode", of the type it has there."""
+    """Return the XYXY box of an annotation that has "bbox" and "bbox_mode", of the type it has
+    there."""
     return BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
 
 
@@ -250,7 +251,7 @@ def _to_bitmask(segmentation, image_size: tuple[int, int]) -> np.ndarray:
 
 
 def annotations_to_instances_rotated(annos: list[dict], image_size: tuple[int, int]) -> Instances:
-    """The same for rotated boxes: each "bbox" is (cx, cy, w, h, degrees counter-clockwise).
+    """Return the same for rotated boxes: each "bbox" is (cx, cy, w, h, degrees counter-clockwise).
 
     Returns:
         Instances with `gt_boxes` (RotatedBoxes, clipped) and `gt_classes`.
@@ -335,7 +336,7 @@ def create_keypoint_hflip_indices(dataset_names: str | Sequence[str]) -> list[in
 def get_fed_loss_cls_weights(
     dataset_names: str | Sequence[str], freq_weight_power: float = 1.0
 ) -> torch.Tensor:
-    """Sampling weights of the classes for the federated loss: image counts to a power.
+    """Return the sampling weights of the classes for the federated loss: image counts to a power.
 
     Args:
         dataset_names: the first one counts; its metadata need `class_image_count`, a list of dicts

@@ -74,7 +74,8 @@ def normalize_dicts(
 
 
 def load_ground_truth(dataset_name: str, *, sizes: bool = True) -> list[dict]:
-    """The dicts of a registered dataset, as an evaluator needs them: ids and sizes are known.
+    """Return the dicts of a registered dataset, as an evaluator needs them: ids and sizes are
+    known.
 
     Where its dicts have no annotations but its metadata a `json_file`, these are read from there,
     as COCO instances.
@@ -177,7 +178,8 @@ def _normalize_annotations(
 
 
 def _check_unit(records: list[dict], source: str) -> None:
-    """An error where all boxes lie within the first pixel of their image, and not at its edges."""
+    """Raise an error where all boxes lie within the first pixel of their image, and not at its
+    edges."""
     boxes = (
         annotation["bbox"]
         for record in records

@@ -155,7 +155,7 @@ def _is_turned(expected: dict, width: int, height: int) -> bool:
 
 
 def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
-    """The pixels of a Pillow image in a format; see `read_image`."""
+    """Return the pixels of a Pillow image in a format; see `read_image`."""
     if format is not None:
         mode = "RGB" if format in ("BGR", YUV_FORMAT) else format
         if mode == "RGB":
@@ -210,7 +210,7 @@ def read_labels(file_name: str, expected: dict | None = None) -> np.ndarray:
 
 
 def _to_8_bits(image: Image.Image, max_value: int) -> Image.Image:
-    """A gray image of 16 bits scaled so that `max_value` becomes 255; any other as it is.
+    """Return a gray image of 16 bits scaled so that `max_value` becomes 255; any other as it is.
 
     Numbers of 32 bits count as 16 where they are so large. Floating-point numbers are from 0 to 1
     where none is above 1. Pillow's own conversion cuts values off at 0 and 255, which leaves a
@@ -239,7 +239,7 @@ def _is_16_bit_png(content: bytes) -> bool:
 
 
 def _decode_16_bit_png(content: bytes, decoded: Image.Image, max_value: int) -> Image.Image:
-    """A color PNG of 16 bits, of which Pillow gives the upper 8, scaled by `max_value`.
+    """Return a color PNG of 16 bits, of which Pillow gives the upper 8, scaled by `max_value`.
 
     Args:
         decoded: what Pillow makes of it; returned where the upper 8 are what is wanted.

@@ -36,7 +36,7 @@ def register_image_scheme(scheme: str, reader: Callable[[str], np.ndarray]) -> N
 
 
 def find_image_reader(file_name: str) -> Callable[[str], np.ndarray] | None:
-    """The reader for a name such as "shapes://train/12"; None for ordinary files."""
+    """Return the reader for a name such as "shapes://train/12"; None for ordinary files."""
     scheme, separator, _ = str(file_name).partition("://")
     return _READERS.get(scheme) if separator else None
 

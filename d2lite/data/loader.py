@@ -39,7 +39,8 @@ def _collate(collate_fn: Callable[[list], Any], samples: list[Sample]) -> Sample
 
 
 def _portable(error: OSError | ValueError) -> OSError | ValueError:
-    """An error that survives the way from a worker: its last line as message, the rest as cause."""
+    """Return an error that survives the way from a worker: its last line as message, the rest as
+    cause."""
     if torchdata.get_worker_info() is None:
         return error
     kind = type(error)
@@ -58,7 +59,7 @@ _RUNNING: "weakref.WeakSet[Iterator]" = weakref.WeakSet()
 
 
 def _board(dataset: torchdata.Dataset, num_workers: int) -> WorkBoard | None:
-    """What the workers of a loader write down; None where it has no workers."""
+    """Return what the workers of a loader write down; None where it has no workers."""
     if num_workers == 0:
         return None
     base = dataset
@@ -77,7 +78,7 @@ def _board(dataset: torchdata.Dataset, num_workers: int) -> WorkBoard | None:
 def _running(
     start: Callable[[], Iterator], board: WorkBoard | None, keep_workers: bool = False
 ) -> Iterator:
-    """The batches of torch's iterator, which `start` makes. Errors tell of the worker.
+    """Return the batches of torch's iterator, which `start` makes. Errors tell of the worker.
 
     It ends the workers when it is closed, unless they are kept for the next iterator.
     """
@@ -209,7 +210,7 @@ class TrainingLoader:
                 self.skipped_files[file_name] = reason
 
     def state_dict(self) -> dict[str, Any]:
-        """The position and the seeds, and by what the position was counted."""
+        """Return the position and the seeds, and by what the position was counted."""
         return {
             "batches": self._stream.batches_done,
             "samples_before": self._stream.samples_before,
@@ -359,7 +360,7 @@ class TolerantLoader(InferenceLoader):
         )
 
     def __iter__(self) -> Iterator[Any]:
-        """The batches, without those of which no image can be read."""
+        """Yield the batches, without those of which no image can be read."""
         num_skipped = 0
         for batch in super().__iter__():
             for file_name, reason in batch.skipped:
@@ -426,7 +427,7 @@ class IterableTrainingLoader:
         self._batches = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The position."""
+        """Return the position."""
         return {"batches": self._batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -103,7 +103,7 @@ class TrainingStream:
         return num_batches(len(self.sampler), self.batch_size, self.drop_last)
 
     def __iter__(self) -> Iterator[list[SampleRef]]:
-        """The batches that remain in this pass. What lies before is drawn, but not read."""
+        """Return the batches that remain in this pass. What lies before is drawn, but not read."""
         if self.group_of is None:
             batches = self._consecutive()
         else:
@@ -272,7 +272,7 @@ class MappedSamples(torchdata.Dataset):
             return self.dataset[index]
 
     def name_of(self, index: int) -> str:
-        """The file of an item, for messages."""
+        """Return the file of an item, for messages."""
         item = self.dataset._dataset[index] if self._is_mapped else None
         return str(item.get("file_name", index)) if isinstance(item, dict) else f"item {index}"
 

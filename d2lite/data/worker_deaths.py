@@ -74,7 +74,7 @@ class WorkBoard:
         self._processes.clear()
 
     def worker_of(self, process: int) -> int | None:
-        """The number of the worker with this process id."""
+        """Return the number of the worker with this process id."""
         found = (self._rows[:, 0] == process).nonzero()
         return int(found[0, 0]) if len(found) else None
 
@@ -91,7 +91,8 @@ class WorkBoard:
         return worker.exitcode
 
     def item(self, worker_id: int, *, failed: bool) -> str:
-        """The file of what a worker is making, or of what it failed at; "" where there is none."""
+        """Return the file of what a worker is making, or of what it failed at; "" where there is
+        none."""
         index = int(self._rows[worker_id, 2 if failed else 1])
         return "" if index == _NOTHING else self._name_of(index)
 
@@ -143,7 +144,7 @@ def telling_worker_deaths() -> Iterator[None]:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those before it: a `finally` on the way may have raised one of its own."""
+    """Yield an error and those before it: a `finally` on the way may have raised one of its own."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -157,7 +158,7 @@ def _may_be_a_death(error: BaseException) -> bool:
 
 
 def _dead_process(error: BaseException) -> int | None:
-    """The process id of the worker whose death is the reason of an error."""
+    """Return the process id of the worker whose death is the reason of an error."""
     told = [match for one in _chain(error) if (match := _DEATH.search(str(one)))]
     if told:
         return int(told[0]["pid"])
@@ -180,7 +181,7 @@ def _describe(process: int) -> str:
 
 
 def error_in_worker(error: Exception, board: WorkBoard | None) -> Exception | None:
-    """The error that a worker process raised, in one line; None where it was not one.
+    """Return the error that a worker process raised, in one line; None where it was not one.
 
     Returns:
         an error of the same class where that takes a text, with the worker's number and the image;

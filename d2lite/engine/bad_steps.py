@@ -265,7 +265,8 @@ class BadSteps:
         return ". ".join(parts)
 
     def _of_ranks(self, error: FloatingPointError, together: bool) -> dict[int, dict]:
-        """What each rank at fault has of its own, by rank; {} where this one writes no file."""
+        """Return what each rank at fault has of its own, by rank; {} where this one writes no
+        file."""
         if not self._folder:
             return {}
         rank = comm.get_rank()
@@ -378,7 +379,7 @@ class _ModelState:
             module.load_training_state(self._modules[name])
 
     def modules(self) -> dict[str, Any]:
-        """The states of modules beside their buffers, by name."""
+        """Return the states of modules beside their buffers, by name."""
         return self._modules
 
 

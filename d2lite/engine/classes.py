@@ -83,7 +83,8 @@ def check_class_counts(
 
 
 def _trained_count(cfg: CfgNode, key: str, about: Mapping[str, Any]) -> int | None:
-    """The count in the config of a checkpoint; None where it has none, or is of another model."""
+    """Return the count in the config of a checkpoint; None where it has none, or is of another
+    model."""
     its_cfg = about.get("config", {})
     architecture = get_key(its_cfg, "MODEL.META_ARCHITECTURE", None)
     return get_key(its_cfg, key, None) if architecture == cfg.MODEL.META_ARCHITECTURE else None
@@ -115,7 +116,8 @@ def _without_classes(names: Sequence[str], kind: str) -> str:
 
 
 def class_count_keys(cfg: CfgNode) -> dict[str, str]:
-    """The keys that hold a class count of this model, each with the metadata that it counts."""
+    """Return the keys that hold a class count of this model, each with the metadata that it
+    counts."""
     model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     return dict(getattr(model, "class_count_keys", {}))
 
@@ -132,7 +134,7 @@ def dataset_classes(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def trained_classes(model: nn.Module, cfg: CfgNode | None = None) -> dict[str, list[str]]:
-    """What the classes of a model are called, as its checkpoint or its training sets say.
+    """Return what the classes of a model are called, as its checkpoint or its training sets say.
 
     Args:
         model: perhaps within DistributedDataParallel or test-time augmentation.
@@ -150,7 +152,7 @@ def trained_classes(model: nn.Module, cfg: CfgNode | None = None) -> dict[str, l
 
 
 def _classes(names: Sequence[str], kind: str) -> tuple[str, list[str]]:
-    """The first dataset that names classes of this kind, and the classes."""
+    """Return the first dataset that names classes of this kind, and the classes."""
     for dataset in names:
         if not MetadataCatalog.get(dataset).get(kind):
             # Some readers know the classes only once the annotations are read.

@@ -146,7 +146,7 @@ class DefaultTrainer(TrainerBase):
             self.start_iter = self.iter + 1
 
     def build_hooks(self) -> list[HookBase | None]:
-        """The hooks, in the order in which they run. PeriodicWriter is the last.
+        """Return the hooks, in the order in which they run. PeriodicWriter is the last.
 
         Without settings of d2lite's own the list is detectron2's, entry by entry: subclasses
         insert at positions, and replace `hooks[-1]`.
@@ -189,7 +189,8 @@ class DefaultTrainer(TrainerBase):
         return hooks.ModelEMA(self.model, ema.DECAY, self.cfg.OUTPUT_DIR) if ema.ENABLED else None
 
     def _build_best(self) -> list[HookBase]:
-        """What follows from the best evaluation; on all ranks the same, but for what writes."""
+        """Build the hooks that follow from the best evaluation; on all ranks the same, but for what
+        writes."""
         test, ema = self.cfg.TEST, self._ema
         built: list[HookBase] = []
         best = None
@@ -222,7 +223,7 @@ class DefaultTrainer(TrainerBase):
         return self._last_eval_results
 
     def build_writers(self) -> list[EventWriter]:
-        """The writers of the main process, called every 20 iterations."""
+        """Return the writers of the main process, called every 20 iterations."""
         return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
 
     def train(self) -> Mapping | None:
@@ -264,7 +265,7 @@ class DefaultTrainer(TrainerBase):
         super().before_train()
 
     def _last_save(self) -> int:
-        """The time of the last checkpoint of OUTPUT_DIR, which may be another run's."""
+        """Return the time of the last checkpoint of OUTPUT_DIR, which may be another run's."""
         path = os.path.join(self.cfg.OUTPUT_DIR, "last_checkpoint")
         return os.stat(path).st_mtime_ns if os.path.isfile(path) else 0
 
@@ -309,19 +310,20 @@ class DefaultTrainer(TrainerBase):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """The model of the config, as text in log.txt: on a terminal it would hide the rest."""
+        """Return the model of the config, as text in log.txt: on a terminal it would hide the
+        rest."""
         model = build_model(cfg)
         logging.getLogger(__name__).info("Model:\n%s", model, extra=FILE_ONLY)
         return model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
-        """The optimizer of the config."""
+        """Return the optimizer of the config."""
         return build_optimizer(cfg, model)
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
-        """The learning rate schedule of the config."""
+        """Return the learning rate schedule of the config."""
         return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
@@ -336,7 +338,7 @@ class DefaultTrainer(TrainerBase):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """The evaluator that suits the dataset, as its metadata says."""
+        """Return the evaluator that suits the dataset, as its metadata says."""
         return evaluator_for(dataset_name, cfg)
 
     @classmethod
@@ -396,7 +398,7 @@ class DefaultTrainer(TrainerBase):
 
     @staticmethod
     def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
-        """The config, with its schedule scaled to the number of processes if
+        """Return the config, with its schedule scaled to the number of processes if
         SOLVER.REFERENCE_WORLD_SIZE or SOLVER.AUTO_SCALE_LR ask for it."""
         return auto_scale(cfg, num_workers)
 

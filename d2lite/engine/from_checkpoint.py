@@ -22,7 +22,7 @@ _BEST_FIRST = ("model_best_ema.pth", "model_best.pth", "model_final_ema.pth", "m
 
 
 def about_weights(weights: str) -> dict[str, Any]:
-    """What a checkpoint says of itself (`read_about`); {} where `weights` is "".
+    """Return what a checkpoint says of itself (`read_about`); {} where `weights` is "".
 
     Args:
         weights: path or URL, as MODEL.WEIGHTS has it.
@@ -56,8 +56,8 @@ def weights_of_run(path: str) -> str:
 
 
 def weights_to_load(cfg: CfgNode, resume: bool) -> str:
-    """The checkpoint that `resume_or_load` takes: with `resume` the last one of OUTPUT_DIR where
-    there is one, or the one before where that is damaged, else MODEL.WEIGHTS."""
+    """Return the checkpoint that `resume_or_load` takes: with `resume` the last one of OUTPUT_DIR
+    where there is one, or the one before where that is damaged, else MODEL.WEIGHTS."""
     checkpointer = Checkpointer(nn.Module(), cfg.OUTPUT_DIR)
     if not resume or not checkpointer.has_checkpoint():
         return cfg.MODEL.WEIGHTS
@@ -73,7 +73,7 @@ def weights_to_load(cfg: CfgNode, resume: bool) -> str:
 
 
 def config_from_checkpoint(weights: str | os.PathLike, opts: Sequence[str] = ()) -> CfgNode:
-    """The config that a checkpoint of d2lite was trained with, to detect or to evaluate.
+    """Return the config that a checkpoint of d2lite was trained with, to detect or to evaluate.
 
     Paths and devices of the machine that trained it are left out: MODEL.WEIGHTS is the checkpoint,
     MODEL.DEVICE the best device of this machine, and OUTPUT_DIR the default.
@@ -112,7 +112,8 @@ def config_from_checkpoint(weights: str | os.PathLike, opts: Sequence[str] = ())
 
 
 def model_metadata(cfg: CfgNode, about: Mapping[str, Any]) -> Metadata:
-    """The metadata of a model's classes: what its checkpoint says, else its datasets' in a config.
+    """Return the metadata of a model's classes: what its checkpoint says, else its datasets' in a
+    config.
 
     Where a dataset of the config is not on this machine, its name gets the checkpoint's metadata
     in the MetadataCatalog too, which is where programs look for them.

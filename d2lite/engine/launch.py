@@ -163,7 +163,8 @@ def _end(processes: list[BaseProcess]) -> None:
 
 
 def _reason(workers: mp.ProcessContext, index: int, first_rank: int) -> BaseException:
-    """What to raise for a worker that has failed, of those whose ranks begin with `first_rank`."""
+    """Return what to raise for a worker that has failed, of those whose ranks begin with
+    `first_rank`."""
     process, error_file = workers.processes[index], Path(workers.error_files[index])
     rank = f"Rank {first_rank + index} (process {process.pid})"
     if error_file.exists():  # of an exception
@@ -216,7 +217,7 @@ def _free_port() -> int:
 
 
 def _spawned_worker(local_rank, machine_rank, environment, main_func, args, timeout):
-    """What torchrun would set, then the same way in."""
+    """Set what torchrun would set, then go the same way in."""
     rank = machine_rank * int(environment["LOCAL_WORLD_SIZE"]) + local_rank
     os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(local_rank))
     try:

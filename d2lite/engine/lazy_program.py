@@ -67,7 +67,7 @@ def train_datasets(cfg: DictConfig) -> list[str]:
 
 
 def evaluate(cfg: DictConfig, model: nn.Module) -> Mapping | None:
-    """The figures on the test data, where the config has an evaluator."""
+    """Return the figures on the test data, where the config has an evaluator."""
     if "evaluator" not in cfg.dataloader:
         return None
     if not has_event_storage():  # in a training they may not have learned anything yet
@@ -93,7 +93,7 @@ def check_data(cfg: DictConfig, model: nn.Module) -> None:
 
 
 def build_trainer(cfg: DictConfig, model: nn.Module) -> SimpleTrainer:
-    """The loop over the training data, with its optimizer; `model` is the whole one."""
+    """Return the loop over the training data, with its optimizer; `model` is the whole one."""
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
     data_loader = instantiate(cfg.dataloader.train)
@@ -107,7 +107,7 @@ def build_trainer(cfg: DictConfig, model: nn.Module) -> SimpleTrainer:
 def build_hooks(
     cfg: DictConfig, trainer: SimpleTrainer, checkpointer: DetectionCheckpointer
 ) -> list[HookBase | None]:
-    """What happens around the steps, in this order."""
+    """Build the hooks, which run in this order."""
     model, train = trainer.model, cfg.train
     schedule = LRMultiplier(trainer.optimizer, instantiate(cfg.lr_multiplier), train.max_iter)
     periods = [train.checkpointer.period, train.eval_period]
@@ -139,7 +139,7 @@ def train(cfg: DictConfig, model: nn.Module, resume: bool) -> None:
 
 
 def load_config(args: Namespace) -> DictConfig:
-    """The config file with the overrides.
+    """Return the config file with the overrides.
 
     Raises:
         ValueError: there is none, or it is a config of `train_net.py`.
@@ -155,7 +155,7 @@ def load_config(args: Namespace) -> DictConfig:
 
 
 def main(args: Namespace) -> Mapping | None:
-    """What each process does."""
+    """Run one process of the program."""
     with report_user_errors():
         cfg = load_config(args)
         default_setup(cfg, args)

@@ -95,7 +95,7 @@ def train_or_evaluate(args: Namespace, trainer: type[DefaultTrainer]) -> Mapping
 
 
 def _setup(args: Namespace) -> CfgNode:
-    """The settings, checked against the data, and everything around them prepared."""
+    """Return the settings, checked against the data, and everything around them prepared."""
     cfg = config_from_args(args)
     if args.eval_only:
         check_evaluation_settings(cfg, args.resume)

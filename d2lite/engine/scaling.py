@@ -45,7 +45,7 @@ def auto_scale(cfg: CfgNode, num_workers: int) -> CfgNode:
 
 
 def scale_to_batch_size(cfg: CfgNode, old: int, new: int) -> CfgNode:
-    """A copy of the config for batches of `new` images, made for batches of `old`.
+    """Return a copy of the config for batches of `new` images, made for batches of `old`.
 
     The learning rate grows with the batch, and all counts of iterations shrink with it, so that
     the same images are seen (Goyal et al., Accurate, Large Minibatch SGD, 2017).

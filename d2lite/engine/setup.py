@@ -57,7 +57,7 @@ def create_ddp_model(
 
 
 def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
-    """The arguments that all training programs share.
+    """Return the arguments that all training programs share.
 
     Args:
         epilog: text under the help; by default some examples.
@@ -85,8 +85,8 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
 
 
 def config_from_args(args: argparse.Namespace) -> CfgNode:
-    """The config of a program: defaults, then the settings of its projects, then the config file,
-    then the overrides on the command line.
+    """Return the config of a program: defaults, then the settings of its projects, then the config
+    file, then the overrides on the command line.
 
     Without a config file, and not for training, MODEL.WEIGHTS among the overrides brings the
     config that the checkpoint contains.

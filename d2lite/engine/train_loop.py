@@ -48,37 +48,37 @@ class HookBase:
     trainer: "TrainerBase" = None
 
     def before_train(self) -> None:
-        """Called once, before the first step."""
+        """Act once, before the first step."""
 
     def after_train(self) -> None:
-        """Called once, after the last step or a failure."""
+        """Act once, after the last step or a failure."""
 
     def before_step(self) -> None:
-        """Called before each step."""
+        """Act before each step."""
 
     def after_backward(self) -> None:
-        """Called in each step when the gradients are there and not applied yet."""
+        """Act in each step, between the backward pass and the update."""
 
     def after_step(self) -> None:
-        """Called after each step."""
+        """Act after each step."""
 
     def before_stop(self) -> None:
-        """Called on all ranks when a signal ends the training after this step, and before the
+        """Act on all ranks when a signal ends the training after this step, and before the
         checkpoint is saved."""
 
     def save_now(self) -> None:
         """Save a checkpoint of this iteration, for hooks that save any: a signal asks for it."""
 
     def resume_state(self) -> dict:
-        """What a run needs beside `state_dict` to go on exactly. It is kept apart from that, for
-        hooks that detectron2 has too and gives no state."""
+        """Return what a run needs besides `state_dict` to go on exactly. It is kept apart from
+        that, for hooks that detectron2 has too and gives no state."""
         return {}
 
     def load_resume_state(self, state: dict) -> None:
         """Take over what `resume_state` gave."""
 
     def state_dict(self) -> dict:
-        """What a checkpoint has to keep of this hook: tensors, numbers, strings, containers.
+        """Return what a checkpoint has to keep of this hook: tensors, numbers, strings, containers.
 
         A hook that returns anything here also has `load_state_dict(state)`.
         """
@@ -268,7 +268,7 @@ class TrainerBase:
         raise NotImplementedError(f"{type(self).__name__} does not say what a step is")
 
     def state_dict(self) -> dict:
-        """The iteration, the hooks' states and the figures in the storage."""
+        """Return the iteration, the hooks' states and the figures in the storage."""
         # The last iteration that was completed; in after_train `iter` is the one behind it.
         finished = hasattr(self, "storage") and self.iter >= self.max_iter
         state: dict = {"iteration": self.iter - finished}
@@ -410,7 +410,7 @@ class SimpleTrainer(TrainerBase):
         self.optimizer.zero_grad()
 
     def next_batch(self) -> tuple[Any, float]:
-        """The next batch, and the seconds that it was waited for."""
+        """Return the next batch, and the seconds that it was waited for."""
         start = time.perf_counter()
         data = next(self._data_loader_iter)
         seconds = time.perf_counter() - start
@@ -420,11 +420,11 @@ class SimpleTrainer(TrainerBase):
         return data, seconds
 
     def forward_context(self) -> contextlib.AbstractContextManager:
-        """The context of the forward pass."""
+        """Return the context of the forward pass."""
         return contextlib.nullcontext()
 
     def compute_losses(self, data: Any) -> dict[str, Tensor]:
-        """The model's losses on one batch, by name."""
+        """Return the model's losses on one batch, by name."""
         losses = self.model(data)
         return {"total_loss": losses} if isinstance(losses, Tensor) else losses
 
@@ -516,8 +516,8 @@ class SimpleTrainer(TrainerBase):
         self._raise_late_error()
 
     def state_dict(self) -> dict:
-        """Adds the optimizer, the position in the stream of samples if the loader has one, and
-        what modules keep beside their weights (their `training_state()`)."""
+        """Add the optimizer, the position in the stream of samples if the loader has one, and what
+        modules keep beside their weights (their `training_state()`)."""
         state = super().state_dict()
         state["optimizer"] = self.optimizer.state_dict()
         state["optimizer_layout"] = optimizer_layout(self.optimizer, self._bare_model())
@@ -554,7 +554,7 @@ class SimpleTrainer(TrainerBase):
                 yield name, module
 
     def _bare_model(self) -> nn.Module:
-        """The model without DDP, which adds to the names."""
+        """Return the model without DDP, which adds to the names."""
         return getattr(self.model, "module", self.model)
 
 
@@ -644,7 +644,7 @@ class AMPTrainer(SimpleTrainer):
         super()._leave_step_out()
 
     def state_dict(self) -> dict:
-        """Adds the loss scaler."""
+        """Add the loss scaler."""
         return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
 
     def load_state_dict(self, state_dict: dict) -> None:

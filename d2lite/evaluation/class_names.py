@@ -21,7 +21,7 @@ KINDS = ("thing_classes", "stuff_classes")
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:
-    """The names, where the second "cat" is "cat (2)"."""
+    """Return the names, where the second "cat" is "cat (2)"."""
     counts: Counter = Counter()
     distinct = []
     for name in names:

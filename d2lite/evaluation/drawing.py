@@ -141,7 +141,7 @@ def draw_ground_truth(
 
 
 def _comparable(record: dict, output: dict[str, Any]) -> dict:
-    """The record without masks and keypoints where the model predicts none."""
+    """Return the record without masks and keypoints where the model predicts none."""
     if "annotations" not in record or "instances" not in output:
         return record
     fields = {"segmentation": "pred_masks", "keypoints": "pred_keypoints"}
@@ -179,7 +179,8 @@ def _with_title(picture: np.ndarray, title: str) -> np.ndarray:
 
 
 def picture_name(file_name: str, image_id: Any, taken: set[str]) -> str:
-    """A short name for the picture of an image, without extension, and not among those `taken`.
+    """Return a short name for the picture of an image, without extension, and not among those
+    `taken`.
 
     It is that of the image's file; where another folder has one of this name, with the image's id.
     """

@@ -72,7 +72,7 @@ def match_image(image: ImageObjects) -> MatchedImage:
 
 
 def _kind_of_error(iou: np.ndarray, same: np.ndarray) -> tuple[int, int]:
-    """The kind of a detection that found nothing, and the object that it was meant for."""
+    """Return the kind of a detection that found nothing, and the object that it was meant for."""
     if not len(iou) or iou.max() < BACKGROUND:
         return NOTHING, -1
     of_same, of_other = np.where(same, iou, 0.0), np.where(same, 0.0, iou)

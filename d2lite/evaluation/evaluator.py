@@ -114,7 +114,7 @@ class DatasetEvaluators(DatasetEvaluator):
             evaluator.process(inputs, outputs)
 
     def evaluate(self) -> OrderedDict:
-        """The union of all results.
+        """Return the union of all results.
 
         Raises:
             ValueError: two evaluators report the same task.
@@ -260,7 +260,8 @@ class _Clock:
 
 @contextmanager
 def _progress(total: int | None, clock: _Clock) -> Iterator[Callable[[], None]]:
-    """A function to call after each batch: moves a bar on a terminal, else logs now and then."""
+    """Yield a function to call after each batch: it moves a bar on a terminal, else logs now and
+    then."""
     if is_main_process() and sys.stderr.isatty():
         from tqdm import tqdm
 

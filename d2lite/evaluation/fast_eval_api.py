@@ -100,7 +100,8 @@ class COCOeval_opt(COCOeval):
 
 
 def _with_numbers(coco: COCO, numbers: dict) -> COCO:
-    """A copy of a dataset whose image ids are looked up in `numbers`; others are left out."""
+    """Return a copy of a dataset whose image ids are looked up in `numbers`; others are left
+    out."""
     copied = COCO()
     copied.dataset = {
         **coco.dataset,

@@ -11,7 +11,7 @@ from d2lite.utils import comm
 
 
 def gather_predictions(predictions: list, distributed: bool) -> list | None:
-    """The predictions of all processes, on the main one; None on the others.
+    """Return the predictions of all processes, on the main one; None on the others.
 
     Without `distributed`, every process keeps its own.
     """

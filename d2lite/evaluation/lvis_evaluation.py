@@ -84,7 +84,7 @@ class LVISEvaluator(DetectionEvaluator):
 
 
 def lvis_api(records: list[dict], metadata: Metadata) -> Any:
-    """An `lvis.LVIS` of what would be in an LVIS file.
+    """Return an `lvis.LVIS` of what would be in an LVIS file.
 
     Args:
         records: what `load_ground_truth` returned.

@@ -260,7 +260,7 @@ def _labeled(records: list[dict], dataset_name: str) -> list[dict]:
 
 
 def _boundary(labels: np.ndarray, share: float = BOUNDARY_SHARE) -> np.ndarray:
-    """What is left of a label map after subtracting its erosion by a share of the diagonal.
+    """Return what is left of a label map after subtracting its erosion by a share of the diagonal.
 
     As in detectron2, this is done on the map of all classes at once: what remains near a border is
     the difference of two labels, so the figures are comparable with its figures only.

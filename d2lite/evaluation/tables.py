@@ -48,7 +48,7 @@ def category_grid(pairs: list[tuple[str, str]], metric: str) -> str:
 
 
 def grid(headers: list[str], rows: list[list[str]]) -> str:
-    """A table in pipe style; cells that hold figures are aligned right."""
+    """Return a table in pipe style; cells that hold figures are aligned right."""
     from tabulate import tabulate
 
     align = ["right" if _is_figures(column) else "left" for column in zip(*rows, strict=True)]

@@ -52,7 +52,7 @@ def verify_results(cfg, results: Mapping[str, Mapping[str, float]]) -> bool:
 
 
 def _mismatch(results, task: str, metric: str, value: float, tolerance: float) -> str | None:
-    """What is wrong with one expected figure; None when it is met."""
+    """Return what is wrong with one expected figure; None when it is met."""
     found = results.get(task, {}).get(metric)
     if found is None:
         return f"{task}/{metric}: expected {value}, but the evaluation did not report it"

@@ -104,7 +104,7 @@ def export_program(
 
 
 def detect(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    """The tensors that a detector finds in one image.
+    """Return the tensors that a detector finds in one image.
 
     Args:
         model: in evaluation mode; gives "instances", "proposals" or "sem_seg".
@@ -125,6 +125,6 @@ def detect(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
 
 
 def tensors_of(instances: Instances) -> dict[str, Tensor]:
-    """The fields of Instances, boxes as their tensors."""
+    """Return the fields of Instances, boxes as their tensors."""
     fields: dict[str, Any] = instances.get_fields()
     return {name: getattr(value, "tensor", value) for name, value in fields.items()}

@@ -33,7 +33,7 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("running_var", torch.ones(num_features) - eps)
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """The two (C,) constants of y = x * scale + shift."""
+        """Return the two (C,) constants of y = x * scale + shift."""
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         return scale, self.bias - self.running_mean * scale
 

@@ -169,7 +169,8 @@ class UprightPlan:
 
 
 def _cells(axis: "AxisTerms", rois: slice, count: int, limit: int) -> tuple[Tensor, Tensor]:
-    """The first `count` cells of the bins of some ROIs, and their weights: (R, P, count) each."""
+    """Return the first `count` cells of the bins of some ROIs, and their weights: (R, P, count)
+    each."""
     cell = axis.first[rois, :, None] + torch.arange(count, dtype=torch.int32)
     return cell.clamp_(max=limit - 1), axis.weight[rois, :, :count]
 

@@ -78,7 +78,7 @@ def _sparse_gradients(
     weight: Tensor,
     needed: tuple[bool, ...],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """The gradients of input, weight and bias from P cells (image, row, column)."""
+    """Return the gradients of input, weight and bias from P cells (image, row, column)."""
     image, row, column = cells
     values = grad[image, :, row, column]  # (P, out_channels)
     input_grad = torch.zeros_like(input) if needed[0] else None

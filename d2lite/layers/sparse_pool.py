@@ -135,7 +135,7 @@ def _add_gradient(
 def _transposed_terms(
     chunks: list[Chunk], plan: PoolPlan, cells: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The terms of the chunks by cell: bins, where each cell's begin, and weights."""
+    """Return the terms of the chunks by cell: bins, where each cell's begin, and weights."""
     cell, bin_, weight = [], [], []
     for chunk in chunks:
         cell_of_chunk, weight_of_chunk = plan.terms(chunk)
@@ -162,7 +162,7 @@ def _embedding_bag(table: Tensor, index: Tensor, offsets: Tensor, weight: Tensor
 
 
 def _rows(values: Tensor) -> Tensor:
-    """(A, C, B) -> (A * B, C) contiguous, in float32 or better; a view where it can be."""
+    """Return (A, C, B) -> (A * B, C) contiguous, in float32 or better; a view where it can be."""
     rows = values.transpose(1, 2)
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     return rows.contiguous().view(-1, values.shape[1])

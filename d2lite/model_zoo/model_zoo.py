@@ -15,7 +15,7 @@ from d2lite.utils.registry import did_you_mean
 
 
 def get_checkpoint_url(config_path: str) -> str:
-    """The address of the weights that detectron2 has released for a config.
+    """Return the address of the weights that detectron2 has released for a config.
 
     Args:
         config_path: relative to `configs/`, such as "COCO-Detection/retinanet_R_50_FPN_1x.yaml".
@@ -32,7 +32,7 @@ def get_checkpoint_url(config_path: str) -> str:
 
 
 def get_config_file(config_path: str) -> str:
-    """The path of a config of the zoo on this machine.
+    """Return the path of a config of the zoo on this machine.
 
     Args:
         config_path: relative to `configs/`, such as "COCO-Detection/retinanet_R_50_FPN_1x.yaml".
@@ -51,7 +51,7 @@ def get_config_file(config_path: str) -> str:
 
 
 def get_config(config_path: str, trained: bool = False) -> CfgNode | DictConfig:
-    """A config of the zoo.
+    """Return a config of the zoo.
 
     Args:
         config_path: relative to `configs/`; `.yaml` gives a CfgNode, `.py` a lazy config.

@@ -47,7 +47,7 @@ class _GridAnchors(nn.Module):
     box_type: type[Boxes]
 
     def __init__(self, strides: list[int], offset: float, *settings: list[Sequence[float]]):
-        """settings: what `generate_cell_anchors` takes, each by level."""
+        """Store the settings. settings: what `generate_cell_anchors` takes, each by level."""
         super().__init__()
         if not 0.0 <= offset < 1.0:
             raise ArgumentError(f"ANCHOR_GENERATOR.OFFSET is {offset}; it must lie in [0, 1)")
@@ -175,7 +175,7 @@ class RotatedAnchorGenerator(_GridAnchors):
         angles: Sequence[Sequence[float]],
         offset: float = 0.5,
     ):
-        """Lay the cell anchors; as in `DefaultAnchorGenerator`, and in addition:
+        """Lay the cell anchors, as in `DefaultAnchorGenerator`, at several angles.
 
         Args:
             angles: by level or for all, degrees counter-clockwise.
@@ -201,7 +201,7 @@ class RotatedAnchorGenerator(_GridAnchors):
         aspect_ratios: Sequence[float] = (0.5, 1, 2),
         angles: Sequence[float] = (-90, -60, -30, 0, 30, 60, 90),
     ) -> Tensor:
-        """(A, 5) boxes (0, 0, width, height, angle), by size, then ratio, then angle."""
+        """Return (A, 5) boxes (0, 0, width, height, angle), by size, then ratio, then angle."""
         kinds = itertools.product(sizes, aspect_ratios, angles)
         return torch.tensor(
             [(0.0, 0.0, *_sides(size, ratio), angle) for size, ratio, angle in kinds]
@@ -213,7 +213,8 @@ class RotatedAnchorGenerator(_GridAnchors):
 
 
 def build_anchor_generator(cfg, input_shape: list[ShapeSpec]) -> nn.Module:
-    """The generator that MODEL.ANCHOR_GENERATOR.NAME names, for feature maps of these shapes."""
+    """Return the generator that MODEL.ANCHOR_GENERATOR.NAME names, for feature maps of these
+    shapes."""
     return ANCHOR_GENERATOR_REGISTRY.get(cfg.MODEL.ANCHOR_GENERATOR.NAME)(cfg, input_shape)
 
 

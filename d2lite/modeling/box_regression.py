@@ -36,7 +36,8 @@ class Box2BoxTransform:
         self.scale_clamp = scale_clamp
 
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """The (N, 4) deltas that turn `src_boxes` into `target_boxes`, both (N, 4) XYXY (eq. 6-9).
+        """Return the (N, 4) deltas that turn `src_boxes` into `target_boxes`, both (N, 4) XYXY (eq.
+        6-9).
 
         Raises:
             AssertionError: a source box has a width of 0 or less.
@@ -86,7 +87,8 @@ class Box2BoxTransformRotated:
         self.scale_clamp = scale_clamp
 
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """The (N, 5) deltas that turn `src_boxes` into `target_boxes`, both (N, 5) with degrees.
+        """Return the (N, 5) deltas that turn `src_boxes` into `target_boxes`, both (N, 5) with
+        degrees.
 
         Raises:
             AssertionError: a source box has a width of 0 or less.

@@ -135,7 +135,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
         return [self._inference_one_image(self._with_image(x)) for x in batched_inputs]
 
     def _with_image(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """The input with "image", "height" and "width"."""
+        """Return the input with "image", "height" and "width"."""
         dataset_dict = dict(dataset_dict)
         if "image" not in dataset_dict:
             image = read_image(

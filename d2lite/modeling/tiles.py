@@ -118,7 +118,7 @@ def _is_cut(boxes: Tensor, window: Window, image_size: tuple[int, int]) -> Tenso
 
 
 def _keep(instances: Instances, cut: Tensor, iou_threshold: float) -> Tensor:
-    """Indices of the detections of one class that stay."""
+    """Return the indices of the detections of one class that stay."""
     by_score = instances.scores.sort(descending=True, stable=True).indices
     order = by_score[cut[by_score].to(torch.uint8).sort(stable=True).indices]
     boxes = instances.pred_boxes[order]

@@ -49,7 +49,7 @@ class GradientClipType(Enum):
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
-    """The optimizer that `cfg.SOLVER` describes, over the trainable parameters of `model`.
+    """Return the optimizer that `cfg.SOLVER` describes, over the trainable parameters of `model`.
 
     Raises:
         ValueError: for an unknown SOLVER.OPTIMIZER_NAME or SOLVER.CLIP_GRADIENTS.CLIP_TYPE, or a
@@ -80,7 +80,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
 
 
 def _lr_factor(solver: CfgNode, model: nn.Module) -> Callable[[str], float]:
-    """The factor that the config gives to the rate of a parameter, by its full name."""
+    """Return the factor that the config gives to the rate of a parameter, by its full name."""
     if solver.BACKBONE_LR_FACTOR != 1.0 and not hasattr(model, "backbone"):
         raise ValueError(
             f"SOLVER.BACKBONE_LR_FACTOR is {solver.BACKBONE_LR_FACTOR}, but a "
@@ -193,7 +193,7 @@ def get_default_optimizer_params(
 
 
 def _given(**settings: float | None) -> dict[str, float]:
-    """The settings that are not None."""
+    """Return the settings that are not None."""
     return {name: value for name, value in settings.items() if value is not None}
 
 
@@ -276,7 +276,7 @@ def maybe_add_gradient_clipping(
 
 
 def _gradient_clipper(settings: CfgNode) -> Callable[[list[nn.Parameter]], None]:
-    """What clips the gradients of a list of parameters, each on its own, in place."""
+    """Return what clips the gradients of a list of parameters, each on its own, in place."""
     types = {kind.value: kind for kind in GradientClipType}
     kind = lookup("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", settings.CLIP_TYPE, types)
     limit, norm_type = settings.CLIP_VALUE, settings.NORM_TYPE
@@ -293,7 +293,7 @@ def _clip_each_norm(params: list[nn.Parameter], max_norm: float, norm_type: floa
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
-    """The schedule that SOLVER.LR_SCHEDULER_NAME and its fellow keys describe.
+    """Return the schedule that SOLVER.LR_SCHEDULER_NAME and its fellow keys describe.
 
     Raises:
         ValueError: for an unknown name, or settings that make no schedule.

@@ -88,11 +88,11 @@ class LRMultiplier(LRScheduler):
         super().__init__(optimizer, last_epoch=last_iter)
 
     def state_dict(self) -> dict:
-        """The iteration and the initial rates; the schedule itself comes from the config."""
+        """Return the iteration and the initial rates; the schedule itself comes from the config."""
         return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
 
     def get_lr(self) -> list[float]:
-        """The rate of each parameter group at the present iteration."""
+        """Return the rate of each parameter group at the present iteration."""
         # The step after the last iteration reaches the end of the schedule, where some (fvcore's
         # constant one and that of fixed factors) have no value and raise.
         factor = self._multiplier(min(self.last_epoch / self._max_iter, 1.0))

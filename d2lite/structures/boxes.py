@@ -98,7 +98,7 @@ def _xywh_to_xywha(box: Tensor) -> Tensor:
 
 
 def _xywha_to_xyxy(box: Tensor) -> Tensor:
-    """The smallest axis-aligned box around each rotated one."""
+    """Return the smallest axis-aligned box around each rotated one."""
     exact = box.double()
     center, size = exact[..., :2], exact[..., 2:4]
     angle = torch.deg2rad(exact[..., 4:])
@@ -127,11 +127,11 @@ class Boxes:
         self.tensor = as_box_tensor(tensor, 4)
 
     def clone(self) -> "Boxes":
-        """A copy with a tensor of its own."""
+        """Return a copy with a tensor of its own."""
         return type(self)(self.tensor.clone())
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Boxes":
-        """The same boxes on `device`."""
+        """Return the same boxes on `device`."""
         return type(self)(self.tensor.to(device=device, non_blocking=non_blocking))
 
     def area(self) -> Tensor:

@@ -24,12 +24,12 @@ class ImageList:
         return len(self.image_sizes)
 
     def __getitem__(self, idx: int) -> Tensor:
-        """The image `idx` without its padding, (H, W) or (C, H, W)."""
+        """Return the image `idx` without its padding, (H, W) or (C, H, W)."""
         height, width = self.image_sizes[idx]
         return self.tensor[idx, ..., :height, :width]
 
     def to(self, *args: Any, **kwargs: Any) -> "ImageList":
-        """The list with its tensor sent through `Tensor.to`."""
+        """Return the list with its tensor sent through `Tensor.to`."""
         return ImageList(self.tensor.to(*args, **kwargs), self.image_sizes)
 
     @property

@@ -60,7 +60,7 @@ class Instances:
         del self._fields[name]
 
     def get(self, name: str) -> Any:
-        """The field `name`; a KeyError if there is none."""
+        """Return the field `name`; a KeyError if there is none."""
         return self._fields[name]
 
     def get_fields(self) -> dict[str, Any]:
@@ -68,7 +68,8 @@ class Instances:
         return self._fields
 
     def to(self, *args: Any, **kwargs: Any) -> "Instances":
-        """A copy whose fields went through their own `to(*args, **kwargs)`, if they have one."""
+        """Return a copy whose fields went through their own `to(*args, **kwargs)`, if they have
+        one."""
         moved = Instances(self._image_size)
         for name, value in self._fields.items():
             moved.set(name, value.to(*args, **kwargs) if hasattr(value, "to") else value)
@@ -90,7 +91,7 @@ class Instances:
         return selected
 
     def __len__(self) -> int:
-        """Number of objects.
+        """Return the number of objects.
 
         Raises:
             NotImplementedError: no field is set, so the number is not known.

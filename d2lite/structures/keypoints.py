@@ -35,7 +35,7 @@ class Keypoints:
         return self.tensor.shape[0]
 
     def to(self, *args: Any, **kwargs: Any) -> "Keypoints":
-        """The keypoints sent through `Tensor.to`."""
+        """Return the keypoints sent through `Tensor.to`."""
         return type(self)(self.tensor.to(*args, **kwargs))
 
     @property
@@ -44,7 +44,7 @@ class Keypoints:
         return self.tensor.device
 
     def to_heatmap(self, boxes: Tensor, heatmap_size: int) -> tuple[Tensor, Tensor]:
-        """The cell of each keypoint in a square heat map laid over its box.
+        """Return the cell of each keypoint in a square heat map laid over its box.
 
         Args:
             boxes: (N, 4) XYXY, one per object.
@@ -76,7 +76,7 @@ class Keypoints:
 
     @staticmethod
     def cat(keypoints_list: list["Keypoints"]) -> "Keypoints":
-        """The keypoints of a list that is not empty, in order."""
+        """Return the keypoints of a list that is not empty, in order."""
         assert keypoints_list, "Keypoints.cat needs at least one Keypoints"
         assert all(isinstance(keypoints, Keypoints) for keypoints in keypoints_list), (
             "not a list of Keypoints"
@@ -153,7 +153,7 @@ def _bicubic_weights(sizes: Tensor, source_size: int) -> Tensor:
 
 
 def _cubic(distance: Tensor, a: float = -0.75) -> Tensor:
-    """The kernel of cubic convolution (Keys 1981, eq. 4), for distances from 0 to 2."""
+    """Return the kernel of cubic convolution (Keys 1981, eq. 4), for distances from 0 to 2."""
     near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
     far = ((distance - 5) * distance + 8) * distance * a - 4 * a
     return torch.where(distance <= 1, near, far)

@@ -94,7 +94,7 @@ class PolygonMasks:
         self.polygons: list[list[np.ndarray]] = [_checked_parts(parts) for parts in polygons]
 
     def to(self, *args: Any, **kwargs: Any) -> "PolygonMasks":
-        """This object itself: polygons do not live on a device."""
+        """Return this object itself: polygons do not live on a device."""
         return self
 
     @property
@@ -103,7 +103,7 @@ class PolygonMasks:
         return torch.device("cpu")
 
     def get_bounding_boxes(self) -> Boxes:
-        """The tightest boxes around the vertices, with x1 and y1 not below 0.
+        """Return the tightest boxes around the vertices, with x1 and y1 not below 0.
 
         An object without parts has the box (inf, inf, 0, 0), which is empty.
         """
@@ -130,7 +130,7 @@ class PolygonMasks:
         return self._of(selected)
 
     def __iter__(self) -> Iterator[list[np.ndarray]]:
-        """The parts of each object."""
+        """Return the parts of each object."""
         return iter(self.polygons)
 
     def __len__(self) -> int:
@@ -172,7 +172,7 @@ class PolygonMasks:
         return polymasks_list[0]._of(list(joined))
 
     def _of(self, polygons: list[list[np.ndarray]]) -> "PolygonMasks":
-        """The same kind of object with polygons that need no checking."""
+        """Return the same kind of object with polygons that need no checking."""
         masks = copy.copy(self)
         masks.polygons = polygons
         return masks
@@ -215,7 +215,7 @@ class BitMasks:
         self.tensor = tensor
 
     def to(self, *args: Any, **kwargs: Any) -> "BitMasks":
-        """The bitmaps sent through `Tensor.to`."""
+        """Return the bitmaps sent through `Tensor.to`."""
         return BitMasks(self.tensor.to(*args, **kwargs))
 
     @property
@@ -274,7 +274,7 @@ class BitMasks:
         return covered.squeeze(1) >= 0.5
 
     def get_bounding_boxes(self) -> Boxes:
-        """The tightest boxes around the pixels; zeros for objects without any."""
+        """Return the tightest boxes around the pixels; zeros for objects without any."""
         left, right = _extent(self.tensor.any(dim=1))
         top, bottom = _extent(self.tensor.any(dim=2))
         return Boxes(torch.stack((left, top, right, bottom), dim=1))
@@ -313,7 +313,7 @@ class ROIMasks:
         self.tensor = tensor
 
     def to(self, device: torch.device) -> "ROIMasks":
-        """The masks on `device`."""
+        """Return the masks on `device`."""
         return ROIMasks(self.tensor.to(device))
 
     @property

@@ -27,7 +27,7 @@ class BaseTracker:
         raise NotImplementedError(f"{cls.__name__} must define from_config(cls, cfg)")
 
     def update(self, predictions: Instances) -> Instances:
-        """Number the detections of the next frame.
+        """Give ids to the detections of the next frame.
 
         Args:
             predictions: the detections, as a detector returns them.
@@ -42,7 +42,7 @@ class BaseTracker:
 
 
 def build_tracker_head(cfg) -> BaseTracker:
-    """The tracker that TRACKER_HEADS.TRACKER_NAME names.
+    """Return the tracker that TRACKER_HEADS.TRACKER_NAME names.
 
     Raises:
         KeyError: no tracker of that name is registered.

@@ -94,7 +94,8 @@ class FrameTracker(BaseTracker):
         return instances
 
     def match(self, instances: Instances, previous: Instances) -> Matches:
-        """Indices of matched detections, and of the objects of the frame before they belong to."""
+        """Return the indices of matched detections, and of the objects of the frame before they
+        belong to."""
         raise NotImplementedError(f"{type(self).__name__} must define match(instances, previous)")
 
     def _initialize_extra_fields(self, instances: Instances) -> Instances:
@@ -167,7 +168,8 @@ class FrameTracker(BaseTracker):
 
 
 def _snapshot(instances: Instances) -> Instances:
-    """What the next frame needs; the caller may scale the boxes or edit the lists it was given."""
+    """Return what the next frame needs; the caller may scale the boxes or edit the lists it was
+    given."""
     kept = instances[:]
     kept.pred_boxes = instances.pred_boxes.clone()
     return kept

@@ -11,7 +11,7 @@ class BaseHungarianTracker(FrameTracker):
     """Matches by the assignment of least total cost (Kuhn 1955). Subclasses define the costs."""
 
     def match(self, instances: Instances, previous: Instances) -> Matches:
-        """The assignment of least cost, without pairs that cost LARGE_COST_VALUE or more."""
+        """Return the assignment of least cost, without pairs that cost LARGE_COST_VALUE or more."""
         cost = self.build_cost_matrix(instances, previous)
         index, prev_index = _linear_sum_assignment(cost)
         # The assignment is complete: it pairs leftovers at any price. Those are no matches.

@@ -13,7 +13,7 @@ LARGE_COST_VALUE = 100000
 def create_prediction_pairs(
     instances: Instances, prev_instances: Instances, iou_all: Tensor, threshold: float = 0.5
 ) -> list[dict[str, Any]]:
-    """The pairs of boxes of two frames that overlap enough, ordered by index.
+    """Return the pairs of boxes of two frames that overlap enough, ordered by index.
 
     Args:
         instances: N detections of this frame.

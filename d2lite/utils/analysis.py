@@ -169,7 +169,8 @@ class FlopCountAnalysis(fvcore.nn.FlopCountAnalysis):
     """
 
     def __init__(self, model: nn.Module, inputs: Any):
-        """inputs: what the model is called with; a tuple holds several arguments."""
+        """Store the model and its inputs. inputs: what it is called with; a tuple holds several
+        arguments."""
         wrapped = _TensorsOnly(model, inputs if isinstance(inputs, tuple) else (inputs,))
         super().__init__(wrapped, wrapped.tensors)
         self.set_op_handle(**dict.fromkeys(_IGNORED_OPS))

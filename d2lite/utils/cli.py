@@ -60,7 +60,7 @@ def report_user_errors() -> Iterator[None]:
 
 
 def _describe(error: BaseException) -> str:
-    """The kind of the error and its message."""
+    """Return the kind of the error and its message."""
     # str(KeyError) is the quoted key; its argument is the message itself.
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
     return printable(f"{type(error).__name__}: {message}")

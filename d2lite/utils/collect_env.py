@@ -18,7 +18,7 @@ _OPTIONAL_PACKAGES = ("fvcore", "iopath", "omegaconf", "cv2", "pycocotools", "ti
 
 
 def collect_env_info() -> str:
-    """A table of versions, devices and paths, with torch's build settings below it."""
+    """Return a table of versions, devices and paths, with torch's build settings below it."""
     rows = [
         ("platform", platform.platform()),
         ("Python", sys.version.replace("\n", "")),
@@ -36,17 +36,17 @@ def collect_env_info() -> str:
 
 
 def get_env_module() -> tuple[str, str]:
-    """The name and value of the variable that names the user's module of settings."""
+    """Return the name and value of the variable that names the user's module of settings."""
     return "D2LITE_ENV_MODULE", os.environ.get("D2LITE_ENV_MODULE", "<not set>")
 
 
 def collect_torch_env() -> str:
-    """The settings that torch was built with, as text."""
+    """Return the settings that torch was built with, as text."""
     return torch.__config__.show()
 
 
 def _version(package: str) -> str:
-    """The version of a package, or why there is none."""
+    """Return the version of a package, or why there is none."""
     try:
         module = importlib.import_module(package)
     except ImportError as error:

@@ -21,7 +21,7 @@ def _is_distributed() -> bool:
 
 
 def get_world_size() -> int:
-    """Number of processes of the run; 1 when it is not distributed."""
+    """Return the number of processes of the run; 1 when it is not distributed."""
     return dist.get_world_size() if _is_distributed() else 1
 
 
@@ -58,7 +58,7 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
 
 
 def get_local_process_group() -> "dist.ProcessGroup":
-    """The group of the processes on this machine, for collectives within it."""
+    """Return the group of the processes on this machine, for collectives within it."""
     assert _LOCAL_PROCESS_GROUP is not None, (
         "there is no local process group: start through d2lite.engine.launch, or call "
         "create_local_process_group after init_process_group"
@@ -76,7 +76,7 @@ def get_local_rank() -> int:
 
 
 def get_local_size() -> int:
-    """Number of processes on this machine."""
+    """Return the number of processes on this machine."""
     if not _is_distributed():
         return 1
     if _LOCAL_PROCESS_GROUP is None and "LOCAL_WORLD_SIZE" in os.environ:  # set by torchrun
@@ -97,7 +97,7 @@ def synchronize() -> None:
 
 @functools.cache
 def _gloo_group_of(default_group: "dist.ProcessGroup") -> "dist.ProcessGroup":
-    """A gloo group of all processes, cached by the default group that it goes with."""
+    """Return a gloo group of all processes, cached by the default group that it goes with."""
     if dist.get_backend() == dist.Backend.GLOO:
         return default_group
     return dist.new_group(backend="gloo")
@@ -170,7 +170,7 @@ def leave_together(occasion: str, seconds: float = 25.0) -> None:
 
 
 def max_over_ranks(values: list[int]) -> list[int]:
-    """The greatest value of each place over all processes; as fast as an exchange can be."""
+    """Return the greatest value of each place over all processes; as fast as an exchange can be."""
     if get_world_size() == 1:
         return values
     greatest = torch.tensor(values)
@@ -179,7 +179,7 @@ def max_over_ranks(values: list[int]) -> list[int]:
 
 
 def shared_random_seed() -> int:
-    """A random number in [0, 2**31), the same in all processes. It is a collective call."""
+    """Return a random number in [0, 2**31), the same in all processes. It is a collective call."""
     return all_gather(int(np.random.randint(2**31)))[0]
 
 

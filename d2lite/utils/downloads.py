@@ -46,7 +46,7 @@ class DownloadError(OSError):
 
 
 def cached_name(url: str) -> str:
-    """The path below the cache folder at which the file of a URL is stored: HOST/PATH.
+    """Return the path below the cache folder at which the file of a URL is stored: HOST/PATH.
 
     Raises:
         DownloadError: the address has no file name, or has parts that would lead to another
@@ -93,7 +93,8 @@ def _host_folder(parts: SplitResult) -> str:
 
 
 def _short_name(name: str) -> str:
-    """A file name of any length, without slashes, as one that every file system can store."""
+    """Return a file name of any length, without slashes, as one that every file system can
+    store."""
     if len(os.fsencode(name)) <= 200 and "/" not in name and "\\" not in name:
         return name
     stem = name.partition("?")[0].replace("\\", "_")

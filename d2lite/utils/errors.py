@@ -76,7 +76,7 @@ class ExitCause(NamedTuple):
 
 
 def exit_cause(status: int | None) -> ExitCause:
-    """What an exit status means: -N is signal N; None is one that is not known."""
+    """Return what an exit status means: -N is signal N; None is one that is not known."""
     if status is None:
         return ExitCause("", "has ended")
     if status >= 0:

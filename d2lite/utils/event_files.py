@@ -43,8 +43,8 @@ def drop_json_lines_from(start_iter: int, json_file: str, *, last_too: bool = Fa
 
 
 def _iteration_of(line: bytes) -> float:
-    """The iteration of a line of json; infinite for one that is damaged, such as one that was not
-    written to its end."""
+    """Return the iteration of a line of json; infinite for one that is damaged, such as one that
+    was not written to its end."""
     try:
         iteration = json.loads(line)["iteration"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -108,7 +108,7 @@ def _has_scalars_only(event: Any) -> bool:
 
 
 def _raw_records(path: Path) -> Iterator[bytes]:
-    """The records of an event file; it ends quietly at one that a kill has cut off."""
+    """Yield the records of an event file; it ends quietly at one that a kill has cut off."""
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 
     yield from RawEventFileLoader(str(path)).Load()

@@ -19,7 +19,8 @@ _KEPT_VALUES = 1000
 
 
 def get_event_storage() -> "EventStorage":
-    """The storage opened last by `with EventStorage(...)`; an AssertionError where none is open."""
+    """Return the storage opened last by `with EventStorage(...)`; an AssertionError where none is
+    open."""
     assert _OPEN_STORAGES, (
         "no EventStorage is open: call this inside `with EventStorage(start_iter) as storage:`, or "
         "use log_scalar, which is silent without one"
@@ -60,7 +61,7 @@ class _History(HistoryBuffer):
     """A series of (value, iteration) that can be stored in a checkpoint and brought back."""
 
     def state_dict(self) -> dict:
-        """The latest values, and what the mean over all needs, as tensors and numbers."""
+        """Return the latest values, and what the mean over all needs, as tensors and numbers."""
         values, iterations = zip(*self._data[-_KEPT_VALUES:], strict=True)
         return {
             "values": torch.tensor(values, dtype=torch.float64),
@@ -198,11 +199,11 @@ class EventStorage:
         return self._history[name]
 
     def histories(self) -> dict[str, HistoryBuffer]:
-        """The histories of all scalars by name."""
+        """Return the histories of all scalars by name."""
         return self._history
 
     def latest(self) -> dict[str, tuple[float, int]]:
-        """The latest value of every scalar and its iteration, as it was put."""
+        """Return the latest value of every scalar and its iteration, as it was put."""
         return self._latest_scalars
 
     def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
@@ -255,7 +256,7 @@ class EventStorage:
             self._current_prefix = outer
 
     def state_dict(self) -> dict:
-        """What a resumed run needs in order to show the same smoothed figures."""
+        """Return what a resumed run needs in order to show the same smoothed figures."""
         return {
             name: {
                 **history.state_dict(),

@@ -73,7 +73,7 @@ class _NewScalars:
         self._last_written = defaultdict(lambda: last_written, by_name or {})
 
     def take(self, storage: EventStorage) -> dict[int, dict[str, float]]:
-        """Iteration -> {name: smoothed value}, in order of iterations."""
+        """Return iteration -> {name: smoothed value}, in order of iterations."""
         found: dict[int, dict[str, float]] = defaultdict(dict)
         for name, (value, iteration) in storage.latest_with_smoothing_hint(
             self.window_size
@@ -318,7 +318,7 @@ def _describe_lr(storage: EventStorage) -> str:
 
 
 def _describe_memory() -> str:
-    """The most memory used so far: of the GPU, else of this process."""
+    """Return the most memory used so far: of the GPU, else of this process."""
     megabytes = peak_memory_mb()
     return "" if megabytes is None else f"  max_mem: {megabytes:.0f}M"
 

@@ -65,7 +65,7 @@ def cache_folder(folder: str | None = None) -> str:
 
 @functools.cache
 def _private_folder() -> str:
-    """A folder among the temporary files that only this user can read and write.
+    """Return a folder among the temporary files that only this user can read and write.
 
     One of another owner, or that others may use, could have been put there to be found.
     """

@@ -19,7 +19,7 @@ class ImageReadError(OSError):
 
 @functools.cache
 def raster_formats() -> tuple[str, ...]:
-    """The formats that files are decoded as, by Pillow's names.
+    """Return the formats that files are decoded as, by Pillow's names.
 
     Pillow knows some more, and tells a format by the content alone: a file called photo.jpg could
     be PostScript, for which it starts another program, or a video, or a file that names others.

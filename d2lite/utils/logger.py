@@ -185,7 +185,7 @@ def _close(stream: IO[str]) -> None:
 
 
 def _find_caller() -> tuple[str, tuple[str, int, str]]:
-    """The module that called into this file, and a key of the very line."""
+    """Return the module that called into this file, and a key of the very line."""
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
@@ -246,7 +246,7 @@ def log_every_n_seconds(lvl: int, msg: str, n: int = 1, *, name: str | None = No
 
 
 def create_small_table(small_dict: dict[str, Any]) -> str:
-    """A table of one row, with the keys as its header; for a few values only."""
+    """Return a table of one row, with the keys as its header; for a few values only."""
     if not small_dict:
         return ""
     keys, values = zip(*small_dict.items(), strict=True)

@@ -40,7 +40,8 @@ def retry_if_cuda_oom(func: Callable) -> Callable:
 
 
 def _to_cpu(x: Any) -> Any:
-    """A tensor or a structure with `.to`, on the CPU when it was on a GPU; others unchanged."""
+    """Return a tensor or a structure with `.to`, on the CPU when it was on a GPU; others
+    unchanged."""
     device = getattr(x, "device", None)
     if isinstance(device, torch.device) and device.type == "cuda" and hasattr(x, "to"):
         return x.to(device="cpu")

@@ -166,7 +166,7 @@ def _list_of(items: Any) -> list | tuple:
 
 
 def _key(key: Any) -> Any:
-    """A key that is compared in no time: the hash of nested tuples can take years."""
+    """Return a key that is compared in no time: the hash of nested tuples can take years."""
     parts = key if type(key) is tuple else (key,)
     if len(parts) > 64 or not all(
         isinstance(part, np.generic) or type(part) in _KEY_TYPES for part in parts
@@ -215,7 +215,7 @@ class PlainUnpickler(pickle._Unpickler):
         self._new_arrays: dict[int, np.ndarray] = {}
 
     def load(self) -> Any:
-        """The value.
+        """Return the value.
 
         Raises:
             RefusedGlobalError: the pickle names something that is not in the table.

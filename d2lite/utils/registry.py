@@ -44,7 +44,8 @@ class Registry(_Registry):
         self._config_key = config_key
 
     def get(self, name: str) -> Any:
-        """The object registered as `name`; raises UnknownNameError (a KeyError) with near names."""
+        """Return the object registered as `name`; raises UnknownNameError (a KeyError) with near
+        names."""
         if name in self:
             return self._obj_map[name]
         where = f"{self._config_key}: " if self._config_key else ""
@@ -97,7 +98,7 @@ def lookup(what: str, name: Any, table: Mapping[Any, T]) -> T:
 
 
 def did_you_mean(name: str, candidates: Iterable[str], limit: int = 3) -> str:
-    """A sentence with the names nearest to `name`, or "" when none is near.
+    """Return a sentence with the names nearest to `name`, or "" when none is near.
 
     Returns:
         such as " Did you mean 'RPN' or 'RRPN'?", with a leading space, to be put behind a message.
@@ -117,7 +118,7 @@ def did_you_mean(name: str, candidates: Iterable[str], limit: int = 3) -> str:
 
 
 def locate(name: str) -> Any:
-    """The object at a dotted path such as "torch.nn.Linear" or "pkg.module.Class.method".
+    """Return the object at a dotted path such as "torch.nn.Linear" or "pkg.module.Class.method".
 
     Raises:
         ImportError: no module on the path can be imported, or it lacks the attribute; the message
@@ -155,7 +156,7 @@ def _walk_attributes(found: Any, attributes: list[str], full_name: str) -> Any:
 
 
 def convert_target_to_string(target: Any) -> str:
-    """The shortest dotted path by which `locate` finds `target` again.
+    """Return the shortest dotted path by which `locate` finds `target` again.
 
     A class defined in `d2lite.modeling.backbone.fpn` but also found in `d2lite.modeling` is named
     by the latter, so that stored configs survive a move between files.

@@ -64,7 +64,7 @@ def _reason(path: str | Path, cause: OSError) -> str:
 
 
 def _existing(path: str | Path) -> str:
-    """The innermost folder of a path that exists."""
+    """Return the innermost folder of a path that exists."""
     folder = os.path.dirname(os.path.abspath(path))
     while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
         folder = os.path.dirname(folder)

@@ -19,7 +19,7 @@ _TEXT_CACHE = 1024
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
-    """An image of one to four channels as (H, W, 3) uint8 RGB, transparent parts on white.
+    """Return an image of one to four channels as (H, W, 3) uint8 RGB, transparent parts on white.
 
     Args:
         image: (H, W) or (H, W, 1) gray, (H, W, 2) gray and alpha, (H, W, 3) RGB or (H, W, 4) RGBA,
@@ -294,7 +294,7 @@ def _padding(font_size: float) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _font(size: int):
-    """A scalable font: DejaVu Sans, which matplotlib brings along, or Pillow's own."""
+    """Return a scalable font: DejaVu Sans, which matplotlib brings along, or Pillow's own."""
     from PIL import ImageFont
 
     matplotlib = find_spec("matplotlib")

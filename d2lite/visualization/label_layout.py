@@ -14,7 +14,8 @@ class LabelLayout:
         self._taken: list[Rect] = []
 
     def place(self, size: tuple[int, int], frame: np.ndarray) -> tuple[float, float]:
-        """The upper left corner for a label of (width, height) that belongs to an XYXY frame.
+        """Return the upper left corner for a label of (width, height) that belongs to an XYXY
+        frame.
 
         Preferred is the place on top of the frame's upper edge, at its left; others near by are
         tried in turn, and the one that overlaps least with labels so far is taken.

@@ -120,7 +120,7 @@ class VideoVisualizer:
         )
 
     def _follow(self, classes: list[int], boxes: np.ndarray | None, masks: Any) -> list[RGB]:
-        """A color for every object: that of the object it continues, else a new one."""
+        """Return a color for every object: that of the object it continues, else a new one."""
         rles = [None] * len(classes)
         if masks is not None:
             bits = np.asarray(masks).astype(np.uint8)

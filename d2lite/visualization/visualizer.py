@@ -492,7 +492,7 @@ class Visualizer:
     # -- helpers, under detectron2's names where programs override them ---------------------------
 
     def _create_grayscale_image(self, mask: np.ndarray | None = None) -> np.ndarray:
-        """The image in gray, with its colors kept inside an (H, W) mask."""
+        """Return the image in gray, with its colors kept inside an (H, W) mask."""
         gray = np.repeat(self.img.astype(float).mean(axis=2, keepdims=True), 3, axis=2)
         if mask is not None:
             inside = np.asarray(mask, dtype=bool)
@@ -518,7 +518,7 @@ class Visualizer:
         return np.asarray(on_cpu(getattr(keypoints, "tensor", keypoints)), dtype=float)
 
     def _class_color(self, key: str, label: int) -> RGB:
-        """The metadata's color of a class, else a fixed one."""
+        """Return the metadata's color of a class, else a fixed one."""
         colors = self.metadata.get(key, None)
         if colors is None or label >= len(colors):
             return distinct_color(label)
@@ -665,6 +665,7 @@ def _without_small_parts(mask: np.ndarray, area_threshold: int) -> np.ndarray:
 
 
 def _read_labels(path: str) -> np.ndarray:
-    """The numbers of a label image; `PathManager` also serves images that a dataset draws."""
+    """Return the numbers of a label image; `PathManager` also serves images that a dataset
+    draws."""
     with PathManager.open(path, "rb") as f:
         return np.asarray(open_image(f, path))

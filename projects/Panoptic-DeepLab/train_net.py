@@ -98,7 +98,7 @@ class Trainer(DefaultTrainer):
 
 
 def main(args: Namespace) -> Mapping | None:
-    """What each process does."""
+    """Run one process of the program."""
     return train_or_evaluate(args, Trainer)
 
 

@@ -20,7 +20,7 @@ from d2lite.visualization import Visualizer
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; `argv` defaults to that of the program."""
+    """Return the command line; `argv` defaults to that of the program."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -133,7 +133,7 @@ def _shard_iterator_dataloader_worker(iterable: Iterable, chunk_size: int = 1) -
 def gen_crop_transform_with_instance(
     crop_size: tuple[int, int], image_size: tuple[int, int], instance: dict
 ) -> CropTransform:
-    """A random crop that contains the center of an object.
+    """Return a random crop that contains the center of an object.
 
     Args:
         crop_size: (h, w) in pixels; sides beyond the image's are shortened.

@@ -11,7 +11,7 @@ def _message(name: str, dependency: str | list[str] | tuple[str, ...], message: 
 
 
 def create_dummy_class(klass: str, dependency: str, message: str = "") -> type:
-    """A class that raises ImportError when it is made or when its attributes are used.
+    """Return a class that raises ImportError when it is made or when its attributes are used.
 
     Args:
         klass: name of the class.
@@ -33,7 +33,7 @@ def create_dummy_class(klass: str, dependency: str, message: str = "") -> type:
 
 
 def create_dummy_func(func: str, dependency: str | list[str], message: str = "") -> Any:
-    """A function that raises ImportError when it is called.
+    """Return a function that raises ImportError when it is called.
 
     Args:
         func: name of the function.

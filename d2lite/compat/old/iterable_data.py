@@ -38,7 +38,7 @@ class ToIterableDataset(data.IterableDataset):
         self.shard_chunk_size = shard_chunk_size
 
     def __iter__(self) -> Iterator:
-        """This loader worker's items in the order of the sampler."""
+        """Return this loader worker's items in the order of the sampler."""
         indices = self.sampler
         if self.shard_sampler:
             indices = _share_of_worker(indices, self.shard_chunk_size)

@@ -172,7 +172,7 @@ def scale_boxes(boxes: Tensor, scale: float) -> Tensor:
 
 
 def nonzero_tuple(x: Tensor) -> tuple[Tensor, ...]:
-    """Indices of the elements that are not zero: one (K,) int64 tensor per dimension."""
+    """Return the indices of the elements that are not zero: one (K,) int64 tensor per dimension."""
     return x.nonzero(as_tuple=True)
 
 

@@ -136,7 +136,7 @@ class MMDetDetector(nn.Module):
 
 
 def _build(module: nn.Module | Mapping[str, Any] | None, kind: str) -> nn.Module | None:
-    """The module itself, or what mmdet builds from its config."""
+    """Return the module itself, or what mmdet builds from its config."""
     if not isinstance(module, Mapping):
         return module
     try:
@@ -151,7 +151,7 @@ def _build(module: nn.Module | Mapping[str, Any] | None, kind: str) -> nn.Module
 
 
 def _plain(config: Any) -> Any:
-    """A config with dicts and lists of Python's own, which are all that mmdet takes."""
+    """Return a config with dicts and lists of Python's own, which are all that mmdet takes."""
     if isinstance(config, Mapping):
         return {key: _plain(value) for key, value in config.items()}
     if isinstance(config, Sequence) and not isinstance(config, str | bytes):
@@ -160,7 +160,7 @@ def _plain(config: Any) -> Any:
 
 
 def _meta(dataset_dict: dict[str, Any], padded: Sequence[int]) -> dict[str, Any]:
-    """What mmdet wants to know of an image; shapes are (height, width, channels)."""
+    """Return what mmdet wants to know of an image; shapes are (height, width, channels)."""
     channels, height, width = dataset_dict["image"].shape
     original = (dataset_dict.get("height", height), dataset_dict.get("width", width))
     scale = np.array([width / original[1], height / original[0]] * 2, dtype=np.float32)
@@ -174,7 +174,7 @@ def _meta(dataset_dict: dict[str, Any], padded: Sequence[int]) -> dict[str, Any]
 
 
 def _mmdet_masks(targets: list[Instances]) -> dict[str, list]:
-    """The argument `gt_masks` in mmdet's own classes; nothing if there are no masks."""
+    """Return the argument `gt_masks` in mmdet's own classes; nothing if there are no masks."""
     if not targets[0].has("gt_masks"):
         return {}
     from mmdet.core import BitmapMasks, PolygonMasks as MMPolygonMasks
@@ -188,7 +188,7 @@ def _mmdet_masks(targets: list[Instances]) -> dict[str, list]:
 
 
 def _convert_mmdet_result(result: Any, size: tuple[int, int]) -> Instances:
-    """Detections from mmdet's form: for each class an (N, 5) array of boxes and scores.
+    """Return the detections from mmdet's form: for each class an (N, 5) array of boxes and scores.
 
     Args:
         result: that list, or a pair of it and the masks, a list of (H, W) for each class, which
@@ -213,7 +213,7 @@ def _convert_mmdet_result(result: Any, size: tuple[int, int]) -> Instances:
 
 
 def _parse_losses(losses: Mapping[str, Tensor | list[Tensor]]) -> dict[str, Tensor]:
-    """The entries with "loss" in their names, averaged and summed; others are logged."""
+    """Return the entries with "loss" in their names, averaged and summed; others are logged."""
     parsed = {}
     for name, value in losses.items():
         values = [value] if isinstance(value, Tensor) else value

@@ -11,7 +11,8 @@ import torch
 
 
 def get_model_no_weights(config_path: str) -> torch.nn.Module:
-    """The model of a config of the zoo, such as "COCO-Detection/...yaml", with random weights."""
+    """Return the model of a config of the zoo, such as "COCO-Detection/...yaml", with random
+    weights."""
     from d2lite import model_zoo
     from d2lite.modeling import build_model
 
@@ -29,7 +30,7 @@ def random_boxes(num_boxes: int, max_coord: float = 100, device: str = "cpu") ->
 
 
 def get_sample_coco_image(tensor: bool = True) -> Any:
-    """A picture of the size of COCO's, drawn rather than downloaded: always the same one.
+    """Return a picture of the size of COCO's, drawn rather than downloaded: always the same one.
 
     Args:
         tensor: return a tensor (3, 480, 640) uint8 BGR rather than an array (480, 640, 3).
@@ -82,7 +83,7 @@ def _is_close(value: Any, other: Any, rtol: float) -> bool:
 
 
 def reload_lazy_config(cfg: Any) -> Any:
-    """A lazy config after it was saved to a file and loaded again."""
+    """Return a lazy config after it was saved to a file and loaded again."""
     from d2lite.config import LazyConfig
 
     with tempfile.TemporaryDirectory() as folder:

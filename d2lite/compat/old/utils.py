@@ -38,7 +38,7 @@ def skipIfOnCPUCI(reason: str) -> Callable:
 
 
 def detect_compute_compatibility(CUDA_HOME: str, so_file: str) -> str:
-    """The GPU architectures that a compiled library has code for, such as "7.0, 8.0".
+    """Return the GPU architectures that a compiled library has code for, such as "7.0, 8.0".
 
     Args:
         CUDA_HOME: folder of the CUDA toolkit, whose cuobjdump is used.

@@ -10,7 +10,7 @@ from d2lite.utils.file_io import read_text
 
 
 def parse_rec(filename: str) -> list[dict]:
-    """The objects of a VOC annotation file (`read_voc_objects`) that have an area.
+    """Return the objects of a VOC annotation file (`read_voc_objects`) that have an area.
 
     Returns:
         Dicts with "name", "pose", "truncated", "difficult" and "bbox" (xmin, ymin, xmax, ymax).

@@ -67,7 +67,7 @@ _BCCD_CLASSES = ("Platelets", "RBC", "WBC")
 
 
 def datasets_root() -> str:
-    """The folder that holds the built-in datasets."""
+    """Return the folder that holds the built-in datasets."""
     root = os.environ.get("D2LITE_DATASETS") or os.environ.get("DETECTRON2_DATASETS")
     return os.path.expanduser(root or "datasets")
 

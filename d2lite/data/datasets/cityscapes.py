@@ -58,7 +58,7 @@ def list_images(image_dir: str) -> list[tuple[str, str]]:
 
 
 def _label_file(gt_dir: str, city: str, image_file: str, ending: str) -> str:
-    """The annotation file of an image; FileNotFoundError when absent."""
+    """Return the annotation file of an image; FileNotFoundError when absent."""
     stem = os.path.basename(image_file)[: -len(IMAGE_SUFFIX)]
     path = os.path.join(gt_dir, city, f"{stem}gtFine_{ending}")
     if not PathManager.isfile(path):
@@ -153,7 +153,7 @@ def _record_of_polygons(data: dict, image_file: str, json_file: str) -> dict:
 
 
 def _image_size(data: dict, json_file: str) -> tuple[int, int]:
-    """The (height, width) that an annotation file has."""
+    """Return the (height, width) that an annotation file has."""
     height, width = data["imgHeight"], data["imgWidth"]
     if not all(type(side) is int and 0 < side < 2**16 for side in (height, width)):
         raise ValueError(
@@ -176,7 +176,7 @@ def _category_of(label: str, json_file: str) -> tuple[str, int | None]:
 
 
 def _instance_of(seen, category_id: int, is_group: bool) -> dict:
-    """An annotation from a shapely (multi)polygon; groups are crowds."""
+    """Return an annotation from a shapely (multi)polygon; groups are crowds."""
     parts = [part for part in getattr(seen, "geoms", [seen]) if part.geom_type == "Polygon"]
     outlines = [np.asarray(part.exterior.coords)[:-1] for part in parts]  # the last is the first
     return {

@@ -156,7 +156,7 @@ def coco_records(
 def _annotation(
     row: dict, keys: tuple[str, ...], id_map: dict[int, int] | None, json_file: str
 ) -> dict:
-    """The annotation of a dataset dict, not checked yet."""
+    """Return the annotation of a dataset dict, not checked yet."""
     if row.get("ignore", 0) != 0:
         raise ValueError(
             f"{json_file}: {label(row)} has 'ignore' set, which is not supported; use 'iscrowd' "

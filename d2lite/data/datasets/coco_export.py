@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def convert_to_coco_dict(dataset_name: str) -> dict:
-    """A registered instance dataset as the contents of a COCO JSON file.
+    """Return a registered instance dataset as the contents of a COCO JSON file.
 
     Category ids are those of `thing_dataset_id_to_contiguous_id` where the metadata have it, else
     0, 1, .... Boxes become XYWH (XYWHA stays, with angle), rounded to 0.001 pixels; keypoints move
@@ -35,7 +35,8 @@ def convert_to_coco_dict(dataset_name: str) -> dict:
 
 
 def coco_contents(table: dict[str, list[dict]], name: str) -> dict:
-    """The contents of a COCO JSON file of what `coco_table` returned; `name` goes into its info."""
+    """Return the contents of a COCO JSON file of what `coco_table` returned; `name` goes into its
+    info."""
     annotations = [
         {
             **row,

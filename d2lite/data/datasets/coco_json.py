@@ -26,7 +26,7 @@ def dataset_errors(source: str) -> AbstractContextManager[None]:
 
 
 def section(data: Any, key: str, json_file: str) -> list[dict]:
-    """The list `data[key]` of a COCO file; ValueError when it is no list of objects."""
+    """Return the list `data[key]` of a COCO file; ValueError when it is no list of objects."""
     if not isinstance(data, dict):
         raise ValueError(f"{json_file}: expected a JSON object, found a {type(data).__name__}")
     if key not in data:
@@ -41,7 +41,7 @@ def section(data: Any, key: str, json_file: str) -> list[dict]:
 
 
 def read_categories(json_file: str) -> list[dict]:
-    """The categories of a COCO file, by id, without parsing the rest of a large file.
+    """Return the categories of a COCO file, by id, without parsing the rest of a large file.
 
     Raises:
         FileNotFoundError, ValueError: as `read_json`; or the categories are malformed.
@@ -64,7 +64,8 @@ def whole_number(value: Any) -> Any:
 
 
 def checked_categories(data: Any, json_file: str) -> list[dict]:
-    """The categories of a parsed COCO file, sorted by id; each has a whole-number id and a name."""
+    """Return the categories of a parsed COCO file, sorted by id; each has a whole-number id and a
+    name."""
     categories = [
         {**row, "id": whole_number(row["id"])} if "id" in row else row
         for row in section(data, "categories", json_file)
@@ -92,7 +93,8 @@ def checked_categories(data: Any, json_file: str) -> list[dict]:
 
 
 def sorted_images(data: Any, json_file: str, needs: tuple[str, ...]) -> list[dict]:
-    """The images of a parsed file, sorted by id; each must have 'id' and the keys in `needs`."""
+    """Return the images of a parsed file, sorted by id; each must have 'id' and the keys in
+    `needs`."""
     images = [
         {**row, "id": whole_number(row["id"])} if "id" in row else row
         for row in section(data, "images", json_file)
@@ -179,7 +181,7 @@ def group_by_image(annotations: list[dict], image_ids: list, json_file: str) -> 
 
 
 def label(annotation: dict, index: int | None = None) -> str:
-    """What messages call an annotation of a file."""
+    """Return what messages call an annotation of a file."""
     if "id" in annotation or index is None:
         return f"annotation {annotation.get('id')} of image {annotation.get('image_id')}"
     return f"annotation number {index}"

@@ -77,7 +77,8 @@ def _records(
 
 
 def contiguous_segment(segment: dict, meta: dict[str, Any], json_file: str) -> dict:
-    """A copy of a segment with a contiguous `category_id` and `isthing`; ValueError if unknown."""
+    """Return a copy of a segment with a contiguous `category_id` and `isthing`; ValueError if
+    unknown."""
     category = segment.get("category_id") if isinstance(segment, dict) else None
     if not isinstance(category, int) or not isinstance(segment.get("id"), int):
         raise ValueError(

@@ -142,7 +142,7 @@ def _image_path(image_root: str, image: dict) -> str:
 def _instance(
     row: dict, id_map: dict[int, int] | None, extra_keys: list[str], json_file: str
 ) -> dict:
-    """The annotation of a dataset dict, not checked yet."""
+    """Return the annotation of a dataset dict, not checked yet."""
     category = whole_number(row.get("category_id"))
     if not isinstance(category, int) or (category not in id_map if id_map else category < 1):
         raise ValueError(

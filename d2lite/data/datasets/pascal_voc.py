@@ -170,7 +170,7 @@ def _images_by_stem(folder: str) -> dict[str, str]:
 
 
 def parse_xml(xml_file: str) -> ET.Element:
-    """The root of an XML file.
+    """Return the root of an XML file.
 
     Raises:
         FileNotFoundError, ValueError: there is no such file, or it is not XML.
@@ -210,7 +210,7 @@ def read_voc_objects(xml_file: str, needs_size: bool = True) -> tuple[tuple[int,
 
 
 def read_voc_file_name(xml_file: str) -> str:
-    """The name of the image as its annotation file has it; "" if it has none.
+    """Return the name of the image as its annotation file has it; "" if it has none.
 
     Raises:
         FileNotFoundError, ValueError: there is no such file, or it is not XML.
@@ -253,7 +253,7 @@ def _has_area(sides: list[float]) -> bool:
 
 
 def _annotation(obj: dict, index: dict[str, int], xml_file: str, first_pixel: int) -> dict:
-    """The annotation of a dataset dict."""
+    """Return the annotation of a dataset dict."""
     if obj["name"] not in index:
         raise ValueError(
             f"{xml_file}: has an object of class {obj['name']!r}, which is not among the classes "

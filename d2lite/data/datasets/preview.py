@@ -39,7 +39,7 @@ def save_pictures(pictures: Iterable[tuple[str, np.ndarray]], output_dir: str) -
 def preview_main(
     load: Callable[..., tuple[list[dict], Metadata]], arguments: list[str], default_dir: str
 ) -> None:
-    """The command line of a format's module: read a dataset and draw it.
+    """Read a dataset and draw it, as the command line of a format's module.
 
     Args:
         load: takes the arguments as text; returns dataset dicts and metadata.

@@ -51,13 +51,13 @@ def _parse(file_name: str) -> tuple[str, int, str]:
 
 
 def _read(file_name: str) -> np.ndarray:
-    """The reader behind `shapes://` names."""
+    """Return the reader behind `shapes://` names."""
     draw = {"": draw_image, "sem_seg": draw_sem_seg, "panoptic": draw_panoptic}
     return draw[_parse(file_name)[2]](file_name)
 
 
 def draw_image(file_name: str) -> np.ndarray:
-    """The picture of a `shapes://SPLIT/INDEX` name, (H, W, 3) uint8 in RGB order.
+    """Return the picture of a `shapes://SPLIT/INDEX` name, (H, W, 3) uint8 in RGB order.
 
     Raises:
         ValueError: there is no such picture.
@@ -148,7 +148,7 @@ def _ramp(a: int, b: int, height: int, width: int) -> np.ndarray:
 
 
 def _slope(generator: np.random.Generator) -> tuple[int, int]:
-    """A direction; about 8 long, so that stripes keep their width in pixels."""
+    """Return a direction; about 8 long, so that stripes keep their width in pixels."""
     angle = generator.random() * 2 * np.pi
     return round(8 * float(np.cos(angle))), round(8 * float(np.sin(angle)))
 

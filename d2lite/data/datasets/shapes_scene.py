@@ -224,7 +224,8 @@ def _fallback(draw: _Draw, height: int, width: int) -> Shape:
 
 
 def _make_color(draw: _Draw, category: int) -> tuple[int, int, int]:
-    """A bright color. Hue leans to one by class, with so wide a spread that neighbors mix."""
+    """Return a bright color. Hue leans to one by class, with so wide a spread that neighbors
+    mix."""
     hue = (category + draw.real(-0.7, 0.7)) / len(CLASSES) % 1.0
     value = draw.whole(190, 255)
     dark = int(value * draw.real(0.05, 0.3))

@@ -133,7 +133,8 @@ def _resolve_coco(uri: str) -> ResolvedDataset:
 
 
 def _choose_categories(categories: list[dict], parsed: DatasetURI) -> dict[int, dict]:
-    """The category of each class, by its index; a validation file may lack some of the classes."""
+    """Return the category of each class, by its index; a validation file may lack some of the
+    classes."""
     if parsed.classes is None:
         return dict(enumerate(categories))
     by_name = {category["name"]: category for category in categories}
@@ -205,7 +206,7 @@ def _resolve_voc(uri: str) -> ResolvedDataset:
 
 
 def _option(parsed: DatasetURI, key: str, allowed: tuple[str, ...]) -> str:
-    """The value of an option that has few; the first is the default."""
+    """Return the value of an option that has few; the first is the default."""
     value = parsed.options.get(key, allowed[0])
     if value not in allowed:
         raise ValueError(

@@ -101,7 +101,7 @@ def check_folder(
 
 @contextlib.contextmanager
 def _warnings_of_readers() -> Iterator[list[str]]:
-    """The warnings that are logged while data are read, without the time and place."""
+    """Collect the warnings that are logged while data are read, without the time and place."""
     said: list[str] = []
 
     class Collect(logging.Handler):
@@ -120,7 +120,7 @@ def _warnings_of_readers() -> Iterator[list[str]]:
 
 
 def _box(annotation: dict) -> list[float]:
-    """An upright box; of a rotated one, the one of its size and center."""
+    """Return an upright box; of a rotated one, the one of its size and center."""
     box = annotation["bbox"]
     if len(box) == 5:
         x, y, w, h, _ = box

@@ -43,7 +43,7 @@ def _coco_files(folder: Folder) -> list[str]:
 
 
 def _files_by_split(folder: Folder) -> dict[str, str]:
-    """The file of each split; of COCO's own folder, those of instances."""
+    """Return the file of each split; of COCO's own folder, those of instances."""
     by_split: dict[str, list[str]] = {}
     for file in _coco_files(folder):
         by_split.setdefault(split_of(file), []).append(file)
@@ -114,7 +114,7 @@ def _read_file(
 def _categories(
     folder: Folder, contents: dict[str, Any]
 ) -> tuple[dict[str, list[dict]], list[str]]:
-    """The categories of each file, without the one that stands for the project as a whole.
+    """Return the categories of each file, without the one that stands for the project as a whole.
 
     Roboflow adds it in front: id 0, no objects, and its name is the "supercategory" of all others.
     """
@@ -179,7 +179,7 @@ def write_roboflow(target: Destination) -> None:
 
 
 def _contents(data: LabeledImages, records: list[dict]) -> dict:
-    """A COCO file of records whose file names are as they are to be written."""
+    """Return a COCO file of records whose file names are as they are to be written."""
     numbered = [{**record, "image_id": number} for number, record in enumerate(records, start=1)]
     ids = data.category_ids or range(1, len(data.class_names) + 1)
     metadata = Metadata(name=data.layout, thing_classes=data.class_names)

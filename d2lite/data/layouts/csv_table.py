@@ -256,7 +256,7 @@ def _read_records(
 def _object(
     row: list[str], table: _Table, index: dict[str, int], where: str
 ) -> tuple[dict, list[float]]:
-    """An annotation whose box is not set yet, and the four numbers that the row has."""
+    """Return an annotation whose box is not set yet, and the four numbers that the row has."""
     name = _class_of(row, table)
     if not name:
         raise ValueError(f"{where}: a box without a class; name it, or leave the whole row empty")

@@ -186,7 +186,7 @@ def _polygons(shape: ET.Element, angle: float, where: str) -> list[list[float]]:
 
 
 def _mask_polygons(shape: ET.Element, where: str) -> list[list[float]]:
-    """A mask is runs of 0 and 1 in turn, row by row within its own box."""
+    """Return the polygons of a mask: runs of 0 and 1 in turn, row by row within its own box."""
     left, top, width, height = map(int, _numbers(shape, ("left", "top", "width", "height"), where))
     try:
         runs = [int(run) for run in shape.get("rle", "").split(",")]

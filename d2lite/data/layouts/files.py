@@ -88,7 +88,7 @@ class Folder:
             self._by_stem[os.path.splitext(name)[0]].append(image)
 
     def path(self, relative: str) -> str:
-        """The path that opens a file."""
+        """Return the path that opens a file."""
         return os.path.join(self.root, *relative.split("/"))
 
     def candidates(self, *suffixes: str) -> list[str]:
@@ -138,7 +138,7 @@ class Folder:
         return self._json_keys[relative]
 
     def lines(self, relative: str) -> list[str]:
-        """The lines of a text file that are not empty, stripped."""
+        """Return the lines of a text file that are not empty, stripped."""
         text = read_text(self.path(relative))
         return [line.strip() for line in text.split("\n") if line.strip()]
 

@@ -46,16 +46,18 @@ class LabeledImages:
     """What the reader decided or left out, a line each."""
 
     def records(self) -> list[dict]:
-        """The dataset dicts of all splits, one after another."""
+        """Return the dataset dicts of all splits, one after another."""
         return [record for records in self.splits.values() for record in records]
 
     def relative(self, record: dict) -> str:
-        """The path of an image below the root, with forward slashes; its name if not there."""
+        """Return the path of an image below the root, with forward slashes; its name if not
+        there."""
         path = os.path.relpath(record["file_name"], self.root).replace(os.sep, "/")
         return os.path.basename(path) if path.startswith("../") else path
 
     def kinds(self) -> tuple[str, ...]:
-        """What can be learned: "boxes", then "masks" and "keypoints" if all objects have them."""
+        """Return what can be learned: "boxes", then "masks" and "keypoints" if all objects have
+        them."""
         objects = [a for r in self.records() for a in r["annotations"] if not a.get("iscrowd")]
         found = ["boxes"]
         if objects and all("segmentation" in annotation for annotation in objects):
@@ -65,7 +67,7 @@ class LabeledImages:
         return tuple(found)
 
     def metadata(self) -> dict[str, Any]:
-        """What the catalog stores about each split."""
+        """Return what the catalog stores about each split."""
         found = {"thing_classes": list(self.class_names), "evaluator_type": "coco"}
         if self.category_ids is not None:
             ids = {number: index for index, number in enumerate(self.category_ids)}
@@ -88,7 +90,7 @@ def counted(number: int, what: str) -> str:
 
 
 def relative_stem(path: str, root: str) -> str:
-    """The path below a folder without its extension, with forward slashes: an image's id."""
+    """Return the path below a folder without its extension, with forward slashes: an image's id."""
     return os.path.splitext(os.path.relpath(path, root))[0].replace(os.sep, "/")
 
 

@@ -105,7 +105,7 @@ def read_labelme(folder: Folder) -> LabeledImages:
 
 
 def _find_image(folder: Folder, file: str, content: dict) -> str | None:
-    """The image that the file names, or the one of the file's own name."""
+    """Return the image that the file names, or the one of the file's own name."""
     name = content.get("imagePath")
     found = folder.find_image(name, file) if isinstance(name, str) and name else None
     return found or folder.find_image(file.rpartition("/")[2][: -len(".json")], file)

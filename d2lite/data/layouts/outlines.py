@@ -60,7 +60,8 @@ def join_polygons(polygons: Sequence[Sequence[float]]) -> Polygon:
 
 
 def _signed_area(points: np.ndarray) -> float:
-    """The area of (P, 2) points, negative if they go the other way round (shoelace formula)."""
+    """Return the area of (P, 2) points, negative if they go the other way round (shoelace
+    formula)."""
     x, y = points.T
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 

@@ -232,7 +232,7 @@ class _Split:
         return records
 
     def metadata(self, data: LabeledImages) -> dict[str, Any]:
-        """What the catalog stores, given what `read` returned."""
+        """Return what the catalog stores, given what `read` returned."""
         found = data.metadata() | {"layout": data.layout, "image_root": data.root}
         if self.classes is not None:
             found["thing_classes"] = list(self.classes)

@@ -110,7 +110,8 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def layout_of(folder: Folder, name: str | None = None) -> str:
-    """The layout of a listed folder; `name` if it is given and known. Errors as `find_layout`."""
+    """Return the layout of a listed folder; `name` if it is given and known. Errors as
+    `find_layout`."""
     if name is not None:
         if name not in LAYOUTS:
             raise ArgumentError(

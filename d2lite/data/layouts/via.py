@@ -118,7 +118,8 @@ def read_via(folder: Folder) -> LabeledImages:
 
 
 def _entry(entry: Any, path: str) -> tuple[dict, str, list[dict]]:
-    """An image's entry, what messages call it, and its regions, which VIA 1 keeps in a dict."""
+    """Return an image's entry, what messages call it, and its regions, which VIA 1 keeps in a
+    dict."""
     if not isinstance(entry, dict) or not isinstance(entry.get("filename"), str):
         raise ValueError(
             f"{path}: an entry {str(entry)[:60]!r} has no 'filename'; export the annotations again"
@@ -132,7 +133,7 @@ def _entry(entry: Any, path: str) -> tuple[dict, str, list[dict]]:
 
 
 def _options(content: dict) -> list[str] | None:
-    """The classes in the order of the project's options; None if it has none."""
+    """Return the classes in the order of the project's options; None if it has none."""
     attributes = content.get("_via_attributes")
     regions = attributes.get("region") if isinstance(attributes, dict) else None
     for name in _CLASS_ATTRIBUTES if isinstance(regions, dict) else ():

@@ -46,7 +46,8 @@ def _folders(file: str) -> list[str]:
 
 
 def _voc_files(folder: Folder, few: bool = False) -> list[str]:
-    """The XML files whose root is <annotation>; `few`: only the first of each folder is read."""
+    """Return the XML files whose root is <annotation>; `few`: only the first of each folder is
+    read."""
     found, known = [], set()
     for file in folder.candidates(".xml"):
         place = file.rpartition("/")[0]
@@ -106,14 +107,14 @@ def read_voc(folder: Folder) -> LabeledImages:
 
 
 def _find_image(folder: Folder, file: str) -> str | None:
-    """The image of the same name; otherwise the one that the file names."""
+    """Return the image of the same name; otherwise the one that the file names."""
     stem = file.rpartition("/")[2][: -len(".xml")]
     found = folder.find_image(stem, file)
     return found or folder.find_image(read_voc_file_name(folder.path(file)), file)
 
 
 def _splits(folder: Folder, files: list[str]) -> dict[str, list[str]]:
-    """The XML files of each split: by the lists in ImageSets/Main, else by folder."""
+    """Return the XML files of each split: by the lists in ImageSets/Main, else by folder."""
     bases = {
         f[: -len("ImageSets/Main/")]: None
         for f in (f.rpartition("/")[0] + "/" for f in folder.files if f.lower().endswith(".txt"))

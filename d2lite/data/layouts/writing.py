@@ -110,7 +110,7 @@ class Destination:
         annotation["segmentation"] = polygons
 
     def name_of(self, record: dict, split: str) -> str:
-        """The file name that an image gets; names without extension are unique."""
+        """Return the file name that an image gets; names without extension are unique."""
         return self._names[split, record["file_name"]]
 
     def place_image(self, record: dict, split: str, *folders: str) -> str:
@@ -140,7 +140,7 @@ class Destination:
 
 
 def _unique_names(data: LabeledImages) -> dict[tuple[str, str], str]:
-    """A name for every image of every split, its own where it can be."""
+    """Return a name for every image of every split, its own where it can be."""
     stems = Counter(
         os.path.splitext(os.path.basename(record["file_name"]))[0].lower()
         for record in data.records()
@@ -162,6 +162,6 @@ def _unique_names(data: LabeledImages) -> dict[tuple[str, str], str]:
 
 
 def shown_number(value: Any, digits: int = 3) -> str:
-    """A number for a text file: rounded, without zeros at its end."""
+    """Return a number for a text file: rounded, without zeros at its end."""
     text = f"{float(value):.{digits}f}".rstrip("0").rstrip(".") if digits else f"{value:.0f}"
     return "0" if text == "-0" else text

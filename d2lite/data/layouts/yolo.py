@@ -42,7 +42,7 @@ def _yaml_files(folder: Folder) -> list[str]:
 
 
 def _label_example(folder: Folder) -> str | None:
-    """The first text file that has the name of an image and starts with a row of numbers."""
+    """Return the first text file that has the name of an image and starts with a row of numbers."""
     if folder.only is not None:
         return None
     stems = {os.path.splitext(image.rpartition("/")[2])[0] for image in folder.images}
@@ -101,7 +101,7 @@ def read_yolo(folder: Folder) -> LabeledImages:
 
 
 def _class_names(names: Any, source: str) -> list[str]:
-    """A list of names, or a dict from 0 on."""
+    """Return a list of names, or a dict from 0 on."""
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names:
@@ -196,7 +196,7 @@ def _images_by_split(
 def _images_of(
     folder: Folder, entry: str, base: str, source: str, data: LabeledImages
 ) -> list[str] | None:
-    """The images of a folder, a list of images or one image; None if there is no such path.
+    """Return the images of a folder, a list of images or one image; None if there is no such path.
 
     Paths in these files are relative to "path" or the yaml file, to a parent (as Roboflow writes
     them), or those of another machine.
@@ -258,7 +258,7 @@ def _labels_without_image(folder: Folder, labels: set[str]) -> list[str]:
 def _read_rows(
     path: str, classes: int, size: tuple[int, int], points: tuple[int, int] | None
 ) -> list[dict]:
-    """The objects of a label file; none if there is no file."""
+    """Return the objects of a label file; none if there is no file."""
     if not os.path.isfile(path):
         return []
     rows = []

@@ -43,11 +43,11 @@ class _SeededSampler(Sampler):
         self._seed = seeds["seed"]
 
     def __iter__(self) -> Iterator[int]:
-        """This worker's share of the stream, from its beginning."""
+        """Return this worker's share of the stream, from its beginning."""
         return itertools.islice(self._infinite_indices(), self._rank, None, self._world_size)
 
     def _infinite_indices(self) -> Iterator[int]:
-        """The global stream."""
+        """Yield the global stream."""
         raise NotImplementedError
 
 
@@ -212,9 +212,9 @@ class InferenceSampler(Sampler):
         return range(begin, begin + share + (rank < left))
 
     def __iter__(self) -> Iterator[int]:
-        """This worker's indices."""
+        """Yield this worker's indices."""
         yield from self._local_indices
 
     def __len__(self) -> int:
-        """Number of this worker's indices."""
+        """Return the number of this worker's indices."""
         return len(self._local_indices)

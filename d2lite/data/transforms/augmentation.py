@@ -68,7 +68,7 @@ class Augmentation:
 
 
 def _arguments_for(augmentation: Augmentation, aug_input: "AugInput") -> list[Any]:
-    """The attributes of the input that get_transform asks for, in order."""
+    """Return the attributes of the input that get_transform asks for, in order."""
     if augmentation.input_args is None:
         augmentation.input_args = _parameter_names(augmentation)
     found = []
@@ -114,7 +114,7 @@ class _TransformToAug(Augmentation):
 
 
 def _transform_to_aug(tfm_or_aug: Augmentation | Transform) -> Augmentation:
-    """An augmentation as it is; a transform as one that always returns it."""
+    """Return an augmentation as it is; a transform as one that always returns it."""
     if isinstance(tfm_or_aug, Augmentation):
         return tfm_or_aug
     if isinstance(tfm_or_aug, Transform):

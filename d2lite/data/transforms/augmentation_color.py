@@ -15,7 +15,7 @@ class RandomContrast(Augmentation):
         self._init(locals())
 
     def get_transform(self, image) -> Transform:
-        """The blend for this image."""
+        """Return the blend for this image."""
         factor = np.random.uniform(self.intensity_min, self.intensity_max)
         return BlendTransform(src_image=image.mean(), src_weight=1 - factor, dst_weight=factor)
 
@@ -29,7 +29,7 @@ class RandomBrightness(Augmentation):
         self._init(locals())
 
     def get_transform(self, image) -> Transform:
-        """The blend for this image."""
+        """Return the blend for this image."""
         factor = np.random.uniform(self.intensity_min, self.intensity_max)
         return BlendTransform(src_image=0, src_weight=1 - factor, dst_weight=factor)
 
@@ -43,7 +43,7 @@ class RandomSaturation(Augmentation):
         self._init(locals())
 
     def get_transform(self, image) -> Transform:
-        """The blend for this (H, W, 3) image in RGB order."""
+        """Return the blend for this (H, W, 3) image in RGB order."""
         assert image.shape[-1] == 3, f"RandomSaturation needs RGB, not {image.shape[-1]} channels"
         factor = np.random.uniform(self.intensity_min, self.intensity_max)
         gray = image.dot([0.299, 0.587, 0.114])[:, :, None]
@@ -65,7 +65,7 @@ class RandomLighting(Augmentation):
         self._init(locals())
 
     def get_transform(self, image) -> Transform:
-        """The blend for this (H, W, 3) image in RGB order."""
+        """Return the blend for this (H, W, 3) image in RGB order."""
         assert image.shape[-1] == 3, f"RandomLighting needs RGB, not {image.shape[-1]} channels"
         weights = np.random.normal(scale=self.scale, size=3)
         color = self.eigen_vecs @ (weights * self.eigen_vals)

@@ -36,7 +36,7 @@ class FixedSizeCrop(Augmentation):
         self._init(locals())
 
     def get_transform(self, image) -> TransformList:
-        """The crop, and the padding if wanted."""
+        """Return the crop, and the padding if wanted."""
         transforms = [self._get_crop(image)]
         if self.pad:
             transforms.append(self._get_pad(image))
@@ -86,7 +86,7 @@ class RandomCrop(Augmentation):
         self._init(locals())
 
     def get_transform(self, image) -> Transform:
-        """A crop of the wanted size at a random place."""
+        """Return a crop of the wanted size at a random place."""
         height, width = image.shape[:2]
         crop_h, crop_w = self.get_crop_size((height, width))
         assert height >= crop_h and width >= crop_w, f"{self} made {crop_h} x {crop_w}"
@@ -133,7 +133,7 @@ class RandomCrop_CategoryAreaConstraint(Augmentation):
         self._init(locals())
 
     def get_transform(self, image, sem_seg) -> Transform:
-        """The last crop tried."""
+        """Return the last crop tried."""
         if self.single_category_max_area >= 1.0:
             return self.crop_aug.get_transform(image)
         for _ in range(10):
@@ -171,7 +171,7 @@ class MinIoURandomCrop(Augmentation):
         self.sample_mode = (1, *min_ious, 0)
 
     def get_transform(self, image, boxes) -> Transform:
-        """A crop, or nothing; `boxes` are (N, 4) XYXY, at least one center is kept."""
+        """Return a crop, or nothing; `boxes` are (N, 4) XYXY, at least one center is kept."""
         if boxes is None:
             return NoOpTransform()
         size = np.array([image.shape[1], image.shape[0]])  # w, h

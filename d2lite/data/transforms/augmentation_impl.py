@@ -77,7 +77,7 @@ class RandomFlip(Augmentation):
         self._init(locals())
 
     def get_transform(self, image) -> Transform:
-        """A flip or nothing."""
+        """Return a flip or nothing."""
         height, width = image.shape[:2]
         if self._rand_range() >= self.prob:
             return NoOpTransform()
@@ -98,7 +98,7 @@ class Resize(Augmentation):
         self._init(locals())
 
     def get_transform(self, image) -> Transform:
-        """The resize for this image."""
+        """Return the resize for this image."""
         return ResizeTransform(*image.shape[:2], *self.shape, self.interp)
 
 
@@ -131,7 +131,7 @@ class ResizeShortestEdge(Augmentation):
         self._init(locals())
 
     def get_transform(self, image) -> Transform:
-        """The resize for this image, with the length drawn."""
+        """Return the resize for this image, with the length drawn."""
         height, width = image.shape[:2]
         if self.is_range:
             low, high = self.short_edge_length
@@ -185,7 +185,7 @@ class ResizeScale(Augmentation):
         return ResizeTransform(*image.shape[:2], int(new_h), int(new_w), self.interp)
 
     def get_transform(self, image) -> Transform:
-        """The resize for this image, with the factor drawn."""
+        """Return the resize for this image, with the factor drawn."""
         return self._get_resize(image, np.random.uniform(self.min_scale, self.max_scale))
 
 
@@ -202,7 +202,7 @@ class RandomResize(Augmentation):
         self._init(locals())
 
     def get_transform(self, image) -> Transform:
-        """The resize for this image, with the size drawn."""
+        """Return the resize for this image, with the size drawn."""
         new_h, new_w = self.shape_list[np.random.choice(len(self.shape_list))]
         return ResizeTransform(*image.shape[:2], new_h, new_w, self.interp)
 
@@ -232,7 +232,7 @@ class RandomRotation(Augmentation):
         self._init(locals())
 
     def get_transform(self, image) -> Transform:
-        """The rotation for this image, with angle and center drawn."""
+        """Return the rotation for this image, with angle and center drawn."""
         height, width = image.shape[:2]
         angle, center = self._draw()
         if angle % 360 == 0:
@@ -269,7 +269,7 @@ class RandomExtent(Augmentation):
         self._init(locals())
 
     def get_transform(self, image) -> Transform:
-        """The extent for this image, with rectangle drawn; pixels keep their scale."""
+        """Return the extent for this image, with rectangle drawn; pixels keep their scale."""
         height, width = image.shape[:2]
         scale = np.random.uniform(*self.scale_range)
         shift_x = width * self.shift_range[0] * (np.random.rand() - 0.5)

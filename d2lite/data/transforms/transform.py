@@ -217,7 +217,7 @@ class RotationTransform(Transform):
         return rotated.astype(segmentation.dtype)
 
     def create_rotation_matrix(self, offset: float = 0) -> np.ndarray:
-        """The (2, 3) affine matrix of the rotation, for coordinates shifted by `offset`."""
+        """Return the (2, 3) affine matrix of the rotation, for coordinates shifted by `offset`."""
         center = (self.center[0] + offset, self.center[1] + offset)
         matrix = cv2.getRotationMatrix2D(tuple(map(float, center)), self.angle, 1)
         if self.expand:
@@ -248,19 +248,19 @@ class ColorTransform(Transform):
         self._set_attributes(locals())
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """The image after `op`."""
+        """Return the image after `op`."""
         return self.op(img)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        """The points as they are."""
+        """Return the points as they are."""
         return coords
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        """The labels as they are."""
+        """Return the labels as they are."""
         return segmentation
 
     def inverse(self) -> Transform:
-        """Does nothing: there is no geometry to undo."""
+        """Do nothing: there is no geometry to undo."""
         return NoOpTransform()
 
 

@@ -101,7 +101,8 @@ class BestCheckpointer(HookBase):
                 self._best_checking()
 
     def _read_record(self) -> dict:
-        """The record of the best evaluation; raises a CheckpointFileError where it is damaged."""
+        """Return the record of the best evaluation; raises a CheckpointFileError where it is
+        damaged."""
         remedy = "Delete it to go on; the next evaluation counts as the best one then"
         with file_errors(CheckpointFileError, self._record, "is damaged", remedy=remedy):
             record = read_json(self._record)

@@ -42,8 +42,8 @@ class LRScheduler(HookBase):
 
     @staticmethod
     def get_best_param_group_id(optimizer: Optimizer) -> int:
-        """The parameter group whose rate stands for all: the commonest initial rate or, where
-        every group has its own, the group with most parameters."""
+        """Return the parameter group whose rate stands for all: the commonest initial rate or,
+        where every group has its own, the group with most parameters."""
         sizes = [len(group["params"]) for group in optimizer.param_groups]
         if len(optimizer.param_groups) > 1 and max(sizes) == 1:
             # One group a parameter: take the commonest rate.

@@ -46,7 +46,7 @@ class Backbone(nn.Module, metaclass=ABCMeta):
 def select_features(
     shapes: Mapping[str, ShapeSpec], names: Sequence[str], key: str
 ) -> list[ShapeSpec]:
-    """The shapes of the features called `names`, in that order.
+    """Return the shapes of the features called `names`, in that order.
 
     Args:
         key: the config key or argument that holds `names`, for the message.

@@ -312,7 +312,7 @@ class _BlockPlan(NamedTuple):
 def _plan_block(
     index: int, last_block_indexes: Sequence[int], kv_stride: int, window_size: int
 ) -> _BlockPlan:
-    """What the block `index` does; the last two arguments are those of the first stage."""
+    """Return what the block `index` does; the last two arguments are those of the first stage."""
     stage = sum(last < index for last in last_block_indexes)
     stage_before = sum(last < index - 1 for last in last_block_indexes)
     pooling = {

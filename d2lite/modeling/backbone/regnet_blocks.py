@@ -13,19 +13,19 @@ Activation = Callable[[], nn.Module]
 def conv2d(
     w_in: int, w_out: int, k: int, *, stride: int = 1, groups: int = 1, bias: bool = False
 ) -> nn.Conv2d:
-    """A k x k convolution that keeps the size at stride 1; k is odd."""
+    """Return a k x k convolution that keeps the size at stride 1; k is odd."""
     _check_odd(k)
     return nn.Conv2d(w_in, w_out, k, stride=stride, padding=k // 2, groups=groups, bias=bias)
 
 
 def pool2d(k: int, *, stride: int = 1) -> nn.MaxPool2d:
-    """A k x k maximum that keeps the size at stride 1; k is odd."""
+    """Return a k x k maximum that keeps the size at stride 1; k is odd."""
     _check_odd(k)
     return nn.MaxPool2d(k, stride=stride, padding=k // 2)
 
 
 def gap2d() -> nn.AdaptiveAvgPool2d:
-    """The mean over all positions, (N, C, H, W) -> (N, C, 1, 1)."""
+    """Return the mean over all positions, (N, C, H, W) -> (N, C, 1, 1)."""
     return nn.AdaptiveAvgPool2d((1, 1))
 
 

@@ -154,7 +154,7 @@ class ResNet(Backbone):
     def make_default_stages(
         depth: int, block_class: type[CNNBlockBase] | None = None, **kwargs
     ) -> list[list[CNNBlockBase]]:
-        """The four stages of ResNet-18, 34, 50, 101 or 152.
+        """Return the four stages of ResNet-18, 34, 50, 101 or 152.
 
         Args:
             block_class: BasicBlock up to depth 34 and BottleneckBlock above by default.

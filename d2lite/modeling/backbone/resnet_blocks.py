@@ -180,7 +180,8 @@ def _shortcut(in_channels: int, out_channels: int, stride: int, norm: str) -> Co
 
 
 def _no_deformation(in_channels: int, out_channels: int, geometry: dict) -> Conv2d:
-    """A convolution that predicts zeros at first, so that training starts from a plain one."""
+    """Return a convolution that predicts zeros at first, so that training starts from a plain
+    one."""
     conv = Conv2d(in_channels, out_channels, kernel_size=3, **geometry)
     nn.init.zeros_(conv.weight)
     nn.init.zeros_(conv.bias)

@@ -107,7 +107,7 @@ class TimmBackbone(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_timm_model_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
-    """The timm network of MODEL.TIMM_MODEL; warns when pixels do not suit its weights."""
+    """Return the timm network of MODEL.TIMM_MODEL; warns when pixels do not suit its weights."""
     settings = cfg.MODEL.TIMM_MODEL
     backbone = TimmBackbone(
         settings.NAME,
@@ -124,13 +124,14 @@ def build_timm_model_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackb
 
 @BACKBONE_REGISTRY.register()
 def build_timm_model_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """A timm network with FPN levels for MODEL.FPN.IN_FEATURES and a pooled one above P5."""
+    """Return a timm network with FPN levels for MODEL.FPN.IN_FEATURES and a pooled one above P5."""
     return build_fpn(cfg, build_timm_model_backbone(cfg, input_shape), LastLevelMaxPool())
 
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_timm_model_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """A timm network with FPN levels and convolved P6 and P7 from res5, as RetinaNet uses it."""
+    """Return a timm network with FPN levels and convolved P6 and P7 from res5, as RetinaNet uses
+    it."""
     return build_retinanet_fpn(cfg, build_timm_model_backbone(cfg, input_shape))
 
 

@@ -93,7 +93,7 @@ def decomposed_rel_pos(
     q_size: tuple[int, int],
     k_size: tuple[int, int],
 ) -> Tensor:
-    """What `add_decomposed_rel_pos` adds: (B, q_h * q_w, k_h * k_w)."""
+    """Return what `add_decomposed_rel_pos` adds: (B, q_h * q_w, k_h * k_w)."""
     (q_h, q_w), (k_h, k_w) = q_size, k_size
     q = q.reshape(-1, q_h, q_w, q.shape[-1])
     by_row = torch.einsum("bhwc,hkc->bhwk", q, get_rel_pos(q_h, k_h, rel_pos_h))

@@ -315,7 +315,7 @@ class SimpleFeaturePyramid(Backbone):
 
 
 def get_vit_lr_decay_rate(name: str, lr_decay_rate: float = 1.0, num_layers: int = 12) -> float:
-    """The factor on the learning rate of a parameter, which falls toward the ViT's input.
+    """Return the factor on the learning rate of a parameter, which falls toward the ViT's input.
 
     Args:
         name: the parameter's, in a model whose ViT lies in "backbone".

@@ -225,7 +225,7 @@ class DenseDetector(nn.Module):
         topk_candidates: int,
         image_size: tuple[int, int],
     ) -> Instances:
-        """The best pairs of an anchor and a class of one level of one image, best first.
+        """Return the best pairs of an anchor and a class of one level of one image, best first.
 
         Args:
             anchors: R anchors of this level.
@@ -250,7 +250,7 @@ class DenseDetector(nn.Module):
         topk_candidates: int,
         image_size: tuple[int, int],
     ) -> Instances:
-        """The best pairs of each level of one image, one level after the other."""
+        """Return the best pairs of each level of one image, one level after the other."""
         limits = (score_thresh, topk_candidates, image_size)
         return Instances.cat(
             [

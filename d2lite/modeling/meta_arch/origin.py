@@ -49,7 +49,8 @@ class ModelOrigin:
         self.datasets = tuple(datasets)
 
     def about(self) -> dict[str, Any]:
-        """The entry of a checkpoint: tensors aside, all that it takes to detect with the weights.
+        """Return the entry of a checkpoint: tensors aside, all that it takes to detect with the
+        weights.
 
         Returns:
             "version" of d2lite, "config" and its "config_kind" ("yacs" or "lazy"), and "metadata":
@@ -74,7 +75,7 @@ class ModelOrigin:
 
 
 def plain(value: Any) -> Any:
-    """A copy of numbers, texts and containers of them; other objects become their text."""
+    """Return a copy of numbers, texts and containers of them; other objects become their text."""
     if isinstance(value, Mapping):
         return {key if type(key) in _PLAIN else str(key): plain(x) for key, x in value.items()}
     if isinstance(value, (list, tuple)):

@@ -341,7 +341,7 @@ class RetinaNet(DenseDetector):
         box_delta: list[Tensor],
         image_size: tuple[int, int],
     ) -> Instances:
-        """Detections of one image, best first: decoded, then NMS within each class.
+        """Return the detections of one image, best first: decoded, then NMS within each class.
 
         Args:
             anchors: of each level.

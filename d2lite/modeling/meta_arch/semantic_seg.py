@@ -46,7 +46,7 @@ def batch_targets(
     backbone: Backbone,
     sem_seg_head: nn.Module,
 ) -> Tensor:
-    """The "sem_seg" of all inputs as one (N, H, W) batch, padded like the images.
+    """Return the "sem_seg" of all inputs as one (N, H, W) batch, padded like the images.
 
     Args:
         sem_seg_head: has `ignore_value`, the label of the padding, and maybe `num_classes`.

@@ -73,7 +73,7 @@ def nms_proposals(
     min_box_size: float,
     training: bool,
 ) -> list[Instances]:
-    """The second half of `find_top_rpn_proposals`, on (N, T, 4 or 5) boxes of all levels."""
+    """Return the second half of `find_top_rpn_proposals`, on (N, T, 4 or 5) boxes of all levels."""
     finite = torch.isfinite(boxes).all(dim=2) & torch.isfinite(logits)  # (N, T)
     if training and not finite.all():
         raise FloatingPointError(

@@ -100,7 +100,7 @@ class StandardRPNHead(nn.Module):
         }
 
     def _get_rpn_conv(self, in_channels: int, out_channels: int) -> nn.Module:
-        """A 3x3 convolution with its activation, which a subclass may replace."""
+        """Return a 3x3 convolution with its activation, which a subclass may replace."""
         return SparseGradConv2d(in_channels, out_channels, 3, padding=1, activation=F.relu_)
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -28,7 +28,7 @@ def build_roi_heads(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Modul
 def select_foreground_proposals(
     proposals: list[Instances], bg_label: int
 ) -> tuple[list[Instances], list[Tensor]]:
-    """The foreground of each image.
+    """Return the foreground of each image.
 
     Args:
         proposals: of each image, with `gt_classes`.
@@ -43,7 +43,7 @@ def select_foreground_proposals(
 
 
 def select_proposals_with_visible_keypoints(proposals: list[Instances]) -> list[Instances]:
-    """The proposals of each image that hold at least one visible keypoint.
+    """Return the proposals of each image that hold at least one visible keypoint.
 
     Objects without any have nothing to train on; a keypoint outside of the proposal has no cell
     in its heat map.
@@ -193,7 +193,7 @@ class ROIHeads(nn.Module):
 def build_pooler(
     cfg: CfgNode, input_shape: dict[str, ShapeSpec], head: CfgNode
 ) -> tuple[ROIPooler, ShapeSpec]:
-    """The pooler of one branch, and the shape of what it crops."""
+    """Return the pooler of one branch, and the shape of what it crops."""
     names = cfg.MODEL.ROI_HEADS.IN_FEATURES
     shapes = select_features(input_shape, names, "MODEL.ROI_HEADS.IN_FEATURES")
     channels = {shape.channels for shape in shapes}

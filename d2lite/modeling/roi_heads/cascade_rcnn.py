@@ -66,7 +66,7 @@ class CascadeROIHeads(StandardROIHeads):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
-        """The first stage's matcher replaces the common one."""
+        """Return the first stage's matcher replaces the common one."""
         arguments = super().from_config(cfg, input_shape)
         arguments.pop("proposal_matcher")
         return arguments
@@ -145,7 +145,7 @@ class CascadeROIHeads(StandardROIHeads):
     def _detections(
         self, outputs: list[tuple[tuple, list[Instances]]], boxes: list[Tensor]
     ) -> list[Instances]:
-        """The last stage's boxes with the mean of all stages' scores (sec. 4.2)."""
+        """Return the last stage's boxes with the mean of all stages' scores (sec. 4.2)."""
         by_stage = [
             predictor.predict_probs(predictions, proposals)
             for predictor, (predictions, proposals) in zip(self.box_predictor, outputs, strict=True)
@@ -192,7 +192,7 @@ class CascadeROIHeads(StandardROIHeads):
         return proposals
 
     def _run_stage(self, features: list[Tensor], proposals: list[Instances], stage: int) -> tuple:
-        """The predictions of one stage."""
+        """Return the predictions of one stage."""
         pooled = self.box_pooler(features, [x.proposal_boxes for x in proposals])
         if self.training:
             # Each stage adds its gradient to the shared features: together they weigh as one.
@@ -231,7 +231,7 @@ class _ScaleGradient(Function):
 
 
 def _check_config(cfg: CfgNode) -> None:
-    """Settings of the cascade repeat some of the common ones; they must agree."""
+    """Compare the settings of the cascade with the common ones that they repeat."""
     stages = cfg.MODEL.ROI_BOX_CASCADE_HEAD
     if len(stages.IOUS) != len(stages.BBOX_REG_WEIGHTS):
         raise ArgumentError(

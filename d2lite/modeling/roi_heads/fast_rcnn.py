@@ -27,7 +27,8 @@ def fast_rcnn_inference(
     topk_per_image: int,
     box_dim: int = 4,
 ) -> tuple[list[Instances], list[Tensor]]:
-    """Detections of each image: scores above a threshold, NMS within each class, the best.
+    """Return the detections of each image: scores above a threshold, NMS within each class, the
+    best.
 
     Args:
         boxes: of each image (Ri, K*B), or (Ri, B) when all classes share their boxes.
@@ -218,7 +219,7 @@ class FastRCNNOutputLayers(nn.Module):
         num_classes: int,
         weight: Tensor | None,
     ) -> Tensor:
-        """The classes to train now: those present, filled up by random others.
+        """Return the classes to train now: those present, filled up by random others.
 
         Args:
             gt_classes: (R,) classes present; `num_classes` is the background.
@@ -264,7 +265,7 @@ class FastRCNNOutputLayers(nn.Module):
     def box_reg_loss(
         self, proposal_boxes: Tensor, gt_boxes: Tensor, pred_deltas: Tensor, gt_classes: Tensor
     ) -> Tensor:
-        """The box loss of the foreground, divided by the number of all sampled proposals.
+        """Return the box loss of the foreground, divided by the number of all sampled proposals.
 
         With that divisor each foreground box has an equal say in every image, however many
         there are of them.
@@ -290,7 +291,7 @@ class FastRCNNOutputLayers(nn.Module):
     def inference(
         self, predictions: Predictions, proposals: list[Instances]
     ) -> tuple[list[Instances], list[Tensor]]:
-        """Detections of each image; see `fast_rcnn_inference`.
+        """Return the detections of each image; see `fast_rcnn_inference`.
 
         Args:
             predictions: what `forward` gave.

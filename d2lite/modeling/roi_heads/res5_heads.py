@@ -87,7 +87,7 @@ class Res5ROIHeads(ROIHeads):
 
     @classmethod
     def _build_res5_block(cls, cfg: CfgNode) -> tuple[nn.Sequential, int]:
-        """The stage, with stride 2, and its channels."""
+        """Return the stage, with stride 2, and its channels."""
         settings = cfg.MODEL.RESNETS
         width = settings.NUM_GROUPS * settings.WIDTH_PER_GROUP * 8  # res5 is 2**3 times res2
         out_channels = settings.RES2_OUT_CHANNELS * 8

@@ -125,7 +125,7 @@ def _dilated_stage(num_blocks: int, **kwargs) -> list[CNNBlockBase]:
 
 @BACKBONE_REGISTRY.register()
 def build_detnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> DetNet:
-    """The network that MODEL.DETNET describes.
+    """Return the network that MODEL.DETNET describes.
 
     Raises:
         ValueError: for settings that make no DetNet; the message names the key.

@@ -93,7 +93,7 @@ class DetNetFPN(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_detnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> DetNetFPN:
-    """A DetNet with a level for each of MODEL.FPN.IN_FEATURES, and none above them."""
+    """Return a DetNet with a level for each of MODEL.FPN.IN_FEATURES, and none above them."""
     return DetNetFPN(
         build_detnet_backbone(cfg, input_shape),
         cfg.MODEL.FPN.IN_FEATURES,

@@ -22,7 +22,7 @@ class DetNetROIHeads(StandardROIHeads):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
-        """The parts of `StandardROIHeads`, with poolers for the strides that levels have."""
+        """Return the parts of `StandardROIHeads`, with poolers for the strides that levels have."""
         names = cfg.MODEL.ROI_HEADS.IN_FEATURES
         shapes = select_features(input_shape, names, "MODEL.ROI_HEADS.IN_FEATURES")
         parts = super().from_config(cfg, {**input_shape, **_with_doubling_strides(names, shapes)})

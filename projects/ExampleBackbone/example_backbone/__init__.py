@@ -111,7 +111,7 @@ class MixingBlock(nn.Module):
 
 @BACKBONE_REGISTRY.register()
 def build_example_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ExampleBackbone:
-    """What MODEL.BACKBONE.NAME "build_example_backbone" stands for."""
+    """Return what MODEL.BACKBONE.NAME "build_example_backbone" stands for."""
     example = cfg.MODEL.EXAMPLE_BACKBONE
     return ExampleBackbone(
         in_channels=input_shape.channels,
@@ -124,5 +124,5 @@ def build_example_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ExampleBackb
 
 @BACKBONE_REGISTRY.register()
 def build_example_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """The same under a feature pyramid, as Faster R-CNN wants it: p2 to p6."""
+    """Return the same under a feature pyramid, as Faster R-CNN wants it: p2 to p6."""
     return build_fpn(cfg, build_example_backbone(cfg, input_shape), LastLevelMaxPool())

@@ -91,7 +91,7 @@ class MobileNet(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_mobilenet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MobileNet:
-    """The network that MODEL.MOBILENET describes."""
+    """Return the network that MODEL.MOBILENET describes."""
     if input_shape.channels != 3:
         raise ValueError(
             f"MobileNet takes images of 3 channels, but MODEL.PIXEL_MEAN has {input_shape.channels}"
@@ -108,7 +108,7 @@ def build_mobilenet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MobileNet:
 
 @BACKBONE_REGISTRY.register()
 def build_mobilenet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """A MobileNet with FPN levels for MODEL.FPN.IN_FEATURES and a pooled one above them."""
+    """Return a MobileNet with FPN levels for MODEL.FPN.IN_FEATURES and a pooled one above them."""
     return build_fpn(cfg, build_mobilenet_backbone(cfg, input_shape), LastLevelMaxPool())
 
 

@@ -49,7 +49,7 @@ class _Row(NamedTuple):
 
 
 def resolve_csv(uri: str) -> ResolvedDataset:
-    """What `csv:FILE?images=DIR&extension=.jpg&classes=a,b` stands for.
+    """Return what `csv:FILE?images=DIR&extension=.jpg&classes=a,b` stands for.
 
     Raises:
         FileNotFoundError: there is no such file or folder of images.

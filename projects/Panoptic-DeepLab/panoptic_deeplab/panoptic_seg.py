@@ -206,7 +206,7 @@ class PanopticDeepLab(nn.Module):
         return {**losses, **center_losses, **offset_losses}
 
     def _result(self, sem_seg: Tensor, center: Tensor, offset: Tensor) -> dict[str, Any]:
-        """The result of one image from (K, H, W), (1, H, W) and (2, H, W) predictions."""
+        """Return the result of one image from (K, H, W), (1, H, W) and (2, H, W) predictions."""
         panoptic, _ = get_panoptic_segmentation(
             sem_seg.argmax(dim=0, keepdim=True),
             center,
@@ -440,7 +440,7 @@ class PanopticDeepLabInsEmbedHead(DeepLabV3PlusHead):
 
 
 def _weighted_mean(loss: Tensor, weights: Tensor) -> Tensor:
-    """The sum over the channels of (N, C, H, W) losses, averaged by (N, 1, H, W) weights.
+    """Return the sum over the channels of (N, C, H, W) losses, averaged by (N, 1, H, W) weights.
 
     0 where all weights are 0.
     """

@@ -18,7 +18,7 @@ def build_sem_seg_train_aug(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:
 
 @DATASET_MAPPER_REGISTRY.register()
 def pointrend_sem_seg_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
-    """The default mapper, in training with `build_sem_seg_train_aug`."""
+    """Return the default mapper, in training with `build_sem_seg_train_aug`."""
     if not is_train:
         return DatasetMapper(cfg, is_train)
     return DatasetMapper(cfg, is_train, augmentations=build_sem_seg_train_aug(cfg))

@@ -32,7 +32,7 @@ def point_sample(input: Tensor, point_coords: Tensor, **kwargs) -> Tensor:
 
 
 def generate_regular_grid_point_coords(R: int, side_size: int, device: torch.device) -> Tensor:
-    """The centers of the cells of a regular grid, row by row.
+    """Return the centers of the cells of a regular grid, row by row.
 
     Args:
         R: how many boxes; all have the same grid.
@@ -90,7 +90,7 @@ def get_uncertain_point_coords_with_randomness(
 def get_uncertain_point_coords_on_grid(
     uncertainty_map: Tensor, num_points: int
 ) -> tuple[Tensor, Tensor]:
-    """The most uncertain cells of a map.
+    """Return the most uncertain cells of a map.
 
     Args:
         uncertainty_map: (R, 1, H, W); larger is less certain.

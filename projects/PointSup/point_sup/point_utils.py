@@ -11,7 +11,7 @@ from d2lite.structures import Instances
 def get_point_coords_from_point_annotation(
     instances: Sequence[Instances],
 ) -> tuple[Tensor, Tensor]:
-    """The labeled points of each proposal's object, relative to the proposal.
+    """Return the labeled points of each proposal's object, relative to the proposal.
 
     Args:
         instances: of each image, with `proposal_boxes`, `gt_point_coords` and `gt_point_labels`; R

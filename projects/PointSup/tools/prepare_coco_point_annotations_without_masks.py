@@ -21,7 +21,8 @@ from d2lite.utils.writing import atomic_write
 
 
 def with_points(data: dict, num_points: int, seed: int) -> dict:
-    """A COCO file's content, with points in place of masks. Crowds, which none trains on, get none.
+    """Return a COCO file's content, with points in place of masks. Crowds, which none trains on,
+    get none.
 
     Raises:
         ValueError: an annotation has no mask.

@@ -102,7 +102,7 @@ class SSHContext(nn.Module):
 
 @BACKBONE_REGISTRY.register()
 def build_context_pyramid_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ContextPyramid:
-    """The pyramid of MODEL.FPN on MODEL.RETINAFACE.BOTTOM_UP."""
+    """Return the pyramid of MODEL.FPN on MODEL.RETINAFACE.BOTTOM_UP."""
     bottom_up = BACKBONE_REGISTRY.get(cfg.MODEL.RETINAFACE.BOTTOM_UP)(cfg, input_shape)
     return ContextPyramid(
         bottom_up,

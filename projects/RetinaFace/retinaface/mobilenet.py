@@ -95,7 +95,8 @@ def conv_norm(
     stride: int = 1,
     groups: int = 1,
 ) -> Conv2d:
-    """A convolution that keeps the size (but for its stride), its norm, and an activation."""
+    """Return a convolution that keeps the size (but for its stride), its norm, and an
+    activation."""
     return Conv2d(
         in_channels,
         out_channels,

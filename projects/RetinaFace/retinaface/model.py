@@ -183,7 +183,7 @@ class RetinaFace(DenseDetector):
     def losses(
         self, anchors: Tensor, predictions: Sequence[Tensor], targets: AnchorTargets
     ) -> dict[str, Tensor]:
-        """The multi-task loss (eq. 1), each part divided by the anchors that it is about.
+        """Return the multi-task loss (eq. 1), each part divided by the anchors that it is about.
 
         Args:
             anchors: (R, 4).
@@ -229,7 +229,7 @@ class RetinaFace(DenseDetector):
     def inference_single_image(
         self, anchors: Tensor, predictions: Sequence[Tensor], image_size: tuple[int, int]
     ) -> Instances:
-        """Detections of one image, best first.
+        """Return the detections of one image, best first.
 
         Args:
             anchors: (R, 4).

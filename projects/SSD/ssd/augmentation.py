@@ -20,7 +20,8 @@ class PhotometricDistortion(T.Augmentation):
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        """A change of colors for this (H, W, 3) uint8 image; its channel order does not matter."""
+        """Return a change of colors for this (H, W, 3) uint8 image; its channel order does not
+        matter."""
         changes = {
             "brightness": self._draw(-32.0, 32.0, neutral=0.0),
             "contrast": self._draw(0.5, 1.5, neutral=1.0),
@@ -50,7 +51,7 @@ class ExpandCanvas(T.Augmentation):
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        """A canvas for this image, or nothing."""
+        """Return a canvas for this image, or nothing."""
         if np.random.rand() >= self.prob:
             return T.NoOpTransform()
         height, width = image.shape[:2]
@@ -98,7 +99,7 @@ class ObjectCrop(T.Augmentation):
         self._crop = T.MinIoURandomCrop(tuple(min_ious))
 
     def get_transform(self, image: np.ndarray, boxes: np.ndarray) -> Transform:
-        """A crop, or nothing; `boxes` are (M, 4) XYXY."""
+        """Return a crop, or nothing; `boxes` are (M, 4) XYXY."""
         crop = self._crop.get_transform(image, boxes)
         if not isinstance(crop, CropTransform):
             return crop

@@ -81,7 +81,7 @@ class DefaultBoxGenerator(nn.Module):
         ]
 
     def _level(self, k: int, height: int, width: int) -> Tensor:
-        """(height * width * A, 4)"""
+        """Return (height * width * A, 4) boxes of level k."""
         steps = [self.image_size / self.steps[k]] * 2 if self.steps else [height, width]
         y, x = (
             (torch.arange(cells) + 0.5) / step

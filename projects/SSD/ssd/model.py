@@ -169,7 +169,7 @@ class SSD(DenseDetector):
 
     @torch.no_grad()
     def label_boxes(self, anchors: Boxes, gt: Instances) -> tuple[Tensor, Tensor]:
-        """The class of every default box of an image, and the deltas of the foreground.
+        """Return the class of every default box of an image, and the deltas of the foreground.
 
         Args:
             anchors: R default boxes.
@@ -209,7 +209,7 @@ class SSD(DenseDetector):
     def inference_single_image(
         self, scores: Tensor, boxes: Tensor, image_size: tuple[int, int]
     ) -> Instances:
-        """The best of each class, NMS within each class, then the best of all.
+        """Return the best of each class, NMS within each class, then the best of all.
 
         Args:
             scores: (R, K).

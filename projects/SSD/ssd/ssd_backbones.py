@@ -140,7 +140,7 @@ def build_ssd_vgg_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> SSDVGG:
 
 @BACKBONE_REGISTRY.register()
 def build_ssd_mobilenet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> SSDMobileNet:
-    """A MobileNet with SSDLite's layers."""
+    """Return a MobileNet with SSDLite's layers."""
     ssd = cfg.MODEL.SSD
     return SSDMobileNet(
         ssd.MOBILENET_ARCH,
@@ -150,7 +150,7 @@ def build_ssd_mobilenet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> SSDMob
 
 
 def _fc6_fc7() -> nn.Sequential:
-    """The fully connected layers as convolutions; fc6 with holes, for pool5 has stride 1."""
+    """Return the fully connected layers as convolutions; fc6 with holes, for pool5 has stride 1."""
     return nn.Sequential(
         nn.MaxPool2d(kernel_size=3, stride=1, padding=1),
         nn.Conv2d(512, 1024, kernel_size=3, padding=6, dilation=6),

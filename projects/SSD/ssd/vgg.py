@@ -16,7 +16,8 @@ from d2lite.utils.registry import check_choices
 
 
 def vgg16_layers() -> nn.Sequential:
-    """The 31 convolutions, ReLUs and poolings of torchvision's VGG-16, with random weights."""
+    """Return the 31 convolutions, ReLUs and poolings of torchvision's VGG-16, with random
+    weights."""
     layers = models.vgg.make_layers(models.vgg.cfgs["D"])
     for layer in layers:
         if isinstance(layer, nn.Conv2d):

@@ -93,7 +93,7 @@ class TridentConv(nn.Module):
         return x if self.activation is None else self.activation(x)
 
     def extra_repr(self) -> str:
-        """What `print(model)` shows of it."""
+        """Return what `print(model)` shows of it."""
         out_channels, in_channels = self.weight.shape[0], self.weight.shape[1] * self.groups
         return (
             f"in_channels={in_channels}, out_channels={out_channels}, "

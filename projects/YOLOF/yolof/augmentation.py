@@ -26,7 +26,7 @@ class RandomShift(T.Augmentation):
         self._init(locals())
 
     def get_transform(self, image: np.ndarray, boxes: np.ndarray) -> T.Transform:
-        """A shift for this (H, W, C) image, or nothing.
+        """Return a shift for this (H, W, C) image, or nothing.
 
         There is none that would leave no object of an image that has some.
 

@@ -151,7 +151,8 @@ class Decoder(nn.Module):
 
 
 def logit_of_product(a: Tensor, b: Tensor) -> Tensor:
-    """The logit of sigmoid(a) * sigmoid(b): a + b - log(1 + exp(a) + exp(b)), without overflow."""
+    """Return the logit of sigmoid(a) * sigmoid(b): a + b - log(1 + exp(a) + exp(b)), without
+    overflow."""
     return a + b - torch.logaddexp(torch.logaddexp(a, b), torch.zeros_like(b))
 
 

@@ -127,7 +127,8 @@ class YOLOF(DenseDetector):
         }
 
     def predict(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """The one (N, C, H, W) feature -> [(N, A * K, H, W)] logits, [(N, A * 4, H, W)] deltas.
+        """Predict on the one (N, C, H, W) feature -> [(N, A * K, H, W)] logits, [(N, A * 4, H, W)]
+        deltas.
 
         It stands in for the head of `DenseDetector`, so that encoder and decoder stay parts of
         the model itself, where the authors' weights have them.
@@ -226,7 +227,7 @@ class YOLOF(DenseDetector):
 
 
 def _mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a scalar over all processes, which all of them get."""
+    """Return the mean of a scalar over all processes, which all of them get."""
     if comm.get_world_size() == 1:
         return value
     torch.distributed.all_reduce(value)

@@ -97,7 +97,8 @@ class HSVJitter(T.Augmentation):
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        """A change of colors for this (H, W, 3) uint8 image; its channel order does not matter."""
+        """Return a change of colors for this (H, W, 3) uint8 image; its channel order does not
+        matter."""
         changes = {
             "hue": 360 * np.random.uniform(-self.hue, self.hue),
             "saturation": _draw_factor(self.saturation),

@@ -23,7 +23,7 @@ class Grid(NamedTuple):
 
 
 def make_grid(sizes: Sequence[tuple[int, int]], strides: Sequence[int], anchors: Tensor) -> Grid:
-    """The predictions of L levels.
+    """Return the predictions of L levels.
 
     Args:
         sizes: (rows, columns) of each level.
@@ -58,7 +58,7 @@ def decode(deltas: Tensor, grid: Grid) -> Tensor:
 
 
 def encode(boxes: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """What predictions should say of (R, 4) XYXY boxes, the inverse of `decode`.
+    """Return what predictions should say of (R, 4) XYXY boxes, the inverse of `decode`.
 
     Returns:
         (R, 2) offsets of the centers from their cell in [0, 1], which the sigmoid is to give; and
@@ -78,7 +78,7 @@ def iou_of_sizes(a: Tensor, b: Tensor) -> Tensor:
 def assign_objects(
     gt_boxes: Tensor, sizes: Sequence[tuple[int, int]], strides: Sequence[int], anchors: Tensor
 ) -> Tensor:
-    """The object that each prediction is about.
+    """Return the object that each prediction is about.
 
     An object goes to the anchor, of all levels, whose shape overlaps it most, in the cell of its
     center. Of several that want the same prediction the last one gets it, as in Darknet.

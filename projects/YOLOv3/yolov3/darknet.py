@@ -15,7 +15,7 @@ NEGATIVE_SLOPE = 0.1
 def conv_block(
     in_channels: int, out_channels: int, kernel_size: int, norm: str, stride: int = 1
 ) -> Conv2d:
-    """A convolution, its norm and LeakyReLU; it keeps the size, but for the stride."""
+    """Return a convolution, its norm and LeakyReLU; it keeps the size, but for the stride."""
     conv = Conv2d(
         in_channels,
         out_channels,

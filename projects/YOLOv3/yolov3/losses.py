@@ -24,7 +24,7 @@ def yolov3_losses(
     positive: Tensor,
     ignored: Tensor,
 ) -> dict[str, Tensor]:
-    """Sums over all predictions, divided by the number of images.
+    """Return sums over all predictions, divided by the number of images.
 
     Args:
         predictions: (N, R, 5 + K): box values, logits of objectness and of the classes.

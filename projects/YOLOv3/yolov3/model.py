@@ -148,7 +148,7 @@ class YOLOv3(DenseDetector):
         return ImageList(batch, [tuple(image.shape[-2:]) for image in images])
 
     def _training_side(self) -> int:
-        """The side of this iteration: the same on all ranks, and after a restart."""
+        """Return the side of this iteration: the same on all ranks, and after a restart."""
         iteration = get_event_storage().iter if has_event_storage() else 0
         return random.Random(iteration // self.train_size_period).choice(self.train_sizes)
 
@@ -205,7 +205,7 @@ class YOLOv3(DenseDetector):
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]
     ) -> list[Instances]:
-        """Detections of each image, in the size that it came in."""
+        """Return the detections of each image, in the size that it came in."""
         sizes = [tuple(x.shape[-2:]) for x in features]
         grid = make_grid(sizes, self.strides, self.anchors)
         side = images.tensor.shape[-1]
@@ -217,7 +217,8 @@ class YOLOv3(DenseDetector):
     def inference_single_image(
         self, predictions: Tensor, grid: Grid, image_size: tuple[int, int], side: int
     ) -> Instances:
-        """Detections of one image, best first; scores are objectness times class probability.
+        """Return the detections of one image, best first; scores are objectness times class
+        probability.
 
         Args:
             predictions: (R, 5 + K).

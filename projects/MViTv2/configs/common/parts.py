@@ -12,7 +12,7 @@ from d2lite.solver import WarmupParamScheduler
 
 
 def on_mvitv2_t(name):
-    """The model of a config of the zoo, with MViTv2-T under its feature pyramid."""
+    """Return the model of a config of the zoo, with MViTv2-T under its feature pyramid."""
     model = model_zoo.get_config(name).model
     constants = model_zoo.get_config("common/data/constants.py").constants
     model.pixel_mean = constants.imagenet_rgb256_mean
@@ -33,7 +33,7 @@ def on_mvitv2_t(name):
 
 
 def new_train():
-    """The settings of a run of 36 epochs in mixed precision."""
+    """Return the settings of a run of 36 epochs in mixed precision."""
     train = model_zoo.get_config("common/train.py").train
     train.amp.enabled = True
     train.ddp.fp16_compression = True
@@ -48,7 +48,7 @@ def weights(size, dataset):
 
 
 def step_schedule(milestones):
-    """A tenth of the rate at each of two iterations, after a warm-up of 250 iterations.
+    """Return a tenth of the rate at each of two iterations, after a warm-up of 250 iterations.
 
     milestones: the two iterations, and the last one of the training.
     """

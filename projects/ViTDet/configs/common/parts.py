@@ -14,7 +14,7 @@ from d2lite.solver import WarmupParamScheduler
 
 
 def new_train(init_checkpoint):
-    """The settings of a run in mixed precision that starts from these weights."""
+    """Return the settings of a run in mixed precision that starts from these weights."""
     train = model_zoo.get_config("common/train.py").train
     train.amp.enabled = True
     train.ddp.fp16_compression = True
@@ -23,7 +23,7 @@ def new_train(init_checkpoint):
 
 
 def step_schedule(max_iter, milestones):
-    """A tenth of the rate at each of two iterations, after a warm-up of 250 iterations."""
+    """Return a tenth of the rate at each of two iterations, after a warm-up of 250 iterations."""
     return L(WarmupParamScheduler)(
         scheduler=L(MultiStepParamScheduler)(
             values=[1.0, 0.1, 0.01], milestones=milestones, num_updates=max_iter
