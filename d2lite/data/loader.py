@@ -92,7 +92,7 @@ def _running(
         except Exception as error:
             told = error_in_worker(error, board)
             if board is not None and not keep_workers:
-                board.end_workers()
+                board.end_workers(batches)
             if told is None:
                 raise
             raise told from told.__cause__

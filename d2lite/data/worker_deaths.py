@@ -8,6 +8,7 @@ import contextlib
 import multiprocessing
 import os
 import re
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -63,8 +64,15 @@ class WorkBoard:
         _own_row = self._rows[worker_id].numpy()
         _own_row[:] = os.getpid(), _NOTHING, _NOTHING
 
-    def end_workers(self) -> None:
-        """End all of them: after an error torch waits some seconds for each."""
+    def end_workers(self, batches: Iterator) -> None:
+        """End all of them: after an error torch waits some seconds for each.
+
+        Args:
+            batches: torch's iterator, which has started them.
+        """
+        # A worker that is killed while it looks at this event leaves the lock of it taken, and
+        # torch sets the event when the iterator is dropped: it would wait there forever.
+        batches._workers_done_event = threading.Event()
         for process in self._processes.values():
             process.kill()
         # torch's handler of SIGCHLD tells of it once.

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 
 from d2lite.data import build_detection_test_loader, build_detection_train_loader
 from d2lite.data.samplers import TrainingSampler
+from d2lite.data.worker_deaths import WorkBoard
 from d2lite.engine import SimpleTrainer
 from d2lite.evaluation import inference_on_dataset
 from d2lite.utils.cli import report_user_errors
@@ -189,3 +191,26 @@ def children():
     import multiprocessing
 
     return {process.pid for process in multiprocessing.active_children()}
+
+
+def fail():
+    raise ZeroDivisionError("no such image")
+
+
+def test_a_lock_that_a_killed_worker_held_stops_nothing(monkeypatch):
+    iterators = []
+    end_workers = WorkBoard.end_workers
+
+    def end_one_that_looks_at_the_event(board, batches):
+        iterators.append(batches)
+        # The lock stays taken, as of a worker that is killed between taking and leaving it.
+        batches._workers_done_event._cond.acquire()
+        end_workers(board, batches)
+
+    monkeypatch.setattr(WorkBoard, "end_workers", end_one_that_looks_at_the_event)
+    with pytest.raises(Exception, match="no such image"):
+        take_all(train_loader(Mapper(fail), workers=2))
+    dropping = threading.Thread(target=iterators[0]._shutdown_workers, daemon=True)
+    dropping.start()
+    dropping.join(timeout=30)
+    assert not dropping.is_alive()

@@ -57,7 +57,7 @@ def test_block_without_effect_is_the_identity():
 def test_wrong_settings_are_named():
     with pytest.raises(ValueError, match="2 CHANNELS and 1 BLOCKS"):
         ExampleBackbone(3, [8, 16], [1])
-    with pytest.raises(ValueError, match=r"has 'res9'; there are \['res2', 'res3'\]"):
+    with pytest.raises(ValueError, match=r"has 'res9'; use some of \['res2', 'res3'\]"):
         ExampleBackbone(3, [8, 16], [1, 1], out_features=["res9"])
 
 

@@ -115,7 +115,7 @@ def test_pyramid_gives_p2_to_p6(cfg):
     "settings, message",
     [
         ({"arch": "mobilenet_v3"}, "ARCH.*Did you mean"),
-        ({"norm": "FBN"}, "MODEL.MOBILENET.NORM has 'FBN'"),
+        ({"norm": "FBN"}, "MODEL.MOBILENET.NORM is 'FBN'"),
         ({"out_features": ["res6"]}, "OUT_FEATURES has 'res6'"),
     ],
 )
