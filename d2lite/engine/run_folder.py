@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 from pathlib import Path
 from typing import IO
 
@@ -128,7 +129,7 @@ def _lock(folder: str) -> None:
     if fcntl is None or folder in _claimed:
         return
     path = os.path.join(folder, LOCK)
-    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  open as long as it is locked
+    file = _open_lock(path)
     try:
         # Not flock, which the workers of a data loader would inherit and hold on to.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -158,6 +159,20 @@ def _lock(folder: str) -> None:
         json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": now}, file)
         file.flush()
     _claimed[folder] = file
+
+
+def _open_lock(path: str) -> IO:
+    """The lock's file, which is open as long as it is locked; raises a WriteError.
+
+    In a folder from elsewhere it could be a link, to a file that would then be emptied, or a pipe.
+    """
+    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    with naming_write_errors(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | flags, 0o666)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError("it is not a file")
+    return open(descriptor, "a+", encoding="utf-8")
 
 
 def _read(file: IO) -> dict:

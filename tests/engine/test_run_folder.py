@@ -132,3 +132,19 @@ def test_a_second_run_is_refused_and_the_lock_of_a_killed_one_is_free(tmp_path):
     assert json.loads((tmp_path / run_folder.LOCK).read_text())["pid"] == os.getpid()
     release_output_dir(tmp_path)
     assert (tmp_path / run_folder.LOCK).read_text() == ""
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_a_lock_that_is_not_a_file_is_not_written_to(tmp_path, kind):
+    lock, other = tmp_path / "run" / "run.lock", tmp_path / "other"
+    lock.parent.mkdir()
+    other.write_text("kept")
+    if kind == "link":
+        lock.symlink_to(other)
+    elif kind == "pipe":
+        os.mkfifo(lock)
+    else:
+        lock.mkdir()
+    with pytest.raises(OSError, match=r"run\.lock cannot be written"):
+        claim_output_dir(str(lock.parent), new_run=False)
+    assert other.read_text() == "kept"

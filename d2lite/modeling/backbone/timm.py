@@ -1,8 +1,11 @@
 """Any network of the timm package as a backbone, with or without a feature pyramid."""
 
+import contextlib
 import logging
 import math
-from collections.abc import Sequence
+import os
+import pickle
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 import torch
@@ -23,6 +26,12 @@ NORMS = ("", "FrozenBN", "SyncBN")
 # Transformers of timm expect one image size unless told otherwise, in one of these ways; other
 # networks know neither word.
 ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+
+_OF_TIMM = (
+    *(AssertionError, IndexError, NotImplementedError, RuntimeError),
+    pickle.UnpicklingError,
+)
+_FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # read by torch.load
 
 
 class TimmBackbone(Backbone):
@@ -162,16 +171,34 @@ def _create(
         kwargs["out_indices"] = tuple(out_indices)
     for any_size in ANY_SIZE:
         try:
-            return timm.create_model(name, features_only=True, **kwargs, **any_size)
+            with _weights_only():
+                return timm.create_model(name, features_only=True, **kwargs, **any_size)
         except TypeError as error:
             if not any_size or next(iter(any_size)) not in str(error):
                 raise
-        except (AssertionError, IndexError, NotImplementedError, RuntimeError) as error:
+        except _OF_TIMM as error:
             raise ValueError(
                 f"timm cannot build {name!r} as a backbone with MODEL.TIMM_MODEL.OUT_INDICES "
                 f"{list(out_indices)}: {error}"
             ) from error
     raise AssertionError("the last way passes no further argument, so it returns or raises")
+
+
+@contextlib.contextmanager
+def _weights_only() -> Iterator[None]:
+    """Have torch.load run nothing within, whatever timm asks it for.
+
+    Names on a hub are somebody's files, and timm before 1.0.20 or so unpickles whatever is in them.
+    """
+    before = os.environ.get(_FORCE)
+    os.environ[_FORCE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_FORCE]
+        else:
+            os.environ[_FORCE] = before
 
 
 def _level(name: str, stride: int) -> int:

@@ -1,6 +1,7 @@
 """The adapter for timm: several families, names, layout, freezing, whole detectors, errors."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -244,3 +245,27 @@ def test_missing_timm_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ImportError, match=r"pip install 'd2lite\[timm\]'"):
         TimmBackbone("resnet10t")
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_weights_of_a_hub_run_no_code(tmp_path, monkeypatch):
+    """Older releases of timm load pickles with weights_only=False."""
+    file, written = tmp_path / "pytorch_model.bin", tmp_path / "written"
+    torch.save(Evil(written), file)
+
+    def create(*_, **__):
+        return torch.load(file, weights_only=False)
+
+    monkeypatch.setattr(timm, "create_model", create)
+    before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+    with pytest.raises(ValueError, match="timm cannot build 'hf-hub:somebody/net'"):
+        TimmBackbone("hf-hub:somebody/net", pretrained=True)
+    assert not written.exists()
+    assert os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD") == before
