@@ -1,14 +1,20 @@
 """Give each prediction (anchor or proposal) its best ground truth and a label."""
 
+import copy
 import math
 
 import torch
 from torch import Tensor
 
+from d2lite.structures import Boxes, pairwise_iou
 from d2lite.utils.errors import ArgumentError
 
 # What a match says of a prediction. Released configs contain the numbers (MODEL.RPN.IOU_LABELS).
 FOREGROUND, BACKGROUND, IGNORED = 1, 0, -1
+
+LARGEST_MATRIX = 2**25
+"""Entries of a matrix of IoUs. A hundred objects and all anchors of a large image have fewer; ten
+thousand objects would take tens of gigabytes."""
 
 
 class Matcher:
@@ -83,3 +89,30 @@ class Matcher:
         # anchors of one size have equal IoUs with an object that they all contain.
         is_best = (match_quality_matrix == best).any(dim=0)  # (R,)
         match_labels.masked_fill_(is_best, FOREGROUND)
+
+
+def match_boxes(matcher: Matcher, gt_boxes: Boxes, boxes: Boxes) -> tuple[Tensor, Tensor]:
+    """Match R boxes to M ground truths by their IoU, in parts where the matrix would be large.
+
+    Args:
+        matcher: gets the whole matrix, whatever its size, if it is of a class of its own.
+
+    Returns:
+        as `Matcher` does, with the same values.
+    """
+    step = max(1, LARGEST_MATRIX // max(1, len(gt_boxes)))
+    if step >= len(boxes) or type(matcher) is not Matcher:
+        return matcher(pairwise_iou(gt_boxes, boxes))
+    by_threshold = copy.copy(matcher)
+    by_threshold.allow_low_quality_matches = False
+    parts = [boxes[start : start + step] for start in range(0, len(boxes), step)]
+    found, best = [], gt_boxes.tensor.new_zeros(len(gt_boxes), 1)
+    for part in parts:
+        iou = pairwise_iou(gt_boxes, part)
+        found.append(by_threshold(iou))
+        best = torch.maximum(best, iou.amax(dim=1, keepdim=True))  # (M, 1)
+    matches, labels = (torch.cat(values) for values in zip(*found, strict=True))
+    if matcher.allow_low_quality_matches:
+        is_best = [(pairwise_iou(gt_boxes, part) == best).any(dim=0) for part in parts]
+        labels.masked_fill_(torch.cat(is_best), FOREGROUND)
+    return matches, labels

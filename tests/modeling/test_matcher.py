@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from d2lite.modeling.matcher import Matcher
+from d2lite.modeling import matcher
+from d2lite.modeling.matcher import Matcher, match_boxes
+from d2lite.structures import Boxes, pairwise_iou
 from tests.golden import case_names, load_case
 
 
@@ -59,3 +61,28 @@ def test_a_subclass_reads_the_interval_of_each_label():
     for label, low, high in intervals:
         labels[(quality >= low) & (quality < high)] = label
     assert labels.tolist() == matcher(quality[None])[1].tolist() == [0, 0, -1, -1, 1, 1]
+
+
+@pytest.mark.parametrize("allow_low_quality_matches", [False, True])
+@pytest.mark.parametrize("num_gt", [0, 1, 7])
+def test_matching_in_parts_is_matching_at_once(monkeypatch, allow_low_quality_matches, num_gt):
+    corners = torch.randint(0, 30, (200 + num_gt, 2)).float()
+    boxes = torch.cat([corners, corners + torch.randint(0, 12, (200 + num_gt, 2))], dim=1)
+    gt_boxes, anchors = Boxes(boxes[:num_gt]), Boxes(boxes[num_gt:])  # with ties and empty boxes
+    rule = Matcher([0.3, 0.7], [0, -1, 1], allow_low_quality_matches)
+    expected = rule(pairwise_iou(gt_boxes, anchors))
+    for largest in (1, 50, 301, 2**25):
+        monkeypatch.setattr(matcher, "LARGEST_MATRIX", largest)
+        for got, wanted in zip(match_boxes(rule, gt_boxes, anchors), expected, strict=True):
+            assert got.dtype == wanted.dtype and torch.equal(got, wanted)
+
+
+def test_a_matcher_of_ones_own_gets_the_whole_matrix(monkeypatch):
+    class Own(Matcher):
+        def __call__(self, match_quality_matrix):
+            assert match_quality_matrix.shape == (3, 5)
+            return super().__call__(match_quality_matrix)
+
+    monkeypatch.setattr(matcher, "LARGEST_MATRIX", 1)
+    boxes = Boxes(torch.rand(5, 4))
+    match_boxes(Own([0.5], [0, 1]), boxes[:3], boxes)

@@ -25,10 +25,10 @@ from d2lite.modeling.detection_steps import (
     nms_detections,
 )
 from d2lite.modeling.focal_loss import focal_loss_of_labels
-from d2lite.modeling.matcher import Matcher
+from d2lite.modeling.matcher import Matcher, match_boxes
 from d2lite.modeling.meta_arch.build import META_ARCH_REGISTRY
 from d2lite.modeling.meta_arch.dense_detector import DenseDetector, DetectionSettings
-from d2lite.structures import Boxes, ImageList, Instances, pairwise_iou
+from d2lite.structures import Boxes, ImageList, Instances
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.events import log_scalar
 
@@ -274,7 +274,7 @@ class RetinaNet(DenseDetector):
         all_anchors = Boxes.cat(anchors)
         labels, boxes = [], []
         for gt in gt_instances:
-            matches, match_labels = self.anchor_matcher(pairwise_iou(gt.gt_boxes, all_anchors))
+            matches, match_labels = match_boxes(self.anchor_matcher, gt.gt_boxes, all_anchors)
             labels.append(class_labels(gt.gt_classes, matches, match_labels, self.num_classes))
             boxes.append(matched_boxes(gt.gt_boxes, matches))
         return labels, boxes

@@ -18,14 +18,14 @@ from d2lite.modeling.detection_steps import (
     permute_to_N_HWA_K,
     select_top_of_levels,
 )
-from d2lite.modeling.matcher import BACKGROUND, FOREGROUND, IGNORED, Matcher
+from d2lite.modeling.matcher import BACKGROUND, FOREGROUND, IGNORED, Matcher, match_boxes
 from d2lite.modeling.proposal_generator.build import PROPOSAL_GENERATOR_REGISTRY
 from d2lite.modeling.proposal_generator.proposal_utils import (
     find_top_rpn_proposals,
     nms_proposals,
 )
 from d2lite.modeling.sampling import subsample_labels
-from d2lite.structures import Boxes, ImageList, Instances, pairwise_iou
+from d2lite.structures import Boxes, ImageList, Instances
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.events import log_scalar
 from d2lite.utils.memory import retry_if_cuda_oom
@@ -253,8 +253,9 @@ class RPN(nn.Module):
         labels, boxes = [], []
         for gt in gt_instances:
             gt_boxes = gt.gt_boxes
-            iou = retry_if_cuda_oom(pairwise_iou)(gt_boxes, all_anchors)  # (M, R)
-            matches, match_labels = retry_if_cuda_oom(self.anchor_matcher)(iou)
+            matches, match_labels = retry_if_cuda_oom(match_boxes)(
+                self.anchor_matcher, gt_boxes, all_anchors
+            )
             # Where the GPU had no room for the matrix, the matching was done on the CPU.
             matches, match_labels = matches.to(gt_boxes.device), match_labels.to(gt_boxes.device)
             if self.anchor_boundary_thresh >= 0:

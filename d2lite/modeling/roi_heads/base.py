@@ -7,11 +7,11 @@ from d2lite.config import CfgNode, configurable
 from d2lite.layers import ShapeSpec
 from d2lite.modeling.backbone.backbone import select_features
 from d2lite.modeling.detection_steps import class_labels
-from d2lite.modeling.matcher import Matcher
+from d2lite.modeling.matcher import Matcher, match_boxes
 from d2lite.modeling.poolers import ROIPooler
 from d2lite.modeling.proposal_generator.proposal_utils import add_ground_truth_to_proposals
 from d2lite.modeling.sampling import subsample_labels
-from d2lite.structures import ImageList, Instances, pairwise_iou
+from d2lite.structures import ImageList, Instances
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.events import log_scalar
 from d2lite.utils.registry import Registry
@@ -153,8 +153,7 @@ class ROIHeads(nn.Module):
             proposals = add_ground_truth_to_proposals(targets, proposals)
         sampled = []
         for x, target in zip(proposals, targets, strict=True):
-            iou = pairwise_iou(target.gt_boxes, x.proposal_boxes)  # (M, R)
-            gt_index, labels = self.proposal_matcher(iou)
+            gt_index, labels = match_boxes(self.proposal_matcher, target.gt_boxes, x.proposal_boxes)
             rows, gt_classes = self._sample_proposals(gt_index, labels, target.gt_classes)
             chosen = x[rows]
             chosen.gt_classes = gt_classes

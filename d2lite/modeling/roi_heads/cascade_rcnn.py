@@ -11,13 +11,13 @@ from d2lite.config import CfgNode, configurable
 from d2lite.layers import ShapeSpec
 from d2lite.modeling.box_regression import Box2BoxTransform
 from d2lite.modeling.detection_steps import matched_boxes
-from d2lite.modeling.matcher import BACKGROUND, FOREGROUND, Matcher
+from d2lite.modeling.matcher import BACKGROUND, FOREGROUND, Matcher, match_boxes
 from d2lite.modeling.poolers import ROIPooler
 from d2lite.modeling.roi_heads.base import ROI_HEADS_REGISTRY, build_pooler
 from d2lite.modeling.roi_heads.box_head import build_box_head
 from d2lite.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
 from d2lite.modeling.roi_heads.roi_heads import StandardROIHeads
-from d2lite.structures import Boxes, ImageList, Instances, pairwise_iou
+from d2lite.structures import Boxes, ImageList, Instances
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.events import get_event_storage, has_event_storage, log_scalar
 
@@ -176,8 +176,8 @@ class CascadeROIHeads(StandardROIHeads):
         """
         num_foreground, total = [], 0
         for x, target in zip(proposals, targets, strict=True):
-            iou = pairwise_iou(target.gt_boxes, x.proposal_boxes)  # (M, R)
-            gt_index, labels = self.proposal_matchers[stage](iou)
+            matcher = self.proposal_matchers[stage]
+            gt_index, labels = match_boxes(matcher, target.gt_boxes, x.proposal_boxes)
             if len(target) > 0:
                 x.gt_classes = target.gt_classes[gt_index]
                 x.gt_classes[labels == BACKGROUND] = self.num_classes
