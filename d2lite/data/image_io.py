@@ -98,8 +98,8 @@ def _read_file(file_name: str) -> bytes:
         raise FileNotFoundError(
             f"{file_name}: no such image file; is the image folder of the dataset right?"
         ) from None
-    except OSError as error:
-        raise ImageReadError(f"{file_name}: cannot be read: {error}") from error
+    except (OSError, ValueError) as error:  # the latter: a name that no file can have
+        raise ImageReadError(f"{file_name!r:.300}: cannot be read: {error}") from error
 
 
 def _decode_jpeg(content: bytes, header: Image.Image, format: str) -> np.ndarray:

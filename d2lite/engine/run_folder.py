@@ -162,7 +162,7 @@ def _lock(folder: str) -> None:
 
 
 def _open_lock(path: str) -> IO:
-    """The lock's file, which is open as long as it is locked; raises a WriteError.
+    """Open the lock's file, which stays open as long as it is locked; raises a WriteError.
 
     In a folder from elsewhere it could be a link, to a file that would then be emptied, or a pipe.
     """

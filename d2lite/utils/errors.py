@@ -44,7 +44,9 @@ def file_errors(
         raise
     except Exception as error:
         if isinstance(error, kind) and str(path) in str(error):
-            raise
+            if "\n" not in str(error):
+                raise
+            raise kind(" ".join(str(error).split())) from error  # a name in the file has the break
         ending = f". {remedy}" if remedy else ""
         raise kind(f"{path}: {problem}: {reason_of(error)}{ending}") from error
 

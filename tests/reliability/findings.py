@@ -227,7 +227,14 @@ FINDINGS: dict[str, dict[str, Change]] = {
         "segments that are numbers": in_json("annotations", 0, "segments_info", value=[5]),
         "image id that is a list": in_json("annotations", 0, "image_id", value=[1]),
     },
+    "LVIS": {
+        "address that is a number, of an image with a line break": lambda good: in_json(
+            "images", 0, "coco_url", value=0.5
+        )(in_json("images", 0, "id", value="a\nb")(good)),
+        "name with a null": in_json("images", 0, "coco_url", value="http://a/val/a\0.png"),
+    },
     "VOC": {
+        "class of thousands of letters": replaced("<name>cat<", f"<name>{'c' * 5000}<"),
         "number of many digits": replaced("<ymin>3</ymin>", f"<ymin>{'1' * 5000}</ymin>"),
         "image that is larger than any": replaced("<height>12<", "<height>5e9<"),
         "unknown encoding": replaced('encoding="utf-8"', 'encoding="utf-7"'),

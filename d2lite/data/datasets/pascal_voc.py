@@ -256,8 +256,8 @@ def _annotation(obj: dict, index: dict[str, int], xml_file: str, first_pixel: in
     """Return the annotation of a dataset dict."""
     if obj["name"] not in index:
         raise ValueError(
-            f"{xml_file}: has an object of class {obj['name']!r}, which is not among the classes "
-            f"({', '.join(index)}).{did_you_mean(obj['name'], index)}"
+            f"{xml_file}: has an object of class {obj['name'][:80]!r}, which is not among the "
+            f"classes ({', '.join(index)}).{did_you_mean(obj['name'], index)}"
         )
     x0, y0, x1, y1 = obj["bbox"]
     return {
