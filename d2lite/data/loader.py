@@ -103,7 +103,9 @@ def _running(
 
 
 @atexit.register
-def _close_running() -> None:
+def close_running_loaders() -> None:
+    """End the worker processes of all loaders. A spawned process calls it, since it ends its own
+    child processes before the functions for its exit are called."""
     for batches in list(_RUNNING):
         batches.close()
 

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import multiprocessing
 import multiprocessing.connection
 import os
 import pickle
@@ -20,6 +21,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.multiprocessing.spawn import ProcessException
 
+from d2lite.data.loader import close_running_loaders
 from d2lite.utils import comm
 from d2lite.utils.errors import ProcessDiedError, exit_cause
 from d2lite.utils.stop_signals import FORWARDED
@@ -84,7 +86,14 @@ def launch(
     workers = mp.start_processes(
         _spawned_worker,
         nprocs=num_gpus_per_machine,
-        args=(machine_rank, environment, main_func, args, timeout),
+        args=(
+            machine_rank,
+            environment,
+            multiprocessing.get_start_method(allow_none=True),
+            main_func,
+            args,
+            timeout,
+        ),
         start_method="spawn",
         join=False,
     )
@@ -216,13 +225,18 @@ def _free_port() -> int:
         return sock.getsockname()[1]
 
 
-def _spawned_worker(local_rank, machine_rank, environment, main_func, args, timeout):
+def _spawned_worker(
+    local_rank, machine_rank, environment, start_method, main_func, args, timeout
+) -> None:
     """Set what torchrun would set, then go the same way in."""
+    # Python would spawn the workers of loaders here too, each of which takes seconds to import all.
+    multiprocessing.set_start_method(start_method, force=True)
     rank = machine_rank * int(environment["LOCAL_WORLD_SIZE"]) + local_rank
     os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(local_rank))
     try:
         _join_and_run(main_func, args, timeout)
     finally:
+        close_running_loaders()
         # The process ends: looking for garbage among its modules and models would take seconds.
         gc.freeze()
 

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import sys
@@ -19,7 +20,8 @@ def report(folder):
     """Runs in spawned processes: every rank writes what it sees."""
     gathered = comm.all_gather(comm.get_rank() * 10)
     (folder / f"rank{comm.get_rank()}").write_text(
-        f"{comm.get_world_size()} {comm.get_local_rank()} {comm.get_local_size()} {gathered}"
+        f"{comm.get_world_size()} {comm.get_local_rank()} {comm.get_local_size()} {gathered} "
+        f"{multiprocessing.get_start_method()}"
     )
 
 
@@ -34,8 +36,10 @@ def test_one_process_is_a_plain_call():
 
 def test_two_processes_meet(tmp_path):
     launch(report, 2, args=(tmp_path,))
-    assert (tmp_path / "rank0").read_text() == "2 0 2 [0, 10]"
-    assert (tmp_path / "rank1").read_text() == "2 1 2 [0, 10]"
+    # Loaders start their workers as in a single process.
+    method = multiprocessing.get_start_method()
+    assert (tmp_path / "rank0").read_text() == f"2 0 2 [0, 10] {method}"
+    assert (tmp_path / "rank1").read_text() == f"2 1 2 [0, 10] {method}"
 
 
 def leave():
