@@ -143,7 +143,10 @@ def align_and_update_state_dicts(
             )
         else:
             taken_by[ckpt_key] = model_key
-    _log_matches(taken_by, model_state_dict)
+    fate = dict.fromkeys(model_state_dict, "rest")
+    fate.update(dict.fromkeys(taken_by.values(), "matched"))
+    groups = [f"{name} ({count})" for name, count in group_names(fate)["matched"]]
+    logger.info("Matched %d names by their endings: %s", len(taken_by), ", ".join(groups) or "none")
     aligned = {model_key: ckpt_state_dict[ckpt_key] for ckpt_key, model_key in taken_by.items()}
     rest = {name: value for name, value in ckpt_state_dict.items() if name not in taken_by}
     return {**aligned, **rest}
@@ -156,10 +159,3 @@ def _longest_ending(name: str, known: Mapping[str, Any]) -> str | None:
         if not dot:
             return None
     return name
-
-
-def _log_matches(taken_by: dict[str, str], model_state_dict: Mapping[str, Any]) -> None:
-    fate = dict.fromkeys(model_state_dict, "rest")
-    fate.update(dict.fromkeys(taken_by.values(), "matched"))
-    groups = [f"{name} ({count})" for name, count in group_names(fate)["matched"]]
-    logger.info("Matched %d names by their endings: %s", len(taken_by), ", ".join(groups) or "none")

@@ -109,16 +109,13 @@ class ModelCatalog:
             UnknownModelError: there is no such model; the message has the nearest names.
         """
         imagenet, detectron = "ImageNetPretrained/", "Caffe2Detectron/COCO/"
-        known = {imagenet + key: ModelCatalog._imagenet_url(key) for key in _IMAGENET}
+        prefix = ModelCatalog.S3_C2_DETECTRON_PREFIX
+        known = {imagenet + key: f"{prefix}/{path}" for key, path in _IMAGENET.items()}
         known.update((detectron + key, ModelCatalog._detectron_url(key)) for key in _DETECTRON)
         if name not in known:
             hint = did_you_mean(name, known) or f" It has {', '.join(known)}"
             raise UnknownModelError(f"The model catalog has no {name!r}.{hint}")
         return known[name]
-
-    @staticmethod
-    def _imagenet_url(name: str) -> str:
-        return f"{ModelCatalog.S3_C2_DETECTRON_PREFIX}/{_IMAGENET[name]}"
 
     @staticmethod
     def _detectron_url(name: str) -> str:

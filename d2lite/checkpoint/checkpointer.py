@@ -333,7 +333,9 @@ class Checkpointer:
         """
         state = checkpoint.pop("model")
         metadata = getattr(state, "_metadata", None)
-        state = to_tensors(_without_module_prefix(state))
+        if all(name.startswith("module.") for name in state):  # it was saved inside of DDP
+            state = {name[len("module.") :]: value for name, value in state.items()}
+        state = to_tensors(state)
         own_state = self.model.state_dict()
         incorrect_shapes = [
             (name, tuple(value.shape), tuple(own_state[name].shape))
@@ -589,14 +591,6 @@ def require_weights(filename: str, weights: Any) -> None:
                 f"{filename} is not a checkpoint of a model: its entry {name!r} is a "
                 f"{type(value).__name__}; expected names and tensors, at the top or under 'model'"
             )
-
-
-def _without_module_prefix(state: dict[str, Any]) -> dict[str, Any]:
-    """Names as the model has them, where it was saved inside of DDP."""
-    prefix = "module."
-    if not all(name.startswith(prefix) for name in state):
-        return state
-    return {name[len(prefix) :]: value for name, value in state.items()}
 
 
 def to_tensors(state: dict[str, Any]) -> "_StateDict":

@@ -112,13 +112,9 @@ def _from_other_layouts(filename: str, data: dict[str, Any]) -> dict[str, Any]:
     """Bring the weights of other programs under "model", and say how to match their names."""
     if "model_state" in data:  # pycls
         return {"model": data["model_state"], "__author__": "pycls", "matching_heuristics": True}
-    if "blobs" in data or _is_caffe2(data):
+    # Caffe2's names, `res2_0_branch2a_w`, have no dots; PyTorch's have.
+    if "blobs" in data or (data and not any("." in str(name) for name in data)):
         blobs = data.get("blobs", data)
         weights = {k: v for k, v in blobs.items() if not k.endswith("_momentum")}
         return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
     return {"model": data}
-
-
-def _is_caffe2(data: dict[str, Any]) -> bool:
-    """Whether names are Caffe2's, `res2_0_branch2a_w`, and not PyTorch's, which have dots."""
-    return bool(data) and not any("." in str(name) for name in data)

@@ -102,14 +102,12 @@ def optimizer_layout(optimizer: Optimizer, model: nn.Module) -> dict[str, Any]:
     """
     names = {id(param): name for name, param in model.named_parameters()}
     groups = [[names.get(id(p)) for p in group["params"]] for group in optimizer.param_groups]
-    return {"class": _torch_class(optimizer), "names": groups}
-
-
-def _torch_class(optimizer: Optimizer) -> str:
-    for kind in type(optimizer).__mro__:
-        if kind.__module__.startswith("torch.optim") and kind is not Optimizer:
-            return kind.__name__
-    return ""
+    classes = (
+        kind.__name__
+        for kind in type(optimizer).__mro__
+        if kind.__module__.startswith("torch.optim") and kind is not Optimizer
+    )
+    return {"class": next(classes, ""), "names": groups}
 
 
 def require_same_optimizer(
@@ -130,9 +128,14 @@ def require_same_optimizer(
         ResumeError: it is the state of another optimizer, or of other parameters.
         ValueError: it is damaged.
     """
-    _require_sound_groups(state)
-    own = optimizer_layout(optimizer, model)
+    # What torch.optim writes: groups, and numbers of parameters.
     groups = state["param_groups"]
+    if not (isinstance(groups, list) and groups and isinstance(state["state"], dict)):
+        raise ValueError("the optimizer's state has no groups of parameters")
+    numbers = [number for group in groups for number in group["params"]]
+    if numbers != list(range(len(numbers))):
+        raise ValueError(f"the optimizer's parameters are not counted from 0: {numbers[:8]}")
+    own = optimizer_layout(optimizer, model)
     problems = [*_other_kind(groups, optimizer, layout or {}, own["class"])]
     if not problems:
         problems = [*_other_parameters(groups, optimizer, layout or {}, own["names"])]
@@ -145,16 +148,6 @@ def require_same_optimizer(
         )
     _require_sound_state(state, optimizer, own["class"])
     _log_kept_settings(groups, optimizer)
-
-
-def _require_sound_groups(state: Any) -> None:
-    """Raise unless a state has what torch.optim writes: groups, and numbers of parameters."""
-    groups = state["param_groups"]
-    if not (isinstance(groups, list) and groups and isinstance(state["state"], dict)):
-        raise ValueError("the optimizer's state has no groups of parameters")
-    numbers = [number for group in groups for number in group["params"]]
-    if numbers != list(range(len(numbers))):
-        raise ValueError(f"the optimizer's parameters are not counted from 0: {numbers[:8]}")
 
 
 def _require_sound_state(state: Mapping[str, Any], optimizer: Optimizer, kind: str) -> None:

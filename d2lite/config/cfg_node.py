@@ -65,7 +65,14 @@ class CfgNode(_CfgNode):
         # One dataset's name, which would be taken letter by letter, or none, in place of a tuple.
         if key in ("TRAIN", "TEST") and isinstance(self.get(key), tuple):
             value = (value,) if isinstance(value, str) else () if value is None else value
-        super().__setitem__(key, _with_inner_tuples(value, self.get(key)))
+        # Yaml has no tuples. Those at the top are restored by the merge; those within (the weights
+        # of the cascade's stages) are restored here, so that a dumped config is equal when it is
+        # read back.
+        default = self.get(key)
+        both_tuples = isinstance(value, tuple) and isinstance(default, tuple)
+        if both_tuples and default and all(isinstance(x, tuple) for x in default):
+            value = tuple(tuple(x) if isinstance(x, list) else x for x in value)
+        super().__setitem__(key, value)
 
     def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = True) -> None:
         """Overwrite settings by those of a yaml file.
@@ -121,7 +128,10 @@ class CfgNode(_CfgNode):
 
     def _checked_merge(self, other: "CfgNode", source: str) -> None:
         assert BASE_KEY not in other, f"{BASE_KEY} can only be used in files"
-        other = _with_new_names(other, self, source)
+        for old in RENAMED_KEYS:
+            new = _new_name(old, self, source) if has_key(other, old) else old
+            if new != old:
+                other = rename_key(other.clone(), old, new)
         _check_mergeable(other, self, self, (), source)
         super().merge_from_other_cfg(other)
 
@@ -146,7 +156,12 @@ class CfgNode(_CfgNode):
         values = cfg_list[1::2]
         for full_key, value in zip(keys, values, strict=True):
             assert full_key != BASE_KEY, f"{BASE_KEY} can only be used in files"
-            self._check_override(full_key, value)
+            if full_key in self.__dict__[self.DEPRECATED_KEYS] or self.key_is_renamed(full_key):
+                continue  # the merge itself has its own words on these
+            if not has_key(self, full_key):
+                raise _unknown_key(full_key, self, "the overrides")
+            default = get_key(self, full_key)
+            _check_type(self._decode_cfg_value(value), default, full_key, "the overrides")
         super().merge_from_list([word for pair in zip(keys, values, strict=True) for word in pair])
 
     def _missing_value(self, cfg_list: list[Any]) -> str:
@@ -163,39 +178,9 @@ class CfgNode(_CfgNode):
         key = next(str(key) for key, value in pairs if value is None or str(value) in keys)
         return f"{key} has no value; write one behind it"
 
-    def _check_override(self, full_key: str, value: Any) -> None:
-        if full_key in self.__dict__[self.DEPRECATED_KEYS] or self.key_is_renamed(full_key):
-            return  # the merge itself has its own words on these
-        if not has_key(self, full_key):
-            raise _unknown_key(full_key, self, "the overrides")
-        default = get_key(self, full_key)
-        _check_type(self._decode_cfg_value(value), default, full_key, "the overrides")
-
     def dump(self, *args: Any, **kwargs: Any) -> str:
         """Return the config as yaml text of plain values, which `merge_from_file` reads back."""
         return super().dump(*args, **kwargs)
-
-
-def _with_inner_tuples(value: Any, default: Any) -> Any:
-    """Return lists within a tuple as tuples, where the default has tuples there.
-
-    Yaml has no tuples. Those at the top are restored by the merge; those within (the weights of the
-    cascade's stages) are restored here, so that a dumped config is equal when it is read back.
-    """
-    if not (isinstance(value, tuple) and isinstance(default, tuple) and default):
-        return value
-    if not all(isinstance(x, tuple) for x in default):
-        return value
-    return tuple(tuple(x) if isinstance(x, list) else x for x in value)
-
-
-def _with_new_names(other: CfgNode, root: CfgNode, source: str) -> CfgNode:
-    """`other` with those of its keys renamed that `root` has under a new name only."""
-    for old in RENAMED_KEYS:
-        new = _new_name(old, root, source) if has_key(other, old) else old
-        if new != old:
-            other = rename_key(other.clone(), old, new)
-    return other
 
 
 def _new_name(full_key: str, root: CfgNode, source: str) -> str:
@@ -246,38 +231,29 @@ def _type_message(value: Any, default: Any, full_key: str, source: str) -> str:
     if isinstance(value, CfgNode):
         inner = ", ".join(map(str, value))
         return f"{where}{full_key} is a single value ({default!r}), but has keys in it: {inner}"
-    message = (
-        f"{where}{full_key} is {value!r} ({type(value).__name__}), but must be "
-        f"{type(default).__name__}, as its current value {default!r}"
-    )
-    return message + _type_remedy(value, default)
-
-
-def _type_remedy(value: Any, default: Any) -> str:
+    remedy = ""
     if isinstance(default, float) and type(value) is int:
-        return f"; write {float(value)}"
-    if isinstance(default, int) and isinstance(value, float) and value.is_integer():
-        return f"; write {int(value)}"
-    if isinstance(default, bool):
-        return "; write True or False"
-    if isinstance(default, tuple | list) and isinstance(value, str | int | float):
-        return f"; write ({value!r},)"
-    return ""
+        remedy = f"; write {float(value)}"
+    elif isinstance(default, int) and isinstance(value, float) and value.is_integer():
+        remedy = f"; write {int(value)}"
+    elif isinstance(default, bool):
+        remedy = "; write True or False"
+    elif isinstance(default, tuple | list) and isinstance(value, str | int | float):
+        remedy = f"; write ({value!r},)"
+    return (
+        f"{where}{full_key} is {value!r} ({type(value).__name__}), but must be "
+        f"{type(default).__name__}, as its current value {default!r}{remedy}"
+    )
 
 
 def _unknown_key(full_key: str, root: CfgNode, source: str) -> UnknownKeyError:
     where = f"{source}: " if source else ""
-    return UnknownKeyError(
-        f"{where}there is no config key {full_key!r}.{_near_keys(full_key, root)}"
-    )
-
-
-def _near_keys(full_key: str, root: CfgNode) -> str:
-    """Return the nearest full keys, first among those whose last word is the very same."""
+    # The nearest full keys, else those whose last word is the very same.
     keys = list(_flat_keys(root))
     last = full_key.split(".")[-1].upper()
     same_name = [key for key in keys if key.split(".")[-1] == last]
-    return did_you_mean(full_key, keys) or did_you_mean(full_key, same_name) or _list(same_name[:3])
+    hint = did_you_mean(full_key, keys) or did_you_mean(full_key, same_name) or _list(same_name[:3])
+    return UnknownKeyError(f"{where}there is no config key {full_key!r}.{hint}")
 
 
 def _list(keys: list[str]) -> str:

@@ -92,7 +92,14 @@ class _Evaluator:
             raise ExpressionError(f"it is nested more than {MAX_DEPTH} deep")
         found = method(node)
         self._depth -= 1
-        return _bounded(found)
+        # Of a kind that configs can have, and small.
+        if isinstance(found, int):
+            _check_bits(found.bit_length())
+        elif isinstance(found, list | tuple | range | str | dict):
+            _check_items(len(found))
+        elif not isinstance(found, float | None):
+            raise ExpressionError(f"{_shown(found)} is not a value of a config")
+        return found
 
     def plain(self, value: Any, depth: int = 0) -> Any:
         """Copy a value, with lists in place of ranges; items that it shares are counted again."""
@@ -286,18 +293,6 @@ def _assigned(target: ast.expr, item: Any) -> dict[str, Any]:
     if not isinstance(item, list | tuple) or len(item) != len(names):
         raise ExpressionError(f"{_shown(item)} cannot be split into {len(names)} names")
     return {name.id: x for name, x in zip(names, item, strict=True)}
-
-
-def _bounded(value: Any) -> Any:
-    """Return a value that just was computed, if it is of a kind that configs can have, and
-    small."""
-    if isinstance(value, int):
-        _check_bits(value.bit_length())
-    elif isinstance(value, list | tuple | range | str | dict):
-        _check_items(len(value))
-    elif not isinstance(value, float | None):
-        raise ExpressionError(f"{_shown(value)} is not a value of a config")
-    return value
 
 
 def _check_bits(bits: int) -> None:

@@ -54,15 +54,11 @@ def instantiate(cfg: Any) -> Any:
         return type(cfg)(items, flags={"allow_objects": True})
     if type(cfg) in (list, tuple):
         return type(cfg)(map(instantiate, cfg))
-    if isinstance(cfg, DictConfig) and _holds_dataclass(cfg):
+    if isinstance(cfg, DictConfig) and dataclasses.is_dataclass(cfg._metadata.object_type):
         return OmegaConf.to_object(cfg)
     if isinstance(cfg, abc.Mapping) and "_target_" in cfg:
         return _call(cfg)
     return cfg
-
-
-def _holds_dataclass(cfg: DictConfig) -> bool:
-    return dataclasses.is_dataclass(cfg._metadata.object_type)
 
 
 def _call(cfg: abc.Mapping) -> Any:
@@ -76,7 +72,9 @@ def _call(cfg: abc.Mapping) -> Any:
         target = locate(name)
     if not callable(target):
         raise ArgumentError(f"_target_ {name or target!r} is not a class or function")
-    name = name or _convert_target_to_string_or_repr(target)
+    if name is None:
+        qualified = getattr(target, "__qualname__", repr(target))
+        name = f"{getattr(target, '__module__', '')}.{qualified}"
     try:
         return target(**arguments)
     except ArgumentError:
@@ -84,10 +82,6 @@ def _call(cfg: abc.Mapping) -> Any:
     except TypeError as error:
         # Python's own text does not say which of many nested calls failed.
         raise TypeError(f"cannot call {name}: {error}") from error
-
-
-def _convert_target_to_string_or_repr(target: Any) -> str:
-    return f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', repr(target))}"
 
 
 def partial_of(function: Callable, **kwargs: Any) -> functools.partial:

@@ -56,22 +56,17 @@ def _import_from_config(
         return builtins.__import__(name, globals, locals, fromlist, level)
     filename = _relative_file(globals["__file__"], name, level)
     if filename.endswith("__init__.py") and not os.path.isfile(filename):
-        folder = os.path.dirname(filename)  # from .folder import a
-        return _modules_of_folder(folder, fromlist, globals["__file__"])
+        package = ModuleType(_PACKAGE)  # from .folder import a
+        for module_name in fromlist:
+            module_file = os.path.join(os.path.dirname(filename), f"{module_name}.py")
+            setattr(package, module_name, _run_imported(module_file, globals["__file__"]))
+        return package
     module = _run_imported(filename, globals["__file__"])
     for imported in fromlist or ():
         if imported == "*" or not hasattr(module, imported):
             continue  # the import statement itself reports what is missing
         setattr(module, imported, to_config(getattr(module, imported)))
     return module
-
-
-def _modules_of_folder(folder: str, names: tuple[str, ...], importer: str) -> ModuleType:
-    package = ModuleType(_PACKAGE)
-    for name in names:
-        filename = os.path.join(folder, f"{name}.py")
-        setattr(package, name, _run_imported(filename, importer))
-    return package
 
 
 def _run_imported(filename: str, importer: str) -> ModuleType:

@@ -34,9 +34,11 @@ def _plain(value: Any, path: str, as_text: list[str]) -> Any:
     if type(value) in _PLAIN:
         return value
     if isinstance(value, dict):
-        return {
-            str(key): _plain_entry(key, x, f"{path}.{key}", as_text) for key, x in value.items()
-        }
+        entries = {}
+        for key, x in value.items():
+            name = _dotted_path(x) if key == "_target_" and callable(x) else None
+            entries[str(key)] = name or _plain(x, f"{path}.{key}", as_text)
+        return entries
     if isinstance(value, list | tuple):
         return [_plain(x, f"{path}.{i}", as_text) for i, x in enumerate(value)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -50,14 +52,6 @@ def _plain(value: Any, path: str, as_text: list[str]) -> Any:
         return {"_target_": "d2lite.utils.registry.locate", "name": name}
     as_text.append(path.lstrip("."))
     return repr(value)
-
-
-def _plain_entry(key: Any, value: Any, path: str, as_text: list[str]) -> Any:
-    if key == "_target_" and callable(value):
-        name = _dotted_path(value)
-        if name is not None:
-            return name
-    return _plain(value, path, as_text)
 
 
 def _dotted_path(value: Any) -> str | None:

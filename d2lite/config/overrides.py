@@ -21,7 +21,13 @@ def apply_override(cfg: DictConfig, override: str) -> None:
             no such key.
     """
     if override.startswith("~"):
-        _remove(cfg, override[1:])
+        key = override[1:]
+        _check_path(cfg, key, may_add=False)
+        parent, _, last = key.rpartition(".")
+        node = OmegaConf.select(cfg, parent) if parent else cfg
+        if not OmegaConf.is_config(node) or not _has(node, last):
+            raise UnknownNameError(f"Override ~{key}: there is no such key to remove")
+        del node[int(last) if isinstance(node, SEQUENCE_CONFIGS) else last]
         return
     match = _OVERRIDE.match(override)
     if match is None:
@@ -80,12 +86,3 @@ def _has(node: Any, part: str) -> bool:
     if isinstance(node, SEQUENCE_CONFIGS):
         return part.isdigit() and int(part) < len(node)
     return part in node
-
-
-def _remove(cfg: DictConfig, key: str) -> None:
-    _check_path(cfg, key, may_add=False)
-    parent, _, last = key.rpartition(".")
-    node = OmegaConf.select(cfg, parent) if parent else cfg
-    if not OmegaConf.is_config(node) or not _has(node, last):
-        raise UnknownNameError(f"Override ~{key}: there is no such key to remove")
-    del node[int(last) if isinstance(node, SEQUENCE_CONFIGS) else last]

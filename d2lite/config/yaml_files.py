@@ -63,7 +63,10 @@ class _Files:
                     f"{filename}: {_BASE_KEY} is {str(base)[:40]!r}; expected the path of a file, "
                     "or a list of paths"
                 )
-            path = _resolve_base(base, filename)
+            path = os.path.expanduser(base)
+            if not path.startswith("/") and "://" not in path:  # it is relative to this file
+                near = os.path.normpath(os.path.join(os.path.dirname(filename), path))
+                path = urljoin(filename, path) if "://" in filename else near
             if path in (*loading, filename):
                 raise ConfigFileError(
                     f"{filename}: {_BASE_KEY} {base} leads back to the file itself"
@@ -218,27 +221,17 @@ for _tag, _constructor in _CONSTRUCTORS.items():
 
 
 def _missing_message(filename: str, loading: tuple[str, ...]) -> str:
-    hint = _near_files(filename)
+    folder = Path(filename).parent
+    if "://" in filename:
+        hint = ""
+    elif not folder.is_dir():
+        hint = f" There is no folder {folder} either."
+    else:
+        names = [path.name for path in folder.iterdir() if path.suffix in (".yaml", ".yml")]
+        hint = did_you_mean(Path(filename).name, names)
     if loading:
         return f"{loading[-1]}: its {_BASE_KEY} {filename} does not exist.{hint}"
     return f"There is no config file {filename}.{hint}"
-
-
-def _near_files(filename: str) -> str:
-    folder = Path(filename).parent
-    if "://" in filename or not folder.is_dir():
-        return f" There is no folder {folder} either." if "://" not in filename else ""
-    names = [path.name for path in folder.iterdir() if path.suffix in (".yaml", ".yml")]
-    return did_you_mean(Path(filename).name, names)
-
-
-def _resolve_base(base: str, filename: str) -> str:
-    base = os.path.expanduser(base)
-    if base.startswith("/") or "://" in base:
-        return base
-    if "://" in filename:
-        return urljoin(filename, base)
-    return os.path.normpath(os.path.join(os.path.dirname(filename), base))
 
 
 def _overwrite(target: dict, source: dict, filename: str, path: str = "") -> None:

@@ -240,7 +240,9 @@ class BadSteps:
         gradients: list[tuple[str, float]],
         broken: list[str],
     ) -> str:
-        names = _file_names(self._batch)
+        names = []
+        if isinstance(self._batch, list) and all(isinstance(x, dict) for x in self._batch):
+            names = [str(x.get("file_name", x.get("image_id", "?"))) for x in self._batch]
         if isinstance(error, NonFiniteError):
             parts = [str(error)]
             of_ranks = comm.all_gather(names)
@@ -381,12 +383,6 @@ class _ModelState:
     def modules(self) -> dict[str, Any]:
         """Return the states of modules beside their buffers, by name."""
         return self._modules
-
-
-def _file_names(batch: Any) -> list[str]:
-    if not isinstance(batch, list) or not all(isinstance(item, dict) for item in batch):
-        return []
-    return [str(item.get("file_name", item.get("image_id", "?"))) for item in batch]
 
 
 def _shorten(names: list[str]) -> str:

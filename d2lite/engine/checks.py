@@ -4,6 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -202,7 +203,14 @@ def check_keypoints(cfg: CfgNode) -> None:
     key, count = "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         names = MetadataCatalog.get(name).get("keypoint_names")
-        found = _keypoints_of_first(name) if names is None else len(names)
+        if names is not None:
+            found = len(names)
+        else:  # as many as the first object that has any
+            annotations = chain.from_iterable(
+                record.get("annotations", ()) for record in load_ground_truth(name, sizes=False)
+            )
+            keypoints = (x["keypoints"] for x in annotations if "keypoints" in x)
+            found = next((np.asarray(k).size // 3 for k in keypoints), None)
         if found not in (None, count):
             listed = f" ({', '.join(map(str, names[:6]))})" if names else ""
             raise ValueError(
@@ -215,15 +223,6 @@ def check_keypoints(cfg: CfgNode) -> None:
             f"TEST.KEYPOINT_OKS_SIGMAS is {sigmas}; expected {count} numbers above 0, one for each "
             f"keypoint ({key}), or an empty list for COCO's"
         )
-
-
-def _keypoints_of_first(dataset_name: str) -> int | None:
-    """How many keypoints the first object has that has any; None where no object has."""
-    for record in load_ground_truth(dataset_name, sizes=False):
-        for annotation in record.get("annotations", ()):
-            if "keypoints" in annotation:
-                return np.asarray(annotation["keypoints"]).size // 3
-    return None
 
 
 def check_evaluators(

@@ -102,7 +102,12 @@ class DefaultTrainer(TrainerBase):
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         model = create_ddp_model(model, broadcast_buffers=False)
-        self._trainer = self._build_trainer(cfg, model, data_loader, optimizer)
+        amp = cfg.SOLVER.AMP
+        if amp.ENABLED:
+            precision = lookup("SOLVER.AMP.DTYPE", amp.DTYPE, AMP_DTYPES)
+            self._trainer = AMPTrainer(model, data_loader, optimizer, precision=precision)
+        else:
+            self._trainer = SimpleTrainer(model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = DetectionCheckpointer(
             model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
@@ -121,16 +126,6 @@ class DefaultTrainer(TrainerBase):
             if type(self).test.__func__ is DefaultTrainer.test.__func__:
                 raise
             logging.getLogger(__name__).warning("build_evaluator: %s", error)
-
-    @staticmethod
-    def _build_trainer(
-        cfg: CfgNode, model: nn.Module, data_loader: Iterable, optimizer: Optimizer
-    ) -> SimpleTrainer:
-        amp = cfg.SOLVER.AMP
-        if not amp.ENABLED:
-            return SimpleTrainer(model, data_loader, optimizer)
-        precision = lookup("SOLVER.AMP.DTYPE", amp.DTYPE, AMP_DTYPES)
-        return AMPTrainer(model, data_loader, optimizer, precision=precision)
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Load the last checkpoint of OUTPUT_DIR if resuming and there is one, and go on after
@@ -152,7 +147,10 @@ class DefaultTrainer(TrainerBase):
         insert at positions, and replace `hooks[-1]`.
         """
         cfg = self.cfg
-        ema = self._ema = self._build_ema()
+        ema = None
+        if cfg.MODEL_EMA.ENABLED:
+            ema = hooks.ModelEMA(self.model, cfg.MODEL_EMA.DECAY, cfg.OUTPUT_DIR)
+        self._ema = ema
         built: list[HookBase | None] = [
             hooks.IterationTimer(),
             hooks.LRScheduler(),
@@ -183,10 +181,6 @@ class DefaultTrainer(TrainerBase):
             if cfg.PLOT_RESULTS:  # after what it draws is written
                 built.append(hooks.PlotResults(cfg.OUTPUT_DIR))
         return built
-
-    def _build_ema(self) -> hooks.ModelEMA | None:
-        ema = self.cfg.MODEL_EMA
-        return hooks.ModelEMA(self.model, ema.DECAY, self.cfg.OUTPUT_DIR) if ema.ENABLED else None
 
     def _build_best(self) -> list[HookBase]:
         """Build the hooks that follow from the best evaluation; on all ranks the same, but for what

@@ -65,7 +65,8 @@ def launch(
     Returns:
         What `main_func` returns if it ran in this process, None if it ran in spawned ones.
     """
-    if _under_torchrun():
+    under_torchrun = "RANK" in os.environ and "LOCAL_RANK" in os.environ
+    if under_torchrun and not dist.is_initialized():
         return _join_and_run(main_func, args, timeout)
     if not 0 <= machine_rank < num_machines:
         raise ValueError(
@@ -197,10 +198,6 @@ def _reason(workers: mp.ProcessContext, index: int, first_rank: int) -> BaseExce
         "checkpoint",
         *(index, process.pid),
     )
-
-
-def _under_torchrun() -> bool:
-    return "RANK" in os.environ and "LOCAL_RANK" in os.environ and not dist.is_initialized()
 
 
 def _rendezvous(dist_url: str | None, num_machines: int) -> tuple[str, int]:

@@ -86,28 +86,22 @@ def train_or_evaluate(args: Namespace, trainer: type[DefaultTrainer]) -> Mapping
         the results of the evaluation.
     """
     with report_user_errors():
-        cfg = _setup(args)
+        cfg = config_from_args(args)
+        if args.eval_only:
+            check_evaluation_settings(cfg, args.resume)
+            about = about_weights(weights_to_load(cfg, args.resume))
+            check_class_counts(cfg, about=about)
+        else:
+            check_training_settings(cfg)
+            # The trainer compares all counts with the data itself.
+            check_class_counts(cfg, only_open=True)
+        cfg.freeze()
+        default_setup(cfg, args)
         if args.eval_only:
             return _evaluate(cfg, args.resume, trainer)
         run = trainer(cfg)
         run.resume_or_load(resume=args.resume)
         return run.train()
-
-
-def _setup(args: Namespace) -> CfgNode:
-    """Return the settings, checked against the data, and everything around them prepared."""
-    cfg = config_from_args(args)
-    if args.eval_only:
-        check_evaluation_settings(cfg, args.resume)
-        about = about_weights(weights_to_load(cfg, args.resume))
-        check_class_counts(cfg, about=about)
-    else:
-        check_training_settings(cfg)
-        # The trainer compares all counts with the data itself.
-        check_class_counts(cfg, only_open=True)
-    cfg.freeze()
-    default_setup(cfg, args)
-    return cfg
 
 
 def _evaluate(cfg: CfgNode, resume: bool, trainer: type[DefaultTrainer]) -> Mapping:

@@ -44,11 +44,11 @@ def largest_gradients(model: nn.Module, scale: float = 1.0) -> list[tuple[str, f
         return []
     largest = torch.stack([gradient.abs().amax().float() for _, gradient in named]) / scale
     found = [(name, value) for (name, _), value in zip(named, largest.tolist(), strict=True)]
-    return sorted(found, key=lambda item: (math.isfinite(item[1]), -_magnitude(item[1])))
-
-
-def _magnitude(value: float) -> float:
-    return math.inf if math.isnan(value) else value
+    # NaNs, which cannot be compared, are as large as infinity.
+    return sorted(
+        found,
+        key=lambda item: (math.isfinite(item[1]), -math.inf if math.isnan(item[1]) else -item[1]),
+    )
 
 
 def save_step(path: str, step: Mapping[str, Any]) -> None:

@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -97,7 +96,13 @@ def config_from_args(args: argparse.Namespace) -> CfgNode:
     """
     setup_logger(distributed_rank=comm.get_rank())  # for warnings; its file comes later
     if not args.config_file and getattr(args, "eval_only", True):
-        weights = _weights_to_evaluate(args)
+        # MODEL.WEIGHTS of the overrides, or the last checkpoint of their OUTPUT_DIR.
+        given = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
+        asked = get_cfg()
+        asked.OUTPUT_DIR = given.get("OUTPUT_DIR", "")
+        asked.MODEL.WEIGHTS = given.get("MODEL.WEIGHTS", "")
+        resume = getattr(args, "resume", False) and bool(asked.OUTPUT_DIR)
+        weights = weights_to_load(asked, resume)
         if weights and about_weights(weights):
             return config_from_checkpoint(weights, args.opts)
     cfg = get_cfg()
@@ -107,14 +112,6 @@ def config_from_args(args: argparse.Namespace) -> CfgNode:
         cfg.merge_from_file(config_file)
     cfg.merge_from_list(args.opts)
     return cfg
-
-
-def _weights_to_evaluate(args: argparse.Namespace) -> str:
-    """MODEL.WEIGHTS of the overrides, or the last checkpoint of their OUTPUT_DIR to resume from."""
-    given = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
-    cfg = get_cfg()
-    cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = given.get("OUTPUT_DIR", ""), given.get("MODEL.WEIGHTS", "")
-    return weights_to_load(cfg, getattr(args, "resume", False) and bool(cfg.OUTPUT_DIR))
 
 
 def default_setup(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
@@ -145,7 +142,12 @@ def default_setup(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
         logger.info("Config file: %s", args.config_file)
     if comm.is_main_process() and output_dir:
         path = os.path.join(output_dir, "config.yaml")
-        _dump(cfg, path)
+        if isinstance(cfg, CfgNode):
+            with atomic_write(path, "w") as file:
+                file.write(cfg.dump())
+        elif OmegaConf.is_config(cfg):
+            with naming_write_errors(path):
+                LazyConfig.save(cfg, path)
         logger.info("All settings are in %s", path)
 
     seed = first_key(cfg, "SEED", "train.seed", default=-1)
@@ -188,12 +190,3 @@ def _make_writable(folder: str) -> None:
             f"OUTPUT_DIR {folder!r} cannot be written to ({error.strerror or error}); choose "
             "another with OUTPUT_DIR PATH"
         ) from error
-
-
-def _dump(cfg: CfgNode | DictConfig | Sequence, path: str) -> None:
-    if isinstance(cfg, CfgNode):
-        with atomic_write(path, "w") as file:
-            file.write(cfg.dump())
-    elif OmegaConf.is_config(cfg):
-        with naming_write_errors(path):
-            LazyConfig.save(cfg, path)

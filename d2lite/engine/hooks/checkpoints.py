@@ -91,7 +91,10 @@ class BestCheckpointer(HookBase):
     def before_train(self) -> None:
         start_iter = self.trainer.start_iter
         if start_iter > 0 and not self._knows_best and PathManager.isfile(self._record):
-            record = self._read_record()
+            remedy = "Delete it to go on; the next evaluation counts as the best one then"
+            with file_errors(CheckpointFileError, self._record, "is damaged", remedy=remedy):
+                record = read_json(self._record)
+                _require_evaluation(record)
             # A record from after the checkpoint will be made again. The evaluation after a
             # training counts as one of the iteration that would have followed.
             if record["iteration"] <= start_iter:
@@ -99,15 +102,6 @@ class BestCheckpointer(HookBase):
         with at_last_iteration(self.trainer) as resumed:
             if resumed and self.trainer.storage.evaluated_iter == self.trainer.iter:
                 self._best_checking()
-
-    def _read_record(self) -> dict:
-        """Return the record of the best evaluation; raises a CheckpointFileError where it is
-        damaged."""
-        remedy = "Delete it to go on; the next evaluation counts as the best one then"
-        with file_errors(CheckpointFileError, self._record, "is damaged", remedy=remedy):
-            record = read_json(self._record)
-            _require_evaluation(record)
-            return record
 
     def _take_over(self, state: dict) -> None:
         self.best_metric, self.best_iter = self._recorded = state["metric"], state["iteration"]
