@@ -76,7 +76,17 @@ def convert_c2_detectron_names(
     """
     names = [_rename(name, _DETECTRON_RENAMES) for name in convert_basic_c2_names(list(weights))]
     original_keys = dict(zip(names, weights, strict=True))
-    converted = {new: _move_background(new, weights[old]) for new, old in original_keys.items()}
+    converted = {}
+    for new, old in original_keys.items():
+        value = weights[old]
+        if new.startswith("cls_score."):
+            value = torch.cat([value[1:], value[:1]])
+        # Models that predict one box for all classes have rows for background and foreground too.
+        elif new.startswith("bbox_pred."):
+            value = value[4:]
+        elif new.startswith("mask_head.predictor."):
+            value = value[1:]
+        converted[new] = value
     return converted, original_keys
 
 
@@ -84,17 +94,6 @@ def _rename(name: str, rules: list[tuple[str, str]]) -> str:
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name
-
-
-def _move_background(name: str, value: Tensor) -> Tensor:
-    if name.startswith("cls_score."):
-        return torch.cat([value[1:], value[:1]])
-    # Models that predict one box for all classes have rows for background and foreground too.
-    if name.startswith("bbox_pred."):
-        return value[4:]
-    if name.startswith("mask_head.predictor."):
-        return value[1:]
-    return value
 
 
 def align_and_update_state_dicts(

@@ -111,24 +111,19 @@ class ModelCatalog:
         imagenet, detectron = "ImageNetPretrained/", "Caffe2Detectron/COCO/"
         prefix = ModelCatalog.S3_C2_DETECTRON_PREFIX
         known = {imagenet + key: f"{prefix}/{path}" for key, path in _IMAGENET.items()}
-        known.update((detectron + key, ModelCatalog._detectron_url(key)) for key in _DETECTRON)
+        for key, path in _DETECTRON.items():
+            known[detectron + key] = ModelCatalog.C2_DETECTRON_PATH_FORMAT.format(
+                prefix=prefix,
+                url=path,
+                dataset=ModelCatalog.C2_DATASET_COCO_KEYPOINTS
+                if "keypoint_rcnn" in key
+                else ModelCatalog.C2_DATASET_COCO,
+                type="rpn" if "/rpn" in key else "generalized_rcnn",
+            )
         if name not in known:
             hint = did_you_mean(name, known) or f" It has {', '.join(known)}"
             raise UnknownModelError(f"The model catalog has no {name!r}.{hint}")
         return known[name]
-
-    @staticmethod
-    def _detectron_url(name: str) -> str:
-        keypoints = "keypoint_rcnn" in name
-        dataset = (
-            ModelCatalog.C2_DATASET_COCO_KEYPOINTS if keypoints else ModelCatalog.C2_DATASET_COCO
-        )
-        return ModelCatalog.C2_DETECTRON_PATH_FORMAT.format(
-            prefix=ModelCatalog.S3_C2_DETECTRON_PREFIX,
-            url=_DETECTRON[name],
-            dataset=dataset,
-            type="rpn" if "/rpn" in name else "generalized_rcnn",
-        )
 
 
 _IMAGENET = ModelCatalog.C2_IMAGENET_MODELS

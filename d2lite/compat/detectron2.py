@@ -23,7 +23,11 @@ class _AliasLoader(InspectLoader):
         self._module = importlib.import_module(self._found.name)
         self._own_spec = self._module.__spec__
         logging.getLogger(self._found.name)  # some modules make theirs later
-        _alias_module_loggers()
+        # The loggers of modules get both names too: programs set the level of a single module's.
+        loggers = logging.root.manager.loggerDict
+        for name, logger in list(loggers.items()):
+            if name.startswith(NEW + ".") and isinstance(logger, logging.Logger):
+                loggers[OLD + name[len(NEW) :]] = logger
         return self._module
 
     def exec_module(self, module: ModuleType) -> None:
@@ -76,16 +80,7 @@ def install() -> None:
     sys.meta_path.insert(0, _AliasFinder())
     # importlib.metadata looks there for the version. At the end, so that nothing is hidden.
     sys.path.append(str(ALIAS_FOLDER))
-    _alias_logger()
-
-
-def is_alias(module: ModuleType) -> bool:
-    """Whether a module called detectron2 is the alias, wherever it was loaded from."""
-    return getattr(module, "ALIAS_OF", None) == NEW
-
-
-def _alias_logger() -> None:
-    """Make the logger "detectron2" the one of d2lite, since programs set it up or log below it."""
+    # The logger "detectron2" is the one of d2lite, since programs set it up or log below it.
     ours = logging.getLogger(NEW)
     loggers = logging.root.manager.loggerDict
     loggers[OLD] = ours
@@ -94,12 +89,9 @@ def _alias_logger() -> None:
             logger.parent = ours
 
 
-def _alias_module_loggers() -> None:
-    """Give the loggers of modules both names too: programs set the level of a single module's."""
-    loggers = logging.root.manager.loggerDict
-    for name, logger in list(loggers.items()):
-        if name.startswith(NEW + ".") and isinstance(logger, logging.Logger):
-            loggers[OLD + name[len(NEW) :]] = logger
+def is_alias(module: ModuleType) -> bool:
+    """Whether a module called detectron2 is the alias, wherever it was loaded from."""
+    return getattr(module, "ALIAS_OF", None) == NEW
 
 
 install()

@@ -87,19 +87,17 @@ def _real_ones(target: Path, everywhere: bool = True) -> Iterator[str]:
     folders = [str(target), *(sys.path if everywhere else [])]
     for distribution in importlib.metadata.distributions(path=folders):
         name = distribution.metadata["Name"] or ""
-        if name.lower() == OLD and not _is_own(distribution):
+        if name.lower() != OLD:
+            continue
+        installer = (distribution.read_text("INSTALLER") or "").strip()
+        folder = Path(distribution.locate_file("")).resolve()
+        if installer != NEW and folder != ALIAS_FOLDER.resolve():
             yield f"version {distribution.version} in {distribution.locate_file('')}"
     for folder in folders:
         spec = PathFinder.find_spec(OLD, [folder])
         # Without an origin it is a folder of that name without an __init__.py.
         if spec is not None and spec.origin and not _is_marked(Path(spec.origin)):
             yield spec.origin
-
-
-def _is_own(distribution: importlib.metadata.Distribution) -> bool:
-    return (distribution.read_text("INSTALLER") or "").strip() == NEW or (
-        Path(distribution.locate_file("")).resolve() == ALIAS_FOLDER.resolve()
-    )
 
 
 def _is_marked(file: Path) -> bool:

@@ -219,18 +219,20 @@ def _check_mergeable(
 def _check_type(value: Any, default: Any, full_key: str, source: str) -> None:
     try:
         _check_and_coerce_cfg_value_type(value, default, full_key, full_key)
+        return
     except ValueError:
-        raise ConfigTypeError(_type_message(value, default, full_key, source)) from None
-
-
-def _type_message(value: Any, default: Any, full_key: str, source: str) -> str:
+        pass  # its message does not say what to write
     where = f"{source}: " if source else ""
     if isinstance(default, CfgNode):
         inner = ", ".join(f"{full_key}.{key}" for key in list(default)[:3])
-        return f"{where}{full_key} is {value!r}, but it is a group of keys: set {inner}, ..."
+        raise ConfigTypeError(
+            f"{where}{full_key} is {value!r}, but it is a group of keys: set {inner}, ..."
+        )
     if isinstance(value, CfgNode):
         inner = ", ".join(map(str, value))
-        return f"{where}{full_key} is a single value ({default!r}), but has keys in it: {inner}"
+        raise ConfigTypeError(
+            f"{where}{full_key} is a single value ({default!r}), but has keys in it: {inner}"
+        )
     remedy = ""
     if isinstance(default, float) and type(value) is int:
         remedy = f"; write {float(value)}"
@@ -240,7 +242,7 @@ def _type_message(value: Any, default: Any, full_key: str, source: str) -> str:
         remedy = "; write True or False"
     elif isinstance(default, tuple | list) and isinstance(value, str | int | float):
         remedy = f"; write ({value!r},)"
-    return (
+    raise ConfigTypeError(
         f"{where}{full_key} is {value!r} ({type(value).__name__}), but must be "
         f"{type(default).__name__}, as its current value {default!r}{remedy}"
     )

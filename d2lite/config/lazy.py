@@ -95,8 +95,15 @@ class LazyConfig:
                 content = to_config(plain)
         else:
             raise ValueError(f"Config file {filename} must be .py or .yaml")
+        if keys is None and isinstance(content, DictConfig):
+            return content
         if keys is None:
-            return _public_configs(content)
+            chosen = {
+                name: to_config(value)
+                for name, value in content.items()
+                if isinstance(value, DictConfig | ListConfig | dict) and not name.startswith("_")
+            }
+            return DictConfig(chosen, flags={"allow_objects": True})
         if isinstance(keys, str):
             return _pick(content, keys, filename)
         return tuple(_pick(content, key, filename) for key in keys)
@@ -123,8 +130,25 @@ class LazyConfig:
         text = yaml.safe_dump(plain, default_flow_style=None, allow_unicode=True, width=100)
         with PathManager.open(filename, "w", encoding="utf-8") as file:
             file.write(text)
-        if as_text:
-            _save_pickled(cfg, filename, as_text)
+        if not as_text:
+            return
+        keys = ", ".join(as_text)
+        message = (
+            f"{filename}: yaml cannot hold the values of {keys}, which are saved as text only. "
+        )
+        try:
+            pickled = cloudpickle.dumps(cfg)
+        except Exception as error:  # whatever the objects in the config raise
+            logger.warning("%sNor can the config be pickled: %s", message, error)
+            return
+        with PathManager.open(f"{filename}.pkl", "wb") as file:
+            file.write(pickled)
+        logger.warning(
+            "%sThe config is saved by cloudpickle as %s.pkl too. Give the values a name at the "
+            "top of a module to have them loaded back from yaml.",
+            message,
+            filename,
+        )
 
     @staticmethod
     def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
@@ -149,36 +173,6 @@ class LazyConfig:
             prefix: put before each name.
         """
         return as_python(cfg, prefix)
-
-
-def _save_pickled(cfg: Any, filename: str, as_text: list[str]) -> None:
-    keys = ", ".join(as_text)
-    message = f"{filename}: yaml cannot hold the values of {keys}, which are saved as text only. "
-    try:
-        pickled = cloudpickle.dumps(cfg)
-    except Exception as error:  # whatever the objects in the config raise
-        logger.warning("%sNor can the config be pickled: %s", message, error)
-        return
-    with PathManager.open(f"{filename}.pkl", "wb") as file:
-        file.write(pickled)
-    logger.warning(
-        "%sThe config is saved by cloudpickle as %s.pkl too. Give the values a name at the "
-        "top of a module to have them loaded back from yaml.",
-        message,
-        filename,
-    )
-
-
-def _public_configs(content: Any) -> DictConfig:
-    kinds = (DictConfig, ListConfig, dict)
-    if isinstance(content, DictConfig):
-        return content
-    chosen = {
-        name: to_config(value)
-        for name, value in content.items()
-        if isinstance(value, kinds) and not name.startswith("_")
-    }
-    return DictConfig(chosen, flags={"allow_objects": True})
 
 
 def _pick(content: Any, key: str, filename: str) -> Any:

@@ -70,7 +70,15 @@ def _check_shared(cfg: CfgNode) -> None:
     _check_finite(cfg)
     _check_minima(cfg, _MINIMA)
     _check_device(cfg.MODEL.DEVICE)
-    _check_image_format(cfg.INPUT.FORMAT)
+    image_format = cfg.INPUT.FORMAT
+    if image_format not in ("BGR", "YUV-BT.601"):
+        try:
+            ImageMode.getmode(image_format)
+        except KeyError:
+            raise ValueError(
+                f"INPUT.FORMAT is {image_format!r}; use 'BGR', 'RGB', 'L', 'YUV-BT.601' or a mode "
+                "of Pillow"
+            ) from None
 
 
 def check_training_settings(cfg: CfgNode) -> None:
@@ -163,17 +171,6 @@ def _check_device(name: str) -> None:
             f"MODEL.DEVICE is {name!r}, but torch {torch.__version__} finds {count} {device.type} "
             "devices here; set MODEL.DEVICE to auto or cpu"
         )
-
-
-def _check_image_format(name: str) -> None:
-    if name in ("BGR", "YUV-BT.601"):
-        return
-    try:
-        ImageMode.getmode(name)
-    except KeyError:
-        raise ValueError(
-            f"INPUT.FORMAT is {name!r}; use 'BGR', 'RGB', 'L', 'YUV-BT.601' or a mode of Pillow"
-        ) from None
 
 
 def check_test_classes(cfg: CfgNode) -> None:

@@ -21,7 +21,13 @@ def can_fold(conv: nn.Conv2d, x: Tensor) -> bool:
     through hooks.
     """
     norm = conv.norm
-    if type(norm) is not FrozenBatchNorm2d or _has_hooks(norm):
+    if (
+        type(norm) is not FrozenBatchNorm2d
+        or norm._forward_hooks
+        or norm._forward_pre_hooks
+        or norm._backward_hooks
+        or norm._backward_pre_hooks
+    ):
         return False
     positions = x.shape[0] * x.shape[-2] * x.shape[-1] // math.prod(conv.stride)
     return positions > math.prod(conv.weight.shape[1:])
@@ -33,12 +39,3 @@ def folded_parameters(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
     weight = conv.weight * scale.view(-1, 1, 1, 1)
     bias = shift if conv.bias is None else torch.addcmul(shift, conv.bias, scale)
     return weight, bias
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )

@@ -51,7 +51,14 @@ class ROIPooler(nn.Module):
             )
         make = lookup("pooler_type (POOLER_TYPE)", pooler_type, POOLERS)
         self.scales = list(scales)
-        self.min_level, self.max_level = _level_range(self.scales)
+        levels = [-math.log2(scale) for scale in self.scales]
+        self.min_level = round(levels[0])
+        self.max_level = self.min_level + len(levels) - 1
+        if self.min_level < 0 or levels != list(range(self.min_level, self.max_level + 1)):
+            raise ArgumentError(
+                f"ROIPooler scales {self.scales} must be consecutive powers of 1/2, such as 1/4, "
+                "1/8, 1/16"
+            )
         self.canonical_box_size = canonical_box_size
         self.canonical_level = canonical_level
         self.level_poolers = nn.ModuleList(
@@ -149,18 +156,6 @@ def multilevel_roi_pool(
         crops = roi_pool(feature, rois[members].to(feature.dtype), output_size, scale)
         pooled = pooled.index_put((members,), crops)
     return pooled
-
-
-def _level_range(scales: list[float]) -> tuple[int, int]:
-    """log2 of the first and the last stride; raises ValueError unless they count up by 1."""
-    levels = [-math.log2(scale) for scale in scales]
-    first = round(levels[0])
-    expected = [float(first + i) for i in range(len(levels))]
-    if first < 0 or levels != expected:
-        raise ArgumentError(
-            f"ROIPooler scales {scales} must be consecutive powers of 1/2, such as 1/4, 1/8, 1/16"
-        )
-    return first, first + len(levels) - 1
 
 
 def _is_alike(pooler: nn.Module, first: nn.Module) -> bool:

@@ -1,5 +1,6 @@
 """Test-time augmentation: detect in several versions of an image and merge what was found."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -64,7 +65,9 @@ class DatasetMapperTTA:
         if original != (height, width):
             before.append(T.ResizeTransform(*original, height, width))
         versions = []
-        for augmentations in self._augmentations():
+        flips = [[], [T.RandomFlip(prob=1.0)]] if self.flip else [[]]
+        for min_size, flip in itertools.product(self.min_sizes, flips):
+            augmentations = [T.ResizeShortestEdge(min_size, self.max_size), *flip]
             new_image, transforms = T.apply_augmentations(augmentations, np.copy(image))
             new_image = np.ascontiguousarray(new_image.transpose(2, 0, 1))
             versions.append(
@@ -75,13 +78,6 @@ class DatasetMapperTTA:
                 }
             )
         return versions
-
-    def _augmentations(self) -> Iterator[list[T.Augmentation]]:
-        for min_size in self.min_sizes:
-            resize = T.ResizeShortestEdge(min_size, self.max_size)
-            yield [resize]
-            if self.flip:
-                yield [resize, T.RandomFlip(prob=1.0)]
 
 
 class GeneralizedRCNNWithTTA(nn.Module):

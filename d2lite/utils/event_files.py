@@ -11,9 +11,7 @@ A run that starts with iteration 0 in a used folder keeps nothing: the old files
 import json
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from d2lite.utils.writing import atomic_write, naming_write_errors
 
@@ -74,6 +72,7 @@ def drop_event_records_from(
 
 
 def _drop_records(path: Path, start_iter: int, last_too: bool) -> dict[str, int]:
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -83,11 +82,15 @@ def _drop_records(path: Path, start_iter: int, last_too: bool) -> dict[str, int]
     last: dict[str, int] = {}
     with naming_write_errors(temporary, path.stat().st_size), open(temporary, "wb") as file:
         writer = RecordWriter(file)
-        for record in _raw_records(path):
+        for record in RawEventFileLoader(str(path)).Load():  # ends at one that a kill cut off
             event = Event.FromString(record)
             # The header of the file has step 0 and no summary.
             is_figure = event.HasField("summary")
-            again = last_too and event.step == start_iter - 1 and _has_scalars_only(event)
+            again = (
+                last_too
+                and event.step == start_iter - 1
+                and all(value.HasField("simple_value") for value in event.summary.value)
+            )
             if is_figure and (event.step >= start_iter or again):
                 dropped = True
                 continue
@@ -101,17 +104,6 @@ def _drop_records(path: Path, start_iter: int, last_too: bool) -> dict[str, int]
     else:
         temporary.unlink()
     return last
-
-
-def _has_scalars_only(event: Any) -> bool:
-    return all(value.HasField("simple_value") for value in event.summary.value)
-
-
-def _raw_records(path: Path) -> Iterator[bytes]:
-    """Yield the records of an event file; it ends quietly at one that a kill has cut off."""
-    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
-
-    yield from RawEventFileLoader(str(path)).Load()
 
 
 def _set_aside(path: Path) -> None:

@@ -208,15 +208,13 @@ class EventStorage:
 
     def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
         """As `latest`, with medians over the current window for scalars that are to be smoothed."""
-        return {
-            name: (self._smoothed(name, value, window_size), iteration)
-            for name, (value, iteration) in self._latest_scalars.items()
-        }
-
-    def _smoothed(self, name: str, value: float, window_size: int) -> float:
-        if not self._smoothing_hints[name]:
-            return value
-        return float(self._history[name].median(self.count_samples(name, window_size)))
+        latest = {}
+        for name, (value, iteration) in self._latest_scalars.items():
+            if self._smoothing_hints[name]:
+                samples = self.count_samples(name, window_size)
+                value = float(self._history[name].median(samples))
+            latest[name] = (value, iteration)
+        return latest
 
     def count_samples(self, name: str, window_size: int = 20) -> int:
         """How many values of a scalar fall into its latest `window_size` iterations.

@@ -371,15 +371,12 @@ class ProgressBarWriter(EventWriter):
         done = min(storage.iter + 1, self._max_iter)
         # Text only when it will be drawn: medians at every step would cost more than the bar.
         if time.time() - self._bar.last_print_t >= self._bar.mininterval:
-            self._bar.set_postfix_str(self._postfix(storage), refresh=False)
+            parts = [_describe_lr(storage).strip(), _describe_memory().strip()]
+            if "total_loss" in storage.histories():
+                window = storage.count_samples("total_loss", self._window_size)
+                parts.insert(0, f"loss {storage.history('total_loss').median(window):.4g}")
+            self._bar.set_postfix_str("  ".join(parts), refresh=False)
         self._bar.update(done - self._bar.n)
-
-    def _postfix(self, storage: EventStorage) -> str:
-        parts = []
-        if "total_loss" in storage.histories():
-            window = storage.count_samples("total_loss", self._window_size)
-            parts.append(f"loss {storage.history('total_loss').median(window):.4g}")
-        return "  ".join([*parts, _describe_lr(storage).strip(), _describe_memory().strip()])
 
     def close(self) -> None:
         """Leave the finished bar on the terminal."""

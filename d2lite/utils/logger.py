@@ -133,9 +133,15 @@ def setup_logger(
     if configure_stdout and distributed_rank == 0 and not _has(logger, _TerminalHandler):
         logger.addHandler(_make_terminal_handler(name, abbrev_name, color))
     if output is not None:
-        path = _log_file_name(output, distributed_rank)
+        path = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
+        if distributed_rank > 0:
+            path += f".rank{distributed_rank}"
         if not any(getattr(handler, "log_path", None) == path for handler in logger.handlers):
-            logger.addHandler(_make_file_handler(path, name, abbrev_name))
+            if folder := os.path.dirname(path):
+                PathManager.mkdirs(folder)
+            handler = _FileHandler(_open_log_stream(path), path)
+            handler.setFormatter(_AbbreviatingFormatter(_PLAIN_FORMAT, name, abbrev_name))
+            logger.addHandler(handler)
     return logger
 
 
@@ -151,20 +157,6 @@ def _make_terminal_handler(name: str, abbrev_name: str, color: bool) -> logging.
     else:
         formatter = _AbbreviatingFormatter(_PLAIN_FORMAT, name, abbrev_name)
     handler.setFormatter(formatter)
-    return handler
-
-
-def _log_file_name(output: str, rank: int) -> str:
-    path = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
-    return f"{path}.rank{rank}" if rank > 0 else path
-
-
-def _make_file_handler(path: str, name: str, abbrev_name: str) -> logging.Handler:
-    folder = os.path.dirname(path)
-    if folder:
-        PathManager.mkdirs(folder)
-    handler = _FileHandler(_open_log_stream(path), path)
-    handler.setFormatter(_AbbreviatingFormatter(_PLAIN_FORMAT, name, abbrev_name))
     return handler
 
 

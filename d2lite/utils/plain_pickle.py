@@ -274,7 +274,11 @@ class PlainUnpickler(pickle._Unpickler):
                 raise pickle.UnpicklingError("it has an array with a state of another version")
             _require_size(kind, shape, data)
             target.__setstate__((1, shape, kind.numpy, bool(fortran), bytes(data)))
-        elif isinstance(target, collections.OrderedDict) and _is_metadata(state):
+        elif (
+            isinstance(target, collections.OrderedDict)
+            and isinstance(state, dict)
+            and list(state) == ["_metadata"]
+        ):
             target._metadata = state["_metadata"]  # versions of a state dict of torch
         else:
             raise pickle.UnpicklingError(f"it changes a {type(target).__name__} by a state")
@@ -342,10 +346,6 @@ class PlainUnpickler(pickle._Unpickler):
         **pickle._Unpickler.dispatch,
         **{instruction[0]: method for instruction, method in _REPLACED.items()},
     }
-
-
-def _is_metadata(state: Any) -> bool:
-    return isinstance(state, dict) and list(state) == ["_metadata"]
 
 
 def _dict(target: Any) -> dict:

@@ -132,17 +132,13 @@ def locate(name: str) -> Any:
         try:
             found = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
-            if _is_missing_itself(error, module_name):
+            # Whether it (or a package above it) is absent, not something that it imports.
+            missing = error.name or ""
+            if module_name == missing or module_name.startswith(missing + "."):
                 continue
             raise
         return _walk_attributes(found, parts[cut:], name)
     raise ImportError(f"Cannot locate {name!r}: there is no module {parts[0]!r}")
-
-
-def _is_missing_itself(error: ModuleNotFoundError, module_name: str) -> bool:
-    """Whether `module_name` (or a package above it) is absent, not something that it imports."""
-    missing = error.name or ""
-    return module_name == missing or module_name.startswith(missing + ".")
 
 
 def _walk_attributes(found: Any, attributes: list[str], full_name: str) -> Any:

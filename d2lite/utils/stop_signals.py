@@ -125,12 +125,11 @@ class StopSignals:
         elif not self.requested:
             self.requested = number
             self._requested_at = time.monotonic()
-        elif not self._is_copy():
-            self._act_at_once(number)
-
-    def _is_copy(self) -> bool:
-        since = time.monotonic() - self._requested_at
-        return "TORCHELASTIC_RUN_ID" in os.environ and since < _COPY_SECONDS
+        else:
+            since = time.monotonic() - self._requested_at
+            is_copy = "TORCHELASTIC_RUN_ID" in os.environ and since < _COPY_SECONDS
+            if not is_copy:
+                self._act_at_once(number)
 
     def _act_at_once(self, number: int) -> None:
         if number == signal.SIGINT:

@@ -58,8 +58,10 @@ def _restored(message: str, number: int, filename: str, needed: int | None, reas
 def _reason(path: str | Path, cause: OSError) -> str:
     if cause.errno == errno.ENOENT:
         return f"there is no folder {os.path.dirname(path) or '.'}"
-    if cause.errno == errno.ENOSPC and _no_inodes(path):
-        return "No inode is left on the device, for any file"
+    if cause.errno == errno.ENOSPC and hasattr(os, "statvfs"):
+        state = os.statvfs(_existing(path))
+        if state.f_files > 0 and state.f_favail == 0:
+            return "No inode is left on the device, for any file"
     return cause.strerror or str(cause) or type(cause).__name__
 
 
@@ -69,13 +71,6 @@ def _existing(path: str | Path) -> str:
     while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
         folder = os.path.dirname(folder)
     return folder
-
-
-def _no_inodes(path: str | Path) -> bool:
-    if not hasattr(os, "statvfs"):
-        return False
-    state = os.statvfs(_existing(path))
-    return state.f_files > 0 and state.f_favail == 0
 
 
 def _space(path: str | Path, needed: int | None) -> str:

@@ -37,14 +37,12 @@ _PREDEFINED_SPLITS_COCO_PANOPTIC = {
 }
 
 
-def _lvis_kind(name: str) -> str:
-    version = "lvis_v1" if "v1" in name else "lvis_v0.5"
-    return f"{version}_cocofied" if "cocofied" in name else version
-
-
 _PREDEFINED_SPLITS_LVIS: dict[str, dict[str, tuple[str, str]]] = {}
 for _name, _json_file in builtin._LVIS_SPLITS.items():
-    _PREDEFINED_SPLITS_LVIS.setdefault(_lvis_kind(_name), {})[_name] = (
+    _kind = "lvis_v1" if "v1" in _name else "lvis_v0.5"
+    if "cocofied" in _name:
+        _kind += "_cocofied"
+    _PREDEFINED_SPLITS_LVIS.setdefault(_kind, {})[_name] = (
         "coco/",
         f"lvis/{_json_file}",
     )

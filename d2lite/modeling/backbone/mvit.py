@@ -101,20 +101,20 @@ class MultiScaleAttention(nn.Module):
         q = attention_pool(qkv[0], self.pool_q, self.norm_q)
         k = attention_pool(qkv[1], self.pool_k, self.norm_k)
         v = attention_pool(qkv[2], self.pool_v, self.norm_v)
-        attended = self._attend_in_windows(q, k, v) if self.window_size else self._attend(q, k, v)
+        if self.window_size:
+            windows, padded_hw = window_partition(q, self.q_win_size)
+            attended = self._attend(
+                windows,
+                window_partition(k, self.kv_win_size)[0],
+                window_partition(v, self.kv_win_size)[0],
+            )
+            attended = window_unpartition(attended, self.q_win_size, padded_hw, q.shape[1:3])
+        else:
+            attended = self._attend(q, k, v)
         if self.residual_pooling:
             attended = attended + q
         attended = attended.unflatten(0, (n, self.num_heads)).permute(0, 2, 3, 1, 4)
         return self.proj(attended.flatten(3))  # (N, H', W', dim_out)
-
-    def _attend_in_windows(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        windows, padded_hw = window_partition(q, self.q_win_size)
-        attended = self._attend(
-            windows,
-            window_partition(k, self.kv_win_size)[0],
-            window_partition(v, self.kv_win_size)[0],
-        )
-        return window_unpartition(attended, self.q_win_size, padded_hw, q.shape[1:3])
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, W, C) queries and (B, H', W', C) keys and values -> the shape of queries."""

@@ -130,9 +130,11 @@ class DeformBottleneckBlock(CNNBlockBase):
         points = 9 * deform_num_groups
         self.shortcut = _shortcut(in_channels, out_channels, stride, norm)
         self.conv1 = _conv(in_channels, bottleneck_channels, 1, norm=norm, stride=stride_1x1)
-        self.conv2_offset = _no_deformation(
-            bottleneck_channels, points * (3 if deform_modulated else 2), geometry
-        )
+        num_offsets = points * (3 if deform_modulated else 2)
+        self.conv2_offset = Conv2d(bottleneck_channels, num_offsets, kernel_size=3, **geometry)
+        # It predicts zeros at first, so that training starts from a plain convolution.
+        nn.init.zeros_(self.conv2_offset.weight)
+        nn.init.zeros_(self.conv2_offset.bias)
         conv_class = ModulatedDeformConv if deform_modulated else DeformConv
         self.conv2 = conv_class(
             bottleneck_channels,
@@ -177,15 +179,6 @@ def _shortcut(in_channels: int, out_channels: int, stride: int, norm: str) -> Co
     if in_channels == out_channels:
         return None
     return _conv(in_channels, out_channels, 1, norm=norm, stride=stride)
-
-
-def _no_deformation(in_channels: int, out_channels: int, geometry: dict) -> Conv2d:
-    """Return a convolution that predicts zeros at first, so that training starts from a plain
-    one."""
-    conv = Conv2d(in_channels, out_channels, kernel_size=3, **geometry)
-    nn.init.zeros_(conv.weight)
-    nn.init.zeros_(conv.bias)
-    return conv
 
 
 def _add_shortcut(out: Tensor, x: Tensor, shortcut: nn.Module | None) -> Tensor:

@@ -279,7 +279,10 @@ class SimpleFeaturePyramid(Backbone):
         _check_strides(strides, scale_factors)
         self.stages: list[nn.Sequential] = []
         for stride, scale in zip(strides, scale_factors, strict=True):
-            stage = _pyramid_level(shape.channels, out_channels, scale, norm)
+            resize, channels = _resize_layers(shape.channels, scale, norm)
+            project = conv_with_norm(channels, out_channels, 1, norm=norm)
+            refine = conv_with_norm(out_channels, out_channels, 3, norm=norm)
+            stage = nn.Sequential(*resize, project, refine)
             self.add_module(f"simfp_{int(math.log2(stride))}", stage)
             self.stages.append(stage)
         # Registered last: optimizers in checkpoints count the parameters in detectron2's order.
@@ -332,14 +335,6 @@ def get_vit_lr_decay_rate(name: str, lr_decay_rate: float = 1.0, num_layers: int
         elif ".blocks." in name and ".residual." not in name:
             layer = int(name.partition(".blocks.")[2].split(".")[0]) + 1
     return lr_decay_rate ** (num_layers + 1 - layer)
-
-
-def _pyramid_level(channels: int, out_channels: int, scale: float, norm: str) -> nn.Sequential:
-    """Resize a map of `channels` by `scale`, then project it by a 1 x 1 and a 3 x 3 convolution."""
-    resize, channels = _resize_layers(channels, scale, norm)
-    project = conv_with_norm(channels, out_channels, 1, norm=norm)
-    refine = conv_with_norm(out_channels, out_channels, 3, norm=norm)
-    return nn.Sequential(*resize, project, refine)
 
 
 def _resize_layers(channels: int, scale: float, norm: str) -> tuple[list[nn.Module], int]:

@@ -71,7 +71,11 @@ def batch_images(
     raw = ImageList.from_tensors(
         images, size_divisibility, padding_constraints=dict(padding_constraints or {})
     )
-    layout = _fast_layout(raw.tensor.device) if any_layout else torch.contiguous_format
+    # Convolutions are faster in channels last. On CPUs it saves a sixth of inference, but the
+    # gradient of a 3 x 3 convolution takes twice as long in it, and a training step a quarter
+    # longer (oneDNN, float32).
+    slower = raw.tensor.device.type == "cpu" and torch.is_grad_enabled()
+    layout = torch.channels_last if any_layout and not slower else torch.contiguous_format
     batch = raw.tensor.contiguous(memory_format=layout)
     channels, means = batch.shape[1], len(pixel_mean)
     if channels != means and 1 not in (channels, means):
@@ -85,17 +89,6 @@ def batch_images(
         batch[i, :, height:] = 0
         batch[i, :, :height, width:] = 0
     return ImageList(batch, raw.image_sizes)
-
-
-def _fast_layout(device: torch.device) -> torch.memory_format:
-    """Return the memory layout in which convolutions are faster.
-
-    On CPUs, channels last saves a sixth of inference, but the gradient of a 3 x 3 convolution
-    takes twice as long in it, and a training step a quarter longer (oneDNN, float32).
-    """
-    if device.type == "cpu" and torch.is_grad_enabled():
-        return torch.contiguous_format
-    return torch.channels_last
 
 
 def takes_any_layout(model: nn.Module) -> bool:

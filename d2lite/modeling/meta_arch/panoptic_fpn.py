@@ -56,7 +56,14 @@ class PanopticFPN(GeneralizedRCNN):
         combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
         weight = cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT
         if weight != 1.0:
-            _scale_losses(arguments["roi_heads"], weight)
+            # An oddity of detectron2: built from a config, a box predictor has a weight for
+            # "loss_box_reg" alone, so "loss_cls" keeps its weight of 1; keypoint heads keep theirs.
+            heads = arguments["roi_heads"]
+            predictors = heads.box_predictor
+            for predictor in predictors if isinstance(predictors, nn.ModuleList) else [predictors]:
+                predictor.loss_weight = {k: v * weight for k, v in predictor.loss_weight.items()}
+            if hasattr(heads, "mask_head"):
+                heads.mask_head.loss_weight *= weight
         return {
             **arguments,
             "sem_seg_head": build_sem_seg_head(cfg, arguments["backbone"].output_shape()),
@@ -124,19 +131,6 @@ class PanopticFPN(GeneralizedRCNN):
             )
             results.append({"sem_seg": scores, "instances": instances, "panoptic_seg": panoptic})
         return results
-
-
-def _scale_losses(roi_heads: nn.Module, factor: float) -> None:
-    """Multiply the loss weights that the box and mask heads have.
-
-    An oddity of detectron2: built from a config, a box predictor has a weight for "loss_box_reg"
-    alone, so "loss_cls" keeps its weight of 1; and keypoint heads keep theirs.
-    """
-    predictors = roi_heads.box_predictor
-    for predictor in predictors if isinstance(predictors, nn.ModuleList) else [predictors]:
-        predictor.loss_weight = {k: v * factor for k, v in predictor.loss_weight.items()}
-    if hasattr(roi_heads, "mask_head"):
-        roi_heads.mask_head.loss_weight *= factor
 
 
 def combine_semantic_and_instance_outputs(

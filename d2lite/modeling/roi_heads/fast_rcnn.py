@@ -199,11 +199,21 @@ class FastRCNNOutputLayers(nn.Module):
                 `gt_boxes`.
         """
         scores, deltas = predictions
-        gt_classes = scores.new_zeros(0, dtype=torch.int64)
         if proposals:
-            gt_classes = cat([x.gt_classes for x in proposals])
+            gt_classes = cat([x.gt_classes for x in proposals])  # (R,)
+            proposal_boxes = cat([x.proposal_boxes.tensor for x in proposals])  # (R, B)
+            assert not proposal_boxes.requires_grad, (
+                "proposals must not carry gradients: detach them before the box head"
+            )
+            # An image without objects has no gt_boxes. All its proposals are background, whose
+            # boxes are not looked at, so their own boxes fill the gap.
+            gt_boxes = cat(
+                [(x.gt_boxes if x.has("gt_boxes") else x.proposal_boxes).tensor for x in proposals]
+            )
+        else:
+            gt_classes = scores.new_zeros(0, dtype=torch.int64)
+            proposal_boxes = gt_boxes = deltas.new_zeros(0, 4)
         _log_classification_stats(scores, gt_classes)
-        proposal_boxes, gt_boxes = _paired_boxes(proposals, deltas)
 
         classify = self.sigmoid_cross_entropy_loss if self.use_sigmoid_ce else cross_entropy
         losses = {
@@ -354,23 +364,6 @@ def _check_federated(use_sigmoid_ce: bool, num_trained: int, num_classes: int) -
             f"MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES is {num_trained}; it must not exceed "
             f"MODEL.ROI_HEADS.NUM_CLASSES, which is {num_classes}"
         )
-
-
-def _paired_boxes(proposals: list[Instances], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Proposal boxes and their ground truth, (R, B) each, of all images."""
-    if not proposals:
-        empty = like.new_zeros(0, 4)
-        return empty, empty
-    proposal_boxes = cat([x.proposal_boxes.tensor for x in proposals])
-    assert not proposal_boxes.requires_grad, (
-        "proposals must not carry gradients: detach them before the box head"
-    )
-    # An image without objects has no gt_boxes. All its proposals are background, whose boxes are
-    # not looked at, so their own boxes fill the gap.
-    gt_boxes = cat(
-        [(x.gt_boxes if x.has("gt_boxes") else x.proposal_boxes).tensor for x in proposals]
-    )
-    return proposal_boxes, gt_boxes
 
 
 @torch.no_grad()
