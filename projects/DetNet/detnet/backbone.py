@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fvcore.nn import weight_init
 
 from d2lite.config import CfgNode
-from d2lite.layers import CNNBlockBase, ShapeSpec, conv_with_norm
+from d2lite.layers import ShapeSpec, conv_with_norm
 from d2lite.modeling import BACKBONE_REGISTRY
 from d2lite.modeling.backbone.resnet import BasicStem, BottleneckBlock, ResNet
 from d2lite.utils.registry import check_choices
@@ -101,8 +101,10 @@ class DetNet(ResNet):
             channels = res2_channels * 2**i
         for count in num_blocks[3:]:
             stages.append(
-                _dilated_stage(
+                ResNet.make_stage(
+                    DilatedBottleneckBlock,
                     count,
+                    project_per_block=[True] + [False] * (count - 1),  # block B, then blocks A
                     in_channels=channels,
                     out_channels=dilated_channels,
                     bottleneck_channels=dilated_bottleneck_channels,
@@ -113,14 +115,6 @@ class DetNet(ResNet):
             channels = dilated_channels
         stem = BasicStem(in_channels, stem_channels, norm)
         super().__init__(stem, stages, num_classes, out_features, freeze_at)
-
-
-def _dilated_stage(num_blocks: int, **kwargs) -> list[CNNBlockBase]:
-    """Block B, then blocks A."""
-    project = [True] + [False] * (num_blocks - 1)
-    return ResNet.make_stage(
-        DilatedBottleneckBlock, num_blocks, project_per_block=project, **kwargs
-    )
 
 
 @BACKBONE_REGISTRY.register()

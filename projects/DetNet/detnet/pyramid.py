@@ -73,7 +73,11 @@ class DetNetFPN(Backbone):
         ]
         merged = [laterals.pop()]  # the top first
         for lateral, growth in zip(reversed(laterals), reversed(self._growth), strict=True):
-            merged.append(self._merge(lateral, merged[-1], growth))
+            above = merged[-1]
+            if growth > 1:
+                above = F.interpolate(above, scale_factor=float(growth), mode="nearest")
+            total = lateral + above
+            merged.append(total / 2 if self._average else total)
         return {
             f"p{level}": self.get_submodule(f"fpn_output{level}")(level_features)
             for level, level_features in zip(self._levels, reversed(merged), strict=True)
@@ -83,12 +87,6 @@ class DetNetFPN(Backbone):
     def size_divisibility(self) -> int:
         """The largest stride: every level then has exactly the size that its stride says."""
         return self._size_divisibility
-
-    def _merge(self, lateral: Tensor, above: Tensor, growth: int) -> Tensor:
-        if growth > 1:
-            above = F.interpolate(above, scale_factor=float(growth), mode="nearest")
-        merged = lateral + above
-        return merged / 2 if self._average else merged
 
 
 @BACKBONE_REGISTRY.register()

@@ -1,6 +1,5 @@
 """Region heads that pool from levels of equal stride."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from d2lite.config import CfgNode
@@ -25,18 +24,14 @@ class DetNetROIHeads(StandardROIHeads):
         """Return the parts of `StandardROIHeads`, with poolers for the strides that levels have."""
         names = cfg.MODEL.ROI_HEADS.IN_FEATURES
         shapes = select_features(input_shape, names, "MODEL.ROI_HEADS.IN_FEATURES")
-        parts = super().from_config(cfg, {**input_shape, **_with_doubling_strides(names, shapes)})
+        doubling = {
+            name: replace(shape, stride=shapes[0].stride * 2**i)
+            for i, (name, shape) in enumerate(zip(names, shapes, strict=True))
+        }
+        parts = super().from_config(cfg, {**input_shape, **doubling})
         for name in POOLERS:
             if parts.get(name) is not None:
                 scales = parts[name].scales = [1.0 / shape.stride for shape in shapes]
                 for pooler, scale in zip(parts[name].level_poolers, scales, strict=True):
                     pooler.spatial_scale = scale
         return parts
-
-
-def _with_doubling_strides(names: list[str], shapes: list[ShapeSpec]) -> Mapping[str, ShapeSpec]:
-    first = shapes[0].stride
-    return {
-        name: replace(shape, stride=first * 2**i)
-        for i, (name, shape) in enumerate(zip(names, shapes, strict=True))
-    }

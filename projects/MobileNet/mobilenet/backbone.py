@@ -62,7 +62,11 @@ class MobileNet(Backbone):
         indices = self._index_of.items()
         self._out_feature_channels = {name: self.features[i].out_channels for name, i in indices}
         self._out_feature_strides = {name: 2 ** levels[i] for name, i in indices}
-        self._freeze(sum(level <= freeze_at for level in levels[:last]) if freeze_at else 0)
+        num_frozen = sum(level <= freeze_at for level in levels[:last]) if freeze_at else 0
+        for i in range(num_frozen):
+            for parameter in self.features[i].parameters():
+                parameter.requires_grad = False
+            self.features[i] = FrozenBatchNorm2d.convert_frozen_batchnorm(self.features[i])
         if norm == "FrozenBN":
             self.features = FrozenBatchNorm2d.convert_frozen_batchnorm(self.features)
         elif norm == "SyncBN":
@@ -80,13 +84,6 @@ class MobileNet(Backbone):
     def size_divisibility(self) -> int:
         """The largest stride, so that no layer has to round a size."""
         return max(self._out_feature_strides.values())
-
-    def _freeze(self, count: int) -> None:
-        """Stop training the first `count` layers for good."""
-        for i in range(count):
-            for parameter in self.features[i].parameters():
-                parameter.requires_grad = False
-            self.features[i] = FrozenBatchNorm2d.convert_frozen_batchnorm(self.features[i])
 
 
 @BACKBONE_REGISTRY.register()

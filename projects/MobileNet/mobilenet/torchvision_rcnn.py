@@ -28,18 +28,17 @@ def convert_faster_rcnn(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         State dict of `configs/faster_rcnn_mobilenet_v2.yaml` with NUM_CLASSES K. It needs the
         anchors of `TorchvisionAnchorGenerator`.
     """
-    return {_rename(name): _move_background(name, value) for name, value in weights.items()}
+    converted = {}
+    for name, value in weights.items():
+        if name.startswith("roi_heads.box_predictor.cls_score."):
+            value = torch.cat([value[1:], value[:1]])
+        elif name.startswith("roi_heads.box_predictor.bbox_pred."):
+            value = value[4:]  # no box is predicted for the background
+        converted[_rename(name)] = value
+    return converted
 
 
 def _rename(name: str) -> str:
     for pattern, replacement in _RENAMES:
         name = re.sub(pattern, replacement, name)
     return name
-
-
-def _move_background(name: str, value: Tensor) -> Tensor:
-    if name.startswith("roi_heads.box_predictor.cls_score."):
-        return torch.cat([value[1:], value[:1]])
-    if name.startswith("roi_heads.box_predictor.bbox_pred."):
-        return value[4:]  # no box is predicted for the background
-    return value

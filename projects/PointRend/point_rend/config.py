@@ -11,7 +11,18 @@ def add_pointrend_config(cfg: CfgNode) -> None:
     cfg.INPUT.COLOR_AUG_SSD = False
     cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0
 
-    _add_mask_head(cfg.MODEL.ROI_MASK_HEAD)
+    # Of the coarse mask, or with Implicit PointRend of the parameters of the point head.
+    head = cfg.MODEL.ROI_MASK_HEAD
+    # Features that are sampled on a regular grid in each box.
+    head.IN_FEATURES = ("p2",)
+    # Width and number of the fully connected layers.
+    head.FC_DIM = 1024
+    head.NUM_FC = 2
+    # Side of the coarse mask, in cells.
+    head.OUTPUT_SIDE_RESOLUTION = 7
+    # Whether the point head refines the coarse mask. Implicit PointRend always has a point head.
+    head.POINT_HEAD_ON = False
+
     cfg.MODEL.POINT_HEAD = CfgNode()
     _add_point_head(cfg.MODEL.POINT_HEAD)
 
@@ -22,19 +33,6 @@ def add_pointrend_config(cfg: CfgNode) -> None:
     cfg.MODEL.IMPLICIT_POINTREND.POS_ENC_ENABLED = True
     # Weight of the loss "loss_l2", the mean square of the predicted parameters.
     cfg.MODEL.IMPLICIT_POINTREND.PARAMS_L2_REGULARIZER = 0.00001
-
-
-def _add_mask_head(head: CfgNode) -> None:
-    """Of the coarse mask, or with Implicit PointRend of the parameters of the point head."""
-    # Features that are sampled on a regular grid in each box.
-    head.IN_FEATURES = ("p2",)
-    # Width and number of the fully connected layers.
-    head.FC_DIM = 1024
-    head.NUM_FC = 2
-    # Side of the coarse mask, in cells.
-    head.OUTPUT_SIDE_RESOLUTION = 7
-    # Whether the point head refines the coarse mask. Implicit PointRend always has a point head.
-    head.POINT_HEAD_ON = False
 
 
 def _add_point_head(head: CfgNode) -> None:

@@ -326,7 +326,8 @@ class ImplicitPointRendMaskHead(PointRendMaskHead):
             return self._subdivision_inference(features, self.parameter_head(pooled), instances)
         boxes = [x.proposal_boxes for x in instances]
         parameters = self.parameter_head(self._roi_pooler(features, boxes))
-        losses = {"loss_l2": self.regularizer * _mean_square(parameters)}
+        mean_square = parameters.square().sum() / max(parameters.numel(), 1)  # 0 for no boxes
+        losses = {"loss_l2": self.regularizer * mean_square}
         point_coords, point_labels = self._uniform_sample_train_points(instances)
         point_features = self._point_pooler(features, boxes, point_coords)
         point_logits = self._get_point_logits(point_features, point_coords, parameters)
@@ -352,7 +353,3 @@ def _labels_in_boxes(instances: list[Instances], point_coords: Tensor) -> Tensor
     """Labels of points that are relative to the `proposal_boxes`."""
     boxes = Boxes.cat([x.proposal_boxes for x in instances]).tensor
     return sample_point_labels(instances, get_point_coords_wrt_image(boxes, point_coords))
-
-
-def _mean_square(x: Tensor) -> Tensor:
-    return x.square().sum() / max(x.numel(), 1)  # 0, not NaN, for no boxes

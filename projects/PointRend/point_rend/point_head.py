@@ -49,17 +49,14 @@ def roi_mask_point_loss(
         gt_classes = cat([x.gt_classes for x in instances if len(x) > 0])
         logits = mask_logits[torch.arange(len(mask_logits), device=gt_classes.device), gt_classes]
     is_trained = point_labels != -1
-    _log_accuracy(logits[is_trained], point_labels[is_trained])
+    with torch.no_grad():
+        # A label between 0 and 1 lies on an edge and counts as background.
+        labels = point_labels[is_trained].to(torch.uint8)
+        right = (logits[is_trained] > 0) == labels
+        log_scalar("point/accuracy", right.sum() / max(right.numel(), 1))
     return F.binary_cross_entropy_with_logits(
         logits, point_labels.to(torch.float32), weight=is_trained.to(logits.dtype)
     )
-
-
-@torch.no_grad()
-def _log_accuracy(logits: Tensor, labels: Tensor) -> None:
-    # A label between 0 and 1 lies on an edge and counts as background.
-    right = (logits > 0) == labels.to(torch.uint8)
-    log_scalar("point/accuracy", right.sum() / max(right.numel(), 1))
 
 
 @POINT_HEAD_REGISTRY.register()
@@ -205,7 +202,9 @@ class ImplicitPointHead(nn.Module):
         """
         described = []
         if self.positional_encoding_enabled:
-            described.append(self._encode(point_coords))
+            # Sines and cosines, (R, 256, P).
+            angles = 2 * math.pi * (2 * point_coords - 1) @ self.positional_encoding_gaussian_matrix
+            described.append(torch.cat([angles.sin(), angles.cos()], dim=2).transpose(1, 2))
         if self.image_feature_enabled:
             described.append(fine_grained_features)
         x = cat(described, dim=1)  # (R, in_channels, P)
@@ -214,11 +213,6 @@ class ImplicitPointHead(nn.Module):
             if i < self.num_layers - 1:
                 x = F.relu(x)
         return x
-
-    def _encode(self, point_coords: Tensor) -> Tensor:
-        """(R, P, 2) points -> (R, 256, P) sines and cosines."""
-        angles = 2 * math.pi * (2 * point_coords - 1) @ self.positional_encoding_gaussian_matrix
-        return torch.cat([angles.sin(), angles.cos()], dim=2).transpose(1, 2)
 
     def _split(self, parameters: Tensor) -> list[tuple[Tensor, Tensor]]:
         """(R, num_params) -> for each layer (R, out, in) weights and (R, out, 1) biases."""

@@ -203,16 +203,13 @@ class RetinaFace(DenseDetector):
         }
         if self.num_landmarks:
             offsets = predictions[2][image, anchor].unflatten(1, (-1, 2))  # (P, L, 2)
-            loss = self._landmark_loss(offsets, anchors, targets.points)
+            labeled = targets.points[..., 2] > 0  # (P, L)
+            wanted = encode_points(targets.points[..., :2], anchors, self.landmark_reg_weight)
+            loss = F.smooth_l1_loss(offsets[labeled], wanted[labeled], reduction="sum")
+            # Over the number of anchors that have any labeled point.
+            loss = loss / labeled.any(dim=1).sum().clamp(min=1)
             losses["loss_landmark"] = self.landmark_loss_weight * loss
         return losses
-
-    def _landmark_loss(self, offsets: Tensor, anchors: Tensor, points: Tensor) -> Tensor:
-        """Smooth L1 of the labeled points, over the number of anchors that have any."""
-        labeled = points[..., 2] > 0  # (P, L)
-        target = encode_points(points[..., :2], anchors, self.landmark_reg_weight)
-        loss = F.smooth_l1_loss(offsets[labeled], target[labeled], reduction="sum")
-        return loss / labeled.any(dim=1).sum().clamp(min=1)
 
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]

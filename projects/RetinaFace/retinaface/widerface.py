@@ -58,7 +58,17 @@ def load_widerface(label_file: str, image_root: str) -> list[dict]:
     dropped = 0
     for number, line in enumerate(read_text(label_file).split("\n"), start=1):
         if line.startswith("#"):
-            records.append(_record(len(records), line[1:].strip(), image_root))
+            path = os.path.join(image_root, line[1:].strip())
+            height, width = read_image_size(path)
+            records.append(
+                {
+                    "file_name": path,
+                    "image_id": len(records),
+                    "height": height,
+                    "width": width,
+                    "annotations": [],
+                }
+            )
         elif line.strip():
             face = _face(line, f"{label_file}:{number}")
             if not records:
@@ -71,18 +81,6 @@ def load_widerface(label_file: str, image_root: str) -> list[dict]:
         raise ValueError(f"{label_file}: no line names an image, such as '# folder/name.jpg'")
     logger.info("%s: %s images; %s empty boxes were left out", label_file, len(records), dropped)
     return records
-
-
-def _record(index: int, name: str, image_root: str) -> dict:
-    path = os.path.join(image_root, name)
-    height, width = read_image_size(path)
-    return {
-        "file_name": path,
-        "image_id": index,
-        "height": height,
-        "width": width,
-        "annotations": [],
-    }
 
 
 def _face(line: str, where: str) -> dict:

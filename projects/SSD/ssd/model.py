@@ -135,15 +135,14 @@ class SSD(DenseDetector):
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Resize the images to the square and normalize them."""
-        images = [self._resize(x) for x in required_field(batched_inputs, "image")]
+        square = (self.image_size, self.image_size)
+        images = []
+        for image in required_field(batched_inputs, "image"):
+            if image.shape[-2:] != square:
+                image = image.to(self.device, torch.float32)[None]
+                image = F.interpolate(image, size=square, mode="bilinear", align_corners=False)[0]
+            images.append(image)
         return batch_images(images, self.pixel_mean, self.pixel_std)
-
-    def _resize(self, image: Tensor) -> Tensor:
-        side = self.image_size
-        if image.shape[-2:] == (side, side):
-            return image
-        image = image.to(self.device, torch.float32)[None]
-        return F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False)[0]
 
     def forward_training(
         self,

@@ -63,9 +63,18 @@ class SSDVGG(Backbone):
         self.extra = nn.ModuleList([nn.Sequential(*layers[pool4:pool5], _fc6_fc7())])
         channels = [512, 1024]
         for inner, out, *shape in EXTRA_300 if image_size == 300 else EXTRA_512:
-            self.extra.append(_extra_block(channels[-1], inner, out, *shape))
+            block = nn.Sequential(
+                nn.Conv2d(channels[-1], inner, kernel_size=1),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(inner, out, *shape),  # kernel, stride, padding
+                nn.ReLU(inplace=True),
+            )
+            self.extra.append(block)
             channels.append(out)
-        _xavier(self.extra[0][-1], self.extra[1:])
+        for module in (*self.extra[0][-1].modules(), *self.extra[1:].modules()):
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
         self._out_features = [
             *("conv4_3", "fc7"),
             *(f"conv{k}_2" for k in range(8, 8 + len(channels) - 2)),
@@ -160,41 +169,23 @@ def _fc6_fc7() -> nn.Sequential:
     )
 
 
-def _extra_block(
-    channels: int, inner: int, out: int, kernel: int, stride: int, padding: int
-) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, inner, kernel_size=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(inner, out, kernel_size=kernel, stride=stride, padding=padding),
-        nn.ReLU(inplace=True),
-    )
-
-
-def _xavier(*parts: nn.Module) -> None:
-    for module in (module for part in parts for module in part.modules()):
-        if isinstance(module, nn.Conv2d):
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
-
-
 def cut_mobilenet(layers: nn.Sequential) -> tuple[nn.Sequential, nn.Sequential, list[int]]:
     """Cut a MobileNet's features open behind the expansion of their last strided block.
 
     Returns:
         Both parts, made of the given modules, and the channels of what they give.
     """
-    strided = max(i for i, layer in enumerate(layers) if _stride(layer) > 1)
+    strided = max(
+        i
+        for i, layer in enumerate(layers)
+        if any(m.stride[0] > 1 for m in layer.modules() if isinstance(m, nn.Conv2d))
+    )
     # V2 and V3 call the steps of a block differently.
     block = layers[strided]
     steps = block.conv if hasattr(block, "conv") else block.block
     first = nn.Sequential(*layers[:strided], steps[0])
     second = nn.Sequential(steps[1:], *layers[strided + 1 :])
     return first, second, [steps[0].out_channels, layers[-1].out_channels]
-
-
-def _stride(layer: nn.Module) -> int:
-    return max(m.stride[0] for m in layer.modules() if isinstance(m, nn.Conv2d))
 
 
 def _extra_lite_block(channels: int, out: int) -> nn.Sequential:

@@ -76,21 +76,21 @@ class TridentConv(nn.Module):
             branches = range(self.num_branch)
         else:
             branches = [self.test_branch_idx]
-        return [self._convolve(x, branch) for x, branch in zip(inputs, branches, strict=True)]
-
-    def _convolve(self, x: Tensor, branch: int) -> Tensor:
-        x = F.conv2d(
-            x,
-            self.weight,
-            self.bias,
-            self.stride,
-            self.paddings[branch],
-            self.dilations[branch],
-            self.groups,
-        )
-        if self.norm is not None:
-            x = self.norm(x)
-        return x if self.activation is None else self.activation(x)
+        outputs = []
+        for x, branch in zip(inputs, branches, strict=True):
+            x = F.conv2d(
+                x,
+                self.weight,
+                self.bias,
+                self.stride,
+                self.paddings[branch],
+                self.dilations[branch],
+                self.groups,
+            )
+            if self.norm is not None:
+                x = self.norm(x)
+            outputs.append(x if self.activation is None else self.activation(x))
+        return outputs
 
     def extra_repr(self) -> str:
         """Return what `print(model)` shows of it."""

@@ -39,7 +39,9 @@ class RandomShift(T.Augmentation):
         height, width = image.shape[:2]
         if not is_due or abs(dx) >= width or abs(dy) >= height:
             return T.NoOpTransform()
-        if len(boxes) > 0 and not _some_stay(boxes, dx, dy, width, height):
+        # A box stays if it still has more than a pixel of width and height in the frame.
+        inside = (boxes + [dx, dy, dx, dy]).clip(0, [width, height, width, height])
+        if len(boxes) > 0 and not (inside[:, 2:] - inside[:, :2] > 1).all(axis=1).any():
             return T.NoOpTransform()
         return shift(int(dx), int(dy), width, height)
 
@@ -61,13 +63,6 @@ def shift(dx: int, dy: int, width: int, height: int) -> T.TransformList:
         seg_pad_value=UNLABELED,
     )
     return T.TransformList([crop, border])
-
-
-def _some_stay(boxes: np.ndarray, dx: int, dy: int, width: int, height: int) -> bool:
-    """Whether a box still has more than a pixel of width and height in the frame."""
-    moved = boxes + [dx, dy, dx, dy]
-    inside = moved.clip(0, [width, height, width, height])
-    return bool((inside[:, 2:] - inside[:, :2] > 1).all(axis=1).any())
 
 
 @AUGMENTATION_REGISTRY.register()

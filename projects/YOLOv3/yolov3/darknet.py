@@ -73,7 +73,14 @@ class Darknet(Backbone):
             ValueError: a setting is impossible; says which.
         """
         super().__init__()
-        _check(width, blocks, out_features)
+        if width <= 0:
+            raise ValueError(f"MODEL.DARKNET.WIDTH is {width}; it must be above 0")
+        if len(blocks) != 5 or min(blocks) < 0:
+            raise ValueError(
+                f"MODEL.DARKNET.BLOCKS is {blocks}; give five numbers, one for each stage"
+            )
+        names = [f"res{i}" for i in range(1, 6)]
+        check_choices("MODEL.DARKNET.OUT_FEATURES", out_features, names)
         channels = scaled(32, width)
         self.stem = conv_block(in_channels, channels, 3, norm)
         self._out_feature_channels, self._out_feature_strides = {}, {}
@@ -125,12 +132,3 @@ def build_darknet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Darknet:
 def scaled(channels: int, width: float) -> int:
     """Channels times width, as a multiple of 8."""
     return max(round(channels * width / 8), 1) * 8
-
-
-def _check(width: float, blocks: Sequence[int], out_features: Sequence[str]) -> None:
-    if width <= 0:
-        raise ValueError(f"MODEL.DARKNET.WIDTH is {width}; it must be above 0")
-    if len(blocks) != 5 or min(blocks) < 0:
-        raise ValueError(f"MODEL.DARKNET.BLOCKS is {blocks}; give five numbers, one for each stage")
-    names = [f"res{i}" for i in range(1, 6)]
-    check_choices("MODEL.DARKNET.OUT_FEATURES", out_features, names)

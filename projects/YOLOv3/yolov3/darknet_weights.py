@@ -92,7 +92,10 @@ def _divide(model: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) 
 
 def _by_name(numbers: Tensor, model: nn.Module, filename: str) -> dict[str, Tensor]:
     """Entries of the model's state dict from the (V,) numbers of a file."""
-    layout = _layout(model)
+    layout: list[tuple[str, Tensor]] = []  # in the order of a file
+    for name, conv in model.named_modules():
+        if isinstance(conv, Conv2d):
+            layout += [(f"{name}.{key}", value) for key, value in _values(name, conv)]
     whole = sum(value.numel() for _, value in layout)
     backbone = [entry for entry in layout if entry[0].startswith("backbone.")]
     backbone_alone = sum(value.numel() for _, value in backbone)
@@ -105,15 +108,6 @@ def _by_name(numbers: Tensor, model: nn.Module, filename: str) -> dict[str, Tens
     chosen = layout if len(numbers) == whole else backbone
     parts = numbers.split([value.numel() for _, value in chosen])
     return {name: part.view_as(value) for (name, value), part in zip(chosen, parts, strict=True)}
-
-
-def _layout(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """Names and values of the model, in the order of a file."""
-    entries: list[tuple[str, Tensor]] = []
-    for name, conv in model.named_modules():
-        if isinstance(conv, Conv2d):
-            entries += [(f"{name}.{key}", value) for key, value in _values(name, conv)]
-    return entries
 
 
 def _values(name: str, conv: Conv2d) -> list[tuple[str, Tensor]]:

@@ -80,7 +80,11 @@ class YOLOv3Head(nn.Module):
         levels = []
         for channels in reversed(in_channels):
             level = YOLOv3Level(channels, coarser, num_anchors * (5 + num_classes), norm)
-            _init_prediction(level.pred, num_anchors, prior_prob)
+            with torch.no_grad():
+                nn.init.normal_(level.pred.weight, std=0.01)
+                nn.init.zeros_(level.pred.bias)
+                objectness = level.pred.bias.view(num_anchors, -1)[:, 4]
+                objectness.fill_(-math.log((1 - prior_prob) / prior_prob))
             levels.append(level)
             coarser = channels // 2
         self.levels = nn.ModuleList(levels)  # from coarse to fine
@@ -92,10 +96,3 @@ class YOLOv3Head(nn.Module):
             x, prediction = level(feature, x)
             predictions.append(prediction)
         return (predictions[::-1],)
-
-
-@torch.no_grad()
-def _init_prediction(conv: Conv2d, num_anchors: int, prior_prob: float) -> None:
-    nn.init.normal_(conv.weight, std=0.01)
-    nn.init.zeros_(conv.bias)
-    conv.bias.view(num_anchors, -1)[:, 4] = -math.log((1 - prior_prob) / prior_prob)
