@@ -123,7 +123,7 @@ def align_and_update_state_dicts(
         ckpt_state_dict, original_keys = convert_c2_detectron_names(ckpt_state_dict)
     taken_by: dict[str, str] = {}
     for model_key in sorted(model_state_dict):
-        ckpt_key = _longest_ending(model_key, ckpt_state_dict)
+        ckpt_key = longest_ending(model_key, ckpt_state_dict)
         if ckpt_key is None:
             continue
         own_shape, shape = model_state_dict[model_key].shape, ckpt_state_dict[ckpt_key].shape
@@ -151,7 +151,7 @@ def align_and_update_state_dicts(
     return {**aligned, **rest}
 
 
-def _longest_ending(name: str, known: Mapping[str, Any]) -> str | None:
+def longest_ending(name: str, known: Mapping[str, Any]) -> str | None:
     """Return the longest of the endings of a dotted name that is known."""
     while name not in known:
         _, dot, name = name.partition(".")

@@ -437,21 +437,17 @@ class PeriodicCheckpointer:
                 f"its last checkpoint is {last}" if last else "it has no checkpoint yet",
             )
             return False
-        self._delete_oldest(iteration)
+        if self.max_to_keep is not None and self.checkpointer.save_to_disk:
+            # The numbered files are found on the disk: a run that was resumed has those of the run
+            # before it. Files of later iterations are another run's.
+            numbered = {}
+            for path in self.checkpointer.get_all_checkpoint_files():
+                match = _NUMBERED.match(os.path.basename(path))
+                if match and match["prefix"] == self.file_prefix:
+                    numbered[int(match["iteration"])] = path
+            for number in sorted(n for n in numbered if n <= iteration)[: -self.max_to_keep]:
+                self.path_manager.rm(numbered[number])
         return True
-
-    def _delete_oldest(self, iteration: int) -> None:
-        """Delete all but the newest numbered files, found on the disk: a run that was resumed
-        has those of the run before it. Files of later iterations are another run's."""
-        if self.max_to_keep is None or not self.checkpointer.save_to_disk:
-            return
-        numbered = {}
-        for path in self.checkpointer.get_all_checkpoint_files():
-            match = _NUMBERED.match(os.path.basename(path))
-            if match and match["prefix"] == self.file_prefix:
-                numbered[int(match["iteration"])] = path
-        for number in sorted(n for n in numbered if n <= iteration)[: -self.max_to_keep]:
-            self.path_manager.rm(numbered[number])
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:

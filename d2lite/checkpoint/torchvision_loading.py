@@ -57,7 +57,7 @@ class TorchvisionHandler(PathHandler):
         return [self.PREFIX]
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
-        url = _weights_url(path[len(self.PREFIX) :])
+        url = weights_url(path[len(self.PREFIX) :])
         local = os.path.join(cache_folder(), "torchvision", os.path.basename(url))
         with file_lock(local):
             if force or not os.path.isfile(local):
@@ -68,7 +68,7 @@ class TorchvisionHandler(PathHandler):
         return open(self._get_local_path(path), mode, buffering)
 
 
-def _weights_url(name: str) -> str:
+def weights_url(name: str) -> str:
     """Return the address of weights by their own name or by the model's."""
     from torchvision import models
 

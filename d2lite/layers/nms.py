@@ -35,8 +35,8 @@ def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         (kept,) int64 indices by falling score; of equal scores the lower index comes first.
     """
     order = scores.sort(descending=True, stable=True).indices
-    better, worse = _overlapping_pairs(boxes[order], iou_threshold)
-    return order[_greedy_keep(better, worse, len(boxes))]
+    better, worse = overlapping_pairs(boxes[order], iou_threshold)
+    return order[greedy_keep(better, worse, len(boxes))]
 
 
 def batched_nms_rotated(
@@ -51,8 +51,15 @@ def batched_nms_rotated(
     return kept[scores[kept].sort(descending=True, stable=True).indices]
 
 
-def _overlapping_pairs(boxes: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
-    """All (i, j), i < j, of boxes whose IoU exceeds the threshold: two (K,) int64 tensors."""
+def overlapping_pairs(boxes: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
+    """Find all (i, j), i < j, of rotated boxes whose IoU exceeds the threshold.
+
+    Args:
+        boxes: (R, 5).
+
+    Returns:
+        two (K,) int64 tensors, i and j.
+    """
     boxes = boxes.float()
     firsts, seconds = [], []
     rows_per_chunk = max(1, CANDIDATES_PER_CHUNK // max(len(boxes), 1))
@@ -67,11 +74,14 @@ def _overlapping_pairs(boxes: Tensor, iou_threshold: float) -> tuple[Tensor, Ten
     return torch.cat([none, *firsts]), torch.cat([none, *seconds])
 
 
-def _greedy_keep(better: Tensor, worse: Tensor, count: int) -> Tensor:
-    """(count,) bool: what greedy NMS keeps, given that better[k] would suppress worse[k].
+def greedy_keep(better: Tensor, worse: Tensor, count: int) -> Tensor:
+    """Return which of `count` boxes, sorted by falling score, greedy NMS keeps, as (count,) bool.
 
     Every pass decides all boxes again from the ones kept before. Boxes are sorted, so pass n has
     the first n right, and where nothing changes all are; chains of suppression are short.
+
+    Args:
+        better, worse: (K,) indices: better[k] suppresses worse[k] if it is kept itself.
     """
     keep = torch.ones(count, dtype=torch.bool, device=better.device)
     while True:

@@ -224,26 +224,20 @@ def axis_terms(
     share = ((at >= -1) & (at <= last_cell + 1)) / samples[bin_]  # too far outside counts as 0
     at = torch.minimum(at.clamp(min=0), last_cell)
     cell = at.long()
-    first, weight, width = _sum_samples(bin_, cell, (at - cell) * share, share, rank, len(samples))
+    upper = (at - cell) * share  # for the cell behind the sample's; the rest is for its own
+    # Add up the samples of each bin, from the first cell that it has a sample in.
+    first = torch.zeros(len(samples), dtype=torch.int64)  # (R*P,)
+    is_first = rank == 0
+    first[bin_[is_first]] = cell[is_first]
+    slot = cell - first[bin_]
+    width = torch.full_like(first, 2).scatter_reduce_(0, bin_, slot + 2, "amax")
+    size = int(width.max()) if len(samples) else 0
+    weight = torch.zeros(len(samples), size)
+    slot += bin_ * size
+    weight.view(-1).scatter_add_(0, slot, share - upper)
+    weight.view(-1).scatter_add_(0, slot + 1, upper)
     return AxisTerms(
         first.view(-1, bins).int(),
         weight.view(len(start), bins, weight.shape[1]),
         width.view(-1, bins).amax(1),
     )
-
-
-def _sum_samples(
-    bin_: Tensor, cell: Tensor, upper: Tensor, share: Tensor, rank: Tensor, num_bins: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Add up the samples of each bin: `upper` for the cell behind the sample's, the rest for it."""
-    first = torch.zeros(num_bins, dtype=torch.int64)
-    is_first = rank == 0
-    first[bin_[is_first]] = cell[is_first]
-    slot = cell - first[bin_]
-    width = torch.full_like(first, 2).scatter_reduce_(0, bin_, slot + 2, "amax")
-    size = int(width.max()) if num_bins else 0
-    weight = torch.zeros(num_bins, size)
-    slot += bin_ * size
-    weight.view(-1).scatter_add_(0, slot, share - upper)
-    weight.view(-1).scatter_add_(0, slot + 1, upper)
-    return first, weight, width

@@ -131,7 +131,7 @@ class RotatedPlan:
         total = self._samples[part].prod(1).clamp(min=1).view(-1, 1, 1, 1, 1)
         share = down_counts * across_counts / total
         image = self._image[part].view(-1, 1, 1, 1, 1)
-        cell, weight = _bilinear(image, y, x, self.sizes[chunk.level], share)
+        cell, weight = bilinear_terms(image, y, x, self.sizes[chunk.level], share)
         rows = chunk.count * self.bins
         return cell.reshape(rows, -1), weight.reshape(rows, -1)
 
@@ -150,12 +150,21 @@ class RotatedPlan:
         return start + position * self._bin_size[part, axis, None, None], rank < samples
 
 
-def _bilinear(
+def bilinear_terms(
     image: Tensor, y: Tensor, x: Tensor, size: tuple[int, int], share: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Cells around each sample and their weights times `share`: one more dimension, of 4.
+    """Return the four cells around each sample, and their weights in bilinear interpolation.
 
     Samples more than a cell outside of the map have no weight; nearer ones count as on its edge.
+
+    Args:
+        image: (...) int, the map of each sample.
+        y, x: (...), in cells, from the center of the first one.
+        size: (height, width) of the maps.
+        share: (...), a factor on the weights.
+
+    Returns:
+        (..., 4) int indices into the cells of all maps, and (..., 4) weights.
     """
     height, width = size
     inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)

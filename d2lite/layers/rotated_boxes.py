@@ -38,7 +38,7 @@ def paired_iou_rotated(boxes1: Tensor, boxes2: Tensor, index1: Tensor, index2: T
     for i, j in zip(index1.split(PAIRS_PER_CHUNK), index2.split(PAIRS_PER_CHUNK), strict=True):
         a, b = boxes1[i].double(), boxes2[j].double()
         area_a, area_b = a[:, 2] * a[:, 3], b[:, 2] * b[:, 3]
-        intersection = _intersection_area(a, b)
+        intersection = intersection_area(a, b)
         iou = intersection / (area_a + area_b - intersection)
         iou = torch.where((area_a < TINY_AREA) | (area_b < TINY_AREA), 0.0, iou)
         ious.append(iou.clamp(0, 1).float())
@@ -61,9 +61,9 @@ def half_extent(boxes: Tensor) -> Tensor:
     return torch.stack([width * cos + height * sin, width * sin + height * cos], dim=1) / 2
 
 
-def _intersection_area(a: Tensor, b: Tensor) -> Tensor:
-    """Area shared by each of K pairs of (K, 5) float64 boxes."""
-    x, y = _corners_in_frame_of(a, b)  # (K, 4) each, in order around the box
+def intersection_area(a: Tensor, b: Tensor) -> Tensor:
+    """Return the (K,) areas that pairs of rotated boxes share; both are (K, 5) float64."""
+    x, y = corners_in_frame_of(a, b)  # (K, 4) each, in order around the box
     half_w, half_h = b[:, 2:3] / 2, b[:, 3:4] / 2
     dx, dy = x.roll(-1, 1) - x, y.roll(-1, 1) - y
     # The part of each edge within the box's width, as the range [enter, leave] of the position
@@ -81,8 +81,11 @@ def _intersection_area(a: Tensor, b: Tensor) -> Tensor:
     return integral.sum(dim=1).abs()
 
 
-def _corners_in_frame_of(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """x and y, (K, 4) each, of the corners of `a` where `b` is upright around the origin."""
+def corners_in_frame_of(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return x and y, (K, 4) each, of the corners of `a` where `b` is upright around the origin.
+
+    a, b: (K, 5) boxes.
+    """
     frame, turn = b[:, 4] * (math.pi / 180), (a[:, 4] - b[:, 4]) * (math.pi / 180)
     offset_x, offset_y = a[:, 0] - b[:, 0], a[:, 1] - b[:, 1]
     # Angles count counter-clockwise while y points down.

@@ -20,15 +20,10 @@ class SparseGradConv2d(Conv2d):
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self._backward_can_be_sparse(input):
-            return _SparseGradConv.apply(input, weight, bias)
-        return super()._conv_forward(input, weight, bias)
-
-    def _backward_can_be_sparse(self, input: Tensor) -> bool:
         odd = all(size % 2 for size in self.kernel_size)
         keeps_size = odd and self.padding == tuple(size // 2 for size in self.kernel_size)
         plain = self.stride == self.dilation == (1, 1) and self.groups == 1
-        return (
+        if (
             torch.is_grad_enabled()
             and not torch.compiler.is_compiling()
             and input.device.type == "cpu"
@@ -36,7 +31,9 @@ class SparseGradConv2d(Conv2d):
             and keeps_size
             and plain
             and self.padding_mode == "zeros"
-        )
+        ):
+            return _SparseGradConv.apply(input, weight, bias)
+        return super()._conv_forward(input, weight, bias)
 
 
 class _SparseGradConv(torch.autograd.Function):

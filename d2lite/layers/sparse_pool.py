@@ -74,8 +74,19 @@ class _SparsePool(torch.autograd.Function):
         ctx.plan = plan
         ctx.features = [feature.to("meta") for feature in features]
         pooled = features[0].new_empty(len(plan.order), features[0].shape[1], plan.bins)
-        for level, chunks in groupby(plan.chunks, key=lambda chunk: chunk.level):
-            _pool_level(features[level], list(chunks), plan, pooled)
+        for level, group in groupby(plan.chunks, key=lambda chunk: chunk.level):
+            feature, chunks = features[level], list(group)
+            for part in _channel_blocks(feature.shape[1], feature[:, 0].numel()):
+                table = _rows(feature[:, part].flatten(2))  # (N * H * W, channels)
+                for chunk in chunks:
+                    cell, weight = plan.terms(chunk)
+                    first_terms = torch.arange(
+                        0, cell.numel(), cell.shape[1], dtype=cell.dtype, device=cell.device
+                    )
+                    sums = _embedding_bag(table, cell.flatten(), first_terms, weight.flatten())
+                    rois = plan.order[chunk.start : chunk.stop]
+                    sums = sums.view(chunk.count, plan.bins, -1).transpose(1, 2)
+                    pooled[:, part].index_copy_(0, rois, sums.to(pooled.dtype))
         return pooled
 
     @staticmethod
@@ -93,21 +104,6 @@ class _SparsePool(torch.autograd.Function):
                 _add_gradient(total, gradient, group, ctx.plan, to_earlier=i > 0)
             gradients.append(total if groups else total.zero_())
         return None, *gradients
-
-
-def _pool_level(feature: Tensor, chunks: list[Chunk], plan: PoolPlan, pooled: Tensor) -> None:
-    """Fill in the ROIs of `chunks` in `pooled`, (R, C, P), from their level's map."""
-    for part in _channel_blocks(feature.shape[1], feature[:, 0].numel()):
-        table = _rows(feature[:, part].flatten(2))  # (N * H * W, channels)
-        for chunk in chunks:
-            cell, weight = plan.terms(chunk)
-            first_terms = torch.arange(
-                0, cell.numel(), cell.shape[1], dtype=cell.dtype, device=cell.device
-            )
-            sums = _embedding_bag(table, cell.flatten(), first_terms, weight.flatten())
-            rois = plan.order[chunk.start : chunk.stop]
-            sums = sums.view(chunk.count, plan.bins, -1).transpose(1, 2)
-            pooled[:, part].index_copy_(0, rois, sums.to(pooled.dtype))
 
 
 def _add_gradient(

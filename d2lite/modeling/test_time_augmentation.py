@@ -128,21 +128,22 @@ class GeneralizedRCNNWithTTA(nn.Module):
 
         An input may have "file_name" instead of "image"; the file is read then.
         """
-        return [self._inference_one_image(self._with_image(x)) for x in batched_inputs]
-
-    def _with_image(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """Return the input with "image", "height" and "width"."""
-        dataset_dict = dict(dataset_dict)
-        if "image" not in dataset_dict:
-            image = read_image(
-                dataset_dict["file_name"],
-                self.model.input_format,
-                max_value_16_bit=self.cfg.INPUT.MAX_VALUE_16_BIT,
-                expected=dataset_dict,
-            )
-            dataset_dict["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        height, width = dataset_dict["image"].shape[1:]
-        return {"height": height, "width": width, **dataset_dict}
+        results = []
+        for dataset_dict in batched_inputs:
+            dataset_dict = dict(dataset_dict)
+            if "image" not in dataset_dict:
+                image = read_image(
+                    dataset_dict["file_name"],
+                    self.model.input_format,
+                    max_value_16_bit=self.cfg.INPUT.MAX_VALUE_16_BIT,
+                    expected=dataset_dict,
+                )
+                image = np.ascontiguousarray(image.transpose(2, 0, 1))
+                dataset_dict["image"] = torch.from_numpy(image)
+            height, width = dataset_dict["image"].shape[1:]
+            size = {"height": height, "width": width}
+            results.append(self._inference_one_image({**size, **dataset_dict}))
+        return results
 
     def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Instances]:
         size = (input["height"], input["width"])

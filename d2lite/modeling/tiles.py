@@ -77,7 +77,7 @@ def merge_windows(
     merged = Instances.cat(parts)
     cut = torch.cat(
         [
-            _is_cut(part.pred_boxes.tensor, window, image_size)
+            is_cut(part.pred_boxes.tensor, window, image_size)
             for part, window in zip(parts, windows, strict=True)
         ]
     )
@@ -105,8 +105,15 @@ def _in_image(instances: Instances, window: Window, image_size: tuple[int, int])
     return moved
 
 
-def _is_cut(boxes: Tensor, window: Window, image_size: tuple[int, int]) -> Tensor:
-    """(N,) bool: whether a box (in the image) ends at an edge of its window inside the image."""
+def is_cut(boxes: Tensor, window: Window, image_size: tuple[int, int]) -> Tensor:
+    """Return whether each box ends at an edge of its window that is inside of the image.
+
+    Args:
+        boxes: (N, 4), in the image, all found in `window`.
+
+    Returns:
+        (N,) bool.
+    """
     height, width = image_size
     x0, y0, x1, y1 = window
     limits = ((0, x0, x0 > 0), (1, y0, y0 > 0), (2, x1, x1 < width), (3, y1, y1 < height))

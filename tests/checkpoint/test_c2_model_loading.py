@@ -6,6 +6,7 @@ from d2lite.checkpoint.c2_model_loading import (
     align_and_update_state_dicts,
     convert_basic_c2_names,
     convert_c2_detectron_names,
+    longest_ending,
 )
 from tests.golden import load_case
 
@@ -15,6 +16,19 @@ ALIGN = load_case("checkpoint.align")
 
 def tensors(shapes):
     return {k: torch.arange(float(np.prod(s))).reshape(s) for k, s in shapes.items()}
+
+
+@pytest.mark.parametrize(
+    "name, found",
+    [
+        ("backbone.stem.conv1.weight", "stem.conv1.weight"),
+        ("conv1.weight", "conv1.weight"),
+        ("myconv1.weight", None),  # an ending starts at a dot
+        ("backbone.fc.bias", None),
+    ],
+)
+def test_longest_known_ending_of_a_name(name, found):
+    assert longest_ending(name, {"conv1.weight": 0, "stem.conv1.weight": 0}) == found
 
 
 @pytest.mark.parametrize("layout", NAMES.inputs["c2"])

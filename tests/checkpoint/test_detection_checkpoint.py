@@ -225,14 +225,14 @@ def test_torchvision_address_checks_the_hash(tmp_path, cache, monkeypatch):
 
 
 def test_torchvision_names_resolve_to_addresses():
-    from d2lite.checkpoint.torchvision_loading import _weights_url
+    from d2lite.checkpoint.torchvision_loading import weights_url
 
-    assert _weights_url("resnet50").startswith("https://download.pytorch.org/models/resnet50-")
-    assert _weights_url("ResNet18_Weights.IMAGENET1K_V1").endswith("resnet18-f37072fd.pth")
+    assert weights_url("resnet50").startswith("https://download.pytorch.org/models/resnet50-")
+    assert weights_url("ResNet18_Weights.IMAGENET1K_V1").endswith("resnet18-f37072fd.pth")
     with pytest.raises(FileNotFoundError, match="Did you mean 'resnet50'"):
-        _weights_url("resnet5O")
+        weights_url("resnet5O")
     with pytest.raises(FileNotFoundError, match=r"no weights called .ResNet18_Weights\.V9"):
-        _weights_url("ResNet18_Weights.V9")
+        weights_url("ResNet18_Weights.V9")
 
 
 def test_only_the_main_process_saves(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from d2lite.layers import (
     nms_rotated,
     pairwise_iou_rotated,
 )
+from d2lite.layers.nms import greedy_keep, overlapping_pairs
 from tests.golden import load_case
 
 CASE = load_case("nms.all")
@@ -40,6 +41,30 @@ def test_a_suppressed_box_suppresses_nothing():
     boxes = torch.tensor([[x, 0.0, 4, 4, 0] for x in (0.0, 1.5, 3.0, 4.5)])
     scores = torch.tensor([0.9, 0.8, 0.7, 0.6])
     assert nms_rotated(boxes, scores, 0.4).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "pairs, kept",
+    [
+        ([], [0, 1, 2, 3]),
+        ([(0, 1), (1, 2), (2, 3)], [0, 2]),  # a chain: every other one
+        ([(0, 2), (1, 2), (2, 3)], [0, 1, 3]),
+        ([(0, 1), (0, 2), (0, 3), (2, 3)], [0]),
+    ],
+)
+def test_greedy_keep_by_hand(pairs, kept):
+    better, worse = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).unbind(1)
+    assert greedy_keep(better, worse, 4).nonzero()[:, 0].tolist() == kept
+
+
+def test_overlapping_pairs_by_hand():
+    # IoU of the first with the second 3/5, of the second with the third 2/6; the last is apart.
+    boxes = torch.tensor([[x, 0.0, 4, 4, 0] for x in (0.0, 1.0, 3.0, 20.0)])
+    better, worse = overlapping_pairs(boxes, 0.3)
+    assert (better.tolist(), worse.tolist()) == ([0, 1], [1, 2])
+    better, worse = overlapping_pairs(boxes, 0.5)
+    assert (better.tolist(), worse.tolist()) == ([0], [1])
+    assert [len(part) for part in overlapping_pairs(boxes[:0], 0.5)] == [0, 0]
 
 
 def test_equal_scores_keep_the_first():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from d2lite.layers import ROIAlignRotated, roi_align, roi_align_rotated
+from d2lite.layers.roi_align_rotated import bilinear_terms
 from tests.golden import load_case
 
 
@@ -17,6 +18,24 @@ def test_golden(name):
     case.check("y", y)
     y.backward(case.tensor("gy"))
     case.check("gx", x.grad)
+
+
+@pytest.mark.parametrize(
+    "y, x, weights",
+    [
+        (0.5, 0.25, [0.375, 0.125, 0.375, 0.125]),
+        (0.0, 1.0, [1.0, 0.0, 0.0, 0.0]),  # on a cell
+        (-0.5, 0.25, [0.75, 0.25, 0.0, 0.0]),  # outside, as on the edge
+        (-1.5, 0.25, [0.0, 0.0, 0.0, 0.0]),  # far outside
+    ],
+)
+def test_bilinear_terms_by_hand(y, x, weights):
+    # The second of two maps of 2 x 3 cells, which begins at cell 6.
+    image, at_y, at_x = torch.tensor([1]), torch.tensor([y]), torch.tensor([x])
+    cell, weight = bilinear_terms(image, at_y, at_x, (2, 3), torch.tensor([2.0]))
+    left = int(x)
+    assert cell.tolist() == [[6 + left, 7 + left, 9 + left, 10 + left]]
+    assert weight.tolist() == [[2 * w for w in weights]]
 
 
 @pytest.mark.parametrize("sampling_ratio", [0, 2])

@@ -6,11 +6,29 @@ import pytest
 import torch
 
 from d2lite.layers import pairwise_iou_rotated, rotated_boxes
+from d2lite.layers.rotated_boxes import corners_in_frame_of, intersection_area
 from tests.golden import load_case
 
 
 def iou(a, b):
     return pairwise_iou_rotated(torch.tensor([a]), torch.tensor([b])).item()
+
+
+def test_area_shared_by_a_square_and_itself_turned():
+    # A regular octagon around a circle of radius 2: 8 r^2 tan(pi / 8).
+    upright = torch.tensor([[3.0, 4.0, 4.0, 4.0, 0.0]]).double()
+    turned = torch.tensor([[3.0, 4.0, 4.0, 4.0, 45.0]]).double()
+    expected = 8 * 4 * math.tan(math.pi / 8)
+    assert intersection_area(upright, turned).item() == pytest.approx(expected)
+
+
+def test_corners_in_the_frame_of_another_box():
+    # Seen from a box that is turned counter-clockwise by 90 degrees, what lies right lies below.
+    a = torch.tensor([[5.0, 2.0, 2.0, 4.0, 0.0]]).double()
+    b = torch.tensor([[2.0, 2.0, 7.0, 1.0, 90.0]]).double()
+    x, y = corners_in_frame_of(a, b)
+    corners = {(round(p), round(q)) for p, q in zip(x[0].tolist(), y[0].tolist(), strict=True)}
+    assert corners == {(-2, 2), (2, 2), (-2, 4), (2, 4)}
 
 
 def test_golden():

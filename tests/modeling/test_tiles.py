@@ -7,7 +7,7 @@ import pytest
 import torch
 from pycocotools import mask as mask_util
 
-from d2lite.modeling.tiles import merge_windows, rle_in_image, tile_windows
+from d2lite.modeling.tiles import is_cut, merge_windows, rle_in_image, tile_windows
 from d2lite.structures import Boxes, Instances
 
 
@@ -23,6 +23,13 @@ def test_tiles_cover_the_image_and_overlap(height, width, overlap):
     columns = sorted({x0 for x0, *_ in windows})
     shared = [64 - (b - a) for a, b in pairwise(columns)]
     assert all(part >= 64 * overlap - 1 for part in shared)
+
+
+def test_boxes_are_cut_by_edges_of_the_window_inside_of_the_image():
+    boxes = torch.tensor([[50.0, 10, 60, 20], [0, 10, 9, 20], [10, 90, 20, 100], [40, 5, 45, 9]])
+    # A window whose right edge alone is inside of the image, then one of the whole image.
+    assert is_cut(boxes, (0, 0, 60, 100), (100, 200)).tolist() == [True, False, False, False]
+    assert not is_cut(boxes, (0, 0, 60, 100), (100, 60)).any()
 
 
 def test_tiles_by_hand():

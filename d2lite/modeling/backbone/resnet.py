@@ -140,7 +140,16 @@ class ResNet(Backbone):
             ValueError: when a `_per_block` argument has not one value for each block, or the
                 argument is given in both ways.
         """
-        per_block, shared = _split_per_block(kwargs, num_blocks)
+        per_block, shared = {}, {}
+        for name, value in kwargs.items():
+            if not name.endswith("_per_block"):
+                shared[name] = value
+                continue
+            if len(value) != num_blocks:
+                raise ArgumentError(f"{name} has {len(value)} values for {num_blocks} blocks")
+            per_block[name.removesuffix("_per_block")] = value
+        if both := per_block.keys() & shared.keys():
+            raise ValueError(f"given both for a block and for the stage: {sorted(both)}")
         blocks = []
         for i in range(num_blocks):
             own = {name: values[i] for name, values in per_block.items()}
@@ -311,19 +320,3 @@ def _check_features(names: Sequence[str], known: list[str], key: str = "out_feat
 
 def _strides(first: int, num_blocks: int) -> list[int]:
     return [first] + [1] * (num_blocks - 1)
-
-
-def _split_per_block(kwargs: dict, num_blocks: int) -> tuple[dict, dict]:
-    """Arguments that have one value for each block, under their own name, and the others."""
-    per_block, shared = {}, {}
-    for name, value in kwargs.items():
-        if not name.endswith("_per_block"):
-            shared[name] = value
-            continue
-        if len(value) != num_blocks:
-            raise ArgumentError(f"{name} has {len(value)} values for {num_blocks} blocks")
-        per_block[name.removesuffix("_per_block")] = value
-    both = per_block.keys() & shared.keys()
-    if both:
-        raise ValueError(f"given both for a block and for the stage: {sorted(both)}")
-    return per_block, shared

@@ -57,7 +57,7 @@ class WindowAttention(nn.Module):
         table = torch.zeros((2 * h - 1) * (2 * w - 1), num_heads)
         self.relative_position_bias_table = nn.Parameter(table)
         # In the state dict, as released weights have it.
-        self.register_buffer("relative_position_index", _relative_position_index(h, w))
+        self.register_buffer("relative_position_index", relative_position_index(h, w))
         self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
         self.attn_drop = attn_drop
         self.proj = nn.Linear(dim, dim)
@@ -415,8 +415,12 @@ def _regions(length: int, window_size: int, shift_size: int, device: torch.devic
     return (at >= padded - window_size).long() + (at >= padded - shift_size).long()
 
 
-def _relative_position_index(h: int, w: int) -> Tensor:
-    """(h * w, h * w) rows of the bias table, by position of the query and of the key."""
+def relative_position_index(h: int, w: int) -> Tensor:
+    """Return the rows of the bias table, (h * w, h * w), by position of the query and of the key.
+
+    Positions of a window of h x w count row by row. The table has (2h - 1) * (2w - 1) rows, one for
+    each offset from the key to the query (Swin Transformer, sec. 3.2).
+    """
     rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
     rows, columns = rows.flatten(), columns.flatten()
     down = rows[:, None] - rows[None, :] + h - 1

@@ -126,8 +126,25 @@ def build_timm_model_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackb
         norm=settings.NORM,
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
     )
-    if settings.PRETRAINED:
-        _warn_of_other_pixels(cfg, backbone.net)
+    if not settings.PRETRAINED:
+        return backbone
+    # Pretrained weights expect RGB pixels, normalized as timm's settings for them say.
+    of_weights = backbone.net.pretrained_cfg
+    mean, std = (torch.tensor(of_weights[key]) * 255 for key in ("mean", "std"))
+    found = torch.tensor([*cfg.MODEL.PIXEL_MEAN, *cfg.MODEL.PIXEL_STD])
+    wanted = torch.cat([mean, std])
+    same = found.shape == wanted.shape and torch.allclose(found, wanted, atol=0.5)
+    if cfg.INPUT.FORMAT != "RGB" or not same:
+        logger.warning(
+            "The pretrained weights of %s expect INPUT.FORMAT RGB, MODEL.PIXEL_MEAN %s and "
+            "MODEL.PIXEL_STD %s; the config has %s, %s and %s",
+            settings.NAME,
+            [round(x, 3) for x in mean.tolist()],
+            [round(x, 3) for x in std.tolist()],
+            cfg.INPUT.FORMAT,
+            list(cfg.MODEL.PIXEL_MEAN),
+            list(cfg.MODEL.PIXEL_STD),
+        )
     return backbone
 
 
@@ -236,22 +253,3 @@ def _freeze(timm: ModuleType, net: nn.Module, name: str, freeze_at: int) -> None
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             parent, _, child = path.rpartition(".")
             setattr(net.get_submodule(parent), child, timm.layers.freeze_batch_norm_2d(module))
-
-
-def _warn_of_other_pixels(cfg: CfgNode, net: nn.Module) -> None:
-    """Pretrained weights expect RGB pixels, normalized as timm's settings for them say."""
-    mean, std = (torch.tensor(net.pretrained_cfg[key]) * 255 for key in ("mean", "std"))
-    found = torch.tensor([*cfg.MODEL.PIXEL_MEAN, *cfg.MODEL.PIXEL_STD])
-    wanted = torch.cat([mean, std])
-    same = found.shape == wanted.shape and torch.allclose(found, wanted, atol=0.5)
-    if cfg.INPUT.FORMAT != "RGB" or not same:
-        logger.warning(
-            "The pretrained weights of %s expect INPUT.FORMAT RGB, MODEL.PIXEL_MEAN %s and "
-            "MODEL.PIXEL_STD %s; the config has %s, %s and %s",
-            cfg.MODEL.TIMM_MODEL.NAME,
-            [round(x, 3) for x in mean.tolist()],
-            [round(x, 3) for x in std.tolist()],
-            cfg.INPUT.FORMAT,
-            list(cfg.MODEL.PIXEL_MEAN),
-            list(cfg.MODEL.PIXEL_STD),
-        )

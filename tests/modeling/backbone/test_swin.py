@@ -13,6 +13,7 @@ from d2lite.modeling.backbone.swin import (
     PatchMerging,
     SwinTransformerBlock,
     WindowAttention,
+    relative_position_index,
     shifted_window_mask,
     window_partition,
     window_reverse,
@@ -96,6 +97,13 @@ def attention_by_loops(attn: WindowAttention, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def test_relative_position_index_by_hand():
+    assert relative_position_index(1, 2).tolist() == [[1, 0], [2, 1]]
+    # Rows of the table count the offsets (-1, -1), (-1, 0), ..., (1, 1); the middle one is none.
+    expected = [[4, 3, 1, 0], [5, 4, 2, 1], [7, 6, 4, 3], [8, 7, 5, 4]]
+    assert relative_position_index(2, 2).tolist() == expected
+
+
 def test_attention_is_that_of_a_double_loop():
     attn = randomize(WindowAttention(6, window_size=(2, 3), num_heads=2, qk_scale=0.7))
     x = torch.randn(2, 6, 6)
