@@ -104,23 +104,20 @@ class CfgNode(_CfgNode):
                 )
             if version == current:
                 self._checked_merge(loaded, cfg_filename)
-            else:
-                self._merge_older(loaded, version, cfg_filename)
-
-    def _merge_older(self, loaded: "CfgNode", version: int, cfg_filename: str) -> None:
-        """Merge a file of an older version: under its own key names, which are upgraded then."""
-        logger.warning(
-            "%s is of config version %d; its keys are upgraded to version %d. Rewrite it to be "
-            "rid of this.",
-            cfg_filename,
-            version,
-            self.VERSION,
-        )
-        older = downgrade_config(self, to_version=version)
-        older._checked_merge(loaded, cfg_filename)
-        upgraded = upgrade_config(older)
-        self.clear()
-        self.update(upgraded)
+                return
+            logger.warning(
+                "%s is of config version %d; its keys are upgraded to version %d. Rewrite it to be "
+                "rid of this.",
+                cfg_filename,
+                version,
+                self.VERSION,
+            )
+            # It is merged under its own key names, which are upgraded then.
+            older = downgrade_config(self, to_version=version)
+            older._checked_merge(loaded, cfg_filename)
+            upgraded = upgrade_config(older)
+            self.clear()
+            self.update(upgraded)
 
     def merge_from_other_cfg(self, cfg_other: "CfgNode") -> None:
         """Overwrite settings by those of another config, which must have no other keys."""

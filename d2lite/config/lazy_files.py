@@ -54,7 +54,12 @@ def _import_from_config(
     """Return the `__import__` of config files: relative imports load files, others are as usual."""
     if level == 0:
         return builtins.__import__(name, globals, locals, fromlist, level)
-    filename = _relative_file(globals["__file__"], name, level)
+    # The file that `from <level dots><name> import ...` means.
+    folder = os.path.dirname(globals["__file__"])
+    for _ in range(level - 1):
+        folder = os.path.dirname(folder)
+    path = os.path.join(folder, *name.split(".")) if name else folder
+    filename = os.path.join(path, "__init__.py") if os.path.isdir(path) else f"{path}.py"
     if filename.endswith("__init__.py") and not os.path.isfile(filename):
         package = ModuleType(_PACKAGE)  # from .folder import a
         for module_name in fromlist:
@@ -73,12 +78,3 @@ def _run_imported(filename: str, importer: str) -> ModuleType:
     if not PathManager.isfile(filename):
         raise ImportError(f"{importer}: there is no config file {filename} to import from")
     return _run(filename)
-
-
-def _relative_file(importer: str, name: str, level: int) -> str:
-    """Return the file that `from <level dots><name> import ...` means in the file `importer`."""
-    folder = os.path.dirname(importer)
-    for _ in range(level - 1):
-        folder = os.path.dirname(folder)
-    path = os.path.join(folder, *name.split(".")) if name else folder
-    return os.path.join(path, "__init__.py") if os.path.isdir(path) else f"{path}.py"

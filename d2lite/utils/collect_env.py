@@ -5,7 +5,6 @@ import os
 import platform
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +27,21 @@ def collect_env_info() -> str:
         ("PyTorch", f"{torch.__version__} @{os.path.dirname(torch.__file__)}"),
         ("PyTorch debug build", torch.version.debug),
         ("torchvision", f"{torchvision.__version__} @{os.path.dirname(torchvision.__file__)}"),
-        *_device_rows(),
-        ("Pillow", PIL.__version__),
-        *((name, _version(name)) for name in _OPTIONAL_PACKAGES),
+        ("CPU threads of PyTorch", str(torch.get_num_threads())),
+        ("MPS", "available" if torch.backends.mps.is_available() else "no"),
     ]
+    if torch.cuda.is_available():
+        devices = defaultdict(list)
+        for index in range(torch.cuda.device_count()):
+            capability = ".".join(map(str, torch.cuda.get_device_capability(index)))
+            devices[f"{torch.cuda.get_device_name(index)} (arch={capability})"].append(str(index))
+        rows += [(f"GPU {','.join(indices)}", name) for name, indices in devices.items()]
+        rows.append(("CUDA of PyTorch", str(torch.version.cuda)))
+        rows.append(("cuDNN", str(torch.backends.cudnn.version())))
+    else:
+        rows.append(("GPU", "none that PyTorch can use"))
+    rows.append(("Pillow", PIL.__version__))
+    rows += [(name, _version(name)) for name in _OPTIONAL_PACKAGES]
     return f"{tabulate(rows)}\n{collect_torch_env()}"
 
 
@@ -52,22 +62,6 @@ def _version(package: str) -> str:
     except ImportError as error:
         return f"not there ({error})"
     return str(getattr(module, "__version__", "version unknown"))
-
-
-def _device_rows() -> Iterator[tuple[str, str]]:
-    yield "CPU threads of PyTorch", str(torch.get_num_threads())
-    yield "MPS", "available" if torch.backends.mps.is_available() else "no"
-    if not torch.cuda.is_available():
-        yield "GPU", "none that PyTorch can use"
-        return
-    devices = defaultdict(list)
-    for index in range(torch.cuda.device_count()):
-        capability = ".".join(map(str, torch.cuda.get_device_capability(index)))
-        devices[f"{torch.cuda.get_device_name(index)} (arch={capability})"].append(str(index))
-    for name, indices in devices.items():
-        yield f"GPU {','.join(indices)}", name
-    yield "CUDA of PyTorch", str(torch.version.cuda)
-    yield "cuDNN", str(torch.backends.cudnn.version())
 
 
 def test_nccl_ops() -> None:

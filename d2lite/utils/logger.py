@@ -131,7 +131,14 @@ def setup_logger(
     if abbrev_name is None:
         abbrev_name = "d2" if name == "d2lite" else name
     if configure_stdout and distributed_rank == 0 and not _has(logger, _TerminalHandler):
-        logger.addHandler(_make_terminal_handler(name, abbrev_name, color))
+        handler = _TerminalHandler(logging.DEBUG)
+        if color and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+            prefix = colored("[%(asctime)s %(name)s]: ", "green", force_color=True)
+            formatter = _ColorfulFormatter(prefix + "%(message)s", name, abbrev_name)
+        else:
+            formatter = _AbbreviatingFormatter(_PLAIN_FORMAT, name, abbrev_name)
+        handler.setFormatter(formatter)
+        logger.addHandler(handler)
     if output is not None:
         path = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
         if distributed_rank > 0:
@@ -147,17 +154,6 @@ def setup_logger(
 
 def _has(logger: logging.Logger, kind: type) -> bool:
     return any(isinstance(handler, kind) for handler in logger.handlers)
-
-
-def _make_terminal_handler(name: str, abbrev_name: str, color: bool) -> logging.Handler:
-    handler = _TerminalHandler(logging.DEBUG)
-    if color and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
-        prefix = colored("[%(asctime)s %(name)s]: ", "green", force_color=True)
-        formatter = _ColorfulFormatter(prefix + "%(message)s", name, abbrev_name)
-    else:
-        formatter = _AbbreviatingFormatter(_PLAIN_FORMAT, name, abbrev_name)
-    handler.setFormatter(formatter)
-    return handler
 
 
 @functools.cache  # loggers of several names share one file

@@ -128,11 +128,9 @@ class StopSignals:
         else:
             since = time.monotonic() - self._requested_at
             is_copy = "TORCHELASTIC_RUN_ID" in os.environ and since < _COPY_SECONDS
-            if not is_copy:
-                self._act_at_once(number)
-
-    def _act_at_once(self, number: int) -> None:
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+            if is_copy:
+                return
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)

@@ -36,7 +36,11 @@ class WriteError(OSError):
         """
         reason = _reason(path, cause)
         if cause.errno in _OF_SPACE:
-            reason += _space(path, needed)
+            folder = _existing(path)
+            needs = "" if needed is None else f"it needs {_size(needed)}, and "
+            with contextlib.suppress(OSError):
+                free = _size(shutil.disk_usage(folder).free)
+                reason += f" ({needs}{folder} has {free} free)"
         super().__init__(f"{path} cannot be written: {reason}")
         self.errno, self.filename, self.needed = cause.errno, str(path), needed
         self.reason = reason
@@ -71,16 +75,6 @@ def _existing(path: str | Path) -> str:
     while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
         folder = os.path.dirname(folder)
     return folder
-
-
-def _space(path: str | Path, needed: int | None) -> str:
-    folder = _existing(path)
-    try:
-        free = _size(shutil.disk_usage(folder).free)
-    except OSError:
-        return ""
-    needs = "" if needed is None else f"it needs {_size(needed)}, and "
-    return f" ({needs}{folder} has {free} free)"
 
 
 def _size(n_bytes: int) -> str:

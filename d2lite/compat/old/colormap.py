@@ -11,21 +11,19 @@ _NUM_COLORS = 80
 _GOLDEN_RATIO = 0.6180339887
 
 
-def _make_colors() -> np.ndarray:
-    """(80, 3) RGB in [0, 1]: hues by golden-ratio steps, so that any first few lie far apart."""
-    saturations, values = (0.90, 0.60, 0.75), (0.95, 0.75, 0.85, 0.60)
-    colors = [
+# (80, 3) RGB in [0, 1]: hues by golden-ratio steps, so that any first few lie far apart.
+_SATURATIONS, _VALUES = (0.90, 0.60, 0.75), (0.95, 0.75, 0.85, 0.60)
+_COLORS = np.array(
+    [
         colorsys.hsv_to_rgb(
             (0.55 + index * _GOLDEN_RATIO) % 1.0,
-            saturations[index % len(saturations)],
-            values[index % len(values)],
+            _SATURATIONS[index % len(_SATURATIONS)],
+            _VALUES[index % len(_VALUES)],
         )
         for index in range(_NUM_COLORS)
-    ]
-    return np.array(colors, dtype=np.float32)
-
-
-_COLORS = _make_colors()
+    ],
+    dtype=np.float32,
+)
 
 
 def _scaled(colors: np.ndarray, rgb: bool, maximum: int) -> np.ndarray:

@@ -103,7 +103,11 @@ class LandmarkEvaluator(DatasetEvaluator):
 
     def _errors_of(self, record: dict, found: Instances) -> list[float]:
         """One error for each object of an image that has a labeled landmark."""
-        objects = [a for a in record["annotations"] if _has_landmarks(a)]
+        objects = [
+            a
+            for a in record["annotations"]
+            if not a.get("iscrowd", 0) and any(v > 0 for v in a.get("keypoints", ())[2::3])
+        ]
         if not objects:
             return []
         boxes = torch.tensor(
@@ -119,11 +123,6 @@ class LandmarkEvaluator(DatasetEvaluator):
         points = found.pred_keypoints[match[seen], :, :2]
         errors[seen] = normalized_error(points, truth[seen], boxes[seen])
         return errors.tolist()
-
-
-def _has_landmarks(annotation: dict) -> bool:
-    visibility = annotation.get("keypoints", ())[2::3]
-    return not annotation.get("iscrowd", 0) and any(v > 0 for v in visibility)
 
 
 # What `evaluator_type: landmarks` in a dataset's metadata means.

@@ -172,7 +172,16 @@ class RetinaFace(DenseDetector):
         """
         labels, boxes, points = [], [], []
         for gt in gt_instances:
-            gt_points = self._points_of(gt)
+            if self.num_landmarks and gt.has("gt_keypoints"):
+                gt_points = gt.gt_keypoints.tensor  # (M, L, 3)
+            else:  # none is labeled where the data have none
+                gt_points = gt.gt_boxes.tensor.new_zeros(len(gt), self.num_landmarks, 3)
+            if gt_points.shape[1] != self.num_landmarks:
+                raise ValueError(
+                    f"the data have {gt_points.shape[1]} keypoints, but "
+                    f"MODEL.RETINAFACE.NUM_LANDMARKS is {self.num_landmarks}; set it to "
+                    f"{gt_points.shape[1]}"
+                )
             matches, match_labels = self.anchor_matcher(pairwise_iou(gt.gt_boxes, anchors))
             labels.append(class_labels(gt.gt_classes + 1, matches, match_labels, background=0))
             chosen = matches[match_labels == FOREGROUND]
@@ -254,15 +263,3 @@ class RetinaFace(DenseDetector):
             score = found.scores[:, None, None].expand(-1, self.num_landmarks, 1)
             found.pred_keypoints = torch.cat([points, score], dim=2)
         return found
-
-    def _points_of(self, gt: Instances) -> Tensor:
-        """(M, L, 3) landmarks of the ground truth; none is labeled where the data have none."""
-        if not (self.num_landmarks and gt.has("gt_keypoints")):
-            return gt.gt_boxes.tensor.new_zeros(len(gt), self.num_landmarks, 3)
-        points = gt.gt_keypoints.tensor
-        if points.shape[1] != self.num_landmarks:
-            raise ValueError(
-                f"the data have {points.shape[1]} keypoints, but MODEL.RETINAFACE.NUM_LANDMARKS "
-                f"is {self.num_landmarks}; set it to {points.shape[1]}"
-            )
-        return points

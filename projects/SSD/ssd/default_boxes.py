@@ -47,8 +47,14 @@ class DefaultBoxGenerator(nn.Module):
             )
         self.image_size = image_size
         self.steps = list(steps)
-        per_level = zip(scales[:-1], scales[1:], aspect_ratios, strict=True)
-        self._sizes = [torch.tensor(_shares(*level)).clamp(max=1) for level in per_level]
+        self._sizes = []  # by level, (A, 2): width and height as shares of the image's side
+        for scale, next_scale, ratios in zip(scales[:-1], scales[1:], aspect_ratios, strict=True):
+            between = math.sqrt(scale * next_scale)
+            shares = [(scale, scale), (between, between)]
+            for ratio in ratios:
+                longer, shorter = scale * math.sqrt(ratio), scale / math.sqrt(ratio)
+                shares += [(longer, shorter), (shorter, longer)]
+            self._sizes.append(torch.tensor(shares).clamp(max=1))
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
@@ -92,13 +98,3 @@ class DefaultBoxGenerator(nn.Module):
         half = 0.5 * self._sizes[k]  # (A, 2)
         corners = torch.cat((centers - half, centers + half), dim=-1)  # (height * width, A, 4)
         return corners.flatten(0, 1) * self.image_size
-
-
-def _shares(scale: float, next_scale: float, ratios: Sequence[float]) -> list[tuple[float, float]]:
-    """(width, height) of the boxes of a level, as shares of the image's side."""
-    between = math.sqrt(scale * next_scale)
-    shares = [(scale, scale), (between, between)]
-    for ratio in ratios:
-        longer, shorter = scale * math.sqrt(ratio), scale / math.sqrt(ratio)
-        shares += [(longer, shorter), (shorter, longer)]
-    return shares

@@ -122,8 +122,18 @@ class SSDMobileNet(Backbone):
         first, second, channels = cut_mobilenet(net.features)
         self.features = nn.Sequential(first, second)
         self.extra = nn.ModuleList()
+        conv: Callable[..., nn.Module] = partial(
+            Conv2dNormActivation, norm_layer=_NORM, activation_layer=nn.ReLU6
+        )
         for out in (512, 256, 256, 128):
-            self.extra.append(_extra_lite_block(channels[-1], out))
+            # To half the channels, a depthwise convolution of stride 2, and to all channels.
+            inner = out // 2
+            block = nn.Sequential(
+                conv(channels[-1], inner, kernel_size=1),
+                conv(inner, inner, kernel_size=3, stride=2, groups=inner),
+                conv(inner, out, kernel_size=1),
+            )
+            self.extra.append(block)
             channels.append(out)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -186,16 +196,3 @@ def cut_mobilenet(layers: nn.Sequential) -> tuple[nn.Sequential, nn.Sequential, 
     first = nn.Sequential(*layers[:strided], steps[0])
     second = nn.Sequential(steps[1:], *layers[strided + 1 :])
     return first, second, [steps[0].out_channels, layers[-1].out_channels]
-
-
-def _extra_lite_block(channels: int, out: int) -> nn.Sequential:
-    """To half the channels, a depthwise convolution of stride 2, and to all channels."""
-    inner = out // 2
-    conv: Callable[..., nn.Module] = partial(
-        Conv2dNormActivation, norm_layer=_NORM, activation_layer=nn.ReLU6
-    )
-    return nn.Sequential(
-        conv(channels, inner, kernel_size=1),
-        conv(inner, inner, kernel_size=3, stride=2, groups=inner),
-        conv(inner, out, kernel_size=1),
-    )
