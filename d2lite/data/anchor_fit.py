@@ -178,7 +178,12 @@ def read_sizes(records: Sequence[dict]) -> tuple[Tensor, Tensor]:
     for record in records:
         image = [record["width"], record["height"]] if "width" in record else None
         for annotation in record.get("annotations", ()):
-            width, height = _box_size(annotation)
+            box, mode = annotation["bbox"], annotation["bbox_mode"]
+            if mode == BoxMode.XYWHA_ABS:
+                width, height = box[2:4]
+            else:
+                x0, y0, x1, y1 = BoxMode.convert(list(box), mode, BoxMode.XYXY_ABS)
+                width, height = x1 - x0, y1 - y0
             if annotation.get("iscrowd", 0) or min(width, height) <= 0:
                 continue
             if image is None:
@@ -188,14 +193,6 @@ def read_sizes(records: Sequence[dict]) -> tuple[Tensor, Tensor]:
     if not boxes:
         raise ValueError(f"none of the {len(records)} images has a box")
     return torch.tensor(boxes, dtype=torch.float32), torch.tensor(images, dtype=torch.float32)
-
-
-def _box_size(annotation: dict) -> tuple[float, float]:
-    box, mode = annotation["bbox"], annotation["bbox_mode"]
-    if mode == BoxMode.XYWHA_ABS:
-        return box[2], box[3]
-    x0, y0, x1, y1 = BoxMode.convert(list(box), mode, BoxMode.XYXY_ABS)
-    return x1 - x0, y1 - y0
 
 
 def resized_by_short_side(boxes: Tensor, images: Tensor, short: int, longest: int) -> Tensor:
@@ -266,11 +263,12 @@ def configured_rpn(cfg: CfgNode) -> Tensor:
         v * levels if len(v) == 1 else v for v in (settings.SIZES, settings.ASPECT_RATIOS)
     )
     per_level = zip(sizes, ratios, strict=True)
-    return torch.cat([grid_sizes(*map(_floats, level)) for level in per_level])
-
-
-def _floats(values: Sequence[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32)
+    return torch.cat(
+        [
+            grid_sizes(*(torch.tensor(values, dtype=torch.float32) for values in level))
+            for level in per_level
+        ]
+    )
 
 
 # -- output -------------------------------------------------------------------------------------

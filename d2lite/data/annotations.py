@@ -61,7 +61,10 @@ def normalize_annotation(annotation: dict, size: ImageSize | None) -> dict | str
         if value is None or (isinstance(value, (list, tuple, dict)) and not value):
             changes[key] = _REMOVED
         elif key == "area":
-            _check_area(value)
+            if not isinstance(value, Real) or not 0 <= value < math.inf:
+                raise AnnotationError(
+                    f"has area {_show(value)}; expected a number of square pixels"
+                )
         elif key == "keypoints":
             _check_keypoints(value)
         else:
@@ -165,11 +168,6 @@ def _flat(values: Any) -> Sequence[float] | None:
     if hasattr(values, "tolist"):
         values = values.tolist()
     return values if isinstance(values, (list, tuple)) else None
-
-
-def _check_area(area: Any) -> None:
-    if not isinstance(area, Real) or not 0 <= area < math.inf:
-        raise AnnotationError(f"has area {_show(area)}; expected a number of square pixels")
 
 
 def _check_keypoints(keypoints: Any) -> None:

@@ -1,6 +1,5 @@
 """Loaders for training and testing, from arguments or from a config."""
 
-import itertools
 import logging
 import operator
 import signal
@@ -38,7 +37,7 @@ from d2lite.data.samplers import (
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
-from d2lite.data.stream import AspectGroups, TrainingStream, num_batches
+from d2lite.data.stream import AspectGroups, TrainingStream, consecutive_batches, num_batches
 from d2lite.utils import comm
 from d2lite.utils.env import seed_all_rng
 from d2lite.utils.errors import ArgumentError
@@ -106,9 +105,12 @@ def build_batch_data_loader(
             dataset, batch_size, aspect_ratio_grouping, drop_last, collate_fn, options
         )
     group_of = AspectGroups(dataset) if aspect_ratio_grouping else None
+    if seed is None:
+        with_seeds = hasattr(sampler, "seeds")
+        seed = sampler.seeds()["seed"] if with_seeds else comm.shared_random_seed()
     return TrainingLoader(
         dataset,
-        TrainingStream(sampler, batch_size, group_of, drop_last, seed=_stream_seed(seed, sampler)),
+        TrainingStream(sampler, batch_size, group_of, drop_last, seed=int(seed)),
         total_batch_size=batch_size * comm.get_world_size(),
         collate_fn=collate_fn or trivial_batch_collator,
         on_bad_sample=on_bad_sample,
@@ -133,14 +135,6 @@ def _batch_size_per_worker(total: int | None, single: int | None) -> int:
     return total // workers
 
 
-def _stream_seed(seed: int | None, sampler: Sampler) -> int:
-    if seed is not None:
-        return int(seed)
-    if hasattr(sampler, "seeds"):
-        return sampler.seeds()["seed"]
-    return comm.shared_random_seed()
-
-
 def _iterable_loader(
     dataset: torchdata.IterableDataset,
     batch_size: int,
@@ -157,7 +151,7 @@ def _iterable_loader(
         if aspect_ratio_grouping:
             batches = iter(AspectRatioGroupedDataset(items, batch_size))
         else:
-            batches = _chunks(iter(items), batch_size, drop_last)
+            batches = consecutive_batches(iter(items), batch_size, drop_last)
         return map(collate_fn, batches) if collate_fn is not None else batches
 
     def count_batches(num_samples: int) -> int:
@@ -166,13 +160,6 @@ def _iterable_loader(
     return IterableTrainingLoader(
         samples, make_batches, None if aspect_ratio_grouping else count_batches
     )
-
-
-def _chunks(items: Iterator, size: int, drop_last: bool) -> Iterator[list]:
-    while chunk := list(itertools.islice(items, size)):
-        if drop_last and len(chunk) < size:
-            return
-        yield chunk
 
 
 def _train_loader_from_config(
@@ -199,7 +186,10 @@ def _train_loader_from_config(
             check_files_exist(dataset, cfg.DATASETS.TRAIN, tolerant=tolerant)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
-        sampler = _training_sampler(cfg, dataset, seed)
+        name = cfg.DATALOADER.SAMPLER_TRAIN
+        make_sampler = lookup("DATALOADER.SAMPLER_TRAIN", name, _SAMPLERS)
+        logger.info("Using training sampler %s", name)
+        sampler = make_sampler(cfg, dataset, seed)
     return {
         "dataset": dataset,
         "sampler": sampler,
@@ -234,13 +224,6 @@ _SAMPLERS: dict[str, Callable[[Any, Sequence, int], Sampler]] = {
     "RepeatFactorTrainingSampler": _repeat_factor_sampler,
     "RandomSubsetTrainingSampler": _subset_sampler,
 }
-
-
-def _training_sampler(cfg: Any, dataset: Sequence, seed: int) -> Sampler:
-    name = cfg.DATALOADER.SAMPLER_TRAIN
-    sampler = lookup("DATALOADER.SAMPLER_TRAIN", name, _SAMPLERS)
-    logger.info("Using training sampler %s", name)
-    return sampler(cfg, dataset, seed)
 
 
 @configurable(from_config=_train_loader_from_config)

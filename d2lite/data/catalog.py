@@ -84,12 +84,6 @@ def _resolve(uri: str) -> None:
     MetadataCatalog.data[uri] = Metadata(name=uri).set(**resolved.metadata)
 
 
-def _equal_partials(one: partial, other: Any) -> bool:
-    if not isinstance(other, partial):
-        return False
-    return (one.func, one.args, one.keywords) == (other.func, other.args, other.keywords)
-
-
 class _DatasetCatalog(UserDict):
     """Functions that load datasets, by name. Use the one instance, `DatasetCatalog`."""
 
@@ -103,7 +97,13 @@ class _DatasetCatalog(UserDict):
                 `get`, and expected to return the same list each time.
         """
         assert callable(func), f"dataset {name!r} needs a function that returns it, not {func!r}"
-        if isinstance(func, partial) and _equal_partials(func, self.data.get(name)):
+        old = self.data.get(name)
+        are_partials = isinstance(func, partial) and isinstance(old, partial)
+        if are_partials and (func.func, func.args, func.keywords) == (
+            old.func,
+            old.args,
+            old.keywords,
+        ):
             return
         assert name not in self, f"dataset {name!r} is registered already; remove it first"
         self[name] = func
@@ -117,9 +117,17 @@ class _DatasetCatalog(UserDict):
         """
         if name not in self.data and is_dataset_uri(name):
             _resolve(name)
-        if name not in self.data:
-            raise UnknownNameError(self._unknown(name))
-        return self.data[name]()
+        if name in self.data:
+            return self.data[name]()
+        schemes = ", ".join(f"{scheme}:..." for scheme in sorted(_SCHEMES))
+        known = sorted(known for known in self.data if not is_dataset_uri(known))
+        hint = did_you_mean(str(name), known) or did_you_mean(f"{_scheme_of(name)}:...", _SCHEMES)
+        hint = hint or f" DatasetCatalog.list() has the {len(known)} known names."
+        raise UnknownNameError(
+            f"dataset {name!r} is not registered.{hint} "
+            f"A dataset can also be given as a URI ({schemes}), "
+            "such as 'coco:train.json?images=photos'."
+        )
 
     def list(self) -> list[str]:
         """Return the names of all registered datasets."""
@@ -128,17 +136,6 @@ class _DatasetCatalog(UserDict):
     def remove(self, name: str) -> None:
         """Forget the dataset `name`. Its metadata stay; see `MetadataCatalog.remove`."""
         self.pop(name)
-
-    def _unknown(self, name: str) -> str:
-        schemes = ", ".join(f"{scheme}:..." for scheme in sorted(_SCHEMES))
-        known = sorted(known for known in self.data if not is_dataset_uri(known))
-        hint = did_you_mean(str(name), known) or did_you_mean(f"{_scheme_of(name)}:...", _SCHEMES)
-        hint = hint or f" DatasetCatalog.list() has the {len(known)} known names."
-        return (
-            f"dataset {name!r} is not registered.{hint} "
-            f"A dataset can also be given as a URI ({schemes}), "
-            "such as 'coco:train.json?images=photos'."
-        )
 
     def __str__(self) -> str:
         return f"DatasetCatalog(registered datasets: {', '.join(self.keys())})"

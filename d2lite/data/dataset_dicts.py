@@ -72,8 +72,16 @@ def get_detection_dataset_dicts(
         dataset_dicts = filter_images_with_only_crowd_annotations(dataset_dicts)
     if min_keypoints > 0 and has_instances:
         dataset_dicts = filter_images_with_few_keypoints(dataset_dicts, min_keypoints)
+    if not dataset_dicts and min_keypoints > 0:
+        raise ArgumentError(
+            f"no image of {', '.join(names)} has annotations with {min_keypoints} visible keypoints"
+            "; see MODEL.KEYPOINT_ON and MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE"
+        )
     if not dataset_dicts:
-        raise ArgumentError(_nothing_left(names, min_keypoints))
+        raise ArgumentError(
+            f"no image of {', '.join(names)} has an annotation to train on (crowds do not count); "
+            "add some, or set DATALOADER.FILTER_EMPTY_ANNOTATIONS False to train on empty images"
+        )
     if check_consistency and has_instances:
         _check_classes(names, dataset_dicts)
     return NormalizedDicts(dataset_dicts, names)
@@ -94,18 +102,6 @@ def _check_form(name: str, dicts: Iterable[Any], *, with_annotations: bool) -> N
                 f"dataset {name!r}: the annotations of {where} are {rows!r:.100}; expected a list "
                 "of dicts"
             )
-
-
-def _nothing_left(names: list[str], min_keypoints: int) -> str:
-    if min_keypoints > 0:
-        return (
-            f"no image of {', '.join(names)} has annotations with {min_keypoints} visible keypoints"
-            "; see MODEL.KEYPOINT_ON and MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE"
-        )
-    return (
-        f"no image of {', '.join(names)} has an annotation to train on (crowds do not count); "
-        "add some, or set DATALOADER.FILTER_EMPTY_ANNOTATIONS False to train on empty images"
-    )
 
 
 def _with_proposals(
@@ -130,20 +126,16 @@ def _check_classes(names: list[str], dataset_dicts: list[dict]) -> None:
     except AttributeError as error:
         raise ValueError(f"datasets used together must all have class names: {error}") from None
     class_names = MetadataCatalog.get(names[0]).thing_classes
-    _check_category_ids(dataset_dicts, len(class_names))
-    print_instances_class_histogram(dataset_dicts, class_names)
-
-
-def _check_category_ids(dataset_dicts: list[dict], num_classes: int) -> None:
     for one in dataset_dicts:
         for anno in one.get("annotations", ()):
             category = anno.get("category_id")
-            if not isinstance(category, Integral) or not 0 <= category < num_classes:
+            if not isinstance(category, Integral) or not 0 <= category < len(class_names):
                 raise ValueError(
                     f"{one.get('file_name', 'an image')}: an annotation has category_id "
-                    f"{category!r}, the {num_classes} thing_classes of the dataset have "
-                    f"ids 0 to {num_classes - 1}. Correct the annotation or the thing_classes"
+                    f"{category!r}, the {len(class_names)} thing_classes of the dataset have "
+                    f"ids 0 to {len(class_names) - 1}. Correct the annotation or the thing_classes"
                 )
+    print_instances_class_histogram(dataset_dicts, class_names)
 
 
 def filter_images_with_only_crowd_annotations(dataset_dicts: list[dict]) -> list[dict]:
@@ -165,25 +157,21 @@ def filter_images_with_few_keypoints(
     dataset_dicts: list[dict], min_keypoints_per_image: int
 ) -> list[dict]:
     """Leave out images whose annotations have fewer visible keypoints (v > 0) in all."""
-    kept = [
-        one
-        for one in dataset_dicts
-        if _visible_keypoints(one.get("annotations", ())) >= min_keypoints_per_image
-    ]
+    kept = []
+    for one in dataset_dicts:
+        visible = sum(
+            int((np.asarray(anno["keypoints"]).reshape(-1)[2::3] > 0).sum())
+            for anno in one.get("annotations", ())
+            if "keypoints" in anno
+        )
+        if visible >= min_keypoints_per_image:
+            kept.append(one)
     logger.info(
         "Removed %s images with fewer than %s keypoints.",
         len(dataset_dicts) - len(kept),
         min_keypoints_per_image,
     )
     return kept
-
-
-def _visible_keypoints(annotations: Iterable[dict]) -> int:
-    return sum(
-        int((np.asarray(anno["keypoints"]).reshape(-1)[2::3] > 0).sum())
-        for anno in annotations
-        if "keypoints" in anno
-    )
 
 
 def print_instances_class_histogram(dataset_dicts: list[dict], class_names: Sequence[str]) -> None:
@@ -247,23 +235,21 @@ def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -
             logits = np.asarray(proposals["objectness_logits"][row])
             order = logits.argsort()[::-1]
             boxes = np.asarray(proposals["boxes"][row])[order]
-            _check_proposals(boxes, logits, mode, where)
+            sides = 5 if mode == BoxMode.XYWHA_ABS else 4
+            if logits.ndim != 1 or boxes.shape not in ((len(logits), sides), (0,)):
+                raise ValueError(
+                    f"{where}: has boxes of the shape {boxes.shape} and logits of {logits.shape}; "
+                    f"expected (N, {sides}) and (N,)"
+                )
+            for values in (boxes, logits):
+                if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+                    raise ValueError(
+                        f"{where}: its proposals have values that are not finite numbers"
+                    )
         one["proposal_boxes"] = boxes
         one["proposal_objectness_logits"] = logits[order]
         one["proposal_bbox_mode"] = mode
     return dataset_dicts
-
-
-def _check_proposals(boxes: np.ndarray, logits: np.ndarray, mode: BoxMode, where: str) -> None:
-    sides = 5 if mode == BoxMode.XYWHA_ABS else 4
-    if logits.ndim != 1 or boxes.shape not in ((len(logits), sides), (0,)):
-        raise ValueError(
-            f"{where}: has boxes of the shape {boxes.shape} and logits of {logits.shape}; expected "
-            f"(N, {sides}) and (N,)"
-        )
-    for values in (boxes, logits):
-        if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
-            raise ValueError(f"{where}: its proposals have values that are not finite numbers")
 
 
 # BoxMode under all the names that it had.

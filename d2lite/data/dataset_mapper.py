@@ -152,7 +152,11 @@ class DatasetMapper:
             sem_seg = read_labels(sem_seg_file, expected={"height": height, "width": width})
             check_label_size(sem_seg_file, sem_seg.shape, (height, width))
 
-        aug_input = T.AugInput(image, boxes=self._upright_boxes(dataset_dict), sem_seg=sem_seg)
+        boxes = None  # (M, 4) XYXY, for augmentations that look at them, such as crops around them
+        if self.is_train and not self.use_rotated_boxes and "annotations" in dataset_dict:
+            found = [utils.get_bbox(x) for x in dataset_dict["annotations"] if "bbox" in x]
+            boxes = np.array(found, dtype=np.float64).reshape(-1, 4)
+        aug_input = T.AugInput(image, boxes=boxes, sem_seg=sem_seg)
         transforms = self.augmentations(aug_input)
         image, sem_seg = aug_input.image, aug_input.sem_seg
         image_shape = image.shape[:2]
@@ -172,13 +176,6 @@ class DatasetMapper:
             self._transform_annotations(dataset_dict, transforms, image_shape)
         return dataset_dict
 
-    def _upright_boxes(self, dataset_dict: dict) -> np.ndarray | None:
-        """(M, 4) XYXY boxes for augmentations that look at them, such as crops around objects."""
-        if not self.is_train or self.use_rotated_boxes or "annotations" not in dataset_dict:
-            return None
-        boxes = [utils.get_bbox(x) for x in dataset_dict["annotations"] if "bbox" in x]
-        return np.array(boxes, dtype=np.float64).reshape(-1, 4)
-
     def _transform_annotations(
         self, dataset_dict: dict, transforms: TransformList, image_shape: tuple[int, int]
     ) -> None:
@@ -195,8 +192,19 @@ class DatasetMapper:
         for anno in dataset_dict.pop("annotations"):
             for key in unwanted:
                 anno.pop(key, None)
-            if anno.get("iscrowd", 0) == 0:
-                annos.append(self._transform_annotation(anno, transforms, image_shape))
+            if anno.get("iscrowd", 0) != 0:
+                continue
+            if self.use_rotated_boxes:
+                annos.append(transform_rotated_annotation(anno, transforms))
+            else:
+                annos.append(
+                    utils.transform_instance_annotations(
+                        anno,
+                        transforms,
+                        image_shape,
+                        keypoint_hflip_indices=self.keypoint_hflip_indices,
+                    )
+                )
         if self.use_rotated_boxes:
             instances = utils.annotations_to_instances_rotated(annos, image_shape)
         else:
@@ -206,15 +214,6 @@ class DatasetMapper:
         if self.recompute_boxes and instances.has("gt_masks"):
             instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
         dataset_dict["instances"] = utils.filter_empty_instances(instances)
-
-    def _transform_annotation(
-        self, anno: dict, transforms: TransformList, image_shape: tuple[int, int]
-    ) -> dict:
-        if self.use_rotated_boxes:
-            return transform_rotated_annotation(anno, transforms)
-        return utils.transform_instance_annotations(
-            anno, transforms, image_shape, keypoint_hflip_indices=self.keypoint_hflip_indices
-        )
 
 
 def transform_rotated_annotation(anno: dict, transforms: TransformList) -> dict:

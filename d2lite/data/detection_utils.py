@@ -99,35 +99,31 @@ def transform_instance_annotations(
     box = transforms.apply_box(box[None])[0].clip(min=0)
     annotation["bbox"] = np.minimum(box, list(image_size + image_size)[::-1])
     annotation["bbox_mode"] = BoxMode.XYXY_ABS
-    if "segmentation" in annotation:
-        annotation["segmentation"] = _transform_segmentation(
-            annotation["segmentation"], transforms, image_size
-        )
-    if "keypoints" in annotation:
-        annotation["keypoints"] = transform_keypoint_annotations(
-            annotation["keypoints"], transforms, image_size, keypoint_hflip_indices
-        )
-    return annotation
-
-
-def _transform_segmentation(segmentation, transforms: Transform, image_size: tuple[int, int]):
-    """Polygons -> flat polygons; RLE -> (h, w) uint8 mask."""
+    segmentation = annotation.get("segmentation")
     if isinstance(segmentation, list):
         # Copies: transforms change coordinates in place.
         polygons = [np.array(p).reshape(-1, 2) for p in segmentation]
-        return [p.reshape(-1) for p in transforms.apply_polygons(polygons)]
-    if isinstance(segmentation, dict):
+        annotation["segmentation"] = [
+            polygon.reshape(-1) for polygon in transforms.apply_polygons(polygons)
+        ]
+    elif isinstance(segmentation, dict):
         mask = transforms.apply_segmentation(_decode_rle(segmentation))
         if tuple(mask.shape[:2]) != tuple(image_size):
             raise ArgumentError(
                 f"an RLE mask of size {segmentation['size']} became {mask.shape[:2]} where the "
                 f"image became {image_size}: mask and image are of different sizes"
             )
-        return mask
-    raise ValueError(
-        f"cannot transform a segmentation of type {type(segmentation).__name__}: use polygons, as "
-        "list[list[float] or ndarray], or a COCO RLE, as a dict"
-    )
+        annotation["segmentation"] = mask
+    elif "segmentation" in annotation:
+        raise ValueError(
+            f"cannot transform a segmentation of type {type(segmentation).__name__}: use polygons, "
+            "as list[list[float] or ndarray], or a COCO RLE, as a dict"
+        )
+    if "keypoints" in annotation:
+        annotation["keypoints"] = transform_keypoint_annotations(
+            annotation["keypoints"], transforms, image_size, keypoint_hflip_indices
+        )
+    return annotation
 
 
 def _decode_rle(rle: dict) -> np.ndarray:
@@ -201,13 +197,16 @@ def annotations_to_instances(
         target.gt_masks = _make_masks(segmentations, image_size, mask_format)
     if _all_have("keypoints", annos):
         target.gt_keypoints = Keypoints(
-            torch.as_tensor(np.stack([_keypoint_rows(anno) for anno in annos]))
+            torch.as_tensor(
+                np.stack(
+                    [
+                        np.asarray(anno["keypoints"], dtype="float32").reshape(-1, 3)
+                        for anno in annos
+                    ]
+                )
+            )
         )
     return target
-
-
-def _keypoint_rows(anno: dict) -> np.ndarray:
-    return np.asarray(anno["keypoints"], dtype="float32").reshape(-1, 3)
 
 
 def _all_have(key: str, annos: list[dict]) -> bool:
@@ -232,22 +231,20 @@ def _make_masks(
         return PolygonMasks(segmentations)
     if mask_format != "bitmask":
         raise ArgumentError(f"INPUT.MASK_FORMAT is {mask_format!r}; use 'polygon' or 'bitmask'")
-    masks = [_to_bitmask(one, image_size) for one in segmentations]
+    masks = []
+    for one in segmentations:
+        if isinstance(one, list):
+            masks.append(polygons_to_bitmask(one, *image_size))
+        elif isinstance(one, dict):
+            masks.append(_decode_rle(one).astype(bool))
+        elif isinstance(one, np.ndarray) and one.ndim == 2:
+            masks.append(one.astype(bool))
+        else:
+            raise ValueError(
+                f"cannot make a bitmask of a {type(one).__name__}: use polygons, as "
+                "list[list[float] or ndarray], a COCO RLE, as a dict, or an (H, W) array"
+            )
     return BitMasks(torch.from_numpy(np.stack(masks)))
-
-
-def _to_bitmask(segmentation, image_size: tuple[int, int]) -> np.ndarray:
-    """(h, w) mask from polygons, an RLE or a mask."""
-    if isinstance(segmentation, list):
-        return polygons_to_bitmask(segmentation, *image_size)
-    if isinstance(segmentation, dict):
-        return _decode_rle(segmentation).astype(bool)
-    if isinstance(segmentation, np.ndarray) and segmentation.ndim == 2:
-        return segmentation.astype(bool)
-    raise ValueError(
-        f"cannot make a bitmask of a {type(segmentation).__name__}: use polygons, as "
-        "list[list[float] or ndarray], a COCO RLE, as a dict, or an (H, W) array"
-    )
 
 
 def annotations_to_instances_rotated(annos: list[dict], image_size: tuple[int, int]) -> Instances:

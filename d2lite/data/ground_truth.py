@@ -54,7 +54,11 @@ def normalize_dicts(
         return dataset_dicts
     describe = describe or _describe
     with_annotations = any("annotations" in record for record in dataset_dicts)
-    new_ids = _free_ids(dataset_dicts)
+    # Ids that no image has, of the type that the others have.
+    used = {str(record.get("image_id")) for record in dataset_dicts}
+    as_text = any(isinstance(record.get("image_id"), str) for record in dataset_dicts)
+    new_ids: Iterator[Any] = (n for n in itertools.count() if str(n) not in used)
+    new_ids = map(str, new_ids) if as_text else new_ids
     left_out: list[tuple[str, str]] = []  # reason, annotation
     records, kept = [], 0
     for record in dataset_dicts:
@@ -119,14 +123,6 @@ def load_ground_truth(dataset_name: str, *, sizes: bool = True) -> list[dict]:
 
 def _describe(record: dict, index: int) -> str:
     return f"{record.get('file_name', record['image_id'])}: annotation number {index}"
-
-
-def _free_ids(dataset_dicts: list[dict]) -> Iterator[Any]:
-    """Ids that no image has, of the type that the others have."""
-    used = {str(record.get("image_id")) for record in dataset_dicts}
-    as_text = any(isinstance(record.get("image_id"), str) for record in dataset_dicts)
-    free = (number for number in itertools.count() if str(number) not in used)
-    return map(str, free) if as_text else free
 
 
 def _check_image(record: dict, source: str) -> None:

@@ -74,13 +74,16 @@ def read_image(
         return convert_PIL_to_numpy(Image.fromarray(draw(file_name)), format)
     content = _read_file(file_name)
     image = open_image(io.BytesIO(content), file_name)
-    if expected is not None:
-        _compare_sides(expected, *image.size)
+    # Whichever way the image is turned: Pillow decodes a PNG to find its orientation.
+    if expected is not None and not _is_turned(expected, *image.size):
+        compare_size(expected, *image.size[::-1])
     with image_errors(file_name):
         if format in ("RGB", "BGR") and image.format == "JPEG" and image.mode == "RGB":
             return _decode_jpeg(content, image, format)
         upright = ImageOps.exif_transpose(image)
-        if format in _8_BIT_FORMATS and _is_16_bit_png(content) and upright.mode in ("RGB", "RGBA"):
+        # Pillow gives the upper 8 bits of a color PNG of 16 bits a channel, which its header tells.
+        is_16_bit_png = content.startswith(b"\x89PNG\r\n\x1a\n") and content[24:25] == b"\x10"
+        if format in _8_BIT_FORMATS and is_16_bit_png and upright.mode in ("RGB", "RGBA"):
             upright = _decode_16_bit_png(content, upright, max_value_16_bit or _MAX_16_BIT)
         elif max_value_16_bit is not None and format in _8_BIT_FORMATS:
             upright = _to_8_bits(upright, max_value_16_bit)
@@ -138,15 +141,6 @@ def read_image_size(file_name: str) -> tuple[int, int]:
         raise
     # Orientations 5 to 8 lie on their side.
     return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
-
-
-def _compare_sides(expected: dict, width: int, height: int) -> None:
-    """Compare the size in a file's header with a dataset dict, whichever way it is turned.
-
-    Pillow decodes a PNG to find its orientation.
-    """
-    if not _is_turned(expected, width, height):
-        compare_size(expected, height, width)
 
 
 def _is_turned(expected: dict, width: int, height: int) -> bool:
@@ -231,11 +225,6 @@ def _to_8_bits(image: Image.Image, max_value: int) -> Image.Image:
     if pixels is None or (image.mode == "I" and not 255 < pixels.max(initial=0) < 2**16):
         return image
     return Image.fromarray(scale_16_bits(pixels, max_value))
-
-
-def _is_16_bit_png(content: bytes) -> bool:
-    """Whether a file is a PNG whose header says 16 bits a channel."""
-    return content.startswith(b"\x89PNG\r\n\x1a\n") and content[24:25] == b"\x10"
 
 
 def _decode_16_bit_png(content: bytes, decoded: Image.Image, max_value: int) -> Image.Image:

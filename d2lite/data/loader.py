@@ -197,7 +197,9 @@ class TrainingLoader:
         with contextlib.closing(batches):
             for batch in batches:
                 if batch.error is not None:
-                    raise batch.error from _remote_cause(batch.error)
+                    text = getattr(batch.error, "worker_traceback", None)
+                    cause = f"in a worker of the data loader:\n{text}"
+                    raise batch.error from None if text is None else RuntimeError(cause)
                 self._record(batch.skipped)
                 delivered += 1
                 self._stream.batches_done = delivered
@@ -252,7 +254,17 @@ class TrainingLoader:
                 "The training data have changed since the checkpoint was saved: other images, "
                 "boxes or categories. The run goes on with them, and ends otherwise than before"
             )
-        changed = _differences(state_dict, self.state_dict())
+        facts = {
+            "dataset_size": "dataset size",
+            "total_batch_size": "total batch size",
+            "world_size": "number of workers",
+        }
+        now = self.state_dict()
+        changed = [
+            f"{words} ({state_dict[key]}, now {now[key]})"
+            for key, words in facts.items()
+            if state_dict[key] != now[key]
+        ]
         if not changed:
             return
         samples = stream.batches_done * state_dict["total_batch_size"]
@@ -266,24 +278,6 @@ class TrainingLoader:
             ", ".join(changed),
             samples,
         )
-
-
-def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    facts = {
-        "dataset_size": "dataset size",
-        "total_batch_size": "total batch size",
-        "world_size": "number of workers",
-    }
-    return [
-        f"{words} ({saved[key]}, now {now[key]})"
-        for key, words in facts.items()
-        if saved[key] != now[key]
-    ]
-
-
-def _remote_cause(error: Exception) -> Exception | None:
-    text = getattr(error, "worker_traceback", None)
-    return None if text is None else RuntimeError(f"in a worker of the data loader:\n{text}")
 
 
 class _TolerantSamples(torchdata.Dataset):

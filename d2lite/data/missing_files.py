@@ -57,21 +57,15 @@ def missing_files(paths: Iterable[str]) -> list[str]:
         if "://" not in path:
             folder, name = os.path.split(path)
             by_folder[folder].append(name)
-    absent = {folder: _absent(folder, names) for folder, names in by_folder.items()}
-    return [path for path in paths if _is_in(path, absent)]
-
-
-def _is_in(path: str, names_by_folder: dict[str, set[str]]) -> bool:
-    folder, name = os.path.split(path)
-    return name in names_by_folder.get(folder, ())
-
-
-def _absent(folder: str, names: Iterable[str]) -> set[str]:
-    """Names that the folder has no file of."""
-    wanted = set(names)
-    if len(wanted) < _FEW:
-        return {name for name in wanted if not os.path.isfile(os.path.join(folder, name))}
-    try:
-        return wanted - {entry.name for entry in os.scandir(folder or ".")}
-    except OSError:
-        return wanted
+    absent: set[tuple[str, str]] = set()  # folder and name
+    for folder, listed in by_folder.items():
+        wanted = set(listed)
+        if len(wanted) < _FEW:
+            there = {name for name in wanted if os.path.isfile(os.path.join(folder, name))}
+        else:
+            try:
+                there = {entry.name for entry in os.scandir(folder or ".")}
+            except OSError:
+                there = set()
+        absent |= {(folder, name) for name in wanted - there}
+    return [path for path in paths if os.path.split(path) in absent]

@@ -105,7 +105,7 @@ class TrainingStream:
     def __iter__(self) -> Iterator[list[SampleRef]]:
         """Return the batches that remain in this pass. What lies before is drawn, but not read."""
         if self.group_of is None:
-            batches = self._consecutive()
+            batches = consecutive_batches(self._refs(), self.batch_size, self.drop_last)
         else:
             group_of = self.group_of
             batches = batches_by_group(
@@ -126,12 +126,14 @@ class TrainingStream:
         for drawn, index in enumerate(indices, start=self.samples_before):
             yield SampleRef(int(index), drawn * world_size + rank, self.seed)
 
-    def _consecutive(self) -> Iterator[list[SampleRef]]:
-        refs = self._refs()
-        while batch := list(itertools.islice(refs, self.batch_size)):
-            if self.drop_last and len(batch) < self.batch_size:
-                return
-            yield batch
+
+def consecutive_batches(items: Iterator, batch_size: int, drop_last: bool) -> Iterator[list]:
+    """Yield lists of `batch_size` items in their order, without a last one that is not full if
+    `drop_last`."""
+    while batch := list(itertools.islice(items, batch_size)):
+        if drop_last and len(batch) < batch_size:
+            return
+        yield batch
 
 
 def num_batches(num_samples: int, batch_size: int, drop_last: bool) -> int:
@@ -258,7 +260,13 @@ class MappedSamples(torchdata.Dataset):
             else:
                 if value is not None:
                     return Sample(value, skipped)
-            index = self._replacement(ref, attempt)
+            # Another image of the same group, if a hundred draws find one.
+            rng = np.random.default_rng((ref.seed, ref.position, attempt))
+            candidates = rng.integers(len(self), size=100).tolist()
+            index = candidates[0]
+            if self._group_of is not None:
+                group = self._group_of(ref.index)
+                index = next((i for i in candidates if self._group_of(i) == group), index)
         failure = f"{_MAX_REPLACEMENTS} samples in a row could not be made"
         if skipped:
             error = ValueError(f"{failure}, the last because of {skipped[-1][1]}")
@@ -275,12 +283,3 @@ class MappedSamples(torchdata.Dataset):
         """Return the file of an item, for messages."""
         item = self.dataset._dataset[index] if self._is_mapped else None
         return str(item.get("file_name", index)) if isinstance(item, dict) else f"item {index}"
-
-    def _replacement(self, ref: SampleRef, attempt: int) -> int:
-        """Another index of the same group, if a hundred draws find one."""
-        rng = np.random.default_rng((ref.seed, ref.position, attempt))
-        candidates = rng.integers(len(self), size=100).tolist()
-        if self._group_of is not None:
-            group = self._group_of(ref.index)
-            return next((i for i in candidates if self._group_of(i) == group), candidates[0])
-        return candidates[0]

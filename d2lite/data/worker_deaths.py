@@ -140,37 +140,24 @@ def telling_worker_deaths() -> Iterator[None]:
     except ProcessDiedError:
         raise
     except Exception as error:
-        if not any(map(_may_be_a_death, _chain(error))):
+        # The error and those before it: a `finally` on the way may have raised one of its own.
+        chain: list[BaseException] = []
+        before: BaseException | None = error
+        while before is not None and before not in chain:
+            chain.append(before)
+            before = before.__context__
+        runtime_errors = [str(one) for one in chain if isinstance(one, RuntimeError)]
+        told = [match for text in runtime_errors if (match := _DEATH.search(text))]
+        if not told and not any(isinstance(one, (EOFError, ConnectionError)) for one in chain):
             raise
         # The queue of a worker that dies breaks before torch's handler of SIGCHLD tells of it.
         with contextlib.suppress(RuntimeError):
             time.sleep(0.1)
-        process = _dead_process(error)
+        dead = (pid for board in list(_boards) for pid in board.dead_processes())
+        process = int(told[0]["pid"]) if told else next(dead, None)
         if process is None:
             raise
         raise ProcessDiedError(_describe(process)) from error
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and those before it: a `finally` on the way may have raised one of its own."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__context__
-
-
-def _may_be_a_death(error: BaseException) -> bool:
-    told = isinstance(error, RuntimeError) and _DEATH.search(str(error)) is not None
-    return told or isinstance(error, (EOFError, ConnectionError))
-
-
-def _dead_process(error: BaseException) -> int | None:
-    """Return the process id of the worker whose death is the reason of an error."""
-    told = [match for one in _chain(error) if (match := _DEATH.search(str(one)))]
-    if told:
-        return int(told[0]["pid"])
-    return next((pid for board in list(_boards) for pid in board.dead_processes()), None)
 
 
 def _describe(process: int) -> str:
@@ -205,16 +192,12 @@ def error_in_worker(error: Exception, board: WorkBoard | None) -> Exception | No
     message = message.partition(": ")[2] or message
     if type(error).__name__ != match["kind"]:  # torch could not make one of its class
         message = f"{match['kind']}: {message}"
-    told = f"{message} ({_place(board, worker, message)})"
+    image = board.item(worker, failed=True) if board is not None else ""
+    on = f", on {image}" if image and image not in message else ""
+    told = f"{message} (in worker {worker} of the data loader{on})"
     try:
         in_one_line = type(error)(told)
     except Exception:  # of a class with arguments of its own
         in_one_line = RuntimeError(f"{type(error).__name__}: {told}")
     in_one_line.__cause__ = RuntimeError(f"in a worker of the data loader:\n{text}")
     return in_one_line
-
-
-def _place(board: WorkBoard | None, worker: int, message: str) -> str:
-    image = board.item(worker, failed=True) if board is not None else ""
-    on = f", on {image}" if image and image not in message else ""
-    return f"in worker {worker} of the data loader{on}"

@@ -84,32 +84,28 @@ def register_all_coco(root: str) -> None:
                 os.path.join(base, images),
             )
     for split in _COCO_PANOPTIC_SPLITS:
-        _register_coco_panoptic_split(base, split)
-
-
-def _register_coco_panoptic_split(base: str, split: str) -> None:
-    kind, _, part = split.partition("2017")  # "val2017_100": instances of coco_2017_val_100
-    instances = MetadataCatalog.get(f"coco_2017_{kind}{part}")
-    name = f"coco_2017_{kind}{part}_panoptic"
-    panoptic_root = os.path.join(base, f"panoptic_{split}")
-    panoptic_json = os.path.join(base, "annotations", f"panoptic_{split}.json")
-    register_coco_panoptic(
-        name,
-        get_builtin_metadata("coco_panoptic_standard"),
-        instances.image_root,
-        panoptic_root,
-        panoptic_json,
-        instances.json_file,
-    )
-    register_coco_panoptic_separated(
-        name,
-        get_builtin_metadata("coco_panoptic_separated"),
-        instances.image_root,
-        panoptic_root,
-        panoptic_json,
-        os.path.join(base, f"panoptic_stuff_{split}"),
-        instances.json_file,
-    )
+        kind, _, part = split.partition("2017")  # "val2017_100": instances of coco_2017_val_100
+        instances = MetadataCatalog.get(f"coco_2017_{kind}{part}")
+        name = f"coco_2017_{kind}{part}_panoptic"
+        panoptic_root = os.path.join(base, f"panoptic_{split}")
+        panoptic_json = os.path.join(base, "annotations", f"panoptic_{split}.json")
+        register_coco_panoptic(
+            name,
+            get_builtin_metadata("coco_panoptic_standard"),
+            instances.image_root,
+            panoptic_root,
+            panoptic_json,
+            instances.json_file,
+        )
+        register_coco_panoptic_separated(
+            name,
+            get_builtin_metadata("coco_panoptic_separated"),
+            instances.image_root,
+            panoptic_root,
+            panoptic_json,
+            os.path.join(base, f"panoptic_stuff_{split}"),
+            instances.json_file,
+        )
 
 
 def register_all_lvis(root: str) -> None:
@@ -186,19 +182,15 @@ def register_all_bccd(root: str) -> None:
         )
 
 
-def _register_all(root: str) -> None:
-    for register in (
-        register_all_coco,
-        register_all_lvis,
-        register_all_cityscapes,
-        register_all_cityscapes_panoptic,
-        register_all_pascal_voc,
-        register_all_ade20k,
-        register_all_bccd,
-    ):
-        register(root)
-    register_all_shapes()
-    register_all_schemes()
-
-
-_register_all(datasets_root())
+for _register in (
+    register_all_coco,
+    register_all_lvis,
+    register_all_cityscapes,
+    register_all_cityscapes_panoptic,
+    register_all_pascal_voc,
+    register_all_ade20k,
+    register_all_bccd,
+):
+    _register(datasets_root())
+register_all_shapes()
+register_all_schemes()

@@ -1,5 +1,6 @@
 """What is known about the datasets that have a name: classes, ids, colors, keypoints."""
 
+from functools import partial
 from typing import Any
 
 # Id in the files, color (RGB), name. The ids have gaps: COCO dropped some of its categories.
@@ -186,11 +187,6 @@ def _coco_panoptic_separated() -> dict[str, Any]:
     }
 
 
-def _coco_panoptic_standard() -> dict[str, Any]:
-    """Things and stuff count together, 0 to 132, and share one list of names."""
-    return _counted_together(COCO_CATEGORIES, {c["id"]: i for i, c in enumerate(COCO_CATEGORIES)})
-
-
 def cityscapes_panoptic_meta() -> dict[str, Any]:
     """Things and stuff of Cityscapes count together, by training id."""
     return _counted_together(
@@ -212,26 +208,23 @@ def _counted_together(categories: list[dict], index: dict[int, int]) -> dict[str
     }
 
 
-def _coco_person() -> dict[str, Any]:
-    return {
-        "thing_classes": ["person"],
-        "keypoint_names": COCO_PERSON_KEYPOINT_NAMES,
-        "keypoint_flip_map": COCO_PERSON_KEYPOINT_FLIP_MAP,
-        "keypoint_connection_rules": KEYPOINT_CONNECTION_RULES,
-    }
-
-
-def _cityscapes() -> dict[str, Any]:
-    return {
-        "thing_classes": [c["name"] for c in CITYSCAPES_CATEGORIES if c["isthing"]],
-        "stuff_classes": [c["name"] for c in CITYSCAPES_CATEGORIES],
-    }
-
-
 _KINDS = {
     "coco": _coco_instances,
     "coco_panoptic_separated": _coco_panoptic_separated,
-    "coco_panoptic_standard": _coco_panoptic_standard,
-    "coco_person": _coco_person,
-    "cityscapes": _cityscapes,
+    # Things and stuff count together, 0 to 132, and share one list of names.
+    "coco_panoptic_standard": partial(
+        _counted_together, COCO_CATEGORIES, {c["id"]: i for i, c in enumerate(COCO_CATEGORIES)}
+    ),
+    "coco_person": partial(
+        dict,
+        thing_classes=["person"],
+        keypoint_names=COCO_PERSON_KEYPOINT_NAMES,
+        keypoint_flip_map=COCO_PERSON_KEYPOINT_FLIP_MAP,
+        keypoint_connection_rules=KEYPOINT_CONNECTION_RULES,
+    ),
+    "cityscapes": partial(
+        dict,
+        thing_classes=[c["name"] for c in CITYSCAPES_CATEGORIES if c["isthing"]],
+        stuff_classes=[c["name"] for c in CITYSCAPES_CATEGORIES],
+    ),
 }

@@ -5,7 +5,6 @@ Only the files are needed, not the cityscapesscripts package (evaluation does ne
 
 import logging
 import os
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
@@ -93,16 +92,13 @@ def load_cityscapes_instances(
     for city, image_file in list_images(image_dir):
         jobs.append((image_file, _label_file(gt_dir, city, image_file, ending)))
     reader = _record_from_json if from_json else partial(_record_from_ids, to_polygons=to_polygons)
-    records = _map_files(reader, jobs)
+    if len(jobs) < _FILES_FOR_WORKERS:
+        records = [reader(job) for job in jobs]
+    else:
+        with ProcessPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as workers:
+            records = list(workers.map(reader, jobs, chunksize=16))
     logger.info("Loaded %s Cityscapes images from %s", len(records), image_dir)
     return records
-
-
-def _map_files(reader: Callable[[tuple[str, str]], dict], jobs: list) -> list[dict]:
-    if len(jobs) < _FILES_FOR_WORKERS:
-        return [reader(job) for job in jobs]
-    with ProcessPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as workers:
-        return list(workers.map(reader, jobs, chunksize=16))
 
 
 def _record(image_file: str, height: int, width: int, annotations: list[dict]) -> dict:
@@ -117,39 +113,45 @@ def _record(image_file: str, height: int, width: int, annotations: list[dict]) -
 
 def _record_from_json(job: tuple[str, str]) -> dict:
     try:
-        import shapely  # noqa: F401
+        from shapely.geometry import Polygon
     except ImportError as e:
         raise ImportError(
             "Cityscapes polygons need shapely: pip install 'd2lite[cityscapes]'"
         ) from e
     image_file, json_file = job
     data = read_json(json_file)
-    with dataset_errors(json_file):
-        return _record_of_polygons(data, image_file, json_file)
-
-
-def _record_of_polygons(data: dict, image_file: str, json_file: str) -> dict:
-    from shapely.geometry import Polygon
-
-    height, width = _image_size(data, json_file)
     annotations: list[dict] = []
     in_front = Polygon()
-    # A later object lies in front of the earlier ones.
-    for item in reversed(data["objects"]):
-        name, category_id = _category_of(item["label"], json_file)
-        if name in _IGNORED_NAMES:
-            continue
-        # Coordinates are pixel indices; half a pixel of margin makes the outline cover the pixels.
-        points = np.asarray(item["polygon"], dtype=np.float32) + 0.5
-        if not np.isfinite(points).all() or np.abs(points).max(initial=0) > MAX_DISTANCE:
-            raise ValueError(f"{json_file}: a {name} has a polygon that is far out of its image")
-        shape = Polygon(points).buffer(0.5, quad_segs=4)
-        if category_id is not None:
-            seen = shape.difference(in_front)
-            if not seen.is_empty:
-                annotations.append(_instance_of(seen, category_id, item["label"] != name))
-        in_front = in_front.union(shape)
-    return _record(image_file, height, width, annotations)
+    with dataset_errors(json_file):
+        height, width = _image_size(data, json_file)
+        # A later object lies in front of the earlier ones.
+        for item in reversed(data["objects"]):
+            name, category_id = _category_of(item["label"], json_file)
+            if name in _IGNORED_NAMES:
+                continue
+            # Coordinates are pixel indices; a margin of half a pixel has the outline cover them.
+            points = np.asarray(item["polygon"], dtype=np.float32) + 0.5
+            if not np.isfinite(points).all() or np.abs(points).max(initial=0) > MAX_DISTANCE:
+                raise ValueError(
+                    f"{json_file}: a {name} has a polygon that is far out of its image"
+                )
+            shape = Polygon(points).buffer(0.5, quad_segs=4)
+            seen = None if category_id is None else shape.difference(in_front)
+            if seen is not None and not seen.is_empty:
+                parts = [p for p in getattr(seen, "geoms", [seen]) if p.geom_type == "Polygon"]
+                # The last point of an outline is its first.
+                outlines = [np.asarray(part.exterior.coords)[:-1] for part in parts]
+                annotations.append(
+                    {
+                        "iscrowd": int(item["label"] != name),  # a group of objects
+                        "category_id": category_id,
+                        "segmentation": [outline.ravel().tolist() for outline in outlines],
+                        "bbox": list(seen.bounds),
+                        "bbox_mode": BoxMode.XYXY_ABS,
+                    }
+                )
+            in_front = in_front.union(shape)
+        return _record(image_file, height, width, annotations)
 
 
 def _image_size(data: dict, json_file: str) -> tuple[int, int]:
@@ -175,19 +177,6 @@ def _category_of(label: str, json_file: str) -> tuple[str, int | None]:
     return name, _CONTIGUOUS_ID[_THING_BY_NAME[name]]
 
 
-def _instance_of(seen, category_id: int, is_group: bool) -> dict:
-    """Return an annotation from a shapely (multi)polygon; groups are crowds."""
-    parts = [part for part in getattr(seen, "geoms", [seen]) if part.geom_type == "Polygon"]
-    outlines = [np.asarray(part.exterior.coords)[:-1] for part in parts]  # the last is the first
-    return {
-        "iscrowd": int(is_group),
-        "category_id": category_id,
-        "segmentation": [outline.ravel().tolist() for outline in outlines],
-        "bbox": list(seen.bounds),
-        "bbox_mode": BoxMode.XYXY_ABS,
-    }
-
-
 def _record_from_ids(job: tuple[str, str], to_polygons: bool) -> dict:
     image_file, id_file = job
     ids = read_labels(id_file)
@@ -197,31 +186,25 @@ def _record_from_ids(job: tuple[str, str], to_polygons: bool) -> dict:
         label_id = instance_id // 1000 if instance_id >= 1000 else instance_id
         if label_id not in _CONTIGUOUS_ID:
             continue
-        shape = _mask_annotation(ids == instance_id, to_polygons)
-        if shape is not None:
+        mask = (ids == instance_id).astype(np.uint8)
+        ys, xs = np.nonzero(mask)
+        box = [float(v) for v in (xs.min(), ys.min(), xs.max(), ys.max())]
+        if to_polygons:
+            contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            segmentation = [c.reshape(-1).tolist() for c in contours if len(c) >= 3]
+        else:
+            segmentation = mask_util.encode(np.asfortranarray(mask))
+        if segmentation and box[2] > box[0] and box[3] > box[1]:  # else it is too thin
             annotations.append(
                 {
                     "iscrowd": int(instance_id < 1000),
                     "category_id": _CONTIGUOUS_ID[label_id],
                     "bbox_mode": BoxMode.XYXY_ABS,
-                    **shape,
+                    "bbox": box,
+                    "segmentation": segmentation,
                 }
             )
     return _record(image_file, ids.shape[0], ids.shape[1], annotations)
-
-
-def _mask_annotation(mask: np.ndarray, to_polygons: bool) -> dict | None:
-    """`bbox` and `segmentation` of an (H, W) bool mask; None when too thin for them."""
-    ys, xs = np.nonzero(mask)
-    box = [float(v) for v in (xs.min(), ys.min(), xs.max(), ys.max())]
-    if box[2] <= box[0] or box[3] <= box[1]:
-        return None
-    if not to_polygons:
-        rle = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
-        return {"bbox": box, "segmentation": rle}
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    polygons = [c.reshape(-1).tolist() for c in contours if len(c) >= 3]
-    return {"bbox": box, "segmentation": polygons} if polygons else None
 
 
 def load_cityscapes_semantic(image_dir: str, gt_dir: str) -> list[dict]:

@@ -82,7 +82,18 @@ def _set_category_metadata(categories: list[dict], dataset_name: str) -> dict[in
     names = [category["name"] for category in categories]
     known = MetadataCatalog.get(dataset_name).get("thing_classes")
     if known is not None and list(known) != names:
-        return _match_categories(categories, list(known), dataset_name)
+        classes = list(known)
+        for name in names:
+            if classes.count(name) != 1:
+                raise ValueError(
+                    f"dataset {dataset_name!r}: category {name!r} of its file occurs "
+                    f"{classes.count(name)} times among the thing_classes of its metadata "
+                    f"({', '.join(classes[:6])}).{did_you_mean(name, classes)} Set the "
+                    "names that the file has, or leave thing_classes out"
+                )
+        id_map = {category["id"]: classes.index(category["name"]) for category in categories}
+        MetadataCatalog.get(dataset_name).set(thing_dataset_id_to_contiguous_id=id_map)
+        return id_map
     id_map = {category["id"]: index for index, category in enumerate(categories)}
     if "coco" not in dataset_name and list(id_map) != list(range(1, len(id_map) + 1)):
         logger.warning(
@@ -94,23 +105,6 @@ def _set_category_metadata(categories: list[dict], dataset_name: str) -> dict[in
     MetadataCatalog.get(dataset_name).set(
         thing_classes=names, thing_dataset_id_to_contiguous_id=id_map
     )
-    return id_map
-
-
-def _match_categories(
-    categories: list[dict], classes: list[str], dataset_name: str
-) -> dict[int, int]:
-    """File id -> index of the class of that name, entered into the metadata."""
-    for category in categories:
-        if classes.count(category["name"]) != 1:
-            raise ValueError(
-                f"dataset {dataset_name!r}: category {category['name']!r} of its file occurs "
-                f"{classes.count(category['name'])} times among the thing_classes of its metadata "
-                f"({', '.join(classes[:6])}).{did_you_mean(category['name'], classes)} Set the "
-                "names that the file has, or leave thing_classes out"
-            )
-    id_map = {category["id"]: classes.index(category["name"]) for category in categories}
-    MetadataCatalog.get(dataset_name).set(thing_dataset_id_to_contiguous_id=id_map)
     return id_map
 
 
@@ -149,7 +143,12 @@ def coco_records(
     for record in records:
         for annotation in record["annotations"]:
             if "keypoints" in annotation:
-                annotation["keypoints"] = _continuous_keypoints(annotation["keypoints"])
+                # (x, y, visibility) triples, from COCO's pixel indices to continuous coordinates:
+                # an index of 0 means somewhere in the first pixel, whose middle is at 0.5.
+                values = annotation["keypoints"]
+                annotation["keypoints"] = [
+                    v if i % 3 == 2 else v + 0.5 for i, v in enumerate(values)
+                ]
     return records
 
 
@@ -173,12 +172,6 @@ def _annotation(
     annotation["bbox_mode"] = BoxMode.XYWH_ABS
     annotation["category_id"] = category if id_map is None else id_map[category]
     return annotation
-
-
-def _continuous_keypoints(keypoints: list[float]) -> list[float]:
-    """Move (x, y, visibility) triples from COCO's pixel indices to continuous coordinates."""
-    # An index of 0 means somewhere in the first pixel, whose middle is at 0.5.
-    return [v if i % 3 == 2 else v + 0.5 for i, v in enumerate(keypoints)]
 
 
 def load_sem_seg(

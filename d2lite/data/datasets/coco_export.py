@@ -4,7 +4,6 @@ import datetime
 import json
 import logging
 import os
-from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -37,18 +36,18 @@ def convert_to_coco_dict(dataset_name: str) -> dict:
 def coco_contents(table: dict[str, list[dict]], name: str) -> dict:
     """Return the contents of a COCO JSON file of what `coco_table` returned; `name` goes into its
     info."""
-    annotations = [
-        {
-            **row,
-            "bbox": [round(v, 3) for v in row["bbox"]],
-            **(
-                {"segmentation": _json_segmentation(row["segmentation"])}
-                if "segmentation" in row
-                else {}
-            ),
-        }
-        for row in table["annotations"]
-    ]
+    annotations = []
+    for row in table["annotations"]:
+        row = {**row, "bbox": [round(v, 3) for v in row["bbox"]]}
+        # JSON has text in place of bytes, and no numbers of numpy's.
+        shape = row.get("segmentation")
+        if isinstance(shape, dict):
+            counts = shape["counts"]
+            text = counts.decode("ascii") if isinstance(counts, bytes) else counts
+            row["segmentation"] = {**shape, "counts": text}
+        elif shape is not None:
+            row["segmentation"] = [[float(v) for v in poly] for poly in shape]
+        annotations.append(row)
     return {
         "info": {
             "description": f"{name}, written by d2lite",
@@ -126,7 +125,10 @@ def _coco_annotation(annotation: dict, file_name: str, id_map: dict[int, int]) -
         raise ValueError(
             f"{file_name}: category_id {category} is not one of the {len(id_map)} thing_classes"
         )
-    box = _coco_box(annotation)
+    box = np.asarray(annotation["bbox"], dtype=np.float64).tolist()
+    if annotation["bbox_mode"] == BoxMode.XYXY_ABS:
+        # In double precision, which BoxMode's conversion of lists has not.
+        box = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
     area = annotation.get("area")
     row = {
         "bbox": box,
@@ -135,18 +137,20 @@ def _coco_annotation(annotation: dict, file_name: str, id_map: dict[int, int]) -
         "category_id": int(id_map[category]),
     }
     if "keypoints" in annotation:
-        row.update(_coco_keypoints(annotation["keypoints"]))
+        points = np.array(annotation["keypoints"], dtype=np.float64).reshape(-1, 3)
+        points[:, :2] -= 0.5  # from continuous coordinates to pixel indices
+        row["keypoints"] = points.ravel().tolist()
+        row["num_keypoints"] = int((points[:, 2] > 0).sum())
     if "segmentation" in annotation:
-        row["segmentation"] = _coco_segmentation(annotation["segmentation"])
+        segmentation = annotation["segmentation"]
+        if isinstance(segmentation, np.ndarray):
+            segmentation = mask_util.encode(np.asfortranarray(segmentation, dtype=np.uint8))
+        elif not isinstance(segmentation, dict):
+            segmentation = [
+                poly if isinstance(poly, list) else np.ravel(poly).tolist() for poly in segmentation
+            ]
+        row["segmentation"] = segmentation
     return row
-
-
-def _coco_box(annotation: dict) -> list[float]:
-    box = np.asarray(annotation["bbox"], dtype=np.float64).tolist()
-    if annotation["bbox_mode"] == BoxMode.XYXY_ABS:
-        # In double precision, which BoxMode's conversion of lists has not.
-        return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
-    return box
 
 
 def _area(segmentation: list | dict | np.ndarray | None, box: list[float]) -> float:
@@ -159,33 +163,6 @@ def _area(segmentation: list | dict | np.ndarray | None, box: list[float]) -> fl
         return np.count_nonzero(segmentation)
     polygons = [np.asarray(polygon, dtype=np.float64) for polygon in segmentation]
     return float(sum(polygon_area(polygon[0::2], polygon[1::2]) for polygon in polygons))
-
-
-def _coco_keypoints(keypoints: Any) -> dict:
-    points = np.array(keypoints, dtype=np.float64).reshape(-1, 3)
-    points[:, :2] -= 0.5  # from continuous coordinates to pixel indices
-    return {
-        "keypoints": points.ravel().tolist(),
-        "num_keypoints": int((points[:, 2] > 0).sum()),
-    }
-
-
-def _coco_segmentation(segmentation: Any) -> list | dict:
-    """Polygons as lists, masks as RLE."""
-    if isinstance(segmentation, dict):
-        return segmentation
-    if isinstance(segmentation, np.ndarray):
-        return mask_util.encode(np.asfortranarray(segmentation, dtype=np.uint8))
-    return [poly if isinstance(poly, list) else np.ravel(poly).tolist() for poly in segmentation]
-
-
-def _json_segmentation(segmentation: list | dict) -> list | dict:
-    """With text in place of bytes and floats in place of other numbers."""
-    if isinstance(segmentation, dict):
-        counts = segmentation["counts"]
-        text = counts.decode("ascii") if isinstance(counts, bytes) else counts
-        return {**segmentation, "counts": text}
-    return [[float(v) for v in poly] for poly in segmentation]
 
 
 def convert_to_coco_json(dataset_name: str, output_file: str, allow_cached: bool = True) -> None:

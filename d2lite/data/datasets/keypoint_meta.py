@@ -1,7 +1,6 @@
 """Keypoint metadata from the categories of a COCO file."""
 
 import colorsys
-from typing import Any
 
 
 def keypoint_metadata(categories: list[dict]) -> dict:
@@ -21,29 +20,21 @@ def keypoint_metadata(categories: list[dict]) -> dict:
     mirrored = {name: name.replace("left", "right").replace("LEFT", "RIGHT") for name in names}
     given = categories[0].get("skeleton")
     # It only says what to draw, so that a pair which names no keypoints is left out.
-    skeleton = (
-        [pair for pair in given if _joins(pair, len(names))] if isinstance(given, list) else []
-    )
+    skeleton = [
+        pair
+        for pair in (given if isinstance(given, list) else [])
+        if isinstance(pair, list)
+        and len(pair) == 2
+        and all(type(place) is int and 1 <= place <= len(names) for place in pair)
+    ]
+    colors = [colorsys.hsv_to_rgb(i / len(skeleton), 0.7, 1.0) for i in range(len(skeleton))]
     return {
         "keypoint_names": list(names),
         "keypoint_flip_map": [
             (left, right) for left, right in mirrored.items() if left != right and right in mirrored
         ],
         "keypoint_connection_rules": [
-            (names[a - 1], names[b - 1], _color(i, len(skeleton)))
-            for i, (a, b) in enumerate(skeleton)
+            (names[a - 1], names[b - 1], tuple(round(255 * v) for v in color))
+            for (a, b), color in zip(skeleton, colors, strict=True)
         ],
     }
-
-
-def _joins(pair: Any, count: int) -> bool:
-    """Whether it is a pair of positions from 1 to `count`."""
-    return (
-        isinstance(pair, list)
-        and len(pair) == 2
-        and all(type(place) is int and 1 <= place <= count for place in pair)
-    )
-
-
-def _color(index: int, count: int) -> tuple[int, int, int]:
-    return tuple(round(255 * v) for v in colorsys.hsv_to_rgb(index / count, 0.7, 1.0))

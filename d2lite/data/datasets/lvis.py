@@ -74,7 +74,17 @@ def load_lvis_json(
     if dataset_name is not None:
         with dataset_errors(json_file):
             categories = checked_categories(data, json_file) if "categories" in data else []
-        id_map = _set_metadata(dataset_name, categories)
+        metadata = MetadataCatalog.get(dataset_name)
+        if any(word in dataset_name for word in ("cocofied", "v0.5", "v1")):
+            metadata.set(**get_lvis_instances_meta(dataset_name))
+        elif not metadata.get("thing_classes"):
+            metadata.set(
+                thing_classes=[category["name"] for category in categories],
+                thing_dataset_id_to_contiguous_id={c["id"]: i for i, c in enumerate(categories)},
+            )
+        if categories and all(c.get("frequency") in ("r", "c", "f") for c in categories):
+            metadata.set(category_frequency={c["id"]: c["frequency"] for c in categories})
+        id_map = metadata.get("thing_dataset_id_to_contiguous_id")
     with dataset_errors(json_file):
         records = _records(data, json_file, image_root, id_map, extra_annotation_keys or [])
     logger.info(
@@ -84,21 +94,6 @@ def load_lvis_json(
         time.perf_counter() - start,
     )
     return records
-
-
-def _set_metadata(dataset_name: str, categories: list[dict]) -> dict[int, int] | None:
-    """Enter what is known of the classes into the metadata; returns file id -> contiguous id."""
-    metadata = MetadataCatalog.get(dataset_name)
-    if any(word in dataset_name for word in ("cocofied", "v0.5", "v1")):
-        metadata.set(**get_lvis_instances_meta(dataset_name))
-    elif not metadata.get("thing_classes"):
-        metadata.set(
-            thing_classes=[category["name"] for category in categories],
-            thing_dataset_id_to_contiguous_id={c["id"]: i for i, c in enumerate(categories)},
-        )
-    if categories and all(c.get("frequency") in ("r", "c", "f") for c in categories):
-        metadata.set(category_frequency={c["id"]: c["frequency"] for c in categories})
-    return metadata.get("thing_dataset_id_to_contiguous_id")
 
 
 def _records(

@@ -40,7 +40,13 @@ def load_voc_instances(dirname: str, split: str, class_names: Sequence[str]) -> 
     """
     image_ids = read_voc_split(dirname, split)
     annotation_dir = _folder(dirname, "Annotations")
-    images = _images_by_stem(_folder(dirname, "JPEGImages"))
+    # By name without extension; of several the last of these wins.
+    order = (".tif", ".tiff", ".webp", ".bmp", ".png", ".jpeg", ".jpg")
+    folder = _folder(dirname, "JPEGImages")
+    names = [(os.path.splitext(name), name) for name in PathManager.ls(folder)]
+    names = [(stem, ext.lower(), name) for (stem, ext), name in names if ext.lower() in order]
+    names.sort(key=lambda found: order.index(found[1]))
+    images = {stem: os.path.join(folder, name) for stem, _, name in names}
     missing = [i for i in image_ids if i not in images]
     if missing:
         raise FileNotFoundError(
@@ -74,7 +80,11 @@ def voc_records(
     records, without_area = [], []
     for image_id, image, xml_file in files:
         size, objects = read_voc_objects(xml_file, needs_size)
-        kept = [obj for obj in objects if _has_area(obj["bbox"])]
+        kept = []
+        for found in objects:
+            x0, y0, x1, y1 = found["bbox"]
+            if x1 > x0 and y1 > y0:
+                kept.append(found)
         records.append(
             {
                 "file_name": image,
@@ -158,17 +168,6 @@ def _folder(dirname: str, *parts: str) -> str:
     return folder
 
 
-def _images_by_stem(folder: str) -> dict[str, str]:
-    """Paths of images by name without extension; JPEG comes first where there are several."""
-    found: dict[str, str] = {}
-    order = (".tif", ".tiff", ".webp", ".bmp", ".png", ".jpeg", ".jpg")  # the last one wins
-    names = [(os.path.splitext(name), name) for name in PathManager.ls(folder)]
-    names = [(stem, ext.lower(), name) for (stem, ext), name in names if ext.lower() in order]
-    for stem, _, name in sorted(names, key=lambda n: order.index(n[1])):
-        found[stem] = os.path.join(folder, name)
-    return found
-
-
 def parse_xml(xml_file: str) -> ET.Element:
     """Return the root of an XML file.
 
@@ -246,10 +245,6 @@ def _number(element: ET.Element, path: str, xml_file: str, default: str = "") ->
     if not abs(number) < float("inf"):  # also false for nan
         raise ValueError(f"{xml_file}: {path!r} is {text[:40]!r}; expected a number")
     return number
-
-
-def _has_area(sides: list[float]) -> bool:
-    return sides[2] > sides[0] and sides[3] > sides[1]
 
 
 def _annotation(obj: dict, index: dict[str, int], xml_file: str, first_pixel: int) -> dict:

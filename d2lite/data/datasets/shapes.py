@@ -65,7 +65,10 @@ def draw_image(file_name: str) -> np.ndarray:
     split, index, _ = _parse(file_name)
     scene = make_scene(split, index)
     generator = texture_generator(split, index)
-    image = _draw_background(scene, generator)
+    image = np.empty((scene.height, scene.width, 3), dtype=np.uint8)
+    for region, where in zip(scene.regions, _region_masks(scene), strict=True):
+        mix = _TEXTURE_MAKERS[region.texture](generator, scene.height, scene.width)
+        cv2.copyTo(_colorize(mix, *region.colors), where.astype(np.uint8), image)
     for shape in scene.shapes:
         _paint(image, shape)
     grain = np.frombuffer(generator.bytes(image.size), dtype=np.int8).reshape(image.shape) >> 4
@@ -83,15 +86,6 @@ def draw_panoptic(file_name: str) -> np.ndarray:
     split, index, _ = _parse(file_name)
     ids = _segments(make_scene(split, index))[0]
     return np.stack([ids, ids * 0, ids * 0], axis=2).astype(np.uint8)
-
-
-def _draw_background(scene: Scene, generator: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) uint8 picture of the regions without shapes."""
-    image = np.empty((scene.height, scene.width, 3), dtype=np.uint8)
-    for region, where in zip(scene.regions, _region_masks(scene), strict=True):
-        mix = _TEXTURE_MAKERS[region.texture](generator, scene.height, scene.width)
-        cv2.copyTo(_colorize(mix, *region.colors), where.astype(np.uint8), image)
-    return image
 
 
 def _colorize(mix: np.ndarray, low: tuple[int, ...], high: tuple[int, ...]) -> np.ndarray:
@@ -276,12 +270,17 @@ def _record(split: str, index: int, to_instance) -> dict:
 
 
 def _instance(shape: Shape, later: tuple[Shape, ...]) -> dict:
+    outlines = [other.outline.astype(np.float32) for other in later]
+    keypoints = []
+    for x, y in shape.keypoints().tolist():
+        covered = any(cv2.pointPolygonTest(o[:, None], (x, y), False) > 0 for o in outlines)
+        keypoints += [x, y, 1 if covered else 2]  # 1: labeled, but not visible
     return {
         "bbox": list(shape.box),
         "bbox_mode": BoxMode.XYXY_ABS,
         "category_id": shape.category,
         "segmentation": [shape.outline.ravel().tolist()],
-        "keypoints": _keypoints(shape, later),
+        "keypoints": keypoints,
         "iscrowd": 0,
     }
 
@@ -293,16 +292,6 @@ def _rotated_instance(shape: Shape, later: tuple[Shape, ...]) -> dict:
         "category_id": shape.category,
         "iscrowd": 0,
     }
-
-
-def _keypoints(shape: Shape, later: tuple[Shape, ...]) -> list[float]:
-    """x, y, visibility of each keypoint."""
-    outlines = [other.outline.astype(np.float32) for other in later]
-    triples = []
-    for x, y in shape.keypoints().tolist():
-        covered = any(cv2.pointPolygonTest(o[:, None], (x, y), False) > 0 for o in outlines)
-        triples += [x, y, 1 if covered else 2]
-    return triples
 
 
 def _segments_info(scene: Scene) -> list[dict]:

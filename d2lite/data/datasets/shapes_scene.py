@@ -50,26 +50,19 @@ def _star() -> np.ndarray:
     return (points - low) / (high - low) * 2 - 1  # a five-pointed star does not fill its box
 
 
-def _ring() -> np.ndarray:
-    outer, inner = _circle(40), _circle(40, 0.5)
-    # One loop: around outside, across at the top, around the hole the other way, and back.
-    return np.concatenate([outer, outer[:1], inner[:1], inner[::-1]])
-
-
-def _cross() -> np.ndarray:
-    a = 0.34
-    corner = [(-a, -1), (a, -1), (a, -a), (1, -a), (1, a), (a, a)]
-    return np.array(corner + [(-x, -y) for x, y in corner], dtype=np.float64)
-
-
+_HALF_CROSS = np.array(
+    [(-0.34, -1), (0.34, -1), (0.34, -0.34), (1, -0.34), (1, 0.34), (0.34, 0.34)]
+)
+_OUTER, _INNER = _circle(40), _circle(40, 0.5)
 # Outlines in the shape's own frame: x to the right and y down, both exactly from -1 to 1.
 OUTLINES = {
     "circle": _circle(40),
     "square": np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], dtype=np.float64),
     "triangle": np.array([(0, -1), (1, 1), (-1, 1)], dtype=np.float64),
     "star": _star(),
-    "cross": _cross(),
-    "ring": _ring(),
+    "cross": np.concatenate([_HALF_CROSS, -_HALF_CROSS]),
+    # One loop: around outside, across at the top, around the hole the other way, and back.
+    "ring": np.concatenate([*(_OUTER, _OUTER[:1]), *(_INNER[:1], _INNER[::-1])]),
 }
 
 
@@ -163,19 +156,28 @@ def make_scene(split: str, index: int) -> Scene:
     draw = _Draw(split, index)
     sides = draw.whole(160, 192), draw.whole(192, 240)
     height, width = sides if draw.whole(0, 2) else sides[::-1]  # two thirds are landscape
-    regions = _make_regions(draw, height, width)
-    shapes = _make_shapes(draw, height, width, SPLITS[split])
-    return Scene(height, width, regions, shapes)
-
-
-def _make_regions(draw: _Draw, height: int, width: int) -> tuple[Region, ...]:
-    everywhere = (0, 0, 0)
-    regions = [_make_region(draw, everywhere)]
+    regions = [_make_region(draw, (0, 0, 0))]  # everywhere
     if draw.whole(0, 1):  # half of the pictures have a second background, cut by a line
         a, b = draw.whole(-8, 8), draw.whole(1, 8)
         c = int(a * width * draw.real(0.3, 0.7) + b * height * draw.real(0.3, 0.7))
         regions.append(_make_region(draw, (a, b, c)))
-    return tuple(regions)
+    wanted = draw.whole(1, 6)
+    shapes: list[Shape] = []
+    boxes: list[tuple[float, float, float, float]] = []
+    for _ in range(4 * wanted):  # places that are taken cost an attempt
+        shape = _make_shape(draw, height, width, SPLITS[split])
+        box = shape.box
+        inside = box[0] >= 1 and box[1] >= 1 and box[2] <= width - 1 and box[3] <= height - 1
+        if inside and all(_covered(box, other) <= _MAX_COVERED for other in boxes):
+            shapes.append(shape)
+            boxes.append(box)
+        if len(shapes) == wanted:
+            break
+    if not shapes:  # no attempt fitted, but no picture is empty: one shape in the middle
+        category = draw.whole(0, len(CLASSES) - 1)
+        color = _make_color(draw, category)
+        shapes.append(Shape(category, (width / 2, height / 2), (60.0, 60.0), 0.0, color))
+    return Scene(height, width, tuple(regions), tuple(shapes))
 
 
 def _make_region(draw: _Draw, half_plane: tuple[int, int, int]) -> Region:
@@ -189,22 +191,6 @@ def _make_region(draw: _Draw, half_plane: tuple[int, int, int]) -> Region:
     return Region(texture, colors, half_plane)
 
 
-def _make_shapes(draw: _Draw, height: int, width: int, split: Split) -> tuple[Shape, ...]:
-    wanted = draw.whole(1, 6)
-    shapes: list[Shape] = []
-    boxes: list[tuple[float, float, float, float]] = []
-    for _ in range(4 * wanted):  # places that are taken cost an attempt
-        shape = _make_shape(draw, height, width, split)
-        box = shape.box
-        inside = box[0] >= 1 and box[1] >= 1 and box[2] <= width - 1 and box[3] <= height - 1
-        if inside and all(_covered(box, other) <= _MAX_COVERED for other in boxes):
-            shapes.append(shape)
-            boxes.append(box)
-        if len(shapes) == wanted:
-            break
-    return tuple(shapes) if shapes else (_fallback(draw, height, width),)
-
-
 def _make_shape(draw: _Draw, height: int, width: int, split: Split) -> Shape:
     category = draw.whole(0, len(CLASSES) - 1)
     low, high = _SIDES
@@ -215,12 +201,6 @@ def _make_shape(draw: _Draw, height: int, width: int, split: Split) -> Shape:
     reach = longer / 2
     center = draw.real(reach, width - reach), draw.real(reach, height - reach)
     return Shape(category, center, size, angle, _make_color(draw, category))
-
-
-def _fallback(draw: _Draw, height: int, width: int) -> Shape:
-    """One shape in the middle, for when no attempt fitted: no picture is empty."""
-    category = draw.whole(0, len(CLASSES) - 1)
-    return Shape(category, (width / 2, height / 2), (60.0, 60.0), 0.0, _make_color(draw, category))
 
 
 def _make_color(draw: _Draw, category: int) -> tuple[int, int, int]:

@@ -117,7 +117,20 @@ def _resolve_coco(uri: str) -> ResolvedDataset:
             f"dataset {uri!r}: there is no image folder {images!r}; give it as '?images=DIR'"
         )
     names = parsed.classes or [category["name"] for category in categories]
-    chosen = _choose_categories(categories, parsed)
+    # The category of each class, by its index; a validation file may lack some of the classes.
+    chosen = dict(enumerate(categories))
+    if parsed.classes is not None:
+        by_name = {category["name"]: category for category in categories}
+        unused = [name for name in by_name if name not in parsed.classes]
+        chosen = {i: by_name[name] for i, name in enumerate(parsed.classes) if name in by_name}
+        for name in parsed.classes:
+            if name in by_name:
+                continue
+            message = f"dataset {parsed.text!r}: {parsed.path} has no category {name!r}."
+            hint = did_you_mean(name, unused)
+            if hint or not chosen:
+                raise ValueError(f"{message}{hint} It has: {', '.join(by_name)}")
+            logger.warning("%s It has: %s", message, ", ".join(by_name))
     id_map = {category["id"]: index for index, category in chosen.items()}
     metadata = {
         "thing_classes": names,
@@ -130,25 +143,6 @@ def _resolve_coco(uri: str) -> ResolvedDataset:
     if not dropped:  # else evaluation must not see the file's other classes
         metadata["json_file"] = json_file
     return ResolvedDataset(lambda: _load_coco(json_file, images, id_map, dropped), metadata)
-
-
-def _choose_categories(categories: list[dict], parsed: DatasetURI) -> dict[int, dict]:
-    """Return the category of each class, by its index; a validation file may lack some of the
-    classes."""
-    if parsed.classes is None:
-        return dict(enumerate(categories))
-    by_name = {category["name"]: category for category in categories}
-    unused = [name for name in by_name if name not in parsed.classes]
-    chosen = {i: by_name[name] for i, name in enumerate(parsed.classes) if name in by_name}
-    for name in parsed.classes:
-        if name in by_name:
-            continue
-        message = f"dataset {parsed.text!r}: {parsed.path} has no category {name!r}."
-        hint = did_you_mean(name, unused)
-        if hint or not chosen:
-            raise ValueError(f"{message}{hint} It has: {', '.join(by_name)}")
-        logger.warning("%s It has: %s", message, ", ".join(by_name))
-    return chosen
 
 
 def _load_coco(

@@ -46,6 +46,7 @@ _COLUMNS = {
 }
 _CORNERS, _SIZED, _CENTERED = ("x0", "y0", "x1", "y1"), ("x", "y", "w", "h"), ("cx", "cy", "w", "h")
 _WITHOUT_HEADER = ["image", "x0", "y0", "x1", "y1", "class"]
+_CLASS_LISTS = ("classes.csv", "class_list.csv")
 _EXPECTED = (
     "an image column (such as filename), a class column, and xmin, ymin, xmax, ymax, or "
     "x, y, w, h, or bbox"
@@ -166,7 +167,13 @@ def read_csv(folder: Folder) -> LabeledImages:
     if not all("class" in table.columns for table in tables.values()):
         data.notes.append("there is no column for the class, so all objects are of 'object'")
     names = {_class_of(row, t) for t in tables.values() for _, row in t.rows if _has_box(row, t)}
-    index = class_indices(names - {""}, _listed_classes(folder), source)
+    listed = None  # a file like keras-retinanet's has name,number in each row
+    for file in folder.files:
+        if listed is None and file.lower().rpartition("/")[2] in _CLASS_LISTS:
+            rows = [row for _, row in read_rows(folder.path(file))]
+            if rows and all(len(row) == 2 and row[1].isdecimal() for row in rows):
+                listed = [row[0] for row in sorted(rows, key=lambda row: int(row[1]))]
+    index = class_indices(names - {""}, listed, source)
     data.class_names = list(index)
     for split, file in by_split.items():
         for part, records in _read_records(folder, file, tables[file], index, split, data).items():
@@ -193,16 +200,6 @@ def _has_box(row: list[str], table: _Table) -> bool:
     if "class" in table.columns:
         cells.append(_cell(row, table, "class"))
     return any(cell.lower() not in ("", "nan", "none") for cell in cells)
-
-
-def _listed_classes(folder: Folder) -> list[str] | None:
-    """Names by number of a file like keras-retinanet's: name,number in each row."""
-    for file in folder.files:
-        if file.lower().rpartition("/")[2] in ("classes.csv", "class_list.csv"):
-            rows = [row for _, row in read_rows(folder.path(file))]
-            if rows and all(len(row) == 2 and row[1].isdecimal() for row in rows):
-                return [row[0] for row in sorted(rows, key=lambda row: int(row[1]))]
-    return None
 
 
 def _read_records(

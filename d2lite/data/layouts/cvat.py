@@ -174,7 +174,19 @@ def _polygons(shape: ET.Element, angle: float, where: str) -> list[list[float]]:
         cx, cy, rx, ry = _numbers(shape, ("cx", "cy", "rx", "ry"), where)
         return [ellipse_polygon((cx, cy), (rx, ry), angle)]
     if shape.tag == "mask":
-        return _mask_polygons(shape, where)
+        # Runs of 0 and 1 in turn, row by row within the mask's own box.
+        left, top, w, h = map(int, _numbers(shape, ("left", "top", "width", "height"), where))
+        try:
+            runs = [int(run) for run in shape.get("rle", "").split(",")]
+        except ValueError:
+            runs = [-1]
+        if min(runs) < 0 or min(w, h) < 1 or sum(runs) != w * h:
+            raise ValueError(
+                f"{where}: the runs of a mask do not add up to its {w} x {h} pixels; export it "
+                "again"
+            )
+        pixels = np.repeat(np.arange(len(runs)) % 2, runs).reshape(h, w)
+        return mask_polygons(pixels, (left, top))
     text = shape.get("points", "")
     try:
         polygon = [float(v) for pair in text.split(";") for v in pair.split(",")]
@@ -183,25 +195,6 @@ def _polygons(shape: ET.Element, angle: float, where: str) -> list[list[float]]:
     if len(polygon) % 2 or not all(map(math.isfinite, polygon)):
         raise ValueError(f"{where}: the points are {text[:60]!r}; expected 'x,y;x,y;...'")
     return [polygon] if len(polygon) >= 6 else []
-
-
-def _mask_polygons(shape: ET.Element, where: str) -> list[list[float]]:
-    """Return the polygons of a mask: runs of 0 and 1 in turn, row by row within its own box."""
-    left, top, width, height = map(int, _numbers(shape, ("left", "top", "width", "height"), where))
-    try:
-        runs = [int(run) for run in shape.get("rle", "").split(",")]
-    except ValueError:
-        runs = [-1]
-    if min(runs) < 0 or min(width, height) < 1 or sum(runs) != width * height:
-        raise ValueError(
-            f"{where}: the runs of a mask do not add up to its {width} x {height} pixels; export "
-            "it again"
-        )
-    pixels = np.repeat(np.arange(len(runs)) % 2, runs).reshape(height, width)
-    return [
-        [value + (left, top)[i % 2] for i, value in enumerate(polygon)]
-        for polygon in mask_polygons(pixels)
-    ]
 
 
 def write_cvat(target: Destination) -> None:

@@ -6,7 +6,6 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator
 
 from d2lite.data.layouts.labeled import ALL
 from d2lite.utils.errors import ArgumentError
@@ -78,7 +77,20 @@ class Folder:
             raise ArgumentError(f"{path}: the folder has no files")
 
     def _list(self) -> None:
-        self.files = sorted(_walk(self.root))
+        self.files: list[str] = []
+        seen = set()
+        for folder, folders, names in os.walk(self.root, followlinks=True):
+            real = os.path.realpath(folder)
+            is_run = folder != self.root and {"config.yaml", "log.txt"} <= set(names)
+            if real in seen or is_run:  # seen: a link leads back
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = [f for f in folders if f not in _NOT_DATA and not f.startswith(".")]
+            below = os.path.relpath(folder, self.root).replace(os.sep, "/")
+            prefix = "" if below == "." else f"{below}/"
+            self.files += [f"{prefix}{name}" for name in names if not name.startswith(".")]
+        self.files.sort()
         self.images = [f for f in self.files if f.lower().endswith(IMAGE_SUFFIXES)]
         self._by_name: dict[str, list[str]] = defaultdict(list)
         self._by_stem: dict[str, list[str]] = defaultdict(list)
@@ -145,23 +157,6 @@ class Folder:
 
 # What unpacking leaves, and the runs of `d2lite`, which have images and JSON files of their own.
 _NOT_DATA = ("__MACOSX", "runs")
-
-
-def _walk(root: str) -> Iterator[str]:
-    seen = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [f for f in folders if f not in _NOT_DATA and not f.startswith(".")]
-        if folder != root and {"config.yaml", "log.txt"} <= set(names):  # a run
-            folders.clear()
-            continue
-        below = os.path.relpath(folder, root).replace(os.sep, "/")
-        prefix = "" if below == "." else f"{below}/"
-        yield from (f"{prefix}{name}" for name in names if not name.startswith("."))
 
 
 def _key(name: str) -> str:

@@ -171,26 +171,18 @@ def _outline(shape: dict, where: str) -> tuple[list[list[float]] | None, bool]:
         x0, y0, x1, y1 = box_of_polygons([flat])
         return [[x0, y0, x1, y0, x1, y1, x0, y1]], True
     if kind == "mask" and len(points) == 2:
-        return _mask_outline(shape, (flat[0], flat[1]), where), False
+        try:  # a PNG as text, which starts at a corner of its box
+            png = base64.b64decode(shape.get("mask") or "", validate=True)
+            pixels = np.asarray(Image.open(io.BytesIO(png), formats=["PNG"])) > 0
+        except (binascii.Error, OSError, ValueError, TypeError) as error:
+            raise ValueError(f"{where}: its 'mask' does not decode: {error}") from None
+        return mask_polygons(pixels, (flat[0], flat[1])) or None, False
     if kind in ("polygon", "rotation"):
         return ([flat], False) if len(points) >= 3 else (None, False)
     raise ValueError(
         f"{where} is a {kind!r} of {len(points)} points; expected a polygon, a rectangle or circle "
         "of 2 points, or a mask"
     )
-
-
-def _mask_outline(shape: dict, corner: tuple[float, float], where: str) -> list | None:
-    """Polygons of a mask, a PNG as text that starts at a corner of its box."""
-    try:
-        png = base64.b64decode(shape.get("mask") or "", validate=True)
-        pixels = np.asarray(Image.open(io.BytesIO(png), formats=["PNG"])) > 0
-    except (binascii.Error, OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{where}: its 'mask' does not decode: {error}") from None
-    polygons = mask_polygons(pixels)
-    return [
-        [value + corner[i % 2] for i, value in enumerate(polygon)] for polygon in polygons
-    ] or None
 
 
 def write_labelme(target: Destination) -> None:

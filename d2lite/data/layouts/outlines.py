@@ -27,15 +27,18 @@ def polygons_of(segmentation: Any) -> tuple[list[Polygon], bool]:
     return mask_polygons(mask), False
 
 
-def mask_polygons(mask: np.ndarray) -> list[Polygon]:
+def mask_polygons(mask: np.ndarray, corner: tuple[float, float] = (0.0, 0.0)) -> list[Polygon]:
     """Return the outer outlines of an (H, W) mask, in continuous coordinates.
 
     OpenCV's outlines run through the middles of the outermost pixels. The mask is doubled, which
     leaves a quarter of a pixel between an outline and the edge of its pixels.
+
+    Args:
+        corner: (x, y) at which the mask starts, if it was cut out of an image.
     """
     double = np.ascontiguousarray(mask, dtype=np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     outlines, _ = cv2.findContours(double, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    polygons = [(outline.reshape(-1, 2) + 0.5) / 2 for outline in outlines]
+    polygons = [(outline.reshape(-1, 2) + 0.5) / 2 + corner for outline in outlines]
     return [polygon.ravel().tolist() for polygon in polygons if len(polygon) >= 3]
 
 

@@ -52,21 +52,7 @@ def read_via(folder: Folder) -> LabeledImages:
     regions: dict[str, list[tuple[dict, str, list]]] = {}  # by file: entry, where, its regions
     listed: list[str] | None = []
     for file in _via_files(folder):
-        path = folder.path(file)
-        content = read_json(path)
-        if not isinstance(content, dict):
-            raise ValueError(f"{path}: expected a JSON object, found {str(content)[:40]!r}")
-        if "_via_img_metadata" not in content and "project" in content:
-            raise ValueError(
-                f"{path}: a project of VIA 3; export its annotations as COCO JSON there"
-            )
-        entries = content.get("_via_img_metadata", content)
-        if not isinstance(entries, dict):
-            raise ValueError(
-                f"{path}: '_via_img_metadata' must be an object with an entry per image"
-            )
-        regions[file] = [_entry(entry, path) for entry in entries.values()]
-        options = _options(content)
+        regions[file], options = _read_file(folder.path(file))
         listed = (
             None if options is None or listed is None else list(dict.fromkeys(listed + options))
         )
@@ -117,30 +103,41 @@ def read_via(folder: Folder) -> LabeledImages:
     return data
 
 
-def _entry(entry: Any, path: str) -> tuple[dict, str, list[dict]]:
-    """Return an image's entry, what messages call it, and its regions, which VIA 1 keeps in a
-    dict."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("filename"), str):
-        raise ValueError(
-            f"{path}: an entry {str(entry)[:60]!r} has no 'filename'; export the annotations again"
-        )
-    where = f"{path}: image {entry['filename']!r}"
-    rows = entry.get("regions") or []
-    rows = list(rows.values()) if isinstance(rows, dict) else rows
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{where}: 'regions' must be a list of regions")
-    return entry, where, rows
+def _read_file(path: str) -> tuple[list[tuple[dict, str, list[dict]]], list[str] | None]:
+    """Read the images of a file, and the classes in the order of the project's options.
 
-
-def _options(content: dict) -> list[str] | None:
-    """Return the classes in the order of the project's options; None if it has none."""
+    Returns:
+        the entry of each image, what messages call it, and its regions; None in place of the
+        classes if the file does not list them.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object, found {str(content)[:40]!r}")
+    if "_via_img_metadata" not in content and "project" in content:
+        raise ValueError(f"{path}: a project of VIA 3; export its annotations as COCO JSON there")
+    entries = content.get("_via_img_metadata", content)
+    if not isinstance(entries, dict):
+        raise ValueError(f"{path}: '_via_img_metadata' must be an object with an entry per image")
+    images = []
+    for entry in entries.values():
+        if not isinstance(entry, dict) or not isinstance(entry.get("filename"), str):
+            raise ValueError(
+                f"{path}: an entry {str(entry)[:60]!r} has no 'filename'; export the annotations "
+                "again"
+            )
+        where = f"{path}: image {entry['filename']!r}"
+        rows = entry.get("regions") or []
+        rows = list(rows.values()) if isinstance(rows, dict) else rows  # a dict: of VIA 1
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError(f"{where}: 'regions' must be a list of regions")
+        images.append((entry, where, rows))
     attributes = content.get("_via_attributes")
-    regions = attributes.get("region") if isinstance(attributes, dict) else None
-    for name in _CLASS_ATTRIBUTES if isinstance(regions, dict) else ():
-        settings = regions.get(name)
+    by_name = attributes.get("region") if isinstance(attributes, dict) else None
+    for name in _CLASS_ATTRIBUTES if isinstance(by_name, dict) else ():
+        settings = by_name.get(name)
         if isinstance(settings, dict) and isinstance(settings.get("options"), dict):
-            return list(settings["options"])
-    return None
+            return images, list(settings["options"])
+    return images, None
 
 
 def _class_attribute(regions: dict[str, list], root: str) -> str | None:

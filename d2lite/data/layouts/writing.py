@@ -85,29 +85,23 @@ class Destination:
             self.losses["rotated boxes as the upright boxes around them"] += 1
             box = BoxMode.convert(annotation["bbox"], BoxMode.XYWHA_ABS, BoxMode.XYXY_ABS)
             annotation.update(bbox=list(map(float, box)), bbox_mode=BoxMode.XYXY_ABS)
-        if "segmentation" in annotation and holds.masks != "any":
-            self._simplify(annotation, holds.masks)
-        return annotation
-
-    def _simplify(self, annotation: dict, masks: str) -> None:
-        """Bring the outline of an object to what "parts" or "one" can hold, or remove it."""
-        if not masks:
-            self.losses["objects without their outlines"] += 1
-            del annotation["segmentation"]
-            return
-        polygons, exact = polygons_of(annotation["segmentation"])
+        if "segmentation" not in annotation or holds.masks == "any":
+            return annotation
+        # The outline becomes what "parts" or "one" can hold.
+        segmentation = annotation.pop("segmentation")
+        polygons, exact = polygons_of(segmentation) if holds.masks else ([], True)
         if not polygons:
             self.losses["objects without their outlines"] += 1
-            del annotation["segmentation"]
-            return
+            return annotation
         if not exact:
             self.losses["masks of pixels as polygons around them"] += 1
-        if len(polygons) > 1 and masks == "one":
+        if len(polygons) > 1 and holds.masks == "one":
             self.losses["objects of several polygons as one joined polygon"] += 1
         around = box_of_polygons(polygons)
         if max(abs(a - b) for a, b in zip(around, annotation["bbox"], strict=True)) > 0.5:
             self.losses["boxes as those around the outlines"] += 1
         annotation["segmentation"] = polygons
+        return annotation
 
     def name_of(self, record: dict, split: str) -> str:
         """Return the file name that an image gets; names without extension are unique."""

@@ -30,7 +30,17 @@ _SLACK = 0.01
 
 def find_yolo(folder: Folder) -> bool:
     """Whether there is a yaml file with names of classes, or text files with rows of numbers."""
-    return bool(_yaml_files(folder)) or _label_example(folder) is not None
+    if _yaml_files(folder):
+        return True
+    if folder.only is not None:
+        return False
+    # The first text file that has the name of an image tells.
+    stems = {os.path.splitext(image.rpartition("/")[2])[0] for image in folder.images}
+    for file in folder.files:
+        stem, suffix = os.path.splitext(file.rpartition("/")[2])
+        if suffix.lower() == ".txt" and stem in stems and (lines := folder.lines(file)):
+            return _ROW.fullmatch(lines[0]) is not None
+    return False
 
 
 def _yaml_files(folder: Folder) -> list[str]:
@@ -39,20 +49,6 @@ def _yaml_files(folder: Folder) -> list[str]:
         for file in folder.candidates(".yaml", ".yml")
         if re.search(r"^['\"]?names['\"]?\s*:", read_text(folder.path(file)), re.MULTILINE)
     ]
-
-
-def _label_example(folder: Folder) -> str | None:
-    """Return the first text file that has the name of an image and starts with a row of numbers."""
-    if folder.only is not None:
-        return None
-    stems = {os.path.splitext(image.rpartition("/")[2])[0] for image in folder.images}
-    for file in folder.files:
-        stem, suffix = os.path.splitext(file.rpartition("/")[2])
-        if suffix.lower() == ".txt" and stem in stems:
-            lines = folder.lines(file)
-            if lines:
-                return file if _ROW.fullmatch(lines[0]) else None
-    return None
 
 
 def read_yolo(folder: Folder) -> LabeledImages:
@@ -72,10 +68,8 @@ def read_yolo(folder: Folder) -> LabeledImages:
         source = folder.path(yamls[0])
         settings = load_with_bases(source, lambda path: io.StringIO(read_text(path)))
     names = _class_names(settings.get("names"), source) if yamls else _listed_names(folder)
-    points = _keypoint_count(settings, source)
     data = LabeledImages("yolo", folder.root, names, {})
-    if points is not None:
-        data.keypoints = _keypoint_metadata(settings, points[0], source)
+    points, data.keypoints = _keypoints(settings, source)
     labels: set[str] = set()
     for split, images in _images_by_split(folder, settings, source, data).items():
         records = []
@@ -126,11 +120,11 @@ def _listed_names(folder: Folder) -> list[str]:
     return folder.lines(min(found, key=lambda file: file.count("/")))
 
 
-def _keypoint_count(settings: dict, source: str) -> tuple[int, int] | None:
-    """Keypoints of an object, and values of each (2 or 3)."""
+def _keypoints(settings: dict, source: str) -> tuple[tuple[int, int] | None, dict[str, Any]]:
+    """Return the number of keypoints and of values of each (2 or 3), and their metadata."""
     shape = settings.get("kpt_shape")
     if shape is None:
-        return None
+        return None, {}
     if not (
         isinstance(shape, list)
         and len(shape) == 2
@@ -141,10 +135,7 @@ def _keypoint_count(settings: dict, source: str) -> tuple[int, int] | None:
             f"{source}: 'kpt_shape' is {shape}; expected [number of keypoints, 2 or 3], where 3 is "
             "x, y, visibility"
         )
-    return shape[0], shape[1]
-
-
-def _keypoint_metadata(settings: dict, count: int, source: str) -> dict[str, Any]:
+    count = shape[0]
     names = settings.get("kpt_names")
     names = names.get(0) if isinstance(names, dict) else names
     if not isinstance(names, list) or len(names) != count:
@@ -152,7 +143,7 @@ def _keypoint_metadata(settings: dict, count: int, source: str) -> dict[str, Any
     flips = settings.get("flip_idx", list(range(count)))
     if not isinstance(flips, list) or sorted(map(str, flips)) != sorted(map(str, range(count))):
         raise ValueError(f"{source}: 'flip_idx' is {flips}; expected each of 0 to {count - 1} once")
-    return {
+    return (count, shape[1]), {
         "keypoint_names": [str(name) for name in names],
         "keypoint_flip_map": [
             (str(names[one]), str(names[other])) for one, other in enumerate(flips) if one < other
@@ -307,19 +298,12 @@ def _read_row(
     found["bbox"] = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
     found["bbox_mode"] = BoxMode.XYXY_ABS
     if len(values) > 4:
-        step = points[1]
-        found["keypoints"] = [
-            number
-            for i in range(4, len(values), step)
-            for number in _keypoint(values[i : i + step], width, height)
-        ]
+        found["keypoints"] = []
+        for i in range(4, len(values), points[1]):
+            x, y, *rest = values[i : i + points[1]]
+            seen = rest[0] if rest else 2.0 * any((x, y))  # a point at 0, 0 is not labeled
+            found["keypoints"] += [x * width, y * height, seen]
     return found
-
-
-def _keypoint(values: list[float], width: int, height: int) -> list[float]:
-    """x, y in pixels and visibility; without one, a point at 0, 0 is not labeled."""
-    seen = values[2] if len(values) == 3 else 2.0 * any(values)
-    return [values[0] * width, values[1] * height, seen]
 
 
 def write_yolo(target: Destination) -> None:

@@ -70,7 +70,16 @@ class Augmentation:
 def _arguments_for(augmentation: Augmentation, aug_input: "AugInput") -> list[Any]:
     """Return the attributes of the input that get_transform asks for, in order."""
     if augmentation.input_args is None:
-        augmentation.input_args = _parameter_names(augmentation)
+        parameters = list(inspect.signature(augmentation.get_transform).parameters.values())
+        for parameter in parameters if len(parameters) != 1 else ():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise TypeError(
+                    f"{type(augmentation).__name__}.get_transform takes {parameter}; it must name "
+                    "what it wants of the input, or the class must set `input_args`"
+                )
+        names = tuple(parameter.name for parameter in parameters)
+        # A single argument is the image, whatever it is called: old projects say "img".
+        augmentation.input_args = names if len(names) != 1 else ("image",)
     found = []
     for name in augmentation.input_args:
         if not hasattr(aug_input, name):
@@ -80,20 +89,6 @@ def _arguments_for(augmentation: Augmentation, aug_input: "AugInput") -> list[An
             )
         found.append(getattr(aug_input, name))
     return found
-
-
-def _parameter_names(augmentation: Augmentation) -> tuple[str, ...]:
-    parameters = list(inspect.signature(augmentation.get_transform).parameters.values())
-    if len(parameters) == 1:
-        # A single argument is the image, whatever it is called: old projects say "img".
-        return ("image",)
-    for parameter in parameters:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise TypeError(
-                f"{type(augmentation).__name__}.get_transform takes {parameter}; it must name "
-                "what it wants of the input, or the class must set `input_args`"
-            )
-    return tuple(parameter.name for parameter in parameters)
 
 
 class _TransformToAug(Augmentation):

@@ -138,15 +138,13 @@ class RandomCrop_CategoryAreaConstraint(Augmentation):
             return self.crop_aug.get_transform(image)
         for _ in range(10):
             crop = self.crop_aug.get_transform(image)
-            if self._is_mixed(crop.apply_segmentation(sem_seg)):
+            labels = crop.apply_segmentation(sem_seg)
+            categories, counts = np.unique(labels, return_counts=True)
+            if self.ignored_category is not None:
+                counts = counts[categories != self.ignored_category]
+            if len(counts) > 1 and counts.max() < counts.sum() * self.single_category_max_area:
                 break
         return crop
-
-    def _is_mixed(self, labels: np.ndarray) -> bool:
-        categories, counts = np.unique(labels, return_counts=True)
-        if self.ignored_category is not None:
-            counts = counts[categories != self.ignored_category]
-        return len(counts) > 1 and counts.max() < counts.sum() * self.single_category_max_area
 
 
 class MinIoURandomCrop(Augmentation):

@@ -36,16 +36,12 @@ def change_colors(
         pixels *= contrast
     pixels = pixels.clip(0, 255)
     if (hue, saturation, value) != (0.0, 1.0, 1.0):
-        pixels = _change_hsv(pixels, hue, saturation, value)
+        # Of float32 pixels up to 255: hue in degrees, saturation in [0, 1], value in [0, 255].
+        hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
+        hsv[..., 0] = (hsv[..., 0] + hue) % 360
+        hsv[..., 1] = (hsv[..., 1] * saturation).clip(0, 1)
+        hsv[..., 2] = (hsv[..., 2] * value).clip(0, 255)
+        pixels = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
     if contrast_last:
         pixels *= contrast
     return pixels.round().clip(0, 255).astype(np.uint8)
-
-
-def _change_hsv(pixels: np.ndarray, hue: float, saturation: float, value: float) -> np.ndarray:
-    # Of float32 pixels up to 255: hue in degrees, saturation in [0, 1], value in [0, 255].
-    hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
-    hsv[..., 0] = (hsv[..., 0] + hue) % 360
-    hsv[..., 1] = (hsv[..., 1] * saturation).clip(0, 1)
-    hsv[..., 2] = (hsv[..., 2] * value).clip(0, 255)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)

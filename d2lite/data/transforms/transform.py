@@ -103,16 +103,16 @@ class ResizeTransform(Transform):
         if img.shape[:2] == (self.new_h, self.new_w):
             return img
         if interp == Image.NEAREST:
-            return self._nearest(img)
+            rows = _nearest_indices(self.h, self.new_h)
+            columns = _nearest_indices(self.w, self.new_w)
+            # By rows first: whole rows are copied at once.
+            return img.take(rows, axis=0).take(columns, axis=1)
         if img.dtype == np.uint8 and interp not in _TORCH_MODES:
-            return self._resize_by_pillow(img, interp)
+            one_channel = img.ndim == 3 and img.shape[2] == 1
+            source = Image.fromarray(img[:, :, 0] if one_channel else np.ascontiguousarray(img))
+            result = np.asarray(source.resize((self.new_w, self.new_h), interp))
+            return result[:, :, None] if one_channel else result
         return self._resize_by_torch(img, interp)
-
-    def _nearest(self, img: np.ndarray) -> np.ndarray:
-        rows = _nearest_indices(self.h, self.new_h)
-        columns = _nearest_indices(self.w, self.new_w)
-        # By rows first: whole rows are copied at once.
-        return img.take(rows, axis=0).take(columns, axis=1)
 
     def _resize_by_torch(self, img: np.ndarray, interp: int) -> np.ndarray:
         if interp not in _TORCH_MODES:
@@ -131,12 +131,6 @@ class ResizeTransform(Transform):
         )
         result = resized[0].permute(1, 2, 0).numpy()
         return result if img.ndim == 3 else result[:, :, 0]
-
-    def _resize_by_pillow(self, img: np.ndarray, interp: int) -> np.ndarray:
-        one_channel = img.ndim == 3 and img.shape[2] == 1
-        source = Image.fromarray(img[:, :, 0] if one_channel else np.ascontiguousarray(img))
-        result = np.asarray(source.resize((self.new_w, self.new_h), interp))
-        return result[:, :, None] if one_channel else result
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         """(N, 2) points (x, y), changed in place and returned."""
