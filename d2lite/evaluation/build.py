@@ -66,24 +66,30 @@ def evaluator_for(
     settings, rotated_model = Settings(cfg_or_tasks, output_dir), False
     if isinstance(cfg_or_tasks, CfgNode):
         cfg = cfg_or_tasks
+        folder = os.path.join(cfg.OUTPUT_DIR, "inference")
+        if len(cfg.DATASETS.TEST) > 1:
+            folder = os.path.join(folder, file_stem(dataset_name))
         settings = Settings(
             None,
-            output_dir or _output_folder(cfg, dataset_name),
+            output_dir or folder,
             cfg.TEST.KEYPOINT_OKS_SIGMAS,
             cfg.TEST.DETECTIONS_PER_IMAGE,
         )
         rotated_model = len(cfg.MODEL.RPN.BBOX_REG_WEIGHTS) == 5
-    if kind == "coco" and (rotated_model or _has_rotated_boxes(dataset_name)):
+    rotated = rotated_model
+    # COCO files have upright boxes; a large one need not be read for this.
+    if kind == "coco" and not rotated and not MetadataCatalog.get(dataset_name).get("json_file"):
+        records = DatasetCatalog.get(dataset_name)
+        annotations = itertools.chain.from_iterable(
+            record.get("annotations") or () for record in records if isinstance(record, dict)
+        )
+        modes = (a.get("bbox_mode") for a in annotations if isinstance(a, dict))
+        rotated = any(mode == BoxMode.XYWHA_ABS for mode in modes)
+    if kind == "coco" and rotated:
         kind = "rotated_coco"
     makers = [getattr(entry, "from_settings", entry) for entry in EVALUATORS[kind]]
     evaluators = [make(dataset_name, settings) for make in makers]
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
-
-
-def _output_folder(cfg: CfgNode, dataset_name: str) -> str:
-    folder = os.path.join(cfg.OUTPUT_DIR, "inference")
-    several = len(cfg.DATASETS.TEST) > 1
-    return os.path.join(folder, file_stem(dataset_name)) if several else folder
 
 
 def _evaluator_type(dataset_name: str) -> str:
@@ -106,14 +112,3 @@ def _evaluator_type(dataset_name: str) -> str:
             f"{', '.join(EVALUATORS)}, or override build_evaluator"
         )
     return kind
-
-
-def _has_rotated_boxes(dataset_name: str) -> bool:
-    if MetadataCatalog.get(dataset_name).get("json_file"):
-        return False  # COCO files have upright boxes; a large one need not be read for this
-    records = DatasetCatalog.get(dataset_name)
-    annotations = itertools.chain.from_iterable(
-        record.get("annotations") or () for record in records if isinstance(record, dict)
-    )
-    modes = (a.get("bbox_mode") for a in annotations if isinstance(a, dict))
-    return any(mode == BoxMode.XYWHA_ABS for mode in modes)

@@ -3,7 +3,6 @@
 import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -155,7 +154,22 @@ class MatchClasses(DatasetEvaluator):
         return self._evaluator.check(tasks)
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        self._evaluator.process(inputs, [self._translate(output) for output in outputs])
+        translated = []
+        for output in outputs:
+            changed = output
+            if isinstance(output, Mapping):
+                changed = dict(output)
+                if "thing_classes" in self._table and isinstance(
+                    output.get("instances"), Instances
+                ):
+                    changed["instances"] = self._instances(output["instances"])
+                if "stuff_classes" in self._table and isinstance(output.get("sem_seg"), Tensor):
+                    changed["sem_seg"] = self._sem_seg(output["sem_seg"])
+                panoptic = output.get("panoptic_seg")
+                if isinstance(panoptic, tuple) and panoptic[1] is not None:
+                    changed["panoptic_seg"] = self._panoptic(*panoptic)
+            translated.append(changed)
+        self._evaluator.process(inputs, translated)
 
     def evaluate(self) -> dict | None:
         """Evaluate, and report nan as the AP of classes that the dataset lacks."""
@@ -167,18 +181,6 @@ class MatchClasses(DatasetEvaluator):
                 for index in unknown:
                     metrics.setdefault(f"AP-{self._names['thing_classes'][index]}", float("nan"))
         return results
-
-    def _translate(self, output: Any) -> Any:
-        if not isinstance(output, Mapping):
-            return output
-        changed = dict(output)
-        if "thing_classes" in self._table and isinstance(output.get("instances"), Instances):
-            changed["instances"] = self._instances(output["instances"])
-        if "stuff_classes" in self._table and isinstance(output.get("sem_seg"), Tensor):
-            changed["sem_seg"] = self._sem_seg(output["sem_seg"])
-        if isinstance(output.get("panoptic_seg"), tuple) and output["panoptic_seg"][1] is not None:
-            changed["panoptic_seg"] = self._panoptic(*output["panoptic_seg"])
-        return changed
 
     def _instances(self, instances: Instances) -> Instances:
         if not instances.has("pred_classes"):

@@ -87,8 +87,13 @@ class COCOEvaluator(DetectionEvaluator):
         # COCO's format has upright boxes only.
         upright = all(len(row["bbox"]) == 4 for row in self._coco_api.anns.values())
         if output_dir and upright and not self._metadata.get("json_file"):
-            file_name = f"{file_stem(dataset_name)}_coco_format.json"
-            self._write_truth(os.path.join(output_dir, file_name))
+            # The ground truth is written down for other programs, which find it by `json_file`.
+            path = os.path.join(output_dir, f"{file_stem(dataset_name)}_coco_format.json")
+            if comm.is_main_process():
+                PathManager.mkdirs(output_dir)
+                with PathManager.open(path, "w", encoding="utf-8") as f:
+                    json.dump(self._coco_api.dataset, f)
+            self._metadata.json_file = path
 
     @classmethod
     def from_settings(cls, dataset_name: str, settings: Settings) -> "COCOEvaluator":
@@ -100,14 +105,6 @@ class COCOEvaluator(DetectionEvaluator):
             kpt_oks_sigmas=tuple(settings.oks_sigmas),
             max_dets_per_image=settings.limit(DEFAULT_MAX_DETS[-1]),
         )
-
-    def _write_truth(self, path: str) -> None:
-        """Write the ground truth down for other programs, which find it by `json_file`."""
-        if comm.is_main_process():
-            PathManager.mkdirs(os.path.dirname(path))
-            with PathManager.open(path, "w", encoding="utf-8") as f:
-                json.dump(self._coco_api.dataset, f)
-        self._metadata.json_file = path
 
     @property
     def _truth(self) -> COCO:

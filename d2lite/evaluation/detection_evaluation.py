@@ -193,7 +193,15 @@ class DetectionEvaluator(DatasetEvaluator):
     def _eval_predictions(self, predictions: list[dict], img_ids: list | None = None) -> None:
         """Fill self._results with the metrics of every task."""
         results = list(itertools.chain.from_iterable(p["instances"] for p in predictions))
-        self._to_dataset_categories(results)
+        # From class indices to the dataset's category ids. Results of classes for which it has no
+        # category, and so no object either, are left out.
+        to_id = category_ids(self._metadata, self._first_category_id)
+        for result in results:
+            index = result["category_id"]
+            if index not in to_id and not 0 <= index < len(self._metadata.thing_classes):
+                raise unknown_class(index, self._metadata)
+            result["category_id"] = to_id.get(index)
+        results = [result for result in results if result["category_id"] is not None]
         if self._output_dir:
             path = os.path.join(self._output_dir, self._results_file)
             self._logger.info("Saving results to %s", path)
@@ -209,19 +217,6 @@ class DetectionEvaluator(DatasetEvaluator):
         """Return the tasks that the results of all images allow."""
         keys = {"bbox"}.union(*predictions)
         return {task for key, task in TASK_OF.items() if key in keys}
-
-    def _to_dataset_categories(self, results: list[dict]) -> None:
-        """Replace class indices by the category ids of the dataset, in place.
-
-        Results of classes for which it has no category, and so no object either, are left out.
-        """
-        to_id = category_ids(self._metadata, self._first_category_id)
-        for result in results:
-            index = result["category_id"]
-            if index not in to_id and not 0 <= index < len(self._metadata.thing_classes):
-                raise unknown_class(index, self._metadata)
-            result["category_id"] = to_id.get(index)
-        results[:] = [result for result in results if result["category_id"] is not None]
 
     def _eval_box_proposals(self, predictions: list[dict]) -> None:
         """Fill self._results with the recall of proposals, for 100 and 1000 of them.

@@ -78,7 +78,16 @@ class DrawDetections(DatasetEvaluator):
         metadata = MetadataCatalog.get(self._dataset_name)
         image = read_image(inp["file_name"], "RGB", self._max_value_16_bit, expected=inp)
         found = draw_output(image, output, metadata, self._score_thresh, self._scale)
-        record = _comparable(self._record(inp["file_name"]), output)
+        record = self._record(inp["file_name"])
+        if "annotations" in record and "instances" in output:
+            # Masks and keypoints are of no use where the model predicts none.
+            fields = {"segmentation": "pred_masks", "keypoints": "pred_keypoints"}
+            hidden = {key for key, field in fields.items() if not output["instances"].has(field)}
+            annotations = [
+                {key: value for key, value in annotation.items() if key not in hidden}
+                for annotation in record["annotations"]
+            ]
+            record = {**record, "annotations": annotations}
         true = draw_ground_truth(image, record, metadata, self._scale)
         picture = side_by_side({"detections": found, "ground truth": true})
         name = picture_name(inp["file_name"], inp.get("image_id"), self._names)
@@ -140,25 +149,17 @@ def draw_ground_truth(
     return visualizer.draw_dataset_dict(shown).get_image()
 
 
-def _comparable(record: dict, output: dict[str, Any]) -> dict:
-    """Return the record without masks and keypoints where the model predicts none."""
-    if "annotations" not in record or "instances" not in output:
-        return record
-    fields = {"segmentation": "pred_masks", "keypoints": "pred_keypoints"}
-    hidden = {key for key, field in fields.items() if not output["instances"].has(field)}
-    annotations = [
-        {key: value for key, value in annotation.items() if key not in hidden}
-        for annotation in record["annotations"]
-    ]
-    return {**record, "annotations": annotations}
-
-
 def side_by_side(pictures: dict[str, np.ndarray]) -> np.ndarray:
     """Pictures of one size next to each other, each under its title."""
     gap = 6
     columns = []
     for title, picture in pictures.items():
-        columns += [_with_title(picture, title), np.full((1, gap, 3), 255, np.uint8)]
+        size = max(min(picture.shape[:2]) / 24, 11)
+        strip = np.full((round(size * 1.7), picture.shape[1], 3), 255, np.uint8)
+        canvas = VisImage(np.concatenate([strip, picture]))
+        width, _ = canvas.label_size(title, size)
+        canvas.label(title, ((picture.shape[1] - width) / 2, size * 0.1), size, "w", color="k")
+        columns += [canvas.get_image(), np.full((1, gap, 3), 255, np.uint8)]
     height = columns[0].shape[0]
     columns = [np.broadcast_to(c, (height, *c.shape[1:])) for c in columns[:-1]]
     return np.concatenate(columns, axis=1)
@@ -167,15 +168,6 @@ def side_by_side(pictures: dict[str, np.ndarray]) -> np.ndarray:
 def save_picture(picture: np.ndarray, path: str) -> None:
     """Write an (H, W, 3) RGB picture; the ending names the format."""
     VisImage(picture).save(path)
-
-
-def _with_title(picture: np.ndarray, title: str) -> np.ndarray:
-    size = max(min(picture.shape[:2]) / 24, 11)
-    strip = np.full((round(size * 1.7), picture.shape[1], 3), 255, np.uint8)
-    canvas = VisImage(np.concatenate([strip, picture]))
-    width, _ = canvas.label_size(title, size)
-    canvas.label(title, ((picture.shape[1] - width) / 2, size * 0.1), size, "w", color="k")
-    return canvas.get_image()
 
 
 def picture_name(file_name: str, image_id: Any, taken: set[str]) -> str:

@@ -154,8 +154,13 @@ def inference_on_dataset(
     Returns:
         What `evaluator.evaluate()` returns; {} where that is None.
     """
-    evaluator = _as_one_evaluator(evaluator)
-    call = _caller(callbacks or {})
+    if evaluator is None or isinstance(evaluator, (list, tuple)):
+        evaluator = DatasetEvaluators(list(evaluator or ()))
+
+    def call(name: str) -> None:
+        if callbacks and name in callbacks:
+            callbacks[name]()
+
     try:
         total = len(data_loader)
     except TypeError:  # of an iterable dataset
@@ -275,38 +280,19 @@ def _progress(total: int | None, clock: _Clock) -> Iterator[Callable[[], None]]:
         now = time.perf_counter()
         if clock.batches > WARMUP_BATCHES and now - last_report > LOG_PERIOD_SECONDS:
             last_report = now
-            logger.info(_progress_line(total, clock))
+            mean = clock.per_batch()
+            line = (
+                f"Inference done {clock.batches}/{'?' if total is None else total}. "
+                f"Dataloading: {mean['data']:.4f} s/iter. "
+                f"Inference: {mean['compute']:.4f} s/iter. "
+                f"Eval: {mean['eval']:.4f} s/iter. Total: {mean['total']:.4f} s/iter."
+            )
+            if total is not None:
+                left = max(total - clock.batches, 0) * mean["total"]
+                line += f" ETA={datetime.timedelta(seconds=int(left))}"
+            logger.info(line)
 
     yield report
-
-
-def _progress_line(total: int | None, clock: _Clock) -> str:
-    mean = clock.per_batch()
-    line = (
-        f"Inference done {clock.batches}/{'?' if total is None else total}. "
-        f"Dataloading: {mean['data']:.4f} s/iter. Inference: {mean['compute']:.4f} s/iter. "
-        f"Eval: {mean['eval']:.4f} s/iter. Total: {mean['total']:.4f} s/iter."
-    )
-    if total is None:
-        return line
-    left = max(total - clock.batches, 0) * mean["total"]
-    return f"{line} ETA={datetime.timedelta(seconds=int(left))}"
-
-
-def _as_one_evaluator(evaluator) -> DatasetEvaluator:
-    if evaluator is None:
-        return DatasetEvaluators([])
-    if isinstance(evaluator, (list, tuple)):
-        return DatasetEvaluators(list(evaluator))
-    return evaluator
-
-
-def _caller(callbacks: dict[str, Callable[[], Any]]) -> Callable[[str], None]:
-    def call(name: str) -> None:
-        if name in callbacks:
-            callbacks[name]()
-
-    return call
 
 
 def _wait_for_accelerator() -> None:

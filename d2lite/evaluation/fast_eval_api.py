@@ -36,7 +36,12 @@ class COCOeval_opt(COCOeval):
         names += ["useCats"] + ["kpt_oks_sigmas"] * (p.iouType == "keypoints")
         for name in names:
             setattr(compiled.params, name, copy.copy(getattr(p, name)))
-        self._number_images(compiled)
+        if not all(isinstance(image_id, (int, float, np.number)) for image_id in p.imgIds):
+            # The compiled code wants numbers; VOC's ids, for instance, are names.
+            numbers = {image_id: number for number, image_id in enumerate(p.imgIds)}
+            compiled.cocoGt = _with_numbers(self.cocoGt, numbers)
+            compiled.cocoDt = _with_numbers(self.cocoDt, numbers)
+            compiled.params.imgIds = list(numbers.values())
         compiled.evaluate()
         self._compiled = compiled
         self._paramsEval = copy.deepcopy(p)
@@ -50,15 +55,6 @@ class COCOeval_opt(COCOeval):
         self.eval = dict(self._accumulate_at(self.params.recThrs), params=self.params)
         self._round_as_pycocotools()
 
-    def _number_images(self, compiled) -> None:
-        """Give images numbers for the compiled code where their ids are names, as VOC's are."""
-        if all(isinstance(image_id, (int, float, np.number)) for image_id in self.params.imgIds):
-            return
-        numbers = {image_id: number for number, image_id in enumerate(self.params.imgIds)}
-        compiled.cocoGt = _with_numbers(self.cocoGt, numbers)
-        compiled.cocoDt = _with_numbers(self.cocoDt, numbers)
-        compiled.params.imgIds = list(numbers.values())
-
     def _accumulate_at(self, recall_thresholds: np.ndarray) -> dict:
         self._compiled._paramsEval.recThrs = np.asarray(recall_thresholds)
         self._compiled.accumulate()
@@ -70,7 +66,18 @@ class COCOeval_opt(COCOeval):
         It rests on a single one where precision is below 1 at a recall between those of one and
         of two true positives, so the matches are accumulated once more at such recalls.
         """
-        counts = self._count_ground_truth()  # (K, A)
+        p = self.params
+        categories = {c: k for k, c in enumerate(self._paramsEval.catIds)}
+        ground_truth = self._compiled.cocoGt
+        anns = ground_truth.loadAnns(ground_truth.getAnnIds(imgIds=self._compiled.params.imgIds))
+        anns = [a for a in anns if a["category_id"] in categories and not a["ignore"]]
+        # Objects that count, by category and area range.
+        counts = np.zeros((len(categories) if p.useCats else 1, len(p.areaRng)), np.int64)  # (K, A)
+        if anns:
+            area = np.array([a["area"] for a in anns], float)[:, None]
+            low, high = np.array(p.areaRng, float).T
+            index = [categories[a["category_id"]] if p.useCats else 0 for a in anns]
+            np.add.at(counts, index, (area >= low) & (area <= high))
         distinct = np.unique(counts[counts > 0])[::-1]
         if not len(distinct):
             return
@@ -79,24 +86,9 @@ class COCOeval_opt(COCOeval):
         at_second = np.take_along_axis(between, row[None, None, :, :, None], axis=1)
         precision = self.eval["precision"]  # (T, R, K, A, M)
         first_recall = 1 / np.maximum(counts, 1)
-        of_first = self.params.recThrs[:, None, None] <= first_recall  # (R, K, A)
+        of_first = p.recThrs[:, None, None] <= first_recall  # (R, K, A)
         single = (precision == 1) & (at_second < 1) & of_first[None, ..., None]
         precision[single] = PRECISION_OF_ONE
-
-    def _count_ground_truth(self) -> np.ndarray:
-        """(K, A) objects that count, by category and area range; (1, A) without categories."""
-        p, evaluated = self.params, self._paramsEval
-        categories = {c: k for k, c in enumerate(evaluated.catIds)}
-        ground_truth = self._compiled.cocoGt
-        anns = ground_truth.loadAnns(ground_truth.getAnnIds(imgIds=self._compiled.params.imgIds))
-        anns = [a for a in anns if a["category_id"] in categories and not a["ignore"]]
-        counts = np.zeros((len(categories) if p.useCats else 1, len(p.areaRng)), np.int64)
-        if anns:
-            area = np.array([a["area"] for a in anns], float)[:, None]
-            low, high = np.array(p.areaRng, float).T
-            index = [categories[a["category_id"]] if p.useCats else 0 for a in anns]
-            np.add.at(counts, index, (area >= low) & (area <= high))
-        return counts
 
 
 def _with_numbers(coco: COCO, numbers: dict) -> COCO:

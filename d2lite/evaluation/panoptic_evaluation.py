@@ -83,7 +83,14 @@ class COCOPanopticEvaluator(DatasetEvaluator):
             ids, segments = output["panoptic_seg"]
             ids = ids.cpu().numpy().astype(np.int64)
             if segments is None:
-                ids, segments = self._segments_of(ids)
+                divisor = self._metadata.label_divisor
+                things = set(self._thing_contiguous_id_to_dataset_id)
+                segments = [
+                    {"id": i + 1, "category_id": i // divisor, "isthing": i // divisor in things}
+                    for i in np.unique(ids).tolist()
+                    if i != -1
+                ]
+                ids = ids + 1  # official files have 0 for pixels without a label
             content = io.BytesIO()
             Image.fromarray(id_to_rgb(ids)).save(content, format="PNG")
             stem = os.path.splitext(os.path.basename(inp["file_name"]))[0]
@@ -95,16 +102,6 @@ class COCOPanopticEvaluator(DatasetEvaluator):
                     "segments_info": [self._convert_category_id(s) for s in segments],
                 }
             )
-
-    def _segments_of(self, ids: np.ndarray) -> tuple[np.ndarray, list[dict]]:
-        divisor = self._metadata.label_divisor
-        things = set(self._thing_contiguous_id_to_dataset_id)
-        segments = [
-            {"id": i + 1, "category_id": i // divisor, "isthing": i // divisor in things}
-            for i in np.unique(ids).tolist()
-            if i != -1
-        ]
-        return ids + 1, segments  # official files have 0 for pixels without a label
 
     def _convert_category_id(self, segment_info: dict) -> dict:
         """Give a segment its category id of the dataset, in a new dict.
@@ -187,7 +184,10 @@ class COCOPanopticEvaluator(DatasetEvaluator):
             )
             for index in ids
         ]
-        return _without_repeated_ids(categories)
+        kept: dict[int, dict] = {}  # of those that are listed as thing and as stuff, the thing
+        for category in categories:
+            kept.setdefault(category["id"], category)
+        return list(kept.values())
 
     def _true_images(self) -> list[_TrueImage]:
         records = load_ground_truth(self._dataset_name, sizes=False)
@@ -245,14 +245,6 @@ class COCOPanopticEvaluator(DatasetEvaluator):
 
 def _inverted(mapping: dict[int, int]) -> dict[int, int]:
     return {value: key for key, value in mapping.items()}
-
-
-def _without_repeated_ids(categories: list[dict]) -> list[dict]:
-    """Of categories that are listed as thing and as stuff, the thing."""
-    kept: dict[int, dict] = {}
-    for category in categories:
-        kept.setdefault(category["id"], category)
-    return list(kept.values())
 
 
 def _read_ids(path: str) -> np.ndarray:

@@ -44,7 +44,14 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
             raise ValueError(f"dataset {dataset_name!r}: year is {year}; use 2007 or 2012")
         self._class_names = meta.thing_classes
         self._is_2007 = year == 2007
-        self._truth = [_objects_of_class(records, i) for i in range(len(self._class_names))]
+        # By class, the objects of each image.
+        self._truth: list[dict[Any, VocObjects]] = [{} for _ in self._class_names]
+        for category, truth in enumerate(self._truth):
+            for record in records:
+                kept = [a for a in record.get("annotations", ()) if a["category_id"] == category]
+                boxes = np.array([get_bbox(a) for a in kept], dtype=float).reshape(-1, 4)
+                difficult = np.array([a.get("difficult", 0) for a in kept], dtype=bool)
+                truth[record["image_id"]] = VocObjects(boxes + _TO_PIXELS, difficult)
         self._cpu_device = torch.device("cpu")
         self._logger = logging.getLogger(__name__)
         self.reset()
@@ -103,19 +110,18 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
             self._dataset_name,
             2007 if self._is_2007 else 2012,
         )
-        aps = np.array(
-            [self._evaluate_class(rows[i], truth) for i, truth in enumerate(self._truth)]
-        )  # (K, T)
-        return OrderedDict(bbox=self._report(aps))
-
-    def _evaluate_class(self, rows: list[tuple], truth: dict[Any, VocObjects]) -> list[float]:
-        """AP in percent at every threshold."""
-        values = np.array([row[1:] for row in rows], dtype=float).reshape(-1, 5)
-        detections = VocDetections([row[0] for row in rows], values[:, 0], values[:, 1:])
-        return [
-            average_precision(detections, truth, threshold / 100, self._is_2007)[2] * 100
-            for threshold in THRESHOLDS
-        ]
+        aps = []
+        for index, truth in enumerate(self._truth):
+            values = np.array([row[1:] for row in rows[index]], dtype=float).reshape(-1, 5)
+            ids = [row[0] for row in rows[index]]
+            detections = VocDetections(ids, values[:, 0], values[:, 1:])
+            aps.append(
+                [
+                    average_precision(detections, truth, threshold / 100, self._is_2007)[2] * 100
+                    for threshold in THRESHOLDS
+                ]
+            )
+        return OrderedDict(bbox=self._report(np.array(aps)))  # (K, T), in percent
 
     def _report(self, aps: np.ndarray) -> dict[str, float]:
         columns = {"AP": slice(None), "AP50": [0], "AP75": [THRESHOLDS.index(75)]}
@@ -134,14 +140,3 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
 
 # VOC counts pixels from 1; 1 was taken from xmin and ymin when its boxes were read.
 _TO_PIXELS = np.array([1, 1, 0, 0])
-
-
-def _objects_of_class(records: list[dict], category: int) -> dict[Any, VocObjects]:
-    """Ground truth of one class by image."""
-    truth = {}
-    for record in records:
-        kept = [a for a in record.get("annotations", ()) if a["category_id"] == category]
-        boxes = np.array([get_bbox(a) for a in kept], dtype=float).reshape(-1, 4) + _TO_PIXELS
-        difficult = np.array([a.get("difficult", 0) for a in kept], dtype=bool)
-        truth[record["image_id"]] = VocObjects(boxes, difficult)
-    return truth

@@ -190,7 +190,12 @@ class SemSegEvaluator(DatasetEvaluator):
         iou = _ratio(true_pos, np.where(pos_gt > 0, union, 0))
         weights = _ratio(pos_gt, pos_gt.sum())
         metrics = {"mIoU": _mean(iou), "fwIoU": 100 * float(np.nansum(iou * weights))}
-        boundary_iou = self._boundary_iou()
+        boundary_iou = None
+        if self._compute_boundary_iou:
+            b_conf = self._b_conf_matrix.astype(float)
+            b_shared = b_conf.diagonal()[:-1]
+            b_union = b_conf[:-1, :-1].sum(axis=0) + b_conf[:-1, :-1].sum(axis=1) - b_shared
+            boundary_iou = _ratio(b_shared, b_union)
         for index, name in enumerate(self._class_names):
             metrics[f"IoU-{name}"] = 100 * float(iou[index])
             if boundary_iou is not None:
@@ -204,14 +209,6 @@ class SemSegEvaluator(DatasetEvaluator):
             {f"ACC-{n}": 100 * float(a) for n, a in zip(self._class_names, acc, strict=True)}
         )
         return metrics
-
-    def _boundary_iou(self) -> np.ndarray | None:
-        if not self._compute_boundary_iou:
-            return None
-        conf = self._b_conf_matrix.astype(float)
-        true_pos = conf.diagonal()[:-1]
-        union = conf[:-1, :-1].sum(axis=0) + conf[:-1, :-1].sum(axis=1) - true_pos
-        return _ratio(true_pos, union)
 
     def _table(self, metrics: dict[str, float]) -> str:
         overall = {k: v for k, v in metrics.items() if "-" not in k}
@@ -249,16 +246,6 @@ class SemSegEvaluator(DatasetEvaluator):
         return encoded
 
 
-def _labeled(records: list[dict], dataset_name: str) -> list[dict]:
-    for record in records:
-        if "sem_seg_file_name" not in record:
-            raise ValueError(
-                f"dataset {dataset_name!r}: {record.get('file_name')} has no 'sem_seg_file_name', "
-                "the image of its labels"
-            )
-    return records
-
-
 def _boundary(labels: np.ndarray, share: float = BOUNDARY_SHARE) -> np.ndarray:
     """Return what is left of a label map after subtracting its erosion by a share of the diagonal.
 
@@ -272,6 +259,16 @@ def _boundary(labels: np.ndarray, share: float = BOUNDARY_SHARE) -> np.ndarray:
     padded = cv2.copyMakeBorder(labels, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=steps)
     return labels - eroded[1:-1, 1:-1]
+
+
+def _labeled(records: list[dict], dataset_name: str) -> list[dict]:
+    for record in records:
+        if "sem_seg_file_name" not in record:
+            raise ValueError(
+                f"dataset {dataset_name!r}: {record.get('file_name')} has no 'sem_seg_file_name', "
+                "the image of its labels"
+            )
+    return records
 
 
 def _ratio(part, whole) -> np.ndarray:

@@ -36,7 +36,10 @@ def metrics_table(
 
 def category_grid(pairs: list[tuple[str, str]], metric: str) -> str:
     """(category, figure) pairs, read along the rows, in as many column pairs as fit."""
-    pairs = [(_shortened(name), figure) for name, figure in pairs]
+    pairs = [
+        (name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…", figure)
+        for name, figure in pairs
+    ]
     width = max(len(name) for name, _ in pairs) + WIDE_CHARACTERS + 6
     across = max(1, min(len(pairs), (MAX_WIDTH - 1) // width))
     padded = pairs + [("", "")] * (-len(pairs) % across)
@@ -51,7 +54,10 @@ def grid(headers: list[str], rows: list[list[str]]) -> str:
     """Return a table in pipe style; cells that hold figures are aligned right."""
     from tabulate import tabulate
 
-    align = ["right" if _is_figures(column) else "left" for column in zip(*rows, strict=True)]
+    align = []
+    for column in zip(*rows, strict=True):
+        figures = (not cell or cell == "-" or cell.lstrip("-")[:1].isdigit() for cell in column)
+        align.append("right" if all(figures) else "left")
     return tabulate(
         rows, headers=headers, tablefmt="pipe", disable_numparse=True, colalign=align or None
     )
@@ -59,11 +65,3 @@ def grid(headers: list[str], rows: list[list[str]]) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
-
-
-def _is_figures(column: tuple[str, ...]) -> bool:
-    return all(not cell or cell == "-" or cell.lstrip("-")[:1].isdigit() for cell in column)

@@ -41,7 +41,15 @@ def verify_results(cfg, results: Mapping[str, Mapping[str, float]]) -> bool:
     expected = cfg.TEST.EXPECTED_RESULTS
     if not expected:
         return True
-    failures = [text for row in expected if (text := _mismatch(results, *row)) is not None]
+    failures = []
+    for task, metric, value, tolerance in expected:
+        found = results.get(task, {}).get(metric)
+        if found is None:
+            failures.append(
+                f"{task}/{metric}: expected {value}, but the evaluation did not report it"
+            )
+        elif not np.isfinite(found) or abs(found - value) > tolerance:
+            failures.append(f"{task}/{metric}: found {found:.4f}, expected {value} +- {tolerance}")
     if not failures:
         logger.info("Results verification passed.")
         return True
@@ -49,16 +57,6 @@ def verify_results(cfg, results: Mapping[str, Mapping[str, float]]) -> bool:
     logger.error("Expected (TEST.EXPECTED_RESULTS): %s", expected)
     logger.error("Found: %s", flatten_results_dict(results))
     sys.exit(1)
-
-
-def _mismatch(results, task: str, metric: str, value: float, tolerance: float) -> str | None:
-    """Return what is wrong with one expected figure; None when it is met."""
-    found = results.get(task, {}).get(metric)
-    if found is None:
-        return f"{task}/{metric}: expected {value}, but the evaluation did not report it"
-    if not np.isfinite(found) or abs(found - value) > tolerance:
-        return f"{task}/{metric}: found {found:.4f}, expected {value} +- {tolerance}"
-    return None
 
 
 def flatten_results_dict(results: Mapping[str, Any]) -> dict[str, Any]:
