@@ -13,6 +13,7 @@ examples:
 import argparse
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 LAYOUT_NAMES = (
     *("coco", "roboflow", "voc", "labelimg", "yolo", "csv", "via", "labelme", "cvat"),
@@ -68,6 +69,71 @@ examples:
 }
 
 
+_OUTPUT = {"metavar": "OUTPUT", "help": "new folder"}
+_LINK = {"action": "store_true", "help": "link images in place of copies"}
+_ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
+    "check": {
+        "--html": {"metavar": "FILE", "help": "write a page with plots and pictures"},
+        "--num": {"type": int, "default": 24, "metavar": "N", "help": "pictures in it (24)"},
+        "--fast": {
+            "action": "store_true",
+            "help": "read only the heads of images, do not decode them",
+        },
+    },
+    "convert": {
+        "output": _OUTPUT,
+        "--to": {"required": True, "metavar": "NAME", "help": "layout to write"},
+        "--link": _LINK,
+    },
+    "split": {
+        "output": _OUTPUT,
+        "--to": {"metavar": "NAME", "help": "layout to write (that of PATH)"},
+        "--link": _LINK,
+        "--val": {"type": float, "default": 0.2, "metavar": "X", "help": "share of val (0.2)"},
+        "--test": {"type": float, "default": 0.0, "metavar": "X", "help": "share of test (0)"},
+        "--seed": {"type": int, "default": 0, "metavar": "N", "help": "of the split (0)"},
+    },
+    "show": {
+        "--output": {"default": "seen", "metavar": "DIR", "help": "for the pictures (seen)"},
+        "--num": {"type": int, "default": 20, "metavar": "N", "help": "how many; 0: all (20)"},
+        "--split": {"metavar": "NAME", "help": "train, val, or test alone"},
+    },
+    "anchors": {
+        "--formats": {
+            "default": "rpn,ssd,yolo",
+            "metavar": "A,B",
+            "help": "of rpn,ssd,yolo (all)",
+        },
+        "--config": {"default": "", "metavar": "NAME", "help": "its INPUT sizes count for RPN"},
+        **{
+            flag: {"type": int, "default": default, "metavar": "N", "help": f"{text} ({default})"}
+            for flag, default, text in (
+                ("--levels", 5, "RPN: feature maps"),
+                ("--ratios", 3, "RPN: aspect ratios"),
+                ("--ssd-size", 300, "SSD: side of the images"),
+                ("--ssd-levels", 6, "SSD: feature maps"),
+                ("--ssd-ratios", 1, "SSD: aspect ratios"),
+                ("--yolo-size", 416, "YOLO: side of the images"),
+                ("--num", 9, "YOLO: anchors in all"),
+            )
+        },
+        "--iou": {
+            "type": float,
+            "default": 0.5,
+            "metavar": "X",
+            "help": "a box is reached from here (0.5)",
+        },
+        "--seed": {
+            "type": int,
+            "default": 0,
+            "metavar": "N",
+            "help": "of the starts of k-means (0)",
+        },
+        "--plot": {"metavar": "FILE", "help": "draw boxes and anchors into a picture"},
+    },
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.usage = "d2lite data ACTION PATH [options]"
@@ -84,65 +150,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             ),
         )
         one.add_argument("path", metavar="PATH", help="folder, or annotation file")
-        _ARGUMENTS[name](one)
+        for flag, options in _ARGUMENTS[name].items():
+            one.add_argument(flag, **options)
         one.add_argument("--layout", metavar="NAME", help="of PATH, if looking is not enough")
-
-
-def _check_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--html", metavar="FILE", help="write a page with plots and pictures")
-    parser.add_argument("--num", type=int, default=24, metavar="N", help="pictures in it (24)")
-    parser.add_argument(
-        "--fast", action="store_true", help="read only the heads of images, do not decode them"
-    )
-
-
-def _target_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    parser.add_argument("output", metavar="OUTPUT", help="new folder")
-    parser.add_argument(
-        "--to",
-        required=required,
-        metavar="NAME",
-        help="layout to write" + ("" if required else " (that of PATH)"),
-    )
-    parser.add_argument("--link", action="store_true", help="link images in place of copies")
-
-
-def _split_arguments(parser: argparse.ArgumentParser) -> None:
-    _target_arguments(parser, required=False)
-    parser.add_argument("--val", type=float, default=0.2, metavar="X", help="share of val (0.2)")
-    parser.add_argument("--test", type=float, default=0.0, metavar="X", help="share of test (0)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the split (0)")
-
-
-def _show_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", default="seen", metavar="DIR", help="for the pictures (seen)")
-    parser.add_argument("--num", type=int, default=20, metavar="N", help="how many; 0: all (20)")
-    parser.add_argument("--split", metavar="NAME", help="train, val, or test alone")
-
-
-def _anchor_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--formats", default="rpn,ssd,yolo", metavar="A,B", help="of rpn,ssd,yolo (all)")
-    add("--config", default="", metavar="NAME", help="its INPUT sizes count for RPN")
-    add("--levels", type=int, default=5, metavar="N", help="RPN: feature maps (5)")
-    add("--ratios", type=int, default=3, metavar="N", help="RPN: aspect ratios (3)")
-    add("--ssd-size", type=int, default=300, metavar="N", help="SSD: side of the images (300)")
-    add("--ssd-levels", type=int, default=6, metavar="N", help="SSD: feature maps (6)")
-    add("--ssd-ratios", type=int, default=1, metavar="N", help="SSD: aspect ratios (1)")
-    add("--yolo-size", type=int, default=416, metavar="N", help="YOLO: side of the images (416)")
-    add("--num", type=int, default=9, metavar="N", help="YOLO: anchors in all (9)")
-    add("--iou", type=float, default=0.5, metavar="X", help="a box is reached from here (0.5)")
-    add("--seed", type=int, default=0, metavar="N", help="of the starts of k-means (0)")
-    add("--plot", metavar="FILE", help="draw boxes and anchors into a picture")
-
-
-_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
-    "check": _check_arguments,
-    "convert": lambda parser: _target_arguments(parser, required=True),
-    "split": _split_arguments,
-    "show": _show_arguments,
-    "anchors": _anchor_arguments,
-}
 
 
 def run(args: argparse.Namespace) -> int | None:
@@ -170,31 +180,10 @@ def describe(report) -> str:
 
     from d2lite.data.layouts import LAYOUTS
 
-    splits = list(report.images)
-    lines = [
-        f"{report.data.root}: {LAYOUTS[report.data.layout].title}",
-        "",
-        tabulate(
-            [
-                [split, report.images[split], report.empty[split]]
-                + [sum(row["objects"][split] for row in report.classes)]
-                for split in splits
-            ],
-            headers=["split", "images", "of these empty", "objects"],
-        ),
-    ]
-    total = sum(sum(row["objects"].values()) for row in report.classes)
-    table = [
-        [row["name"], *(row["objects"][split] for split in splits)]
-        + [
-            sum(row["images"].values()),
-            f"{100 * sum(row['objects'].values()) / max(total, 1):.1f}%",
-        ]
-        for row in report.classes
-    ]
-    headers = ["class", *(f"objects in {split}" for split in splits), "images", "of all objects"]
-    lines += ["", tabulate(table, headers=headers), ""]
-    if total:
+    lines = [f"{report.data.root}: {LAYOUTS[report.data.layout].title}", ""]
+    for headers, rows in (split_table(report), class_table(report)):
+        lines += [tabulate(rows, headers=headers), ""]
+    if any(sum(row["objects"].values()) for row in report.classes):
         small, medium, large = (f"{100 * share:.1f}%" for share in report.size_shares())
         width, height = np.median(report.sizes, axis=0)
         ratios = report.sizes[:, 1] / report.sizes[:, 0]
@@ -212,6 +201,28 @@ def describe(report) -> str:
     lines += ["", f"{len(errors)} errors, {len(others)} warnings"]
     lines += [f"  {finding.severity}: {finding.text}" for finding in errors + others]
     return "\n".join(lines)
+
+
+def split_table(report) -> tuple[list[str], list[list]]:
+    """Return the headers and rows of what each split of a report has."""
+    rows = [
+        [split, count, report.empty[split], sum(row["objects"][split] for row in report.classes)]
+        for split, count in report.images.items()
+    ]
+    return ["split", "images", "of these empty", "objects"], rows
+
+
+def class_table(report) -> tuple[list[str], list[list]]:
+    """Return the headers and rows of how often each class of a report occurs."""
+    splits = list(report.images)
+    total = max(sum(sum(row["objects"].values()) for row in report.classes), 1)
+    headers = ["class", *(f"objects in {split}" for split in splits), "images", "of all objects"]
+    rows = [
+        [row["name"], *(row["objects"][split] for split in splits)]
+        + [sum(row["images"].values()), f"{100 * sum(row['objects'].values()) / total:.1f}%"]
+        for row in report.classes
+    ]
+    return headers, rows
 
 
 def _convert(args: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ import os
 import numpy as np
 from PIL import Image
 
-from d2lite.commands.data import spread
+from d2lite.commands.data import class_table, split_table, spread
 from d2lite.data import Metadata
 from d2lite.data.datasets.preview import draw_dataset_dicts
 from d2lite.data.layouts import LAYOUTS
@@ -49,12 +49,18 @@ def write_page(report: DataReport, path: str, pictures: int) -> None:
         "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width,initial-scale=1'>",
         f"<title>{root}</title><style>{_STYLE}</style></head><body><h1>{title}</h1>",
-        _split_table(report),
+        _table(*split_table(report)),
         "<h2>Findings</h2>",
-        _findings(report),
-        "<h2>Classes</h2>",
-        _class_table(report),
     ]
+    if not report.findings:
+        parts.append("<p>Nothing that is wrong, or looks so.</p>")
+    by_name = {report.data.relative(record): record for record in report.data.records()}
+    for finding in sorted(report.findings, key=lambda finding: finding.severity != "error"):
+        kind = finding.severity
+        parts.append(f"<p><span class='{kind}'>{kind}</span> {html.escape(finding.text)}</p>")
+        shown = [by_name[name] for name in finding.files[:FINDING_PICTURES] if name in by_name]
+        parts.append(_pictures(report, shown))
+    parts += ["<h2>Classes</h2>", _table(*class_table(report))]
     if len(report.sizes):
         parts += ["<h2>Boxes</h2>", f"<img class='plot' alt='' src='{_plots(report)}'>"]
     chosen = spread(report.data.records(), pictures) if pictures > 0 else []
@@ -68,39 +74,6 @@ def _table(headers: list[str], rows: list[list]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells) + "</tr>"
 
     return "<table>" + line("th", headers) + "".join(line("td", row) for row in rows) + "</table>"
-
-
-def _split_table(report: DataReport) -> str:
-    rows = [
-        [split, count, report.empty[split], sum(row["objects"][split] for row in report.classes)]
-        for split, count in report.images.items()
-    ]
-    return _table(["split", "images", "of these empty", "objects"], rows)
-
-
-def _class_table(report: DataReport) -> str:
-    splits = list(report.images)
-    total = max(sum(sum(row["objects"].values()) for row in report.classes), 1)
-    headers = ["class", *(f"objects in {split}" for split in splits), "images", "of all objects"]
-    rows = [
-        [row["name"], *(row["objects"][split] for split in splits)]
-        + [sum(row["images"].values()), f"{100 * sum(row['objects'].values()) / total:.1f}%"]
-        for row in report.classes
-    ]
-    return _table(headers, rows)
-
-
-def _findings(report: DataReport) -> str:
-    if not report.findings:
-        return "<p>Nothing that is wrong, or looks so.</p>"
-    by_name = {report.data.relative(record): record for record in report.data.records()}
-    parts = []
-    for finding in sorted(report.findings, key=lambda finding: finding.severity != "error"):
-        kind = finding.severity
-        parts.append(f"<p><span class='{kind}'>{kind}</span> {html.escape(finding.text)}</p>")
-        shown = [by_name[name] for name in finding.files[:FINDING_PICTURES] if name in by_name]
-        parts.append(_pictures(report, shown))
-    return "\n".join(parts)
 
 
 def _pictures(report: DataReport, records: list[dict]) -> str:

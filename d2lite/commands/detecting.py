@@ -37,7 +37,11 @@ def detect(args: argparse.Namespace) -> int:
     args.opts = opts + (["MODEL.DEVICE", args.device] if args.device else [])
     cfg = config_from_args(args)
     least = min([args.threshold, *(_class_threshold(text)[1] for text in args.class_threshold)])
-    _lower_thresholds(cfg, least)
+    # The model itself has to keep what the thresholds of the command line let through.
+    for settings in cfg.MODEL.values():  # of every kind of detector, those of projects too
+        if isinstance(settings, CfgNode) and "SCORE_THRESH_TEST" in settings:
+            settings.SCORE_THRESH_TEST = min(float(settings.SCORE_THRESH_TEST), float(least))
+    cfg.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH = float(least)
     predictor = DefaultPredictor(cfg)
     thresholds = thresholds_of(predictor.metadata, args.threshold, args.class_threshold)
     job = Detection(
@@ -120,14 +124,6 @@ def thresholds_of(metadata: Any, threshold: float, by_class: Sequence[str]) -> t
             )
         values[classes.index(name)] = value
     return values
-
-
-def _lower_thresholds(cfg: CfgNode, least: float) -> None:
-    """Have the model itself keep what the thresholds of the command line let through."""
-    for settings in cfg.MODEL.values():  # of every kind of detector, those of projects too
-        if isinstance(settings, CfgNode) and "SCORE_THRESH_TEST" in settings:
-            settings.SCORE_THRESH_TEST = min(float(settings.SCORE_THRESH_TEST), float(least))
-    cfg.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH = float(least)
 
 
 class Detection:
@@ -231,7 +227,12 @@ class Detection:
         )
         self.seconds += time.perf_counter() - start
         for result, output in zip(waiting, found, strict=True):
-            result.output = self._above_threshold(output)
+            result.output = output
+            if "instances" in output:
+                kept = output["instances"].to("cpu")
+                index = kept.pred_classes.clamp(max=len(self._thresholds) - 1)
+                kept = kept[kept.scores >= self._thresholds[index]]
+                result.output = {**output, "instances": kept}
             for writer in self._outputs:
                 writer.add(result)
             self.count += 1
@@ -239,13 +240,6 @@ class Detection:
             if result.frame is None:
                 print(f"{result.file_name}: {self._describe(result)}")
         waiting.clear()
-
-    def _above_threshold(self, output: dict[str, Any]) -> dict[str, Any]:
-        if "instances" not in output:
-            return output
-        found = output["instances"].to("cpu")
-        index = found.pred_classes.clamp(max=len(self._thresholds) - 1)
-        return {**output, "instances": found[found.scores >= self._thresholds[index]]}
 
     def _describe(self, result: Result) -> str:
         if result.instances is None:

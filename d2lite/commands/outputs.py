@@ -80,17 +80,19 @@ class DrawnOutput(Output):
             path = os.path.join(self.folder, f"{result.name}.mp4")
             self._video = VideoSink(path, result.fps)
             self._visualizer = VideoVisualizer(self.metadata)
-        self._video.write(self._frame(self._visualizer, result))
-
-    @staticmethod
-    def _frame(visualizer: VideoVisualizer, result: Result) -> np.ndarray:
         rgb = np.ascontiguousarray(result.image[:, :, ::-1])
         if result.instances is not None and "panoptic_seg" not in result.output:
-            drawing = visualizer.draw_instance_predictions(rgb, _with_bitmaps(result.instances))
-            rgb = drawing.get_image()
+            found = result.instances
+            if isinstance(found.get_fields().get("pred_masks"), list):  # RLE dicts
+                height, width = found.image_size
+                masks = [GenericMask(rle, height, width).mask for rle in found.pred_masks]
+                bitmaps = torch.as_tensor(np.array(masks)).reshape(-1, height, width).bool()
+                fields = {**found.get_fields(), "pred_masks": bitmaps}
+                found = Instances(found.image_size, **fields)
+            rgb = self._visualizer.draw_instance_predictions(rgb, found).get_image()
         else:
-            rgb = draw_output(rgb, result.output, visualizer.metadata, 0.0)
-        return np.ascontiguousarray(rgb[:, :, ::-1])
+            rgb = draw_output(rgb, result.output, self.metadata, 0.0)
+        self._video.write(np.ascontiguousarray(rgb[:, :, ::-1]))
 
     def end_source(self) -> None:
         if self._video is not None:
@@ -99,18 +101,6 @@ class DrawnOutput(Output):
 
     def close(self) -> None:
         self.end_source()
-
-
-def _with_bitmaps(instances: Instances) -> Instances:
-    """Return the detections with masks as (N, H, W) in place of RLE dicts."""
-    if not isinstance(instances.get_fields().get("pred_masks"), list):
-        return instances
-    height, width = instances.image_size
-    masks = [GenericMask(rle, height, width).mask for rle in instances.pred_masks]
-    fields = {**instances.get_fields(), "pred_masks": torch.as_tensor(np.array(masks)).bool()}
-    if not masks:
-        fields["pred_masks"] = torch.zeros(0, height, width, dtype=torch.bool)
-    return Instances(instances.image_size, **fields)
 
 
 class CocoOutput(Output):

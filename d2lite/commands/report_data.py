@@ -75,14 +75,23 @@ def collect(runs: Sequence[str], dataset: str | None, num_images: int) -> dict[s
     pages, found = [], []
     for run, name in zip(runs, names, strict=True):
         page, detections = _page_of(run, name, dataset)
-        page["curves"] = _curves(panels.get(run, {}))
+        page["curves"] = {title: {} for title in panels.get(run, {})}
+        for title, group in panels.get(run, {}).items():
+            for label, curve in group.items():
+                count = len(curve[0])
+                kept = np.linspace(0, count - 1, min(count, MOST_POINTS)).round().astype(int)
+                page["curves"][title][label] = [axis[kept].tolist() for axis in curve]
         pages.append(page)
         found.append(detections)
     content: dict[str, Any] = {"runs": pages, "kinds": analysis.KINDS, "images": []}
     content["thresholds"] = THRESHOLDS.tolist()
     content["confusion_thresholds"] = CONFUSION_THRESHOLDS.tolist()
     usable = [d for d in found if d is not None]
-    if usable and len(usable) == len(runs) and _same_images(usable):
+    of_same_images = all(
+        d.classes == usable[0].classes and d.truth.imgs.keys() == usable[0].truth.imgs.keys()
+        for d in usable
+    )
+    if usable and len(usable) == len(runs) and of_same_images:
         content["images"] = _images(usable, num_images)
         content["classes"] = usable[0].classes
     elif usable:
@@ -90,18 +99,17 @@ def collect(runs: Sequence[str], dataset: str | None, num_images: int) -> dict[s
     return content
 
 
-def _same_images(found: Sequence[_Detections]) -> bool:
-    first = found[0]
-    return all(
-        d.classes == first.classes and d.truth.imgs.keys() == first.truth.imgs.keys() for d in found
-    )
-
-
 def _page_of(run: str, name: str, dataset: str | None) -> tuple[dict, _Detections | None]:
     """Return what is shown of one run, besides its curves and images."""
     notes: list[str] = []
     page: dict[str, Any] = {"name": name, "folder": os.path.abspath(run), "notes": notes}
-    page["environment"] = _environment(run)
+    page["environment"] = ""
+    log = os.path.join(run, "log.txt")
+    if os.path.isfile(log):  # it has a table, of which how torch was built is left out
+        with open(log, encoding="utf-8", errors="replace") as file:
+            head = file.read(50_000)
+        match = re.search(r"Environment:\s*\n(.*?)(?:\nPyTorch built with|\n\[)", head, re.DOTALL)
+        page["environment"] = match[1].strip() if match else ""
     cfg = _config_of(run)
     if cfg is None:
         page["config"] = []
@@ -157,30 +165,6 @@ def _changes(cfg: CfgNode) -> list[list[str]]:
     defaults = get_cfg()
     walk(changed_settings(cfg, defaults), defaults, "")
     return rows
-
-
-def _environment(run: str) -> str:
-    """Return the table that the log of the run has, without how torch was built."""
-    path = os.path.join(run, "log.txt")
-    if not os.path.isfile(path):
-        return ""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        head = file.read(50_000)
-    match = re.search(r"Environment:\s*\n(.*?)(?:\nPyTorch built with|\n\[)", head, re.DOTALL)
-    return match[1].strip() if match else ""
-
-
-def _curves(panels: dict[str, dict]) -> dict[str, dict]:
-    return {
-        title: {name: [_thinned(axis) for axis in curve] for name, curve in group.items()}
-        for title, group in panels.items()
-    }
-
-
-def _thinned(values: np.ndarray) -> list[float]:
-    if len(values) <= MOST_POINTS:
-        return values.tolist()
-    return values[np.linspace(0, len(values) - 1, MOST_POINTS).round().astype(int)].tolist()
 
 
 def _read_detections(path: str, dataset: str, notes: list[str]) -> _Detections | None:
@@ -311,12 +295,15 @@ def _images(found: Sequence[_Detections], count: int) -> list[dict[str, Any]]:
         except (OSError, ValueError) as error:
             logger.warning("%s is not shown: %s", info["file_name"], error)
             continue
-        picture, scale = _thumbnail(image)
+        scale = min(THUMBNAIL / max(image.shape[:2]), 1.0)
+        width, height = (max(round(side * scale), 1) for side in image.shape[1::-1])
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        content = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 75])[1].tobytes()
         record = {
             "name": os.path.basename(info["file_name"]),
             "width": round(image.shape[1] * scale),
             "height": round(image.shape[0] * scale),
-            "picture": picture,
+            "picture": f"data:image/jpeg;base64,{base64.b64encode(content).decode('ascii')}",
             "objects": _objects(first.matched[image_id], scale),
             "found": [_found(d.matched[image_id], scale) for d in found],
             "found_by": [d.matched[image_id].found_by.tolist() for d in found],
@@ -355,15 +342,6 @@ def _choose(found: _Detections, count: int) -> list:
             break
         chosen[image_id] = None
     return sorted(chosen, key=lambda image_id: -_badness(found.matched[image_id]))
-
-
-def _thumbnail(image: np.ndarray) -> tuple[str, float]:
-    """Return a small JPEG as a data URL, and its size over the image's."""
-    scale = min(THUMBNAIL / max(image.shape[:2]), 1.0)
-    width, height = (max(round(side * scale), 1) for side in image.shape[1::-1])
-    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    content = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 75])[1].tobytes()
-    return f"data:image/jpeg;base64,{base64.b64encode(content).decode('ascii')}", scale
 
 
 def _objects(image: analysis.MatchedImage, scale: float) -> list[list]:

@@ -50,9 +50,13 @@ def _sources_of(word: str) -> list[Source]:
     path = os.path.expanduser(word)
     if os.path.isdir(path):
         files = (file for file in sorted(Path(path).rglob("*")) if file.is_file())
-        visible = (f for f in files if not any(p.startswith(".") for p in _below(f, path)))
         endings = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
-        sources = [_of_path(str(f)) for f in visible if f.name.lower().endswith(endings)]
+        sources = [
+            _of_path(str(file))
+            for file in files
+            if file.name.lower().endswith(endings)
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        ]
         if not sources:
             raise FileNotFoundError(f"{word}: there are no images or videos in this folder")
         return sources
@@ -73,10 +77,6 @@ def _sources_of(word: str) -> list[Source]:
         hint = did_you_mean(os.path.basename(path), names)
         raise FileNotFoundError(f"{word}: there is no such file or folder.{hint}")
     return [_of_path(match) for match in matches]
-
-
-def _below(file: Path, folder: str) -> tuple[str, ...]:
-    return file.relative_to(folder).parts
 
 
 def _of_path(path: str) -> Source:

@@ -58,7 +58,12 @@ class _Plan:
         self._choice: own_data.Choice | None = None
         if "OUTPUT_DIR" not in overrides:
             self._set("", OUTPUT_DIR=folder)
-        data = self._register_data(folder) if args.data else None
+        data = None
+        if args.data:
+            data = own_data.register_data(
+                args.data, folder, val_share=args.val_share, layout=args.layout
+            )
+            self._lines += [f"data: {data.summary()}", *(f"  {note}" for note in data.notes)]
         if not self.config_file:
             self._find_config(folder, data)
         self._set_flags()
@@ -81,14 +86,6 @@ class _Plan:
         names = {"config_file": self.config_file, "opts": opts, "eval_only": False}
         return config_from_args(argparse.Namespace(**names))
 
-    def _register_data(self, folder: str) -> Any:
-        args = self._args
-        data = own_data.register_data(
-            args.data, folder, val_share=args.val_share, layout=args.layout
-        )
-        self._lines += [f"data: {data.summary()}", *(f"  {note}" for note in data.notes)]
-        return data
-
     def _find_config(self, folder: str, data: Any) -> None:
         """Choose the config of the run that is resumed, or one that suits the data."""
         kept = os.path.join(folder, "config.yaml")
@@ -108,10 +105,17 @@ class _Plan:
     def _set_flags(self) -> None:
         args = self._args
         self._set("", PLOT_RESULTS=True)
-        if args.weights == "coco":
-            if self._choice is None:
-                self._set("--weights", **{"MODEL.WEIGHTS": _released_weights(self.config_file)})
-        elif args.weights is not None:
+        if args.weights == "coco" and self._choice is None:
+            # The weights that are released for a config of the zoo.
+            path, folder = Path(self.config_file).resolve(), configs_folder().resolve()
+            in_zoo = path.is_relative_to(folder)
+            name = path.relative_to(folder).as_posix() if in_zoo else self.config_file
+            try:
+                url = get_checkpoint_url(name)
+            except RuntimeError as error:
+                raise ValueError(f"--weights coco: {error}") from None
+            self._set("--weights", **{"MODEL.WEIGHTS": url})
+        elif args.weights not in (None, "coco"):
             path = "" if args.weights == "none" else weights_of_run(args.weights)
             self._set("--weights", **{"MODEL.WEIGHTS": path})
         if args.device:
@@ -162,13 +166,3 @@ class _Plan:
         widths[1] = min(widths[1], 32)
         shown = [f"  {k:{widths[0]}}  {v:{widths[1]}}  {why}".rstrip() for k, v, why in rows]
         return "\n".join([*self._lines, "settings:", *shown])
-
-
-def _released_weights(config_file: str) -> str:
-    """Return the address of the weights that are released for a config of the zoo."""
-    path, folder = Path(config_file).resolve(), configs_folder().resolve()
-    name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else config_file
-    try:
-        return get_checkpoint_url(name)
-    except RuntimeError as error:
-        raise ValueError(f"--weights coco: {error}") from None

@@ -23,7 +23,8 @@ def get_checkpoint_url(config_path: str) -> str:
     Raises:
         RuntimeError: there are none; the message has the nearest names.
     """
-    name = _without_ending(config_path)
+    name, ending = os.path.splitext(config_path)
+    name = name if ending in ENDINGS else config_path
     if name not in CHECKPOINT_SUFFIXES:
         raise RuntimeError(
             f"No weights are released for {config_path}.{did_you_mean(name, CHECKPOINT_SUFFIXES)}"
@@ -98,8 +99,3 @@ def get(config_path: str, trained: bool = False, device: str | None = None) -> n
         weights = cfg.get("train", {}).get("init_checkpoint", "")
     DetectionCheckpointer(model).load(weights)
     return model
-
-
-def _without_ending(config_path: str) -> str:
-    name, ending = os.path.splitext(config_path)
-    return name if ending in ENDINGS else config_path
