@@ -65,7 +65,11 @@ class BoxMode(IntEnum):
         assert tensor.shape[-1] == width, (
             f"a {from_mode.name} box has {width} numbers, found shape {tuple(tensor.shape)}"
         )
-        return _like(_CONVERSIONS[from_mode, to_mode](tensor), box)
+        converted = _CONVERSIONS[from_mode, to_mode](tensor)
+        if isinstance(box, list | tuple):
+            are_whole = len(box) == converted.numel() and all(isinstance(x, int) for x in box)
+            return type(box)((converted.long() if are_whole else converted).tolist())
+        return converted.numpy() if isinstance(box, np.ndarray) else converted
 
 
 def _as_tensor(box: RawBoxes) -> Tensor:
@@ -75,13 +79,6 @@ def _as_tensor(box: RawBoxes) -> Tensor:
         return torch.from_numpy(box)
     # Annotations are read from json as doubles; single precision would move them.
     return torch.tensor(box, dtype=torch.float64)
-
-
-def _like(tensor: Tensor, original: RawBoxes) -> RawBoxes:
-    if isinstance(original, list | tuple):
-        are_whole = len(original) == tensor.numel() and all(isinstance(x, int) for x in original)
-        return type(original)((tensor.long() if are_whole else tensor).tolist())
-    return tensor.numpy() if isinstance(original, np.ndarray) else tensor
 
 
 def _xyxy_to_xywh(box: Tensor) -> Tensor:

@@ -60,7 +60,18 @@ class ImageList:
         kinds = {type(image).__name__ for image in tensors if not isinstance(image, Tensor)}
         assert not kinds, f"ImageList.from_tensors takes tensors, found {', '.join(sorted(kinds))}"
         sizes = [(image.shape[-2], image.shape[-1]) for image in tensors]
-        size = _padded_size(sizes, size_divisibility, padding_constraints or {})
+        constraints = padding_constraints or {}
+        height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
+        square = constraints.get("square_size", 0)
+        if square > 0:
+            if max(height, width) > square:
+                raise ValueError(
+                    f"square_size is {square}, but an image is {height} x {width}: "
+                    "raise square_size or shrink the images"
+                )
+            height = width = square
+        step = max(constraints.get("size_divisibility", size_divisibility), 1)
+        size = (height + step - 1) // step * step, (width + step - 1) // step * step
         if len(tensors) == 1:
             (image,), ((height, width),) = tensors, sizes
             if size != sizes[0]:
@@ -79,20 +90,3 @@ class ImageList:
             batch[i, ..., height:, :] = pad_value
             batch[i, ..., :height, width:] = pad_value
         return ImageList(batch, sizes)
-
-
-def _padded_size(
-    sizes: list[tuple[int, int]], divisibility: int, constraints: dict[str, int]
-) -> tuple[int, int]:
-    """(height, width) that holds all `sizes` and meets the constraints."""
-    height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
-    square = constraints.get("square_size", 0)
-    if square > 0:
-        if max(height, width) > square:
-            raise ValueError(
-                f"square_size is {square}, but an image is {height} x {width}: "
-                "raise square_size or shrink the images"
-            )
-        height = width = square
-    step = max(constraints.get("size_divisibility", divisibility), 1)
-    return (height + step - 1) // step * step, (width + step - 1) // step * step

@@ -36,7 +36,9 @@ class Instances:
     def __getattr__(self, name: str) -> Any:
         # Asked for before __init__ has run (copy, pickle), `_fields` must not look itself up.
         if name == "_fields" or name not in self._fields:
-            raise AttributeError(f"Instances have no field {name!r}; {self._present()}")
+            names = sorted(self.__dict__.get("_fields", ()))
+            present = f"fields present: {', '.join(names)}" if names else "no field is set"
+            raise AttributeError(f"Instances have no field {name!r}; {present}")
         return self._fields[name]
 
     def set(self, name: str, value: Any) -> None:
@@ -87,7 +89,12 @@ class Instances:
             item = slice(item, None, len(self))  # this row only, whatever kind the field is
         selected = Instances(self._image_size)
         for name, value in self._fields.items():
-            selected.set(name, _select(value, item))
+            if isinstance(value, list) and not isinstance(item, slice):
+                # Lists understand index and mask tensors too.
+                rows = torch.arange(len(value))[torch.as_tensor(item).cpu()].tolist()
+                selected.set(name, [value[row] for row in rows])
+            else:
+                selected.set(name, value[item])
         return selected
 
     def __len__(self) -> int:
@@ -118,13 +125,20 @@ class Instances:
         sizes = {tuple(one.image_size) for one in instance_lists}
         assert len(sizes) == 1, f"cannot join Instances of different image sizes: {sorted(sizes)}"
         joined = Instances(instance_lists[0].image_size)
-        for name in instance_lists[0]._fields:
-            joined.set(name, _join(name, [one.get(name) for one in instance_lists]))
+        for name, first in instance_lists[0]._fields.items():
+            values = [one.get(name) for one in instance_lists]
+            if isinstance(first, Tensor):
+                joined.set(name, torch.cat(values, dim=0))
+            elif isinstance(first, list):
+                joined.set(name, list(itertools.chain.from_iterable(values)))
+            elif hasattr(type(first), "cat"):
+                joined.set(name, type(first).cat(values))
+            else:
+                raise ValueError(
+                    f"cannot join field {name!r} of type {type(first).__name__}: "
+                    "it is no tensor, no list, and its class has no `cat`"
+                )
         return joined
-
-    def _present(self) -> str:
-        names = sorted(self.__dict__.get("_fields", ()))
-        return f"fields present: {', '.join(names)}" if names else "no field is set"
 
     def __str__(self) -> str:
         height, width = self._image_size
@@ -136,24 +150,3 @@ class Instances:
         )
 
     __repr__ = __str__
-
-
-def _select(value: Any, item: slice | Tensor) -> Any:
-    """value[item]; lists understand index and mask tensors too."""
-    if not isinstance(value, list) or isinstance(item, slice):
-        return value[item]
-    return [value[i] for i in torch.arange(len(value))[torch.as_tensor(item).cpu()].tolist()]
-
-
-def _join(name: str, values: list) -> Any:
-    first = values[0]
-    if isinstance(first, Tensor):
-        return torch.cat(values, dim=0)
-    if isinstance(first, list):
-        return list(itertools.chain.from_iterable(values))
-    if hasattr(type(first), "cat"):
-        return type(first).cat(values)
-    raise ValueError(
-        f"cannot join field {name!r} of type {type(first).__name__}: "
-        "it is no tensor, no list, and its class has no `cat`"
-    )

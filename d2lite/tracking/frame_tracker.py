@@ -90,7 +90,9 @@ class FrameTracker(BaseTracker):
             instances = self._process_matched_idx(instances, matched_idx, matched_prev_idx)
             instances = self._process_unmatched_idx(instances, matched_idx)
             instances = self._process_unmatched_prev_idx(instances, matched_prev_idx)
-        self._prev_instances = _snapshot(instances)
+        # A copy: the caller may scale the boxes or edit the lists it is given.
+        self._prev_instances = instances[:]
+        self._prev_instances.pred_boxes = instances.pred_boxes.clone()
         return instances
 
     def match(self, instances: Instances, previous: Instances) -> Matches:
@@ -165,11 +167,3 @@ class FrameTracker(BaseTracker):
         missing = previous[torch.tensor(kept, device=boxes.device)]
         missing.lost_frame_count = [count + 1 for count in missing.lost_frame_count]
         return Instances.cat([instances, missing])
-
-
-def _snapshot(instances: Instances) -> Instances:
-    """Return what the next frame needs; the caller may scale the boxes or edit the lists it was
-    given."""
-    kept = instances[:]
-    kept.pred_boxes = instances.pred_boxes.clone()
-    return kept

@@ -12,8 +12,14 @@ class BaseHungarianTracker(FrameTracker):
 
     def match(self, instances: Instances, previous: Instances) -> Matches:
         """Return the assignment of least cost, without pairs that cost LARGE_COST_VALUE or more."""
+        try:
+            from scipy.optimize import linear_sum_assignment
+        except ImportError as error:
+            raise ImportError(
+                "Hungarian trackers need scipy: pip install 'd2lite[tracking]'"
+            ) from error
         cost = self.build_cost_matrix(instances, previous)
-        index, prev_index = _linear_sum_assignment(cost)
+        index, prev_index = linear_sum_assignment(cost)
         # The assignment is complete: it pairs leftovers at any price. Those are no matches.
         allowed = cost[index, prev_index] < LARGE_COST_VALUE
         return index[allowed], prev_index[allowed]
@@ -21,13 +27,3 @@ class BaseHungarianTracker(FrameTracker):
     def build_cost_matrix(self, instances: Instances, prev_instances: Instances) -> np.ndarray:
         """(N, M) costs of matching N detections to M objects of the frame before."""
         raise NotImplementedError(f"{type(self).__name__} must define build_cost_matrix")
-
-
-def _linear_sum_assignment(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        from scipy.optimize import linear_sum_assignment
-    except ImportError as error:
-        raise ImportError(
-            "Hungarian trackers need scipy: pip install 'd2lite[tracking]'"
-        ) from error
-    return linear_sum_assignment(cost)

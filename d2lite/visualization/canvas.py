@@ -176,7 +176,12 @@ class VisImage:
             self.line(corners, color, width, closed=True, alpha=alpha, style=style)
             return
         thickness = max(round(width), 1)
-        x0, y0, x1, y1 = self._pixel_box(box, thickness)
+        # First and past-the-last pixels of a box drawn with lines around its edges.
+        height, width = self.canvas.shape[:2]
+        out = thickness // 2
+        x0, y0, x1, y1 = (np.asarray(box, dtype=float) * self.scale).round().astype(int)
+        x0, y0 = min(max(x0 - out, 0), width - 1), min(max(y0 - out, 0), height - 1)
+        x1, y1 = min(max(x1 + out, x0 + 1), width), min(max(y1 + out, y0 + 1), height)
         for left, top, right, bottom in (
             (x0, y0, x1, y0 + thickness),
             (x0, y1 - thickness, x1, y1),
@@ -244,15 +249,6 @@ class VisImage:
     def _to_canvas(self, points: np.ndarray) -> np.ndarray:
         """Continuous image coordinates -> pixel numbers of the canvas, whose middles are whole."""
         return np.asarray(points, dtype=float).reshape(-1, 2) * self.scale - 0.5
-
-    def _pixel_box(self, box: np.ndarray, thickness: int) -> tuple[int, int, int, int]:
-        """First and past-the-last pixels of a box drawn with lines around its edges."""
-        height, width = self.canvas.shape[:2]
-        out = thickness // 2
-        x0, y0, x1, y1 = (np.asarray(box, dtype=float) * self.scale).round().astype(int)
-        x0, y0 = min(max(x0 - out, 0), width - 1), min(max(y0 - out, 0), height - 1)
-        x1, y1 = min(max(x1 + out, x0 + 1), width), min(max(y1 + out, y0 + 1), height)
-        return x0, y0, x1, y1
 
     def _draw_coverage(self, strokes, margin: int, draw, color: Color, alpha: float) -> None:
         """Let `draw` paint white on black where the shape is, then blend the color in there."""

@@ -39,7 +39,14 @@ class GenericMask:
         self._has_holes: bool | None = None
         given = mask_or_polygons
         if isinstance(given, dict):
-            self._mask = self._decoded(given)
+            if "counts" not in given or "size" not in given:
+                raise ArgumentError(
+                    f"an RLE mask has the keys counts and size, not {sorted(given)}"
+                )
+            self._check_size(tuple(given["size"]))
+            if isinstance(given["counts"], list):
+                given = mask_util.frPyObjects(given, *given["size"])
+            self._mask = mask_util.decode(given)
         elif isinstance(given, list):
             self._polygons = [np.asarray(polygon, dtype=float).reshape(-1) for polygon in given]
             self._has_holes = False
@@ -98,14 +105,6 @@ class GenericMask:
         """Return the XYXY box around the mask, (4,); zeros when it is empty."""
         x, y, w, h = mask_util.toBbox(mask_util.encode(np.asfortranarray(self.mask)))
         return np.array([x, y, x + w, y + h])
-
-    def _decoded(self, rle: dict) -> np.ndarray:
-        if "counts" not in rle or "size" not in rle:
-            raise ArgumentError(f"an RLE mask has the keys counts and size, not {sorted(rle)}")
-        self._check_size(tuple(rle["size"]))
-        if isinstance(rle["counts"], list):
-            rle = mask_util.frPyObjects(rle, *rle["size"])
-        return mask_util.decode(rle)
 
     def _check_size(self, shape: tuple[int, ...]) -> None:
         if tuple(shape) != (self.height, self.width):

@@ -396,7 +396,13 @@ class Visualizer:
 
         The box's upper edge, before the rotation, is drawn dashed.
         """
-        corners = _rotated_corners(np.asarray(on_cpu(rotated_box), dtype=float))
+        x, y, w, h, degrees = np.asarray(on_cpu(rotated_box), dtype=float)
+        theta = math.radians(degrees)
+        # Upper left, lower left, lower right, upper right, all before the rotation.
+        offsets = np.array([(-w, -h), (-w, h), (w, h), (w, -h)]) / 2
+        cos, sin = math.cos(theta), math.sin(theta)
+        # Counter-clockwise as seen, with y pointing down.
+        corners = offsets @ np.array([[cos, -sin], [sin, cos]]) + (x, y)
         line = {"color": edge_color, "width": self._line_width, "alpha": alpha}
         self.output.line(corners, style=line_style, **line)
         self.output.line(corners[[3, 0]], style="--", **line)
@@ -445,7 +451,12 @@ class Visualizer:
             area_threshold: connected parts with fewer pixels are left out.
         """
         color = distinct_color(int(np.sum(binary_mask)) % 24) if color is None else to_rgb(color)
-        mask = _without_small_parts(np.asarray(binary_mask, dtype=np.uint8), area_threshold or 0)
+        mask = np.asarray(binary_mask, dtype=np.uint8)
+        if area_threshold is not None and area_threshold > 1:
+            count, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+            kept = stats[:, -1] >= area_threshold
+            kept[0] = False  # the background
+            mask = kept[parts].astype(np.uint8) if count > 1 else mask
         if not mask.any():
             return self.output
         generic = GenericMask(mask, self.output.height, self.output.width)
@@ -642,26 +653,6 @@ def create_text_labels(
     if labels is not None and is_crowd is not None:
         labels = [n + ("|crowd" if c else "") for n, c in zip(labels, is_crowd, strict=True)]
     return labels
-
-
-def _rotated_corners(box: np.ndarray) -> np.ndarray:
-    """(4, 2) corners: upper left, lower left, lower right, upper right, all before rotation."""
-    x, y, w, h, degrees = box
-    theta = math.radians(degrees)
-    offsets = np.array([(-w, -h), (-w, h), (w, h), (w, -h)]) / 2
-    cos, sin = math.cos(theta), math.sin(theta)
-    # Counter-clockwise as seen, with y pointing down.
-    return offsets @ np.array([[cos, -sin], [sin, cos]]) + (x, y)
-
-
-def _without_small_parts(mask: np.ndarray, area_threshold: int) -> np.ndarray:
-    """Clear the connected parts of an (H, W) uint8 mask that have fewer pixels."""
-    if area_threshold <= 1:
-        return mask
-    count, components, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    kept = stats[:, -1] >= area_threshold
-    kept[0] = False  # the background
-    return kept[components].astype(np.uint8) if count > 1 else mask
 
 
 def _read_labels(path: str) -> np.ndarray:
