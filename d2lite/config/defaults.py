@@ -604,6 +604,9 @@ _C.FLOAT32_PRECISION = ""
 _C.VIS_PERIOD = 0
 # (d2lite) Packages under projects/ to import, so that configs can name their models.
 _C.PROJECTS = []
+# (d2lite) Names in HOOK_REGISTRY of hooks to add to the training, in their order, such as
+# ("MyHook",); they run before checkpoints are saved (docs/training_aids.md).
+_C.HOOKS = ()
 # (d2lite) Draw losses, AP, learning rate and speed into OUTPUT_DIR/results.png when a training
 # ends. `d2lite train` turns it on.
 _C.PLOT_RESULTS = False

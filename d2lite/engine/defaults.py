@@ -159,6 +159,8 @@ class DefaultTrainer(TrainerBase):
         ]
         if ema is not None:
             built.append(ema)
+        # What they keep belongs into the checkpoint of the same iteration.
+        built += hooks.build_named_hooks(cfg)
         if comm.get_world_size() > 1:
             periods = [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD]
             models = [self.model] if ema is None else [self.model, ema.model]

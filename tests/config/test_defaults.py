@@ -18,6 +18,7 @@ TYPES = yaml.safe_load((REFERENCE / "config_types.yaml").read_text())
 NEW_KEYS = {
     "DATALOADER.ON_BAD_SAMPLE": "raise",
     "DATALOADER.RANDOM_SUBSET_RATIO": 1.0,
+    "HOOKS": (),
     "INPUT.AUGMENTATION": "resize_and_flip",
     "INPUT.DATASET_MAPPER": "DatasetMapper",
     "INPUT.MAX_VALUE_16_BIT": 65535,

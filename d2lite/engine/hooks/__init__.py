@@ -1,5 +1,6 @@
 """Hooks: everything that happens around the training steps, one file for each purpose."""
 
+from d2lite.engine.hooks.by_name import HOOK_REGISTRY, build_named_hooks
 from d2lite.engine.hooks.callbacks import CallbackHook
 from d2lite.engine.hooks.checkpoints import BestCheckpointer, PeriodicCheckpointer
 from d2lite.engine.hooks.early_stop import EarlyStop
@@ -14,6 +15,7 @@ from d2lite.engine.hooks.writing import PeriodicWriter
 from d2lite.utils.periods import is_due
 
 __all__ = [
+    "HOOK_REGISTRY",
     "BestCheckpointer",
     "CallbackHook",
     "EarlyStop",
@@ -28,5 +30,6 @@ __all__ = [
     "SyncBuffers",
     "TorchMemoryStats",
     "TorchProfiler",
+    "build_named_hooks",
     "is_due",
 ]
