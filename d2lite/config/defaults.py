@@ -555,6 +555,9 @@ _C.TEST.DETECTIONS_PER_IMAGE = 100
 # (d2lite) Number of test images to draw with their detections after an evaluation, into
 # OUTPUT_DIR/visualizations and the event storage.
 _C.TEST.DRAW_IMAGES = 0
+# (d2lite) Iterations between evaluations of the losses on the test sets, as val_loss/NAME; the last
+# one is after training. 0 for none.
+_C.TEST.LOSS_PERIOD = 0
 # (d2lite) Metric such as "bbox/AP" whose best checkpoint is kept as model_best.pth; "" for none.
 _C.TEST.BEST_METRIC = ""
 # (d2lite) Stop training after this many evaluations without a better BEST_METRIC; 0 never stops.

@@ -32,6 +32,7 @@ _MINIMA_IN_TRAINING: dict[str, float] = {
     "SOLVER.WARMUP_ITERS": 0,
     "SOLVER.CHECKPOINT_KEEP": 0,
     "DATALOADER.REPEAT_THRESHOLD": 0,
+    "TEST.LOSS_PERIOD": 0,
     "TEST.PATIENCE": 0,
 }
 _MINIMA: dict[str, float] = {
@@ -123,6 +124,11 @@ def check_training_settings(cfg: CfgNode) -> None:
         raise ValueError(
             f"TEST.BEST_METRIC is {cfg.TEST.BEST_METRIC!r}, but DATASETS.TEST is empty, so it is "
             "never evaluated; name a dataset there, or set TEST.BEST_METRIC ''"
+        )
+    if cfg.TEST.LOSS_PERIOD and not cfg.DATASETS.TEST:
+        raise ValueError(
+            f"TEST.LOSS_PERIOD is {cfg.TEST.LOSS_PERIOD}, but DATASETS.TEST is empty; name a "
+            "dataset there, or set TEST.LOSS_PERIOD 0"
         )
     if cfg.TEST.PATIENCE and not (cfg.TEST.BEST_METRIC and cfg.TEST.EVAL_PERIOD > 0):
         raise ValueError(

@@ -24,6 +24,7 @@ from d2lite.engine.checks import (
     check_training_settings,
 )
 from d2lite.engine.classes import check_class_counts, trained_classes
+from d2lite.engine.hooks.validation_loss import build_loss_loader
 from d2lite.engine.predictor import DefaultPredictor as DefaultPredictor
 from d2lite.engine.run_folder import claim_output_dir, release_output_dir
 from d2lite.engine.scaling import auto_scale
@@ -174,6 +175,8 @@ class DefaultTrainer(TrainerBase):
                     max_to_keep=cfg.SOLVER.CHECKPOINT_KEEP or None,
                 )
             )
+        if cfg.TEST.LOSS_PERIOD > 0:
+            built.append(self._build_validation_loss())
         built.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._test_and_keep_results))
         built += self._build_best()
         if comm.is_main_process():
@@ -211,6 +214,15 @@ class DefaultTrainer(TrainerBase):
             self.model,
             self.build_train_loader(cfg),
             cfg.TEST.PRECISE_BN.NUM_ITER,
+        )
+
+    def _build_validation_loss(self) -> hooks.ValidationLoss:
+        loaders = {
+            name: self.build_loss_loader(self.cfg, name, self.model)
+            for name in self.cfg.DATASETS.TEST
+        }
+        return hooks.ValidationLoss(
+            self.cfg.TEST.LOSS_PERIOD, self.model, loaders, self._trainer.forward_context
         )
 
     def _test_and_keep_results(self) -> Mapping:
@@ -331,6 +343,11 @@ class DefaultTrainer(TrainerBase):
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
         """All images of a test set, once."""
         return build_detection_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_loss_loader(cls, cfg: CfgNode, dataset_name: str, model: nn.Module) -> Iterable:
+        """All images of a test set with annotations, once, for TEST.LOSS_PERIOD."""
+        return build_loss_loader(cfg, dataset_name, model)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

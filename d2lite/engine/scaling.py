@@ -62,6 +62,7 @@ def scale_to_batch_size(cfg: CfgNode, old: int, new: int) -> CfgNode:
     solver.STEPS = tuple(round(step / factor) for step in solver.STEPS)
     solver.CHECKPOINT_PERIOD = round(solver.CHECKPOINT_PERIOD / factor)
     cfg.TEST.EVAL_PERIOD = round(cfg.TEST.EVAL_PERIOD / factor)
+    cfg.TEST.LOSS_PERIOD = round(cfg.TEST.LOSS_PERIOD / factor)
     logger.info(
         "Schedule scaled from batches of %d to %d images: learning rate %g, %d iterations, "
         "warm-up %d, steps %s",

@@ -301,13 +301,17 @@ class CommonMetricPrinter(EventWriter):
         return text + "  " if text else text
 
 
+# Hooks log these when they are new.
+_WITH_LINES_OF_THEIR_OWN = ("val_loss/", "epoch/")
+
+
 def _describe_scalars(storage: EventStorage, window_size: int) -> str:
     """Medians over the window of the losses, then of what has "[metric]" in its name."""
     return "  ".join(
         f"{name}: {history.median(storage.count_samples(name, window_size)):.4g}"
         for part in ("loss", "[metric]")
         for name, history in storage.histories().items()
-        if part in name
+        if part in name and not name.startswith(_WITH_LINES_OF_THEIR_OWN)
     )
 
 

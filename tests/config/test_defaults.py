@@ -43,6 +43,7 @@ NEW_KEYS = {
     "SOLVER.REFERENCE_BATCH": 16,
     "TEST.BEST_METRIC": "",
     "TEST.DRAW_IMAGES": 0,
+    "TEST.LOSS_PERIOD": 0,
     "TEST.PATIENCE": 0,
 }
 # The one default that differs, on purpose: the best device present.

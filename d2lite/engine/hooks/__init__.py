@@ -11,6 +11,7 @@ from d2lite.engine.hooks.plot_results import PlotResults
 from d2lite.engine.hooks.profiling import TorchMemoryStats, TorchProfiler
 from d2lite.engine.hooks.statistics import PreciseBN, SyncBuffers
 from d2lite.engine.hooks.timing import IterationTimer
+from d2lite.engine.hooks.validation_loss import ValidationLoss
 from d2lite.engine.hooks.writing import PeriodicWriter
 from d2lite.utils.periods import is_due
 
@@ -30,6 +31,7 @@ __all__ = [
     "SyncBuffers",
     "TorchMemoryStats",
     "TorchProfiler",
+    "ValidationLoss",
     "build_named_hooks",
     "is_due",
 ]

@@ -100,7 +100,9 @@ class BestCheckpointer(HookBase):
             if record["iteration"] <= start_iter:
                 self._take_over(record)
         with at_last_iteration(self.trainer) as resumed:
-            if resumed and self.trainer.storage.evaluated_iter == self.trainer.iter:
+            # The losses alone may have been evaluated in other iterations.
+            evaluated = self.trainer.storage.evaluated_iter == self.trainer.iter
+            if resumed and evaluated and is_due_before_last(self.trainer, self._period):
                 self._best_checking()
 
     def _take_over(self, state: dict) -> None:
