@@ -475,8 +475,12 @@ _C.SOLVER.WARMUP_METHOD = "linear"
 _C.SOLVER.RESCALE_INTERVAL = False
 # Iterations between checkpoints.
 _C.SOLVER.CHECKPOINT_PERIOD = 5000
+# (d2lite) Epochs between checkpoints, such as 1.0 or 0.5, instead of CHECKPOINT_PERIOD; 0 for that.
+_C.SOLVER.CHECKPOINT_EPOCHS = 0.0
 # (d2lite) Number of the latest checkpoints to keep; 0 keeps all.
 _C.SOLVER.CHECKPOINT_KEEP = 0
+# (d2lite) After each epoch, log the mean of each loss over it, as epoch/NAME. True or False.
+_C.SOLVER.EPOCH_LOSSES = False
 
 # Images per iteration, over all GPUs together.
 _C.SOLVER.IMS_PER_BATCH = 16
@@ -548,6 +552,8 @@ _C.TEST = CfgNode()
 _C.TEST.EXPECTED_RESULTS = []
 # Iterations between evaluations in training; 0 evaluates only at its end.
 _C.TEST.EVAL_PERIOD = 0
+# (d2lite) Epochs between evaluations, such as 1.0 or 0.5, instead of EVAL_PERIOD; 0 for that.
+_C.TEST.EVAL_EPOCHS = 0.0
 # Standard deviations of the keypoints for OKS, one for each keypoint; [] for COCO's 17.
 _C.TEST.KEYPOINT_OKS_SIGMAS = []
 # Maximum number of detections per image.

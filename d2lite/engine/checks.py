@@ -32,6 +32,8 @@ _MINIMA_IN_TRAINING: dict[str, float] = {
     "SOLVER.WARMUP_ITERS": 0,
     "SOLVER.CHECKPOINT_KEEP": 0,
     "DATALOADER.REPEAT_THRESHOLD": 0,
+    "SOLVER.CHECKPOINT_EPOCHS": 0,
+    "TEST.EVAL_EPOCHS": 0,
     "TEST.LOSS_PERIOD": 0,
     "TEST.PATIENCE": 0,
 }
@@ -130,7 +132,8 @@ def check_training_settings(cfg: CfgNode) -> None:
             f"TEST.LOSS_PERIOD is {cfg.TEST.LOSS_PERIOD}, but DATASETS.TEST is empty; name a "
             "dataset there, or set TEST.LOSS_PERIOD 0"
         )
-    if cfg.TEST.PATIENCE and not (cfg.TEST.BEST_METRIC and cfg.TEST.EVAL_PERIOD > 0):
+    periodic = cfg.TEST.EVAL_PERIOD > 0 or cfg.TEST.EVAL_EPOCHS > 0
+    if cfg.TEST.PATIENCE and not (cfg.TEST.BEST_METRIC and periodic):
         raise ValueError(
             f"TEST.PATIENCE is {cfg.TEST.PATIENCE}, which counts evaluations, but TEST.BEST_METRIC "
             f"is {cfg.TEST.BEST_METRIC!r} and TEST.EVAL_PERIOD {cfg.TEST.EVAL_PERIOD}; set them "

@@ -24,6 +24,7 @@ from d2lite.engine.checks import (
     check_training_settings,
 )
 from d2lite.engine.classes import check_class_counts, trained_classes
+from d2lite.engine.epochs import count_images, with_periods_of_epochs
 from d2lite.engine.hooks.validation_loss import build_loss_loader
 from d2lite.engine.predictor import DefaultPredictor as DefaultPredictor
 from d2lite.engine.run_folder import claim_output_dir, release_output_dir
@@ -102,6 +103,7 @@ class DefaultTrainer(TrainerBase):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
+        self.cfg = cfg = with_periods_of_epochs(cfg, data_loader)
         model = create_ddp_model(model, broadcast_buffers=False)
         amp = cfg.SOLVER.AMP
         if amp.ENABLED:
@@ -160,6 +162,9 @@ class DefaultTrainer(TrainerBase):
         ]
         if ema is not None:
             built.append(ema)
+        if cfg.SOLVER.EPOCH_LOSSES:
+            num_images = count_images(self.data_loader)
+            built.append(hooks.EpochLosses(num_images, cfg.SOLVER.IMS_PER_BATCH))
         # What they keep belongs into the checkpoint of the same iteration.
         built += hooks.build_named_hooks(cfg)
         if comm.get_world_size() > 1:

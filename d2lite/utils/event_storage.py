@@ -107,6 +107,7 @@ class EventStorage:
         self._vis_data: list[tuple[str, Any, int]] = []
         self._histograms: list[dict] = []
         self.evaluated_iter = -1  # of the latest evaluation; what it found is to be written
+        self.write_iter = -1  # whose values writers are to write, whatever their period is
 
     @property
     def iter(self) -> int:

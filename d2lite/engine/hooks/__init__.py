@@ -5,6 +5,7 @@ from d2lite.engine.hooks.callbacks import CallbackHook
 from d2lite.engine.hooks.checkpoints import BestCheckpointer, PeriodicCheckpointer
 from d2lite.engine.hooks.early_stop import EarlyStop
 from d2lite.engine.hooks.ema import ModelEMA
+from d2lite.engine.hooks.epoch_losses import EpochLosses
 from d2lite.engine.hooks.evaluation import EvalHook
 from d2lite.engine.hooks.lr_schedule import LRScheduler
 from d2lite.engine.hooks.plot_results import PlotResults
@@ -20,6 +21,7 @@ __all__ = [
     "BestCheckpointer",
     "CallbackHook",
     "EarlyStop",
+    "EpochLosses",
     "EvalHook",
     "IterationTimer",
     "LRScheduler",

@@ -35,8 +35,9 @@ class PeriodicWriter(HookBase):
 
     def _write_if_due(self) -> None:
         iteration, storage = self.trainer.iter, self.trainer.storage
-        # The next evaluation would replace what this one found.
-        always = is_last(iteration, self.trainer.max_iter) or storage.evaluated_iter == iteration
+        # The next evaluation, or epoch, would replace what this one found.
+        asked_for = iteration in (storage.evaluated_iter, storage.write_iter)
+        always = asked_for or is_last(iteration, self.trainer.max_iter)
         for writer in self._writers:
             if always or is_due(iteration, self._period) or writer.every_iteration:
                 writer.write()
