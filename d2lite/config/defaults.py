@@ -34,6 +34,10 @@ _C.MODEL.KEYPOINT_ON = False
 # Read proposals from DATASETS.PROPOSAL_FILES_* instead of computing them. True or False.
 _C.MODEL.LOAD_PROPOSALS = False
 
+# (d2lite) Patterns such as ("backbone.*", "*.bias") of names of parameters to freeze. Batch norms
+# among them keep their running statistics. A pattern that matches nothing is an error.
+_C.MODEL.FREEZE = ()
+
 # Mean of the pixels, which is subtracted: one value per channel in the order of INPUT.FORMAT, for
 # pixels in [0, 255]. The default suits BGR images and weights converted from Caffe2; torchvision's
 # weights expect [123.675, 116.280, 103.530] with INPUT.FORMAT "RGB".

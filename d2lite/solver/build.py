@@ -75,7 +75,9 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
         lr_factor_func=_lr_factor(solver, model),
     )
     if not params:
-        raise ValueError("The model has no trainable parameter; see MODEL.BACKBONE.FREEZE_AT")
+        raise ValueError(
+            "The model has no trainable parameter; see MODEL.FREEZE and BACKBONE.FREEZE_AT"
+        )
     # One kernel for a whole step takes half the time for SGD on a CPU and a tenth for AdamW;
     # results differ by rounding and are the same in each run. With a GradScaler fused optimizers
     # unscale inside of the step, which would have the gradients clipped before they are unscaled.

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from d2lite.config import CfgNode
+from d2lite.modeling.freezing import freeze_parameters
 from d2lite.modeling.meta_arch.origin import ModelOrigin
 from d2lite.utils.registry import Registry
 
@@ -20,11 +21,12 @@ The module is called with a list of dicts, one for each image ("image", "instanc
 def build_model(cfg: CfgNode) -> nn.Module:
     """Build the model that MODEL.META_ARCHITECTURE names, on MODEL.DEVICE, with fresh weights.
 
-    Its checkpoints contain this config and the class names of DATASETS.TRAIN (`ModelOrigin`).
+    Parameters that match MODEL.FREEZE are frozen. Its checkpoints contain this config and the class
+    names of DATASETS.TRAIN (`ModelOrigin`).
 
     Raises:
         KeyError: for a name that is not registered.
-        ValueError: a class count is still -1.
+        ValueError: a class count is still -1, or a pattern of MODEL.FREEZE matches nothing.
     """
     architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     for key in getattr(architecture, "class_count_keys", {}):
@@ -34,5 +36,6 @@ def build_model(cfg: CfgNode) -> nn.Module:
                 "d2lite.engine.check_class_counts(cfg) before build_model(cfg), or set the key"
             )
     model = architecture(cfg)
+    freeze_parameters(model, cfg.MODEL.get("FREEZE", ()))
     model.built_from = ModelOrigin(cfg, cfg.get("DATASETS", {}).get("TRAIN", ()))
     return model.to(torch.device(cfg.MODEL.DEVICE))
