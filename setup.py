@@ -16,6 +16,8 @@ EXTRAS = {
     "onnx": ["onnx", "onnxscript", "onnxruntime"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+# Clients of services, which nothing else needs.
+EXTRAS |= {"wandb": ["wandb"], "mlflow": ["mlflow-skinny"]}
 EXTRAS["test"] = [*EXTRAS["all"], "pytest>=7.3", "pytest-xdist>=3", "ruff"]
 
 # Projects have folders of their own and are installed as parts of one package.

@@ -620,6 +620,9 @@ _C.PROJECTS = []
 # (d2lite) Names in HOOK_REGISTRY of hooks to add to the training, in their order, such as
 # ("MyHook",); they run before checkpoints are saved (docs/training_aids.md).
 _C.HOOKS = ()
+# (d2lite) More writers of metrics, besides the terminal, metrics.json and TensorBoard: "csv" for
+# OUTPUT_DIR/metrics.csv, "wandb" (Weights & Biases), "mlflow" (docs/training_aids.md).
+_C.WRITERS = ()
 # (d2lite) Draw losses, AP, learning rate and speed into OUTPUT_DIR/results.png when a training
 # ends. `d2lite train` turns it on.
 _C.PLOT_RESULTS = False

@@ -26,6 +26,7 @@ from d2lite.engine.checks import (
 from d2lite.engine.classes import check_class_counts, trained_classes
 from d2lite.engine.epochs import count_images, with_periods_of_epochs
 from d2lite.engine.hooks.validation_loss import build_loss_loader
+from d2lite.engine.named_writers import build_named_writers
 from d2lite.engine.predictor import DefaultPredictor as DefaultPredictor
 from d2lite.engine.run_folder import claim_output_dir, release_output_dir
 from d2lite.engine.scaling import auto_scale
@@ -187,7 +188,8 @@ class DefaultTrainer(TrainerBase):
         if comm.is_main_process():
             bar = [ProgressBarWriter(self.max_iter)] if sys.stderr.isatty() else []
             # Last, so that what all others have put is written.
-            built.append(hooks.PeriodicWriter([*bar, *self.build_writers()], period=20))
+            writers = [*bar, *self.build_writers(), *build_named_writers(cfg)]
+            built.append(hooks.PeriodicWriter(writers, period=20))
             if cfg.PLOT_RESULTS:  # after what it draws is written
                 built.append(hooks.PlotResults(cfg.OUTPUT_DIR))
         return built

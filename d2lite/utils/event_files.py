@@ -8,6 +8,7 @@ A run that starts with iteration 0 in a used folder keeps nothing: the old files
 `previous_run/` within it, where TensorBoard shows them as a run of their own.
 """
 
+import csv
 import json
 import math
 import os
@@ -38,6 +39,38 @@ def drop_json_lines_from(start_iter: int, json_file: str, *, last_too: bool = Fa
         with atomic_write(path) as file:
             file.write(b"".join(kept))
     return max((int(_iteration_of(line)) for line in kept), default=-1)
+
+
+def drop_csv_rows_from(
+    start_iter: int, csv_file: str, *, last_too: bool = False
+) -> tuple[int, list[str]]:
+    """Drop rows of iteration `start_iter` or later, and a last one cut off by a kill.
+
+    Args:
+        csv_file: has a header, and the iteration in its first column.
+        last_too: drop the row of the iteration before `start_iter` as well.
+    Returns:
+        The last iteration that is left, -1 where there is none, and the names of the columns.
+    """
+    path = Path(csv_file)
+    if not path.is_file():
+        return -1, []
+    if start_iter == 0:
+        _set_aside(path)
+        return -1, []
+    lines = path.read_bytes().splitlines(keepends=True)
+    header, rows = lines[:1], lines[1:]
+    kept, last = [], -1
+    for row in rows:
+        first = row.partition(b",")[0].strip()
+        if row.endswith(b"\n") and first.isdigit() and int(first) < start_iter - last_too:
+            kept.append(row)
+            last = max(last, int(first))
+    if len(kept) != len(rows):
+        with atomic_write(path) as file:
+            file.write(b"".join([*header, *kept]))
+    columns = next(csv.reader([b"".join(header).decode()]), [])
+    return last, columns
 
 
 def _iteration_of(line: bytes) -> float:

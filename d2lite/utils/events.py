@@ -57,7 +57,7 @@ class EventWriter:
         """Finish; called once, after training."""
 
 
-class _NewScalars:
+class NewScalars:
     """Picks the scalars that a writer has not written yet.
 
     A resumed run starts with figures that come back with the checkpoint; those up to the last
@@ -84,7 +84,7 @@ class _NewScalars:
         return {iteration: found[iteration] for iteration in sorted(found)}
 
 
-class _PatientWriter(EventWriter):
+class PatientWriter(EventWriter):
     """Base of writers to files. Training does not end where a disk is full.
 
     What cannot be written is kept and tried again at the next write; the log tells when that
@@ -108,7 +108,7 @@ class _PatientWriter(EventWriter):
             self._is_failing = False
 
 
-class JSONWriter(_PatientWriter):
+class JSONWriter(PatientWriter):
     """Adds a line of json to a file at each write: {"iteration": 19, "loss": ...}.
 
     When a run is resumed, the lines that the former one wrote for iterations that are now run again
@@ -122,7 +122,7 @@ class JSONWriter(_PatientWriter):
         """json_file: path of the file. window_size: iterations over which medians are taken."""
         self._json_file = json_file
         self._window_size = window_size
-        self._new: _NewScalars | None = None
+        self._new: NewScalars | None = None
         self._lines: list[str] = []  # not written yet
 
     @cached_property
@@ -153,11 +153,11 @@ class JSONWriter(_PatientWriter):
             with self._trying():
                 self._new = self._go_on(get_event_storage())
 
-    def _go_on(self, storage: EventStorage) -> _NewScalars:
+    def _go_on(self, storage: EventStorage) -> NewScalars:
         last_written = drop_json_lines_from(
             storage.start_iter, self._json_file, last_too=self._last_too
         )
-        return _NewScalars(self._window_size, last_written)
+        return NewScalars(self._window_size, last_written)
 
     def close(self) -> None:
         """Close the file.
@@ -171,7 +171,7 @@ class JSONWriter(_PatientWriter):
             self._append_lines()
 
 
-class TensorboardXWriter(_PatientWriter):
+class TensorboardXWriter(PatientWriter):
     """Writes scalars, images and histograms for TensorBoard.
 
     When a run is resumed, records of iterations that are now run again are dropped from the event
@@ -186,7 +186,7 @@ class TensorboardXWriter(_PatientWriter):
         self._window_size = window_size
         self._log_dir = log_dir
         self._kwargs = kwargs
-        self._new: _NewScalars | None = None
+        self._new: NewScalars | None = None
 
     @cached_property
     def _writer(self) -> Any:
@@ -218,9 +218,9 @@ class TensorboardXWriter(_PatientWriter):
         with self._trying():
             self._new = self._go_on(get_event_storage())
 
-    def _go_on(self, storage: EventStorage) -> _NewScalars:
+    def _go_on(self, storage: EventStorage) -> NewScalars:
         by_tag = drop_event_records_from(storage.start_iter, self._log_dir, last_too=self._last_too)
-        return _NewScalars(self._window_size, -1, by_tag)
+        return NewScalars(self._window_size, -1, by_tag)
 
     def close(self) -> None:
         """Close the event file.

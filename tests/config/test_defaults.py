@@ -49,6 +49,7 @@ NEW_KEYS = {
     "TEST.EVAL_EPOCHS": 0.0,
     "TEST.LOSS_PERIOD": 0,
     "TEST.PATIENCE": 0,
+    "WRITERS": (),
 }
 # The one default that differs, on purpose: the best device present.
 DIFFERENT = {"MODEL.DEVICE"}
