@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     short.add_argument("--batch", type=int, metavar="N", help="SOLVER.IMS_PER_BATCH")
     short.add_argument("--imgsz", type=int, metavar="N", help="INPUT sizes: the long side, pixels")
     short.add_argument("--lr", type=float, metavar="X", help="SOLVER.BASE_LR")
+    short.add_argument(
+        "--find-lr", action="store_true", help="suggest an --lr by a short trial, and end"
+    )
     short.add_argument("--weights", metavar="PATH", help="MODEL.WEIGHTS; also a run, coco, none")
     short.add_argument("--device", metavar="NAME", help="MODEL.DEVICE")
     short.add_argument("--name", default="train", help="OUTPUT_DIR is runs/NAME-N (train)")
@@ -51,6 +54,7 @@ def main(args: argparse.Namespace) -> Any:
     args.config_file = find_config(args.config_file)
     if args.config_file.endswith(".py"):
         given = [name for name in _SHORT if getattr(args, name) is not None]
+        given += ["find-lr"] if args.find_lr else []
         if given:
             raise ValueError(
                 f"--{given[0]} is for yaml configs; {args.config_file} is a Python config, which "
@@ -60,6 +64,12 @@ def main(args: argparse.Namespace) -> Any:
     if args.eval_only:
         return train_or_evaluate(args, TrainerWithTTA)
     folder = apply_plan(args)
+    if args.find_lr:
+        from d2lite.engine.lr_finder import find_lr_program
+
+        sweep = find_lr_program(args)
+        print(f"\nsuggested: --lr {sweep.suggested:.2g}  ({folder}/lr_finder.png)")
+        return sweep
     result = train_or_evaluate(args, TrainerWithTTA)
     if comm.is_main_process():
         print(
