@@ -615,6 +615,9 @@ _C.CUDNN_BENCHMARK = False
 _C.FLOAT32_PRECISION = ""
 # Iterations between pictures that the model draws of its training; 0 for none.
 _C.VIS_PERIOD = 0
+# (d2lite) Iterations between statistics of each layer's output: mean, standard deviation and share
+# of zeros, as activation/LAYER/mean and so on; 0 for none.
+_C.ACTIVATION_PERIOD = 0
 # (d2lite) Packages under projects/ to import, so that configs can name their models.
 _C.PROJECTS = []
 # (d2lite) Names in HOOK_REGISTRY of hooks to add to the training, in their order, such as

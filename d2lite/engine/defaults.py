@@ -166,6 +166,8 @@ class DefaultTrainer(TrainerBase):
         if cfg.SOLVER.EPOCH_LOSSES:
             num_images = count_images(self.data_loader)
             built.append(hooks.EpochLosses(num_images, cfg.SOLVER.IMS_PER_BATCH))
+        if cfg.ACTIVATION_PERIOD > 0:
+            built.append(hooks.ActivationStatistics(self.model, cfg.ACTIVATION_PERIOD))
         # What they keep belongs into the checkpoint of the same iteration.
         built += hooks.build_named_hooks(cfg)
         if comm.get_world_size() > 1:

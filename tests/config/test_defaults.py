@@ -16,6 +16,7 @@ TYPES = yaml.safe_load((REFERENCE / "config_types.yaml").read_text())
 
 # The keys that this package adds.
 NEW_KEYS = {
+    "ACTIVATION_PERIOD": 0,
     "DATALOADER.ON_BAD_SAMPLE": "raise",
     "DATALOADER.RANDOM_SUBSET_RATIO": 1.0,
     "HOOKS": (),

@@ -1,5 +1,6 @@
 """Everything that a training leaves in its folder, in a form that can be compared."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ def end_state(folder: Path) -> dict[str, Any]:
     values = [_without_times(json.loads(line)) for line in lines]
     # The first iterations of a start are not measured, so the time of an earlier one may come late.
     state["metrics.json"] = [line for line in values if line.keys() != {"iteration"}]
+    if (folder / "metrics.csv").exists():
+        with open(folder / "metrics.csv", encoding="utf-8") as file:
+            rows = [_without_times(row) for row in csv.DictReader(file)]
+        filled = [{name: value for name, value in row.items() if value} for row in rows]
+        state["metrics.csv"] = [row for row in filled if row.keys() != {"iteration"}]
     state["TensorBoard"] = _tensorboard_scalars(folder)
     for name in ("model_best.json", "last_checkpoint"):
         path = folder / name

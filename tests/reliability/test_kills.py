@@ -44,6 +44,17 @@ class Variant:
 
 
 EMA = {"MODEL_EMA.ENABLED": True, "MODEL_EMA.DECAY": 0.9}
+# The periods fall on iterations of checkpoints and on others; an epoch is 4 iterations.
+AIDS = {
+    **EMA,
+    "ACTIVATION_PERIOD": 5,
+    "HOOKS": ("CountImages",),
+    "MODEL.FREEZE": ("norm.*", "fc.bias"),
+    "SOLVER.EPOCH_LOSSES": True,
+    "SOLVER.IMS_PER_BATCH": 6,
+    "TEST.LOSS_PERIOD": 2,
+    "WRITERS": ("csv",),
+}
 VARIANTS = {
     variant.name: variant
     for variant in [
@@ -60,7 +71,9 @@ VARIANTS = {
                 "TEST.PRECISE_BN.NUM_ITER": 2,
             },
         ),
+        Variant("training aids", AIDS),
         Variant("two ranks", EMA, ranks=2),
+        Variant("two ranks, training aids", AIDS, ranks=2),
         Variant(
             "two ranks, patience",
             {"TEST.PATIENCE": 1, "SOLVER.CHECKPOINT_PERIOD": 2},
@@ -245,6 +258,16 @@ def test_a_training_left_alone_has_something_to_lose(trainings):
     assert json.loads(state["model_best.json"])["iteration"] == 11
     assert {"model_best_ema.pth", "model_final_ema.pth"} <= state.keys()
     assert places[0] > 100
+    aids = trainings.alone(VARIANTS["training aids"])[0]
+    found = {line["iteration"]: line for line in aids["metrics.json"]}
+    for name, iterations in {
+        "val_loss/total_loss": [1, 3, 5, 7, 9, 11, 14],
+        "epoch/total_loss": [3, 7, 11],
+        "activation/conv/std": [4, 9],
+    }.items():
+        assert [i for i, line in found.items() if name in line] == iterations
+    assert found[13]["images"] == 14 * 6
+    assert len(aids["metrics.csv"]) == len(found)
     stopped = trainings.alone(VARIANTS["patience"])[0]
     assert [line["iteration"] for line in stopped["metrics.json"]] == [2, 5, 8]
 
@@ -260,6 +283,7 @@ def test_a_difference_is_noticed(trainings):
 SHORT = {
     "plain": ["in torch.save", "after replace model_00", "EvalHook.after_step", "torch.save"],
     "EMA": ["before replace model_best_ema", "before replace model_best.json", "process"],
+    "training aids": ["after replace model_00", "ValidationLoss.after_step", "metrics.csv"],
     "other periods": ["append to metrics.json", "append to events", "before remove model_"],
 }
 

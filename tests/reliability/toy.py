@@ -26,6 +26,7 @@ from d2lite.engine import (
     launch,
     train_or_evaluate,
 )
+from d2lite.engine.hooks import HOOK_REGISTRY
 from d2lite.evaluation import DatasetEvaluator
 from d2lite.modeling import META_ARCH_REGISTRY
 from d2lite.utils import comm
@@ -141,6 +142,25 @@ class Measure(HookBase):
     def _resident_mb(process: int) -> float:
         with open(f"/proc/{process}/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@HOOK_REGISTRY.register()
+class CountImages(HookBase):
+    """Counts the images of the training, in a state of its own."""
+
+    def __init__(self, cfg: CfgNode):
+        self._batch_size = cfg.SOLVER.IMS_PER_BATCH
+        self._count = 0
+
+    def after_step(self) -> None:
+        self._count += self._batch_size
+        self.trainer.storage.put_scalar("images", self._count, smoothing_hint=False)
+
+    def state_dict(self) -> dict:
+        return {"count": self._count}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self._count = state_dict["count"]
 
 
 class ToyTrainer(DefaultTrainer):

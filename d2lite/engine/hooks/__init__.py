@@ -1,5 +1,6 @@
 """Hooks: everything that happens around the training steps, one file for each purpose."""
 
+from d2lite.engine.hooks.activations import ActivationStatistics
 from d2lite.engine.hooks.by_name import HOOK_REGISTRY, build_named_hooks
 from d2lite.engine.hooks.callbacks import CallbackHook
 from d2lite.engine.hooks.checkpoints import BestCheckpointer, PeriodicCheckpointer
@@ -18,6 +19,7 @@ from d2lite.utils.periods import is_due
 
 __all__ = [
     "HOOK_REGISTRY",
+    "ActivationStatistics",
     "BestCheckpointer",
     "CallbackHook",
     "EarlyStop",
