@@ -8,6 +8,7 @@ train = dict(
     max_iter=90000,
     seed=-1,  # negative: draw one
     amp=dict(enabled=False),  # float16 in training
+    accumulate_steps=1,  # parts of a batch that go through the model one after the other
     ddp=dict(  # arguments of create_ddp_model
         broadcast_buffers=False,
         find_unused_parameters=False,

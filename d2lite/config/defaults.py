@@ -488,6 +488,10 @@ _C.SOLVER.EPOCH_LOSSES = False
 
 # Images per iteration, over all GPUs together.
 _C.SOLVER.IMS_PER_BATCH = 16
+# (d2lite) Number of parts, at least 1, in which the images of an iteration go through the model,
+# one part after the other: their gradients add up to one update, and memory has to hold one part
+# only. Learning rate, iterations and IMS_PER_BATCH stay what they are.
+_C.SOLVER.ACCUMULATE_STEPS = 1
 # Number of GPUs that this schedule was made for. If another number is used, batch size, learning
 # rate and iterations are scaled to it; 0 turns this off.
 _C.SOLVER.REFERENCE_WORLD_SIZE = 0

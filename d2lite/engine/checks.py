@@ -19,6 +19,7 @@ from d2lite.engine.bad_steps import BadSteps
 from d2lite.engine.classes import class_count_keys, dataset_classes
 from d2lite.engine.from_checkpoint import weights_to_load
 from d2lite.evaluation import evaluator_for, match_names
+from d2lite.utils import comm
 from d2lite.utils.registry import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 # The least values of settings.
 _MINIMA_IN_TRAINING: dict[str, float] = {
     "SOLVER.IMS_PER_BATCH": 1,
+    "SOLVER.ACCUMULATE_STEPS": 1,
     "SOLVER.MAX_ITER": 1,
     "SOLVER.BASE_LR": 0,
     "SOLVER.BACKBONE_LR_FACTOR": 0,
@@ -95,6 +97,15 @@ def check_training_settings(cfg: CfgNode) -> None:
     _check_shared(cfg)
     _check_minima(cfg, _MINIMA_IN_TRAINING)
     BadSteps().set_up_from(cfg)
+    # REFERENCE_WORLD_SIZE: IMS_PER_BATCH is scaled from it to the number of processes.
+    images = cfg.SOLVER.IMS_PER_BATCH // (cfg.SOLVER.REFERENCE_WORLD_SIZE or comm.get_world_size())
+    num_parts = cfg.SOLVER.ACCUMULATE_STEPS
+    if num_parts > max(images, 1):
+        raise ValueError(
+            f"SOLVER.ACCUMULATE_STEPS is {num_parts}, but each process has "
+            f"{images} images of an iteration (SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH}), "
+            "which cannot be divided into so many parts; IMS_PER_BATCH counts all of them"
+        )
     sizes = cfg.INPUT.MIN_SIZE_TRAIN
     sizes = (sizes,) if isinstance(sizes, int) else tuple(sizes)
     if not sizes or min(sizes) < 0:

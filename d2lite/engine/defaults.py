@@ -279,6 +279,8 @@ class DefaultTrainer(TrainerBase):
             self._trainer.register_hooks([_PassOn(weakref.proxy(self))])
         if isinstance(self._trainer, SimpleTrainer):
             self._trainer.bad_steps.set_up_from(self.cfg)
+            # A config of an older program may lack the key.
+            self._trainer.accumulate_steps = self.cfg.SOLVER.get("ACCUMULATE_STEPS", 1)
         super().before_train()
 
     def _last_save(self) -> int:

@@ -100,6 +100,7 @@ def build_trainer(cfg: DictConfig, model: nn.Module) -> SimpleTrainer:
     model = create_ddp_model(model, **cfg.train.ddp)
     kind = AMPTrainer if cfg.train.amp.enabled else SimpleTrainer
     trainer = kind(model, data_loader, optimizer)
+    trainer.accumulate_steps = cfg.train.get("accumulate_steps", 1)
     trainer.bad_steps.set_up(cfg.train.output_dir, **cfg.train.get("bad_steps", {}))
     return trainer
 

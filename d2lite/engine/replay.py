@@ -13,6 +13,7 @@ from torch import nn
 from d2lite.checkpoint.checkpointer import to_tensors
 from d2lite.checkpoint.reading import CheckpointFileError, read_checkpoint_file
 from d2lite.checkpoint.writing import save_checkpoint_file
+from d2lite.engine.accumulation import split_batch
 from d2lite.engine.batch_values import from_plain
 from d2lite.utils.events import EventStorage
 from d2lite.utils.random_state import RandomState
@@ -73,8 +74,8 @@ def read_step(path: str) -> dict[str, Any]:
         "iteration", "message" (what the training said), "world_size", "ranks" (by rank "batch",
         "random" and "lost", the kinds of objects that the batch lacks), "model", "optimizer",
         "modules" (states of modules beside their weights), "frozen" (names of parameters),
-        "trainer" ("precision" and "scale", of mixed precision) and, where the model knows it,
-        "about", as of a checkpoint.
+        "trainer" ("precision" and "scale", of mixed precision, and "accumulate_steps") and, where
+        the model knows it, "about", as of a checkpoint.
 
     Raises:
         CheckpointFileError: it is no such file, or damaged.
@@ -156,11 +157,15 @@ def replay_step(
     of_rank["random"].restore(device)
     try:
         with EventStorage(step["iteration"]), torch.autograd.set_detect_anomaly(detect_anomaly):
-            with _precision(step, device):
-                losses = model(of_rank["batch"])
-            losses = {"total_loss": losses} if isinstance(losses, torch.Tensor) else losses
-            replay.losses = {name: float(loss.detach()) for name, loss in losses.items()}
-            (sum(losses.values()) * scale).backward()
+            num_parts = int(step["trainer"].get("accumulate_steps", 1))
+            for part, share in split_batch(of_rank["batch"], num_parts):
+                with _precision(step, device):
+                    losses = model(part)
+                losses = {"total_loss": losses} if isinstance(losses, torch.Tensor) else losses
+                for name, loss in losses.items():
+                    value = float(loss.detach()) * share
+                    replay.losses[name] = replay.losses.get(name, 0.0) + value
+                (sum(losses.values()) * share * scale).backward()
     except (FloatingPointError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not detect_anomaly:
             raise

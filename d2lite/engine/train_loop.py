@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from d2lite.checkpoint.resuming import optimizer_layout, require_same_optimizer
 from d2lite.data.worker_deaths import telling_worker_deaths
+from d2lite.engine.accumulation import split_batch
 from d2lite.engine.bad_steps import BadSteps, NonFiniteError
 from d2lite.engine.step_metrics import put_metrics
 from d2lite.utils import comm
@@ -329,9 +330,15 @@ class SimpleTrainer(TrainerBase):
 
     Everything else, learning rate included, is left to hooks. The parts of a step are methods,
     so that a subclass changes one of them and not the step.
+
+    Attributes:
+        accumulate_steps: number of parts of a batch that go through the model one after the other,
+            so that a part alone has to fit into memory. Their gradients add up to one update, and
+            the losses are means over the batch.
     """
 
     # Of the class, for constructors of programs that leave them out.
+    accumulate_steps = 1
     gather_metric_period = 1
     zero_grad_before_forward = False
     async_write_metrics = False
@@ -380,11 +387,7 @@ class SimpleTrainer(TrainerBase):
         if self.zero_grad_before_forward:
             self.optimizer.zero_grad()
         try:
-            with self.forward_context():
-                loss_dict = self.compute_losses(data)
-            if not self.zero_grad_before_forward:
-                self.optimizer.zero_grad()
-            self.backward(sum(loss_dict.values()))
+            loss_dict = self._accumulate_gradients(data)
             self.after_backward()
             self._write_metrics(loss_dict, data_time)
             self._check_gradients()
@@ -395,6 +398,31 @@ class SimpleTrainer(TrainerBase):
             self.bad_steps.end()
             self.optimizer_step()
 
+    def _accumulate_gradients(self, data: Any) -> dict[str, Tensor]:
+        """Do forward and backward pass of each part of a batch; returns the losses of all."""
+        parts = split_batch(data, self.accumulate_steps)
+        loss_dict: dict[str, Tensor] = {}
+        for index, (part, share) in enumerate(parts):
+            is_last = index == len(parts) - 1
+            # Between processes gradients are averaged once, with the last part.
+            wait = contextlib.nullcontext if is_last else self._without_sync
+            with wait():
+                with self.forward_context():
+                    losses = self.compute_losses(part)
+                if index == 0 and not self.zero_grad_before_forward:
+                    self.optimizer.zero_grad()
+                if len(parts) > 1:
+                    losses = {name: loss * share for name, loss in losses.items()}
+                self.backward(sum(losses.values()))
+            if len(parts) == 1:
+                return losses
+            for name, loss in losses.items():
+                loss_dict[name] = loss_dict.get(name, 0) + loss.detach()
+        return loss_dict
+
+    def _without_sync(self) -> contextlib.AbstractContextManager:
+        return getattr(self.model, "no_sync", contextlib.nullcontext)()
+
     @cached_property
     def bad_steps(self) -> BadSteps:
         """What happens to steps whose loss or gradients are not finite: by default an error."""
@@ -404,7 +432,8 @@ class SimpleTrainer(TrainerBase):
         self.bad_steps.check_gradients(self.model, self.iter)
 
     def _handle_bad_step(self, error: FloatingPointError) -> None:
-        self.bad_steps.handle(error, self.iter, self.optimizer)
+        about = {"accumulate_steps": self.accumulate_steps}
+        self.bad_steps.handle(error, self.iter, self.optimizer, about_trainer=about)
 
     def _leave_step_out(self) -> None:
         self.optimizer.zero_grad()
@@ -632,7 +661,11 @@ class AMPTrainer(SimpleTrainer):
 
     def _handle_bad_step(self, error: FloatingPointError) -> None:
         scale = self.grad_scaler.get_scale() if self.grad_scaler.is_enabled() else 1.0
-        about = {"precision": str(self.precision).removeprefix("torch."), "scale": scale}
+        about = {
+            "precision": str(self.precision).removeprefix("torch."),
+            "scale": scale,
+            "accumulate_steps": self.accumulate_steps,
+        }
         self.bad_steps.handle(error, self.iter, self.optimizer, scale=scale, about_trainer=about)
 
     def _leave_step_out(self) -> None:
