@@ -13,6 +13,7 @@ EXTRAS = {
     "lvis": ["lvis>=0.5.3"],
     "cityscapes": ["cityscapesscripts"],
     "tracking": ["scipy"],
+    "albumentations": ["albumentations>=2.0"],
     "onnx": ["onnx", "onnxscript", "onnxruntime"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})

@@ -410,6 +410,35 @@ _C.INPUT.MAX_VALUE_16_BIT = 65535
 # rotation and cropping.
 _C.INPUT.MASK_FORMAT = "polygon"
 
+_C.INPUT.MIX = CfgNode()
+# (d2lite) Probability in [0, 1] with which a training image is a mosaic of four
+# (docs/augmentations.md); 0 for none.
+_C.INPUT.MIX.MOSAIC_PROB = 0.0
+# (d2lite) Range, above 0, of the random factor of each image in a mosaic; at 1 it just fits into
+# the whole.
+_C.INPUT.MIX.MOSAIC_SCALE = (0.5, 1.0)
+# (d2lite) Probability in [0, 1] of mixup with another image; 0 for none.
+_C.INPUT.MIX.MIXUP_PROB = 0.0
+# (d2lite) The weight in mixup is drawn from Beta(ALPHA, ALPHA), ALPHA above 0: near 0.5 if it is
+# large.
+_C.INPUT.MIX.MIXUP_ALPHA = 32.0
+# (d2lite) Probability in [0, 1] with which objects of another image are pasted into it; 0 for none.
+_C.INPUT.MIX.COPY_PASTE_PROB = 0.0
+# (d2lite) Range, in (0, 1], of the random factor of the image that objects are taken from; at 1 it
+# just fits into the other.
+_C.INPUT.MIX.COPY_PASTE_SCALE = (0.5, 1.0)
+# (d2lite) Objects of which a mosaic or a pasted object leaves less than this share, in [0, 1],
+# are left out: of their masks, or of their boxes where they have none.
+_C.INPUT.MIX.MIN_VISIBLE = 0.2
+# (d2lite) Share of the iterations, in [0, 1], in which images are mixed: 0.9 trains with single
+# images in the last tenth.
+_C.INPUT.MIX.UNTIL = 0.9
+
+# (d2lite) Augmentations of the package albumentations for training images, applied in order after
+# they are mixed and before crop, resizing and flip. Each is a name, a name with its arguments such
+# as {"Blur": {"blur_limit": 5, "p": 0.2}}, or the path of a pipeline saved as .yaml or .json.
+_C.INPUT.ALBUMENTATIONS = []
+
 # ---------------------------------------------------------------------------------------------
 # Datasets and data loading
 # ---------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Loaders for training and testing, from arguments or from a config."""
 
+import inspect
 import logging
 import operator
 import signal
@@ -13,6 +14,7 @@ import torch.utils.data as torchdata
 from torch.utils.data.sampler import Sampler
 
 from d2lite.config import configurable
+from d2lite.data.albumentations import KEY as ALBUMENTATIONS
 from d2lite.data.common import AspectRatioGroupedDataset, DatasetFromList, MapDataset
 from d2lite.data.dataset_dicts import (
     filter_images_with_few_keypoints as filter_images_with_few_keypoints,
@@ -31,6 +33,7 @@ from d2lite.data.loader import (
 )
 from d2lite.data.mapper_checks import check_for_mapper
 from d2lite.data.missing_files import check_files_exist
+from d2lite.data.mixing import mixing_keys
 from d2lite.data.samplers import (
     InferenceSampler,
     RandomSubsetTrainingSampler,
@@ -184,6 +187,9 @@ def _train_loader_from_config(
         if mapper is None and isinstance(dataset, list):
             tolerant = cfg.DATALOADER.ON_BAD_SAMPLE == "skip"
             check_files_exist(dataset, cfg.DATASETS.TRAIN, tolerant=tolerant)
+    if mapper is None:
+        mapper = build_dataset_mapper(cfg, True)
+    _check_follows(cfg, mapper, dataset)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
         name = cfg.DATALOADER.SAMPLER_TRAIN
@@ -193,7 +199,7 @@ def _train_loader_from_config(
     return {
         "dataset": dataset,
         "sampler": sampler,
-        "mapper": build_dataset_mapper(cfg, True) if mapper is None else mapper,
+        "mapper": mapper,
         "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
         "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
@@ -201,6 +207,33 @@ def _train_loader_from_config(
         "seed": seed,
         "on_bad_sample": cfg.DATALOADER.ON_BAD_SAMPLE,
     }
+
+
+def _check_follows(cfg: Any, mapper: Callable, dataset: Any) -> None:
+    """Raise a ValueError where settings ask for what the mapper or the dataset does not do."""
+    mixing = mixing_keys(cfg)
+    albumentations = [ALBUMENTATIONS] if cfg.INPUT.get("ALBUMENTATIONS") else []
+    asked = {"mixing": mixing, "albumentations": albumentations}
+    name = getattr(mapper, "__name__", type(mapper).__name__)
+    for attribute, keys in asked.items():
+        if keys and getattr(mapper, attribute, None) is None:
+            raise ValueError(
+                f"{keys[0]} is on, but the mapper {name} does not follow it: use DatasetMapper as "
+                "the config builds it, or a subclass, or turn the key off"
+            )
+    if not mixing:
+        return
+    if "others" not in inspect.signature(mapper).parameters:
+        raise ValueError(
+            f"{mixing[0]} is on, but {name}.__call__ does not take `others`, which "
+            "DatasetMapper.__call__ mixes images from: take them and pass them on, or turn the key "
+            "off"
+        )
+    if isinstance(dataset, torchdata.IterableDataset):
+        raise ValueError(
+            f"{mixing[0]} is on, but the dataset is iterable only: its images cannot be mixed with "
+            "others; turn the key off"
+        )
 
 
 def _plain_sampler(cfg: Any, dataset: Sequence, seed: int) -> Sampler:

@@ -10,7 +10,7 @@ import random
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch.utils.data as data
@@ -30,6 +30,13 @@ _TRUTH = ("category_id", "bbox", "segmentation", "keypoints", "iscrowd")
 def aspect_group(width: int, height: int) -> int:
     """Return the group of images that share batches: 0 if wider than high, else 1."""
     return 0 if width > height else 1
+
+
+class Others(NamedTuple):
+    """What a sample may be mixed with, and when."""
+
+    dataset: Sequence[dict]  # dicts of a dataset, the sample's own among them
+    iteration: int  # of the training that uses the sample
 
 
 class _MapIterableDataset(data.IterableDataset):
@@ -86,6 +93,19 @@ class MapDataset(data.Dataset):
         datasets."""
         return self._dataset.fingerprint() if isinstance(self._dataset, DatasetFromList) else None
 
+    def map_item(self, index: int, iteration: int = 0) -> Any:
+        """Return item `index` through the function, which may be None.
+
+        A function with `mixing` gets the other items, too.
+
+        Args:
+            iteration: of the training that uses it.
+        """
+        item = self._dataset[index]
+        if getattr(self._map_func, "mixing", None) is not None:
+            return self._map_func(item, others=Others(self._dataset, iteration))
+        return self._map_func(item)
+
     def __getitem__(self, idx: int) -> Any:
         """Return the mapped item `idx`, or of another one, if it maps to None.
 
@@ -93,14 +113,14 @@ class MapDataset(data.Dataset):
             RuntimeError: no item of the dataset maps to anything.
         """
         with at_work_on(int(idx)):
-            item = self._map_func(self._dataset[int(idx)])
+            item = self.map_item(int(idx))
         if item is not None:
             return item
         self._fallback_candidates.discard(int(idx))
         others = list(self._fallback_candidates)
         self._rng.shuffle(others)
         for other in others:
-            item = self._map_func(self._dataset[other])
+            item = self.map_item(other)
             if item is not None:
                 return item
             self._fallback_candidates.discard(other)

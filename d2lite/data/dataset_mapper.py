@@ -11,7 +11,10 @@ from fvcore.transforms.transform import TransformList
 
 from d2lite.config import configurable
 from d2lite.data import detection_utils as utils, transforms as T
+from d2lite.data.albumentations import Albumentations
+from d2lite.data.common import Others
 from d2lite.data.image_io import check_label_size, read_labels
+from d2lite.data.mixing import Mixing, Scene
 from d2lite.structures import BoxMode
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import Registry
@@ -24,6 +27,12 @@ DATASET_MAPPER_REGISTRY.__doc__ = """Callables (cfg, is_train) -> mapper.
 A mapper takes a dataset dict, which it must not change, and returns what the model takes.
 INPUT.DATASET_MAPPER names it; loaders that are given no mapper use it.
 """
+
+
+MIXED_LABELS = (
+    "INPUT.MIX cannot mix label images (sem_seg_file_name of the dataset); set its "
+    "probabilities to 0.0"
+)
 
 
 def build_dataset_mapper(cfg: Any, is_train: bool) -> Callable[[dict], dict | None]:
@@ -46,6 +55,8 @@ class DatasetMapper:
     # Of the class, for constructors of programs that set the attributes of detectron2's alone.
     use_rotated_boxes = False
     max_value_16_bit: int | None = None
+    mixing: Mixing | None = None
+    albumentations: Albumentations | None = None
 
     @configurable
     def __init__(
@@ -62,6 +73,8 @@ class DatasetMapper:
         recompute_boxes: bool = False,
         use_rotated_boxes: bool = False,
         max_value_16_bit: int | None = None,
+        mixing: Mixing | None = None,
+        albumentations: Albumentations | None = None,
     ):
         """
         Args:
@@ -77,6 +90,8 @@ class DatasetMapper:
                 masks and no keypoints. New in d2lite. Otherwise rotated boxes become the upright
                 ones around them.
             max_value_16_bit: of `detection_utils.read_image`. New in d2lite.
+            mixing: makes training images of several, before everything else. New in d2lite.
+            albumentations: applied to training images before `augmentations`. New in d2lite.
         """
         if recompute_boxes and not use_instance_mask:
             raise ArgumentError("recompute_boxes takes boxes from masks: set use_instance_mask")
@@ -96,6 +111,8 @@ class DatasetMapper:
         self.recompute_boxes = recompute_boxes
         self.use_rotated_boxes = use_rotated_boxes
         self.max_value_16_bit = max_value_16_bit
+        self.mixing = mixing
+        self.albumentations = albumentations
         mode = "training" if is_train else "inference"
         logger.info("[DatasetMapper] Augmentations used in %s: %s", mode, augmentations)
 
@@ -121,6 +138,13 @@ class DatasetMapper:
         if cfg.MODEL.KEYPOINT_ON:
             names = cfg.DATASETS.TRAIN
             arguments["keypoint_hflip_indices"] = utils.create_keypoint_hflip_indices(names)
+        if is_train:
+            # Only where they are asked for: constructors of subclasses may not take them.
+            if (mixing := Mixing.from_config(cfg)) is not None:
+                arguments["mixing"] = mixing
+            flips = arguments.get("keypoint_hflip_indices")
+            if (albumentations := Albumentations.from_config(cfg, flips)) is not None:
+                arguments["albumentations"] = albumentations
         if cfg.MODEL.LOAD_PROPOSALS:
             arguments["precomputed_proposal_topk"] = (
                 cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN
@@ -129,28 +153,26 @@ class DatasetMapper:
             )
         return arguments
 
-    def __call__(self, dataset_dict: dict) -> dict:
+    def __call__(self, dataset_dict: dict, others: Others | None = None) -> dict:
         """Map one dict of a dataset; it is not changed.
 
+        Args:
+            others: what `mixing` may take images from; None leaves the image alone.
         Returns:
             The dict with "image", (C, H, W) of the image's type; in training "instances" instead
             of "annotations"; and where the dataset has them "sem_seg", (H, W) int64, and
             "proposals".
         """
         dataset_dict = dict(dataset_dict)
-        image = utils.read_image(
-            dataset_dict["file_name"],
-            format=self.image_format,
-            max_value_16_bit=self.max_value_16_bit,
-            expected=dataset_dict,
-        )
-        utils.check_image_size(dataset_dict, image)
+        image = self._read_image(dataset_dict)
         sem_seg = None
         if "sem_seg_file_name" in dataset_dict:
             sem_seg_file = dataset_dict.pop("sem_seg_file_name")
             height, width = image.shape[:2]
             sem_seg = read_labels(sem_seg_file, expected={"height": height, "width": width})
             check_label_size(sem_seg_file, sem_seg.shape, (height, width))
+        if self.is_train and not (others is None and self.albumentations is None):
+            image, sem_seg = self._change_scene(dataset_dict, image, sem_seg, others)
 
         boxes = None  # (M, 4) XYXY, for augmentations that look at them, such as crops around them
         if self.is_train and not self.use_rotated_boxes and "annotations" in dataset_dict:
@@ -176,18 +198,49 @@ class DatasetMapper:
             self._transform_annotations(dataset_dict, transforms, image_shape)
         return dataset_dict
 
+    def _read_image(self, dataset_dict: dict) -> np.ndarray:
+        image = utils.read_image(
+            dataset_dict["file_name"],
+            format=self.image_format,
+            max_value_16_bit=self.max_value_16_bit,
+            expected=dataset_dict,
+        )
+        utils.check_image_size(dataset_dict, image)
+        return image
+
+    def _read_scene(self, dataset_dict: dict) -> Scene:
+        return Scene.read(self._read_image(dataset_dict), dataset_dict.get("annotations", ()))
+
+    def _change_scene(
+        self,
+        dataset_dict: dict,
+        image: np.ndarray,
+        sem_seg: np.ndarray | None,
+        others: Others | None,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Mix the image with others, and apply `albumentations`; its "annotations" follow."""
+        scene = Scene.read(image, dataset_dict.get("annotations", ()))
+        if others is not None and self.mixing is not None:
+            if sem_seg is not None:
+                raise TypeError(MIXED_LABELS)
+            scene = self.mixing(scene, others, self._read_scene)
+        unwanted = self._unwanted_keys()
+        objects = [
+            {key: value for key, value in annotation.items() if key not in unwanted}
+            for annotation in scene.annotations
+        ]
+        scene = Scene(scene.image, objects)
+        if self.albumentations is not None:
+            scene, sem_seg = self.albumentations(scene, sem_seg)
+        if "annotations" in dataset_dict:
+            dataset_dict["annotations"] = scene.annotations
+        return scene.image, sem_seg
+
     def _transform_annotations(
         self, dataset_dict: dict, transforms: TransformList, image_shape: tuple[int, int]
     ) -> None:
         """Replace "annotations" by "instances"."""
-        unwanted = [
-            key
-            for key, wanted in (
-                ("segmentation", self.use_instance_mask),
-                ("keypoints", self.use_keypoint),
-            )
-            if not wanted
-        ]
+        unwanted = self._unwanted_keys()
         annos = []
         for anno in dataset_dict.pop("annotations"):
             for key in unwanted:
@@ -214,6 +267,10 @@ class DatasetMapper:
         if self.recompute_boxes and instances.has("gt_masks"):
             instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
         dataset_dict["instances"] = utils.filter_empty_instances(instances)
+
+    def _unwanted_keys(self) -> list[str]:
+        wanted = {"segmentation": self.use_instance_mask, "keypoints": self.use_keypoint}
+        return [key for key, is_wanted in wanted.items() if not is_wanted]
 
 
 def transform_rotated_annotation(anno: dict, transforms: TransformList) -> dict:

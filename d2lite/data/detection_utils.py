@@ -85,12 +85,12 @@ def transform_instance_annotations(
 
     Args:
         annotation: changed and returned. Its box becomes XYXY, clipped to the image; polygons stay
-            polygons (not clipped), an RLE becomes an (h, w) mask.
+            polygons (not clipped), an RLE or an (h, w) mask becomes an (h, w) mask.
         transforms: a Transform or several in order.
         image_size: (h, w) after the transforms.
         keypoint_hflip_indices: as `create_keypoint_hflip_indices` gives them.
     Raises:
-        ValueError: the segmentation is neither polygons nor an RLE.
+        ValueError: the segmentation is neither polygons nor an RLE or a mask.
     """
     if isinstance(transforms, (tuple, list)):
         transforms = TransformList(transforms)
@@ -106,18 +106,20 @@ def transform_instance_annotations(
         annotation["segmentation"] = [
             polygon.reshape(-1) for polygon in transforms.apply_polygons(polygons)
         ]
-    elif isinstance(segmentation, dict):
-        mask = transforms.apply_segmentation(_decode_rle(segmentation))
+    elif isinstance(segmentation, dict) or getattr(segmentation, "ndim", 0) == 2:
+        if isinstance(segmentation, dict):
+            segmentation = _decode_rle(segmentation)
+        mask = transforms.apply_segmentation(segmentation.astype(np.uint8))
         if tuple(mask.shape[:2]) != tuple(image_size):
             raise ArgumentError(
-                f"an RLE mask of size {segmentation['size']} became {mask.shape[:2]} where the "
+                f"a mask of size {list(segmentation.shape)} became {mask.shape[:2]} where the "
                 f"image became {image_size}: mask and image are of different sizes"
             )
         annotation["segmentation"] = mask
     elif "segmentation" in annotation:
         raise ValueError(
             f"cannot transform a segmentation of type {type(segmentation).__name__}: use polygons, "
-            "as list[list[float] or ndarray], or a COCO RLE, as a dict"
+            "as list[list[float] or ndarray], a COCO RLE, as a dict, or an (h, w) array"
         )
     if "keypoints" in annotation:
         annotation["keypoints"] = transform_keypoint_annotations(

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from d2lite.data.dataset_mapper import DatasetMapper
+from d2lite.data.dataset_mapper import MIXED_LABELS, DatasetMapper
 from d2lite.data.ground_truth import NormalizedDicts
 from d2lite.data.image_io import check_label_size, compare_size, read_image_size, read_labels
 from d2lite.data.image_schemes import find_image_reader
@@ -49,6 +49,8 @@ def check_for_mapper(
         where = _first_without(dataset_dicts, needed)
         if where is not None:
             raise ValueError(f"{where} has no {needed!r}; every annotation needs one")
+    if mapper.mixing is not None and any("sem_seg_file_name" in r for r in dataset_dicts):
+        raise ValueError(MIXED_LABELS)
     if mapper.use_instance_mask:
         _check_masks(dataset_dicts, total, mapper.instance_mask_format)
     if mapper.use_keypoint:

@@ -35,6 +35,7 @@ class SampleRef(NamedTuple):
     index: int  # item of the dataset
     position: int  # its number k in the stream of all workers
     seed: int  # of the stream
+    iteration: int = 0  # number of its batch since the training began
 
 
 @contextlib.contextmanager
@@ -111,7 +112,12 @@ class TrainingStream:
             batches = batches_by_group(
                 self._refs(), lambda ref: group_of(ref.index), self.batch_size
             )
-        return itertools.islice(batches, self.batches_done, None)
+        earlier = self.samples_before // self.batch_size
+        remaining = itertools.islice(batches, self.batches_done, None)
+        return (
+            [ref._replace(iteration=number) for ref in batch]
+            for number, batch in enumerate(remaining, start=earlier + self.batches_done)
+        )
 
     def end_pass(self) -> None:
         """Go to the beginning of the sampler; positions of samples go on from here."""
@@ -251,7 +257,7 @@ class MappedSamples(torchdata.Dataset):
             seeds = (ref.seed, ref.position, attempt)[: 3 if attempt else 2]
             try:
                 with seeded_rng(*seeds):
-                    value = self._make(index)
+                    value = self._make(index, ref.iteration)
             except (OSError, ValueError) as error:
                 if not self._skips:
                     return Sample(None, [], error)
@@ -273,10 +279,10 @@ class MappedSamples(torchdata.Dataset):
             return Sample(None, [], error)
         raise RuntimeError(f"{failure}: the mapper returned None")
 
-    def _make(self, index: int) -> Any:
+    def _make(self, index: int, iteration: int) -> Any:
         with at_work_on(index):
             if self._is_mapped:
-                return self.dataset._map_func(self.dataset._dataset[index])
+                return self.dataset.map_item(index, iteration)
             return self.dataset[index]
 
     def name_of(self, index: int) -> str:

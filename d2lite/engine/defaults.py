@@ -16,6 +16,7 @@ from d2lite.checkpoint import DetectionCheckpointer, require_loaded
 from d2lite.checkpoint.resuming import log_kept_setting
 from d2lite.config import CfgNode
 from d2lite.data import build_detection_test_loader, build_detection_train_loader
+from d2lite.data.mixing import without_mixing
 from d2lite.engine import hooks
 from d2lite.engine.checks import (
     check_evaluators,
@@ -215,8 +216,7 @@ class DefaultTrainer(TrainerBase):
         return built
 
     def _build_precise_bn(self) -> hooks.PreciseBN:
-        cfg = self.cfg.clone()
-        cfg.defrost()
+        cfg = without_mixing(self.cfg)  # the statistics are those of images as they are tested
         cfg.DATALOADER.NUM_WORKERS = 0  # the workers of the training loader have the cores
         return hooks.PreciseBN(
             cfg.TEST.EVAL_PERIOD,

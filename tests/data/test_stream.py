@@ -47,13 +47,13 @@ def test_batches_carry_positions_over_all_workers(monkeypatch):
     monkeypatch.setattr(comm, "get_rank", lambda: 1)
     stream = TrainingStream(TrainingSampler(10, shuffle=False, seed=0), batch_size=2, seed=7)
     first, second = itertools.islice(stream, 2)
-    assert first == [SampleRef(1, 1, 7), SampleRef(3, 3, 7)]
-    assert second == [SampleRef(5, 5, 7), SampleRef(7, 7, 7)]
+    assert first == [SampleRef(1, 1, 7, 0), SampleRef(3, 3, 7, 0)]
+    assert second == [SampleRef(5, 5, 7, 1), SampleRef(7, 7, 7, 1)]
     stream.batches_done = 1
     assert next(iter(stream)) == second
     stream.batches_done = 5
     stream.end_pass()
-    assert [ref.position for ref in next(iter(stream))] == [21, 23]
+    assert [(ref.position, ref.iteration) for ref in next(iter(stream))] == [(21, 5), (23, 5)]
 
 
 def test_last_batch_is_kept_on_request():
