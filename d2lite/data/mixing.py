@@ -18,7 +18,7 @@ from d2lite.data.common import Others
 from d2lite.data.detection_utils import get_bbox, transform_instance_annotations
 from d2lite.data.transforms import CropTransform, NoOpTransform, PadTransform, ResizeTransform
 from d2lite.structures import BoxMode
-from d2lite.structures.masks import polygon_area, polygons_to_bitmask
+from d2lite.structures.masks import polygons_to_bitmask
 from d2lite.utils.errors import ArgumentError
 
 # Gray of what no image covers in a mosaic, as in YOLOv4 and later ones.
@@ -74,15 +74,31 @@ class Scene(NamedTuple):
 
     def cropped(self, x: int, y: int, width: int, height: int, min_visible: float) -> "Scene":
         """Return a part; objects of which less than a share is visible there are left out."""
-        part = self.changed(CropTransform(x, y, width, height))
+        # Polygons are cut here: CropTransform would fill the holes of rings.
+        is_polygons = [isinstance(a.get("segmentation"), list) for a in self.annotations]
+        others = [
+            {**a, "segmentation": []} if polygons else a
+            for a, polygons in zip(self.annotations, is_polygons, strict=True)
+        ]
+        part = Scene(self.image, others).changed(CropTransform(x, y, width, height))
+        window = shapely.box(0, 0, width, height)
         kept = []
-        for before, after in zip(self.annotations, part.annotations, strict=True):
-            area, visible = _area(before), _area(after)
+        for before, after, polygons in zip(
+            self.annotations, part.annotations, is_polygons, strict=True
+        ):
+            if polygons:
+                shift = np.array([x, y])
+                moved = [(p.reshape(-1, 2) - shift).reshape(-1) for p in before["segmentation"]]
+                after["segmentation"] = moved
+                whole = _geometry(after)
+                region: Any = whole.intersection(window)
+                area, visible = whole.area, region.area
+            else:
+                region = after.get("segmentation")
+                area, visible = _area(before), _area(after)
             if visible <= 0 or visible < min_visible * area:
                 continue
-            if "segmentation" in after and not np.isclose(visible, area):
-                is_mask = isinstance(after["segmentation"], np.ndarray)
-                region = region_mask(after, part.size) if is_mask else _geometry(after)
+            if region is not None and not np.isclose(visible, area):
                 after = with_region(after, region)
             kept.append(after)
         return Scene(part.image, kept)
@@ -361,13 +377,11 @@ def _region_area(region: Any) -> float:
 
 
 def _area(annotation: dict) -> float:
-    segmentation = annotation.get("segmentation")
-    if segmentation is None:
-        x0, y0, x1, y1 = annotation["bbox"]
-        return (x1 - x0) * (y1 - y0)
-    if isinstance(segmentation, np.ndarray):
-        return float(segmentation.sum())
-    return float(sum(polygon_area(polygon[0::2], polygon[1::2]) for polygon in segmentation))
+    """Return the area of an object with a mask or a box alone."""
+    if "segmentation" in annotation:
+        return float(annotation["segmentation"].sum())
+    x0, y0, x1, y1 = annotation["bbox"]
+    return (x1 - x0) * (y1 - y0)
 
 
 def with_region(annotation: dict, region: np.ndarray | BaseGeometry) -> dict:

@@ -237,6 +237,20 @@ def test_a_hole_in_a_polygon_is_kept_as_several_polygons():
     assert len(ring["segmentation"]) == 2
 
 
+def test_a_ring_that_is_cut_keeps_its_hole():
+    """A ring is one polygon with a slit: around outside, in, around inside, and out."""
+    outside, inside = [2, 2, 18, 2, 18, 18, 2, 18, 2, 2], [6, 6, 6, 14, 14, 14, 14, 6, 6, 6]
+    scene = scene_of((20, 20), (0, [*outside, *inside]))
+    expected = np.zeros((20, 20), dtype=bool)
+    expected[2:18, 2:18] = True
+    expected[6:14, 6:14] = False
+    for x, width, height in ((0, 20, 20), (0, 10, 20), (5, 15, 12)):
+        [found] = scene.cropped(x, 0, width, height, 0.1).annotations
+        mask = polygons_to_bitmask(found["segmentation"], height, width)
+        assert np.array_equal(mask, expected[:height, x : x + width])
+        assert found["bbox"].tolist() == box_around(expected[:height, x : x + width])
+
+
 @pytest.mark.parametrize("min_visible, remains", [(0.5, True), (0.51, False)])
 def test_objects_that_mostly_vanish_are_dropped(min_visible, remains):
     below = scene_of((40, 40), (0, square(0, 0, 20)))
