@@ -144,6 +144,11 @@ def setup(args: Namespace) -> CfgNode:
         check_class_counts(cfg, about=about)
     else:
         check_training_settings(cfg)
+        if cfg.SOLVER.ACCUMULATE_STEPS > 1:
+            raise ValueError(
+                f"SOLVER.ACCUMULATE_STEPS is {cfg.SOLVER.ACCUMULATE_STEPS}, but this loop does not "
+                "divide its batches; train with tools/train_net.py"
+            )
         check_class_counts(cfg)
     cfg.freeze()
     default_setup(cfg, args)

@@ -197,7 +197,7 @@ class Albumentations:
         return keypoints
 
     def __repr__(self) -> str:
-        return f"Albumentations({self._pipeline.transforms})"
+        return f"Albumentations({list(self._pipeline.transforms)})"
 
 
 def _import_package() -> ModuleType:

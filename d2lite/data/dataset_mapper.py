@@ -115,6 +115,8 @@ class DatasetMapper:
         self.albumentations = albumentations
         mode = "training" if is_train else "inference"
         logger.info("[DatasetMapper] Augmentations used in %s: %s", mode, augmentations)
+        if before := [part for part in (mixing, albumentations) if part is not None]:
+            logger.info("[DatasetMapper] Before these: %s", before)
 
     @classmethod
     def from_config(cls, cfg: Any, is_train: bool = True) -> dict[str, Any]:

@@ -261,6 +261,10 @@ class Mixing:
         self.kinds = list(kinds)
         self.until = until
 
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{type(kind).__name__} {prob:g}" for kind, prob in self.kinds)
+        return f"Mixing({kinds}; until iteration {self.until:g})"
+
     @classmethod
     def from_config(cls, cfg: Any) -> "Mixing | None":
         """Return what INPUT.MIX says; None where it is off.

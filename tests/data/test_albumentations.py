@@ -160,6 +160,23 @@ def test_samples_depend_on_seed_and_position_alone(package, tmp_path):
         assert torch.equal(one, other)
 
 
+def test_the_key_in_a_config_file(package, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "INPUT:\n  MASK_FORMAT: bitmask\n  ALBUMENTATIONS:\n    - RandomRotate90\n"
+        "    - HueSaturationValue: {hue_shift_limit: 10, p: 0.3}\n",
+        encoding="utf-8",
+    )
+    cfg = get_cfg()
+    cfg.merge_from_file(str(path))
+    again = get_cfg()
+    (tmp_path / "dumped.yaml").write_text(cfg.dump(), encoding="utf-8")
+    again.merge_from_file(str(tmp_path / "dumped.yaml"))
+    assert again.INPUT.ALBUMENTATIONS == cfg.INPUT.ALBUMENTATIONS
+    built = Albumentations.from_config(again, None)
+    assert "RandomRotate90(" in repr(built) and "hue_shift_limit=(-10.0, 10.0)" in repr(built)
+
+
 @pytest.mark.parametrize(
     "augmentations, error, message",
     [
