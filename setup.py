@@ -19,7 +19,13 @@ EXTRAS = {
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 # Clients of services, which nothing else needs.
 EXTRAS |= {"wandb": ["wandb"], "mlflow": ["mlflow-skinny"]}
-EXTRAS["test"] = [*EXTRAS["all"], "pytest>=7.3", "pytest-xdist>=3", "ruff"]
+EXTRAS["test"] = [
+    *EXTRAS["all"],
+    *("pytest>=7.3", "pytest-xdist>=3", "ruff"),
+    *("nbclient", "ipykernel"),  # run the tutorial
+]
+# The site that mkdocs.yml describes; MkDocs 2 has another format of settings.
+EXTRAS["docs"] = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.27", "ruff"]
 
 # Projects have folders of their own and are installed as parts of one package.
 PROJECTS = {

@@ -1,14 +1,13 @@
 """The defaults against those of detectron2, key by key."""
 
 import ast
-import re
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from d2lite.config import CfgNode, defaults, device as device_module, get_cfg
+from d2lite.config import CfgNode, device as device_module, get_cfg
+from docs.building.config_reference import read_settings
 from tests.golden import REFERENCE
 
 EXPECTED = yaml.safe_load((REFERENCE / "config_defaults.yaml").read_text())
@@ -119,27 +118,17 @@ def test_copies_are_independent():
     assert type(first.MODEL) is CfgNode
 
 
-def settings_and_comments():
-    """The key of each line that sets one, with the comment right above it."""
-    comment = []
-    for line in Path(defaults.__file__).read_text(encoding="utf-8").splitlines():
-        if line.startswith("# "):
-            comment.append(line[2:])
-            continue
-        found = re.match(r"_C\.([A-Z0-9_.]+) = (?!CfgNode\(\))", line)
-        if found:
-            yield found[1], " ".join(comment)
-        comment = []
-
-
-def test_every_default_is_one_line_with_its_full_key_and_a_comment_above():
-    found = list(settings_and_comments())
-    assert sorted(key for key, _ in found) == sorted(flat(get_cfg()))
-    assert [key for key, comment in found if len(comment) < 10] == []
+def test_every_default_has_its_full_key_on_its_line_and_a_comment_above():
+    found = [setting for setting in read_settings() if setting.default]
+    assert sorted(setting.key for setting in found) == sorted(flat(get_cfg()))
+    assert [setting.key for setting in found if len(setting.comment) < 10] == []
+    written = {setting.key: ast.literal_eval(setting.default) for setting in found}
+    assert {**written, "MODEL.DEVICE": get_cfg().MODEL.DEVICE} == flat(get_cfg())
 
 
 def test_comments_mark_the_keys_that_detectron2_does_not_have():
-    assert {key for key, text in settings_and_comments() if "(d2lite)" in text} == set(NEW_KEYS)
+    marked = {setting.key for setting in read_settings() if setting.is_new and setting.default}
+    assert marked == set(NEW_KEYS)
 
 
 def test_defaults_hold_plain_values_only():
