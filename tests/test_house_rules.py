@@ -123,6 +123,30 @@ def test_public_names_are_described():
     assert not wrong, "these need a docstring:\n" + "\n".join(wrong)
 
 
+def definitions(path):
+    """Return the names that a module defines; methods as Class.method."""
+    found = set()
+    for node in parse(path).body:
+        if isinstance(node, ast.Assign):
+            found |= {ast.unparse(target) for target in node.targets}
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
+            found.add(node.name)
+            for method in getattr(node, "body", []):
+                if isinstance(node, ast.ClassDef) and isinstance(method, ast.FunctionDef):
+                    found.add(f"{node.name}.{method.name}")
+    return found
+
+
+def test_the_map_in_design_points_at_definitions():
+    section = (ROOT / "DESIGN.md").read_text(encoding="utf-8").split("### Where to look")[1]
+    rows = [line.split("|") for line in section.split("##")[0].splitlines() if "`" in line]
+    assert len(rows) > 10
+    for _, _, files, names, _ in rows:
+        paths, names = (re.findall(r"`([^`]+)`", cell) for cell in (files, names))
+        for path, name in zip(paths, names, strict=True):
+            assert name in definitions(PACKAGE / path), f"DESIGN.md: {path} does not define {name}"
+
+
 def test_modules_are_described():
     wrong = [
         str(path.relative_to(PACKAGE.parent))

@@ -1,4 +1,8 @@
-"""Weights with other names than the model's: Caffe2's conventions, and matching by endings."""
+"""Rename the weights in a checkpoint to the model's names: Caffe2 names, and matching by suffix.
+
+torchvision's names are converted in `torchvision_loading.py`; `DetectionCheckpointer` decides which
+of them a file needs.
+"""
 
 import logging
 import re

@@ -1,10 +1,10 @@
-"""What a config changes of another one."""
+"""The settings in which one config differs from another."""
 
 from d2lite.config.cfg_node import CfgNode
 
 
 def changed_settings(cfg: CfgNode, defaults: CfgNode) -> CfgNode:
-    """Return the settings of `cfg` that have other values in `defaults`, or are not there."""
+    """Return the settings of `cfg` that differ from `defaults` or are missing there."""
     changed = CfgNode()
     for key, value in cfg.items():
         before = defaults.get(key)

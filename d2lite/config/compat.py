@@ -1,4 +1,7 @@
-"""Configs of older versions: the keys that were renamed since, in both directions."""
+"""Configs of older versions (`VERSION`): key names of Detectron-era configs, in both directions.
+
+Keys that d2lite itself has renamed are in `utils/renamed.py`.
+"""
 
 from typing import ClassVar
 

@@ -398,7 +398,10 @@ def build_detection_test_loader(
 
 
 def trivial_batch_collator(batch: list) -> list:
-    """Return the list of samples as it is."""
+    """Return the list of samples unchanged.
+
+    A batch is a list of dicts; the model pads and stacks the images (`ImageList.from_tensors`).
+    """
     return batch
 
 

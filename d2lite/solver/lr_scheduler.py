@@ -1,4 +1,7 @@
-"""Learning rate schedules: a function of training progress, and what steps it along."""
+"""The learning-rate schedule: warm-up, then a function of training progress.
+
+`build_lr_scheduler` in `solver/build.py` makes one from a config.
+"""
 
 from fvcore.common.param_scheduler import (
     CompositeParamScheduler,
@@ -16,7 +19,7 @@ _METHOD = "warmup_method (SOLVER.WARMUP_METHOD)"
 
 
 class WarmupParamScheduler(CompositeParamScheduler):
-    """Another schedule with a warm-up in its place at the start."""
+    """A warm-up followed by another schedule."""
 
     def __init__(
         self,
@@ -26,19 +29,19 @@ class WarmupParamScheduler(CompositeParamScheduler):
         warmup_method: str = "linear",
         rescale_interval: bool = False,
     ):
-        """Warm up from `warmup_factor * scheduler(0)` to where the schedule goes on.
+        """Start at `warmup_factor * scheduler(0)`, then hand over to `scheduler`.
 
         Args:
             scheduler: maps progress in [0, 1) to a value.
             warmup_factor: the first value, relative to the schedule's first value.
-            warmup_length: share of the training that the warm-up takes, in [0, 1].
-            warmup_method: "linear" climbs to the value that the schedule has when the warm-up
-                ends; "constant" stays at the first value until then.
-            rescale_interval: True runs the whole schedule after the warm-up; False has the
-                schedule go on as if there had been no warm-up.
+            warmup_length: fraction of the training spent on the warm-up, in [0, 1].
+            warmup_method: "linear" rises to the schedule's value at the end of the warm-up;
+                "constant" stays at the first value until then.
+            rescale_interval: if True, the whole schedule runs after the warm-up, compressed; if
+                False, the warm-up replaces the start of the schedule.
 
         Raises:
-            ValueError: for another `warmup_method`.
+            ValueError: `warmup_method` is neither of them.
         """
         start = warmup_factor * scheduler(0.0)
         check_choice(_METHOD, warmup_method, WARMUP_METHODS)
@@ -55,10 +58,10 @@ class WarmupParamScheduler(CompositeParamScheduler):
 
 
 class LRMultiplier(LRScheduler):
-    """Sets the rate of each parameter group to its initial one times a function of progress.
+    """Scales the initial learning rate of each parameter group by a function of progress.
 
-    The function is never changed by a checkpoint: `state_dict` has the initial rates and the
-    iteration only, so a run can be resumed under another schedule.
+    `state_dict` contains only the initial rates and the iteration, not the function, so a run can
+    be resumed with another schedule.
     """
 
     def __init__(
@@ -70,13 +73,13 @@ class LRMultiplier(LRScheduler):
     ):
         """
         Args:
-            optimizer: its groups' present rates are the initial ones.
-            multiplier: maps progress in [0, 1] to the factor; after `max_iter` it is asked for 1.
+            optimizer: the current rates of its groups are taken as the initial ones.
+            multiplier: maps progress in [0, 1] to the factor; progress stays 1 after `max_iter`.
             max_iter: number of iterations of the whole training.
-            last_iter: the last iteration done when training is taken up again; -1 at the start.
+            last_iter: last finished iteration when training resumes; -1 at the start.
 
         Raises:
-            ValueError: when `multiplier` is a scheduler of an optimizer instead.
+            ValueError: `multiplier` is a torch scheduler instead.
         """
         if not isinstance(multiplier, ParamScheduler):
             raise ValueError(
@@ -92,15 +95,18 @@ class LRMultiplier(LRScheduler):
         return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
 
     def get_lr(self) -> list[float]:
-        """Return the rate of each parameter group at the present iteration."""
-        # The step after the last iteration reaches the end of the schedule, where some (fvcore's
-        # constant one and that of fixed factors) have no value and raise.
+        """Return the learning rate of each parameter group at the current iteration."""
+        # The step after the last iteration evaluates the schedule at 1, its end value. Schedules
+        # that are not defined there (fvcore's constant and fixed-gamma ones) raise.
         factor = self._multiplier(min(self.last_epoch / self._max_iter, 1.0))
         return [base_lr * factor for base_lr in self.base_lrs]
 
 
 def warmup_factor_at(method: str, iteration: int, warmup_iters: int, warmup_factor: float) -> float:
-    """Return the factor at an iteration: 1 from `warmup_iters` on, before that by `method`.
+    """Return the warm-up factor at an iteration; it is 1 from `warmup_iters` on.
+
+    For schedulers that count iterations (DeepLab's, and detectron2's older ones). The training of
+    this package warms up by `WarmupParamScheduler`, in fractions of the training.
 
     Args:
         method: "linear" or "constant".

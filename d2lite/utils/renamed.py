@@ -1,7 +1,8 @@
-"""Names of d2lite's own that were changed since, because programs for detectron2 use them too.
+"""Names of d2lite's own that were renamed because programs for detectron2 use them too.
 
-Configs may still say the old names; they get a warning. A program that defines an old name itself
-has it to itself: its key or registered object is used then, and nothing is renamed.
+Configs may still use the old names, with a warning. If a program defines an old name itself, its
+own key or registered object is used and nothing is renamed. Names of older config versions are in
+`config/compat.py`.
 """
 
 # Config keys and groups of keys, old name -> new name.

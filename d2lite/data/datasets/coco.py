@@ -1,4 +1,8 @@
-"""COCO-style data: instances from JSON, semantic labels from folders, and the way back to JSON."""
+"""COCO-style data: instances from JSON, semantic labels from folders, and export to JSON.
+
+The structure of the file is checked in `coco_json.py`, the values of an annotation (box, polygons,
+keypoints) in `data/annotations.py`.
+"""
 
 import logging
 import os
@@ -155,7 +159,7 @@ def coco_records(
 def _annotation(
     row: dict, keys: tuple[str, ...], id_map: dict[int, int] | None, json_file: str
 ) -> dict:
-    """Return the annotation of a dataset dict, not checked yet."""
+    """Return the annotation as a dataset dict has it. Only its category is checked here."""
     if row.get("ignore", 0) != 0:
         raise ValueError(
             f"{json_file}: {label(row)} has 'ignore' set, which is not supported; use 'iscrowd' "

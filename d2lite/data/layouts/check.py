@@ -1,4 +1,4 @@
-"""Looking over data before a training: what there is, and what is wrong with it."""
+"""The report of `d2lite data check`: what a folder of data contains, and what is wrong with it."""
 
 import contextlib
 import logging

@@ -1,4 +1,4 @@
-"""The end of a training that does not get better."""
+"""Early stopping (TEST.PATIENCE)."""
 
 import logging
 
@@ -11,10 +11,11 @@ logger = logging.getLogger(__name__)
 
 
 class EarlyStop(HookBase):
-    """Stop the training when so many evaluations in a row were not better than the best before.
+    """Early stopping hook: ends the training after `patience` evaluations without improvement.
 
-    It belongs behind BestCheckpointer, whose record tells which one was the best. A checkpoint
-    cannot: where one and an evaluation fall on the same iteration, it is saved first.
+    It must come after BestCheckpointer in the list of hooks, because it reads the iteration of the
+    best evaluation from that hook. A periodic checkpoint can't provide it, being saved before the
+    evaluation of the same iteration.
     """
 
     def __init__(
@@ -22,10 +23,11 @@ class EarlyStop(HookBase):
     ) -> None:
         """
         Args:
-            eval_period: iterations between evaluations, as EvalHook has it.
-            patience: how many evaluations without a better one end the training.
-            val_metric: name of the figure in the storage, such as "bbox/AP50".
-            best: what knows the best evaluation; needed on the main process, which decides for all.
+            eval_period: iterations between evaluations; the same value as for EvalHook.
+            patience: number of evaluations without improvement that ends the training.
+            val_metric: name of the metric in the storage, such as "bbox/AP50".
+            best: hook that records the best evaluation; required on the main process, which
+                decides for all ranks.
         """
         self._period = eval_period
         self._patience = patience
@@ -37,7 +39,7 @@ class EarlyStop(HookBase):
     def before_train(self) -> None:
         if self._first_iter is None:
             self._first_iter = self.trainer.start_iter
-        # A run that had stopped is resumed: it goes on if it is to have more patience now.
+        # A stopped run that is resumed goes on only if TEST.PATIENCE has been raised since.
         resumed, self._stopped = self._stopped, False
         last = self.trainer.start_iter - 1
         if resumed or (last >= 0 and self.trainer.storage.evaluated_iter == last):
@@ -48,11 +50,11 @@ class EarlyStop(HookBase):
             self._stop_if_due(self.trainer.iter)
 
     def _stop_if_due(self, iteration: int) -> None:
-        # Only the main process has results; a rank that went on alone would wait for ever.
+        # Only the main process has results; a rank that went on alone would wait forever.
         waited = comm.all_gather(self._evaluations_since_best(iteration))[0]
         if waited >= self._patience:
             logger.info(
-                "No better %s in %d evaluations (TEST.PATIENCE): iteration %d is the last",
+                "%s has not improved for %d evaluations (TEST.PATIENCE): stopping at iteration %d",
                 self._val_metric,
                 waited,
                 iteration,
@@ -65,7 +67,7 @@ class EarlyStop(HookBase):
             return 0
         if self._best.best_iter is not None:
             return (iteration - self._best.best_iter) // self._period
-        # A name that no evaluation knows, of which BestCheckpointer warns, is no reason to stop.
+        # Don't stop because of a metric that no evaluation returns; BestCheckpointer warns of it.
         if self._val_metric not in self.trainer.storage.latest():
             return 0
         return (iteration + 1 - self._first_iter) // self._period

@@ -94,7 +94,8 @@ class FPN(Backbone):
         for name, lateral, output in zip(
             reversed(self.in_features), self.lateral_convs, self.output_convs, strict=True
         ):
-            # Top-down: the coarser level doubled, plus what this level sees itself (sec. 3).
+            # Top-down pathway: the coarser level, upsampled by 2, plus the lateral connection
+            # (sec. 3, fig. 3).
             above, merged = merged, lateral(bottom_up[name])
             if above is not None:
                 merged = merged + F.interpolate(above, scale_factor=2.0, mode="nearest")

@@ -1,4 +1,4 @@
-"""What all region heads share: proposals get labels from the ground truth and are sampled."""
+"""Base class of the region heads: labels proposals by the ground truth and samples them."""
 
 import torch
 from torch import Tensor, nn
@@ -69,9 +69,9 @@ def select_proposals_with_visible_keypoints(proposals: list[Instances]) -> list[
 
 
 class ROIHeads(nn.Module):
-    """What all region heads share: proposals get labels and are sampled for training.
+    """Base class of the region heads: labels and samples proposals for training.
 
-    A subclass adds `forward`.
+    Subclasses define `forward`.
     """
 
     @configurable
