@@ -1,4 +1,4 @@
-"""Hooks: everything that happens around the training steps, one file for each purpose."""
+"""Hooks: everything that happens around the training steps, one file per purpose."""
 
 from d2lite.engine.hooks.activations import ActivationStatistics
 from d2lite.engine.hooks.by_name import HOOK_REGISTRY, build_named_hooks
