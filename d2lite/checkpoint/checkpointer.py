@@ -230,7 +230,7 @@ class Checkpointer:
         )
 
     def has_checkpoint(self) -> bool:
-        """Whether the folder has a last checkpoint."""
+        """Return whether the folder has a last checkpoint."""
         return self.path_manager.exists(self._last_checkpoint_file)
 
     def get_checkpoint_file(self) -> str:
@@ -297,7 +297,7 @@ class Checkpointer:
         except OSError as error:
             local, problem = "", str(error)
         size = os.path.getsize(local) if local else -1
-        # A rank that goes on alone would train other weights than the rest, or wait for ever.
+        # A rank that goes on alone would train other weights than the rest, or wait forever.
         states = comm.all_gather((size, problem))
         for rank, (its_size, its_problem) in enumerate(states):
             on_rank = f"rank {rank}: " if len(states) > 1 else ""

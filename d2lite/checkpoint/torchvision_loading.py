@@ -22,7 +22,7 @@ _RENAMES = [
 
 
 def is_torchvision_resnet(weights: Mapping[str, Any], model_keys: Mapping[str, Any]) -> bool:
-    """Whether `weights` are a torchvision ResNet's and the model is not one itself."""
+    """Return whether `weights` are a torchvision ResNet's and the model is not one itself."""
     typical = ("conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "layer4.0.bn1.weight")
     if not all(name in weights for name in typical):
         return False

@@ -121,7 +121,7 @@ def fit_to_data(cfg: CfgNode, train: str, val: str) -> dict[str, Any]:
 def schedule_for(
     cfg: CfgNode, num_images: int, epochs: float | None, choice: Choice | None
 ) -> dict[str, Any]:
-    """Return the settings of a schedule that goes over the images so many times.
+    """Return the settings of a schedule that goes over the images that many times.
 
     Args:
         cfg: with the batch size; its steps and warm-up keep their shares of the whole.

@@ -144,8 +144,8 @@ def ssd_sizes(scales: Sequence[float], ratios: Sequence[Sequence[float]], side: 
     """Return (A, 2) default boxes of SSD (Liu et al. 2016, sec. 2.2), in pixels.
 
     Args:
-        scales: of each level and one more, as shares of the side.
-        ratios: of each level, beside 1; each also upside down.
+        scales: per level and one more, as shares of the side.
+        ratios: per level, beside 1; each also upside down.
         side: of the image.
     """
     shapes = []

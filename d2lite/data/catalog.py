@@ -56,7 +56,7 @@ def register_scheme(scheme: str, resolver: Callable[[str], ResolvedDataset]) -> 
 
 
 def is_dataset_uri(name: str) -> bool:
-    """Whether `name` starts with a registered scheme and a colon."""
+    """Return whether `name` starts with a registered scheme and a colon."""
     return _scheme_of(name) in _SCHEMES
 
 

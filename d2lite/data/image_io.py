@@ -144,7 +144,7 @@ def read_image_size(file_name: str) -> tuple[int, int]:
 
 
 def _is_turned(expected: dict, width: int, height: int) -> bool:
-    """Whether sides are those of a dataset dict, in one order or the other."""
+    """Return whether sides are those of a dataset dict, in one order or the other."""
     return {height, width} <= {expected.get("height", height), expected.get("width", width)}
 
 

@@ -322,7 +322,7 @@ class BadSteps:
         return {"num_skipped": self.num_skipped, "in_a_row": self._in_a_row}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Take over what `state_dict` gave."""
+        """Load a state from `state_dict`."""
         self.num_skipped = state.get("num_skipped", 0)
         self._in_a_row = state.get("in_a_row", 0)
 

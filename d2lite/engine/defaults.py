@@ -61,26 +61,27 @@ AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class DefaultTrainer(TrainerBase):
-    """Everything a config asks for: model, optimizer, schedule, loader, checkpoints, evaluation.
+    """Trainer built from a config: model, optimizer, schedule, loader, checkpoints, evaluation.
 
-    The `build_*` methods are there to be overridden::
+    Override the `build_*` methods to change its parts::
 
         trainer = DefaultTrainer(cfg)
         trainer.resume_or_load(resume=False)
         trainer.train()
 
-    A run is a function of config, data and seed: every step draws its random numbers from
-    (seed, iteration, rank), and the loader its samples from (seed, position). So a run that is
-    stopped and resumed ends with the same weights as one that was not.
+    A run is a function of config, data and seed: the random numbers of a step depend only on
+    (seed, iteration, rank), and the samples of the loader only on (seed, position). So a run that
+    is stopped and resumed ends with the same weights as an uninterrupted one.
 
     Attributes:
         cfg: the config, with class counts and schedule resolved.
         scheduler: the learning rate schedule.
-        checkpointer: saves and loads all of the trainer's state.
-        seed: SEED, or where that is negative one drawn at random and kept in the checkpoint.
+        checkpointer: saves and loads the whole state of the trainer.
+        seed: SEED or, if that is negative, a random one that the checkpoint stores.
     """
 
-    # Subclasses with a constructor of their own set no more than detectron2's sets.
+    # Class attributes, because a subclass whose constructor does not call ours sets only what
+    # detectron2's constructor does.
     seed: int | None = None
     _saved_before = 0
     _asked_to_resume = False
@@ -93,13 +94,13 @@ class DefaultTrainer(TrainerBase):
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         check_training_settings(cfg)
         check_class_counts(cfg)
-        # Hours before they are used: what is wrong with the test sets is to be known now.
+        # Report problems of the test sets now, not at the first evaluation hours later.
         for name in cfg.DATASETS.TEST:
             self.build_test_loader(cfg, name)
         check_test_classes(cfg)
         check_keypoints(cfg)
         self.cfg = cfg
-        # The initial weights: equal on all ranks, and those of detectron2 under this SEED.
+        # Initial weights are equal on all ranks, and equal to detectron2's for this SEED.
         seed_all_rng(self._chosen_seed())
 
         model = self.build_model(cfg)
@@ -127,14 +128,14 @@ class DefaultTrainer(TrainerBase):
         try:
             check_evaluators(self.cfg, self.build_evaluator)
         except Exception as error:
-            # A `test` of one's own may do without them.
+            # An overridden `test` may not need them.
             if type(self).test.__func__ is DefaultTrainer.test.__func__:
                 raise
             logging.getLogger(__name__).warning("build_evaluator: %s", error)
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Load the last checkpoint of OUTPUT_DIR if resuming and there is one, and go on after
-        its iteration; otherwise load MODEL.WEIGHTS, and start at iteration 0.
+        """Load the last checkpoint of OUTPUT_DIR if `resume` is set and there is one, and continue
+        after its iteration; otherwise load MODEL.WEIGHTS and start at iteration 0.
 
         Args:
             resume: whether to look for a checkpoint in OUTPUT_DIR.
@@ -142,14 +143,14 @@ class DefaultTrainer(TrainerBase):
         self._asked_to_resume = resume
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
-            # What is stored is the last iteration that was completed.
+            # The checkpoint stores the last completed iteration.
             self.start_iter = self.iter + 1
 
     def build_hooks(self) -> list[HookBase | None]:
-        """Return the hooks, in the order in which they run. PeriodicWriter is the last.
+        """Return the hooks in the order in which they run. PeriodicWriter is the last.
 
-        Without settings of d2lite's own the list is detectron2's, entry by entry: subclasses
-        insert at positions, and replace `hooks[-1]`.
+        Unless keys that only d2lite has are set, the list matches detectron2's entry by entry,
+        because subclasses insert at fixed positions and replace `hooks[-1]`.
         """
         cfg = self.cfg
         ema = None
@@ -159,7 +160,7 @@ class DefaultTrainer(TrainerBase):
         built: list[HookBase | None] = [
             hooks.IterationTimer(),
             hooks.LRScheduler(),
-            # The statistics are made before anything looks at them: checkpoints and evaluation.
+            # Before checkpoints and evaluation, which use the statistics.
             self._build_precise_bn() if cfg.TEST.PRECISE_BN.ENABLED else None,
         ]
         if ema is not None:
@@ -176,7 +177,7 @@ class DefaultTrainer(TrainerBase):
             models = [self.model] if ema is None else [self.model, ema.model]
             built += [hooks.SyncBuffers(model, periods) for model in models]
         if comm.is_main_process():
-            # Before the evaluation, which may fail: the work is safe by then.
+            # Before the evaluation, which may fail: the checkpoint is safe by then.
             built.append(
                 hooks.PeriodicCheckpointer(
                     self.checkpointer,
@@ -198,8 +199,8 @@ class DefaultTrainer(TrainerBase):
         return built
 
     def _build_best(self) -> list[HookBase]:
-        """Build the hooks that follow from the best evaluation; on all ranks the same, but for what
-        writes."""
+        """Build the hooks that depend on the best evaluation; only the main process has those that
+        write."""
         test, ema = self.cfg.TEST, self._ema
         built: list[HookBase] = []
         best = None
@@ -240,19 +241,19 @@ class DefaultTrainer(TrainerBase):
         return self._last_eval_results
 
     def build_writers(self) -> list[EventWriter]:
-        """Return the writers of the main process, called every 20 iterations."""
+        """Return the event writers of the main process, which run every 20 iterations."""
         return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
 
     def train(self) -> Mapping | None:
         """Train to SOLVER.MAX_ITER, or until a hook calls `stop`.
 
         Returns:
-            The results of the last evaluation, if there was one, on the main process.
+            On the main process, the results of the last evaluation, if there was one.
 
         Raises:
-            SystemExit: they are not those of TEST.EXPECTED_RESULTS.
-            KeyboardInterrupt: Ctrl-C was pressed; the message says how to go on.
-            SystemExit: with status 143 after SIGTERM.
+            SystemExit: the results differ from TEST.EXPECTED_RESULTS; with status 143 after
+                SIGTERM.
+            KeyboardInterrupt: Ctrl-C was pressed; the message says how to continue.
             OutputDirInUseError: another run trains in OUTPUT_DIR.
         """
         folder = self.cfg.OUTPUT_DIR
@@ -263,7 +264,7 @@ class DefaultTrainer(TrainerBase):
             super().train(self.start_iter, self.max_iter)
         except StopRequested:
             raise
-        except KeyboardInterrupt:  # within a step: a second one, or somebody else's
+        except KeyboardInterrupt:  # during a step: a second Ctrl-C, or raised by other code
             raise KeyboardInterrupt(self._how_to_go_on()) from None
         finally:
             release_output_dir(folder)
@@ -273,8 +274,8 @@ class DefaultTrainer(TrainerBase):
         return None
 
     def before_train(self) -> None:
-        """Call the hooks of that name, and have the inner trainer, which runs the steps, tell
-        them of `after_backward`."""
+        """Call `before_train` of the hooks, and forward `after_backward` to them from the inner
+        trainer, which runs the steps."""
         if not any(isinstance(hook, _PassOn) for hook in self._trainer._hooks):
             self._trainer.register_hooks([_PassOn(weakref.proxy(self))])
         if isinstance(self._trainer, SimpleTrainer):
@@ -284,7 +285,7 @@ class DefaultTrainer(TrainerBase):
         super().before_train()
 
     def _last_save(self) -> int:
-        """Return the time of the last checkpoint of OUTPUT_DIR, which may be another run's."""
+        """Return the time of the last checkpoint in OUTPUT_DIR, which may be of another run."""
         path = os.path.join(self.cfg.OUTPUT_DIR, "last_checkpoint")
         return os.stat(path).st_mtime_ns if os.path.isfile(path) else 0
 
@@ -297,9 +298,10 @@ class DefaultTrainer(TrainerBase):
         return f"{stopped} The last checkpoint is {last}; the same command with --resume goes on."
 
     def run_step(self) -> None:
-        """One step, whose random numbers depend on the seed, the iteration and the rank only."""
+        """Run one step; its random numbers depend only on the seed, the iteration and the rank."""
         self._trainer.iter = self.iter
-        # Starting a loader draws random numbers, and a resumed run starts it elsewhere.
+        # Start the loader before seeding: that draws random numbers, in a resumed run at another
+        # iteration.
         _ = getattr(self._trainer, "_data_loader_iter", None)
         seed_step(self._chosen_seed(), self.iter + 1, comm.get_rank())
         self._trainer.run_step()
@@ -310,7 +312,7 @@ class DefaultTrainer(TrainerBase):
         return self.seed
 
     def state_dict(self) -> dict:
-        """All that a checkpoint keeps beside the weights."""
+        """Return everything that a checkpoint stores besides the weights."""
         return {
             **super().state_dict(),
             "seed": self.seed,
@@ -318,7 +320,7 @@ class DefaultTrainer(TrainerBase):
         }
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take over what `state_dict` gave; also detectron2's, which has no seed."""
+        """Load a state from `state_dict`, or one of detectron2, which has no seed."""
         super().load_state_dict(state_dict)
         seed = state_dict.get("seed")
         if seed is not None:
@@ -329,8 +331,8 @@ class DefaultTrainer(TrainerBase):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """Return the model of the config, as text in log.txt: on a terminal it would hide the
-        rest."""
+        """Return the model of the config, and log it to log.txt only: it would flood the
+        terminal."""
         model = build_model(cfg)
         logging.getLogger(__name__).info("Model:\n%s", model, extra=FILE_ONLY)
         return model
@@ -347,12 +349,12 @@ class DefaultTrainer(TrainerBase):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable:
-        """Batches for training, without end."""
+        """Return an endless loader of training batches."""
         return build_detection_train_loader(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
-        """All images of a test set, once."""
+        """Return a loader that yields every image of a test set once."""
         return build_detection_test_loader(cfg, dataset_name)
 
     @classmethod
@@ -362,7 +364,7 @@ class DefaultTrainer(TrainerBase):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """Return the evaluator that suits the dataset, as its metadata says."""
+        """Return the evaluator for the dataset's `evaluator_type` in its metadata."""
         return evaluator_for(dataset_name, cfg)
 
     @classmethod
@@ -375,14 +377,14 @@ class DefaultTrainer(TrainerBase):
         """Evaluate the model on every dataset of DATASETS.TEST.
 
         Args:
-            evaluators: one for each dataset, in their order; by default those of
-                `build_evaluator`. A dataset for which that raises NotImplementedError is left
-                out with a warning, and has empty results.
+            evaluators: one for each dataset, in order; by default those of `build_evaluator`. If
+                that raises NotImplementedError for a dataset, it is skipped with a warning and its
+                results are empty.
 
         Returns:
-            The metrics of the dataset if there is one, otherwise a dict by dataset.
+            The metrics if there is one dataset, otherwise a dict of metrics by dataset.
         """
-        if not has_event_storage():  # in a training they may not have learned anything yet
+        if not has_event_storage():  # during training they may not have learned anything yet
             require_loaded(model)
         names = cfg.DATASETS.TEST
         if isinstance(evaluators, DatasetEvaluator):
@@ -423,12 +425,12 @@ class DefaultTrainer(TrainerBase):
     @staticmethod
     def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
         """Return the config, with its schedule scaled to the number of processes if
-        SOLVER.REFERENCE_WORLD_SIZE or SOLVER.AUTO_SCALE_LR ask for it."""
+        SOLVER.REFERENCE_WORLD_SIZE or SOLVER.AUTO_SCALE_LR is set."""
         return auto_scale(cfg, num_workers)
 
     @property
     def model(self) -> nn.Module:
-        """The model, wrapped in DDP where there are several processes."""
+        """The model, wrapped in DDP if there are several processes."""
         return self._trainer.model
 
     @model.setter
@@ -455,7 +457,7 @@ class DefaultTrainer(TrainerBase):
 
 
 class _PassOn(HookBase):
-    """Tells the hooks of an outer trainer what only the inner one sees."""
+    """Forwards `after_backward` of the inner trainer to the hooks of the outer one."""
 
     def __init__(self, outer: TrainerBase) -> None:
         self._outer = outer

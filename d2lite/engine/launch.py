@@ -160,7 +160,7 @@ def _wait_for(workers: mp.ProcessContext, first_rank: int) -> None:
 
 
 def _end(processes: list[BaseProcess]) -> None:
-    """End the processes that are left, which may wait for the one that has failed for ever."""
+    """End the processes that are left, which may wait for the one that has failed forever."""
     for process in processes:
         if process.is_alive():
             process.terminate()

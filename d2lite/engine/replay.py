@@ -117,7 +117,7 @@ class Replay:
 
     @property
     def is_bad(self) -> bool:
-        """Whether a loss or gradient is not finite, or the model said so."""
+        """Return whether a loss or gradient is not finite, or the model said so."""
         gradients = [] if self.is_scaled else [value for _, value in self.gradients]
         values = [*self.losses.values(), *gradients]
         return self.error is not None or not all(map(math.isfinite, values))

@@ -31,77 +31,77 @@ logger = logging.getLogger(__name__)
 
 
 class HookBase:
-    """Something that happens around the training steps.
+    """Base class of the hooks, which run around the training steps.
 
-    A trainer calls its hooks, in the order in which they were registered, like this::
+    A trainer calls its hooks in the order in which they were registered::
 
         hook.before_train()
         for iter in range(start_iter, max_iter):
             hook.before_step()
             trainer.run_step()      # calls hook.after_backward() between backward and update
             hook.after_step()
-        hook.after_train()          # also when a step has failed
+        hook.after_train()          # also after a step that failed
 
-    Inside, `self.trainer` is the trainer: its `iter`, `start_iter`, `max_iter` and `storage` are
-    what most hooks need.
+    `self.trainer` is the trainer; most hooks need its `iter`, `start_iter`, `max_iter` and
+    `storage`.
     """
 
     trainer: "TrainerBase" = None
 
     def before_train(self) -> None:
-        """Act once, before the first step."""
+        """Run once, before the first step."""
 
     def after_train(self) -> None:
-        """Act once, after the last step or a failure."""
+        """Run once, after the last step or a failure."""
 
     def before_step(self) -> None:
-        """Act before each step."""
+        """Run before each step."""
 
     def after_backward(self) -> None:
-        """Act in each step, between the backward pass and the update."""
+        """Run in each step, between the backward pass and the update."""
 
     def after_step(self) -> None:
-        """Act after each step."""
+        """Run after each step."""
 
     def before_stop(self) -> None:
-        """Act on all ranks when a signal ends the training after this step, and before the
-        checkpoint is saved."""
+        """Run on all ranks when a signal ends training after this step, before the checkpoint is
+        saved."""
 
     def save_now(self) -> None:
-        """Save a checkpoint of this iteration, for hooks that save any: a signal asks for it."""
+        """Save a checkpoint now because of a signal, if this hook saves checkpoints."""
 
     def resume_state(self) -> dict:
-        """Return what a run needs besides `state_dict` to go on exactly. It is kept apart from
-        that, for hooks that detectron2 has too and gives no state."""
+        """Return what a run needs besides `state_dict` to resume exactly. It is stored separately,
+        because the same hooks have no `state_dict` in detectron2."""
         return {}
 
     def load_resume_state(self, state: dict) -> None:
-        """Take over what `resume_state` gave."""
+        """Load a state from `resume_state`."""
 
     def state_dict(self) -> dict:
-        """Return what a checkpoint has to keep of this hook: tensors, numbers, strings, containers.
+        """Return the state to store in checkpoints: tensors, numbers, strings, containers.
 
-        A hook that returns anything here also has `load_state_dict(state)`.
+        A hook with a state also defines `load_state_dict(state)`.
         """
         return {}
 
 
 class TrainerBase:
-    """An iterative trainer with hooks. A subclass says what one step is.
+    """Base class of iterative trainers with hooks. Subclasses define `run_step`.
 
     Attributes:
         iter: the current iteration, from 0. After a completed `train` it equals `max_iter`.
-        start_iter, max_iter: the iterations to run are start_iter <= iter < max_iter. `stop`
-            makes `max_iter` what was reached.
+        start_iter, max_iter: iterations run while start_iter <= iter < max_iter. `stop` lowers
+            `max_iter` to the end of the current iteration.
         stopped: whether `stop` was called.
         storage: the EventStorage that is open during training.
     """
 
-    # Of the class, since programs have constructors and loops of their own.
+    # Class attributes, since subclasses may skip our constructor and run their own loops.
     stopped = False
     _failed = False
-    _left = False  # because of a signal, with a checkpoint
-    _hooks_reached = 0  # how many have done their `after_step`
+    _left = False  # whether a signal ended training, with a checkpoint
+    _hooks_reached = 0  # number of hooks whose `after_step` has run in this iteration
     _storage_state: dict | None = None
 
     def __init__(self) -> None:
@@ -112,12 +112,12 @@ class TrainerBase:
         self.storage: EventStorage
 
     def register_hooks(self, hooks: Iterable[HookBase | None]) -> None:
-        """Add hooks behind those already registered; None entries are skipped."""
+        """Append hooks to those already registered; None entries are skipped."""
         for hook in hooks:
             if hook is None:
                 continue
             assert isinstance(hook, HookBase), f"{hook!r} is not a HookBase"
-            # A strong reference would be a circle that keeps model and data alive.
+            # A strong reference would be a cycle that keeps model and data alive.
             hook.trainer = weakref.proxy(self)
             self._hooks.append(hook)
 
@@ -125,8 +125,8 @@ class TrainerBase:
     def train(self, start_iter: int, max_iter: int) -> None:
         """Run the steps start_iter <= iter < max_iter with all hooks around them.
 
-        SIGINT (Ctrl-C) and SIGTERM end it after the current iteration, or within an evaluation,
-        with a checkpoint; SIGUSR1 saves one and goes on (`d2lite.utils.stop_signals`).
+        SIGINT (Ctrl-C) and SIGTERM stop after the current iteration, or during an evaluation, with
+        a checkpoint; SIGUSR1 saves a checkpoint and continues (`d2lite.utils.stop_signals`).
 
         Raises:
             KeyboardInterrupt: SIGINT; the message says where the checkpoint is.
@@ -152,8 +152,8 @@ class TrainerBase:
                     try:
                         self.after_step()
                     except (Exception, StopRequested) as error:
-                        # In an evaluation, which is repeated on resume. It fails in other ways too
-                        # where the signal has ended workers of its loader, or another rank.
+                        # In an evaluation, which is repeated on resume. It may also fail with
+                        # another error if the signal killed workers of its loader or another rank.
                         if signals.requested:
                             stopped = isinstance(error, StopRequested)
                             self._save_now(None if stopped else self._hooks_reached)
@@ -166,11 +166,11 @@ class TrainerBase:
             except BaseException as error:
                 self._failed = True
                 if signals.requested:
-                    # Another process that has stopped first leaves errors of all kinds behind.
+                    # If another process stopped first, all kinds of errors can follow here.
                     self._leave(signals.requested)
                 if isinstance(error, Exception):
                     logger.error("Training failed in iteration %d", self.iter)
-                    # The terminal gets it from whoever handles the error.
+                    # Whoever handles the error prints it to the terminal.
                     logger.debug("It failed with this error:", exc_info=True, extra=FILE_ONLY)
                 raise
             finally:
@@ -185,13 +185,13 @@ class TrainerBase:
         except WriteError as error:
             if not self._failed:
                 raise
-            logger.error("%s", error)  # what the training has failed with comes first
+            logger.error("%s", error)  # the error that ended training takes precedence
         finally:
             if signals.requested:
                 comm.leave_together(f"stopped at {self.iter}")
 
     def _answer(self, signals: StopSignals) -> None:
-        """Do what signals have asked for since the last step, on all ranks alike."""
+        """Handle the signals that arrived since the last step, on all ranks together."""
         stop, save = signals.agreed()
         if stop:
             for hook in self._hooks:
@@ -202,13 +202,13 @@ class TrainerBase:
             raise StopRequested(stop)
 
     def _save_now(self, num_hooks: int | None = None) -> None:
-        # Of a step that was cut off, only those of the first hooks: what comes before a hook that
-        # saves has to be done, as the average of the ranks' buffers.
+        # In an interrupted step, only hooks that have already run may save: the hooks before them,
+        # such as the one that averages buffers over the ranks, must have run too.
         for hook in self._hooks[:num_hooks]:
             hook.save_now()
 
     def _leave(self, number: int) -> None:
-        """End a training that was asked to stop: the way out depends on the signal."""
+        """End training after a signal: SIGINT raises KeyboardInterrupt, SIGTERM exits."""
         self._left = True
         message = self._how_to_go_on()
         if number == signal.SIGINT:
@@ -220,8 +220,8 @@ class TrainerBase:
         return f"Stopped at iteration {self.iter} of {self.max_iter}."
 
     def stop(self) -> None:
-        """End the training behind the current iteration as if it were the last; called in
-        `before_train`, without any. All ranks have to call it in the same iteration."""
+        """End training after the current iteration, as if it were the last one. In `before_train`,
+        no iteration runs. All ranks must call it in the same iteration."""
         self.stopped = True
 
     def before_train(self) -> None:
@@ -230,10 +230,10 @@ class TrainerBase:
             hook.before_train()
 
     def after_train(self) -> None:
-        """Call the hooks of that name, with the storage at the iteration that was reached.
+        """Call `after_train` of the hooks, with the storage at the last iteration.
 
         Raises:
-            WriteError: one of them could not write a file; the others have done their work.
+            WriteError: a hook could not write a file; all hooks have run.
         """
         self.storage.iter = self.iter
         unwritten: list[WriteError] = []
@@ -254,7 +254,7 @@ class TrainerBase:
             hook.before_step()
 
     def after_backward(self) -> None:
-        """Call the hooks of that name. `run_step` does so once the gradients are there."""
+        """Call `after_backward` of the hooks. `run_step` does so after the backward pass."""
         for hook in self._hooks:
             hook.after_backward()
 
@@ -265,12 +265,12 @@ class TrainerBase:
             hook.after_step()
 
     def run_step(self) -> None:
-        """One training step, with its figures put into the open EventStorage."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what a step is")
+        """Run one training step, and put its values into the open EventStorage."""
+        raise NotImplementedError(f"{type(self).__name__} must define run_step")
 
     def state_dict(self) -> dict:
-        """Return the iteration, the hooks' states and the figures in the storage."""
-        # The last iteration that was completed; in after_train `iter` is the one behind it.
+        """Return the iteration, the states of the hooks and the values in the storage."""
+        # The last completed iteration; in after_train `iter` is one more.
         finished = hasattr(self, "storage") and self.iter >= self.max_iter
         state: dict = {"iteration": self.iter - finished}
         hooks = {name: hook.state_dict() for name, hook in _named(self._hooks)}
@@ -284,15 +284,15 @@ class TrainerBase:
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take over what `state_dict` gave. States of hooks that are not registered are named
-        in the log and left out.
+        """Load a state from `state_dict`. States of hooks that are not registered are ignored with
+        a warning.
 
         Raises:
-            ValueError, TypeError, KeyError, AttributeError: it is not such a state.
+            ValueError, TypeError, KeyError, AttributeError: the state is malformed.
         """
         if not isinstance(state_dict["iteration"], Integral):
             raise ValueError(f"its iteration is {state_dict['iteration']!r:.80}")
-        # The storage is opened when training starts; that its state is sound is seen now.
+        # The storage is opened when training starts; check its state already now.
         EventStorage().load_state_dict(state_dict.get("storage") or {})
         self.iter = int(state_dict["iteration"])
         self._storage_state = state_dict.get("storage")
@@ -308,16 +308,16 @@ class TrainerBase:
 
 
 def is_complete(trainer: TrainerBase) -> bool:
-    """Whether the last step was done; asked in `after_train`.
+    """Return whether the last step has been done; to be called in `after_train`.
 
-    `train` leaves `iter` at `max_iter` then. A loop of somebody's own, `for trainer.iter in
-    range(start, max_iter)`, leaves it one before that.
+    `train` then leaves `iter` at `max_iter`. A custom loop, `for trainer.iter in range(start,
+    max_iter)`, leaves it at `max_iter - 1`.
     """
     return is_last(trainer.iter, trainer.max_iter) and not trainer._failed
 
 
 def _named(hooks: list[HookBase]) -> Iterator[tuple[str, HookBase]]:
-    """Hooks by class name; the second of a class is called "Name#2"."""
+    """Yield hooks with their class names; the second one of a class is called "Name#2"."""
     seen: dict[str, int] = {}
     for hook in hooks:
         name = type(hook).__qualname__
@@ -326,7 +326,7 @@ def _named(hooks: list[HookBase]) -> Iterator[tuple[str, HookBase]]:
 
 
 class SimpleTrainer(TrainerBase):
-    """The common step: one model, one optimizer, one data loader; the losses are summed.
+    """Trainer for the common case: one model, one optimizer, one data loader, a sum of losses.
 
     Everything else, learning rate included, is left to hooks. The parts of a step are methods,
     so that a subclass changes one of them and not the step.
@@ -345,7 +345,7 @@ class SimpleTrainer(TrainerBase):
     data_loader: Iterable | None = None
     _data_loader_iter_obj: Iterator | None = None
 
-    _late_error: NonFiniteError | None = None  # of a step before this one
+    _late_error: NonFiniteError | None = None  # of an earlier step
 
     def __init__(
         self,
@@ -360,11 +360,11 @@ class SimpleTrainer(TrainerBase):
         Args:
             model: takes a batch from the loader, returns a dict of scalar losses (or one loss).
                 It is set to training mode, and must stay in it.
-            gather_metric_period: collect the losses of all ranks every so many iterations.
-            zero_grad_before_forward: drop the old gradients before the forward pass, which
-                saves their memory during it.
-            async_write_metrics: copy losses to the CPU in a thread, so that a GPU is not
-                waited for in every step.
+            gather_metric_period: iterations between gathering the losses of all ranks.
+            zero_grad_before_forward: free the old gradients before the forward pass, to save
+                memory during it.
+            async_write_metrics: copy losses to the CPU in a thread, to avoid waiting for the GPU
+                in every step.
         """
         super().__init__()
         model.train()
@@ -376,10 +376,10 @@ class SimpleTrainer(TrainerBase):
         self.async_write_metrics = async_write_metrics
 
     def run_step(self) -> None:
-        """Forward, backward, update.
+        """Run forward pass, backward pass and update.
 
         Raises:
-            FloatingPointError: a loss is not finite, and `bad_steps` does not leave such steps out.
+            FloatingPointError: a loss is not finite and `bad_steps` does not skip such steps.
         """
         assert self.model.training, "the model was switched to evaluation mode during training"
         data, data_time = self.next_batch()
@@ -425,7 +425,7 @@ class SimpleTrainer(TrainerBase):
 
     @cached_property
     def bad_steps(self) -> BadSteps:
-        """What happens to steps whose loss or gradients are not finite: by default an error."""
+        """Decides what happens when losses or gradients are not finite: by default an error."""
         return BadSteps()
 
     def _check_gradients(self) -> None:
@@ -439,7 +439,7 @@ class SimpleTrainer(TrainerBase):
         self.optimizer.zero_grad()
 
     def next_batch(self) -> tuple[Any, float]:
-        """Return the next batch, and the seconds that it was waited for."""
+        """Return the next batch, and the seconds spent waiting for it."""
         start = time.perf_counter()
         data = next(self._data_loader_iter)
         seconds = time.perf_counter() - start
@@ -449,16 +449,16 @@ class SimpleTrainer(TrainerBase):
         return data, seconds
 
     def forward_context(self) -> contextlib.AbstractContextManager:
-        """Return the context of the forward pass."""
+        """Return the context manager for the forward pass."""
         return contextlib.nullcontext()
 
     def compute_losses(self, data: Any) -> dict[str, Tensor]:
-        """Return the model's losses on one batch, by name."""
+        """Return the losses of the model on a batch, by name."""
         losses = self.model(data)
         return {"total_loss": losses} if isinstance(losses, Tensor) else losses
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of the summed loss."""
+        """Compute the gradients of the summed loss."""
         loss.backward()
 
     def optimizer_step(self) -> None:
@@ -467,7 +467,7 @@ class SimpleTrainer(TrainerBase):
 
     @property
     def _data_loader_iter(self) -> Iterator:
-        # Created late: a resumed run moves the loader to its position first.
+        # Created on first use: a resumed run sets the position of the loader first.
         if self._data_loader_iter_obj is None:
             self._data_loader_iter_obj = iter(self.data_loader)
         return self._data_loader_iter_obj
@@ -477,14 +477,14 @@ class SimpleTrainer(TrainerBase):
         self._data_loader_iter_obj = iterator
 
     def reset_data_loader(self, data_loader_builder: Callable[[], Iterable]) -> None:
-        """Drop the loader with its workers, then continue with what the builder returns."""
+        """Close the loader and its workers, then continue with the one that the builder returns."""
         del self.data_loader
         self._data_loader_iter_obj = None
         self.data_loader = data_loader_builder()
 
     @cached_property
     def concurrent_executor(self) -> concurrent.futures.Executor:
-        """The thread that writes metrics if `async_write_metrics` is on: in the order of steps."""
+        """The thread that writes metrics in the order of steps, for `async_write_metrics`."""
         return concurrent.futures.ThreadPoolExecutor(max_workers=1)
 
     def _write_metrics(
@@ -500,7 +500,7 @@ class SimpleTrainer(TrainerBase):
         if not is_due(iter, self.gather_metric_period):
             return
         if self.async_write_metrics:
-            # Another storage may be open when the thread comes to it.
+            # Another storage may be open by the time the thread runs.
             storage = get_event_storage()
             job = self.concurrent_executor.submit(
                 put_metrics, loss_dict, data_time, iter, prefix, storage
@@ -532,12 +532,12 @@ class SimpleTrainer(TrainerBase):
             FloatingPointError: the losses are not finite.
         """
         storage = get_event_storage()
-        if cur_iter is None or isinstance(cur_iter, str):  # release 0.6 had the prefix here
+        if cur_iter is None or isinstance(cur_iter, str):  # in release 0.6 the prefix was here
             cur_iter, prefix = storage.iter, cur_iter or prefix
         put_metrics(loss_dict, data_time, cur_iter, prefix, storage)
 
     def after_train(self) -> None:
-        """Finish writing, then the hooks."""
+        """Finish writing metrics, then call the hooks."""
         if "concurrent_executor" in self.__dict__:  # it was used
             self.concurrent_executor.shutdown(wait=True)
             del self.concurrent_executor
@@ -545,8 +545,8 @@ class SimpleTrainer(TrainerBase):
         self._raise_late_error()
 
     def state_dict(self) -> dict:
-        """Add the optimizer, the position in the stream of samples if the loader has one, and what
-        modules keep beside their weights (their `training_state()`)."""
+        """Add the optimizer, the position of the loader if it has one, and the states that modules
+        have besides their weights (`training_state()`)."""
         state = super().state_dict()
         state["optimizer"] = self.optimizer.state_dict()
         state["optimizer_layout"] = optimizer_layout(self.optimizer, self._bare_model())
@@ -559,10 +559,10 @@ class SimpleTrainer(TrainerBase):
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take over what `state_dict` gave.
+        """Load a state from `state_dict`.
 
         Raises:
-            ResumeError: the optimizer's state is of another optimizer, or other parameters.
+            ResumeError: the state belongs to another optimizer or to other parameters.
         """
         saved, layout = state_dict["optimizer"], state_dict.get("optimizer_layout")
         require_same_optimizer(saved, self.optimizer, self._bare_model(), layout)
@@ -577,21 +577,21 @@ class SimpleTrainer(TrainerBase):
             self._data_loader_iter_obj = None
 
     def _stateful_modules(self) -> Iterator[tuple[str, nn.Module]]:
-        """Modules with a state that is no part of detectron2's state dicts, by name."""
+        """Yield the modules with a state that detectron2's state dicts don't contain."""
         for name, module in self._bare_model().named_modules():
             if hasattr(module, "training_state"):
                 yield name, module
 
     def _bare_model(self) -> nn.Module:
-        """Return the model without DDP, which adds to the names."""
+        """Return the model without DDP, which adds a prefix to parameter names."""
         return getattr(self.model, "module", self.model)
 
 
 class AMPTrainer(SimpleTrainer):
-    """The same step with automatic mixed precision.
+    """SimpleTrainer with automatic mixed precision.
 
-    float16 scales the loss, since small gradients would vanish in it; bfloat16 has float32's
-    range and needs no scaling.
+    With float16 the loss is scaled, because small gradients would underflow; bfloat16 has the
+    range of float32 and needs no scaling.
     """
 
     precision: torch.dtype = torch.float16
@@ -611,12 +611,11 @@ class AMPTrainer(SimpleTrainer):
     ) -> None:
         """
         Args:
-            grad_scaler: the loss scaler; None makes the default one when `precision` is float16.
-            precision: of the matrix products and convolutions, torch.float16 or torch.bfloat16.
-                On a CPU it is bfloat16, since CPUs do not compute in float16, unless a
-                `grad_scaler` is given.
+            grad_scaler: the loss scaler; None creates the default one if `precision` is float16.
+            precision: torch.float16 or torch.bfloat16, for matrix products and convolutions. On a
+                CPU, bfloat16 is used instead of float16 unless a `grad_scaler` is given.
             log_grad_scaler: put the scale into the storage as "[metric]grad_scaler".
-            others: as in SimpleTrainer.
+            others: see SimpleTrainer.
         """
         super().__init__(
             model,
@@ -628,7 +627,7 @@ class AMPTrainer(SimpleTrainer):
         )
         if grad_scaler is None:
             if self._device_type == "cpu" and precision == torch.float16:
-                logger.info("Mixed precision on a CPU is bfloat16, not float16")
+                logger.info("Using bfloat16 instead of float16 for mixed precision on a CPU")
                 precision = torch.bfloat16
             scaled = precision == torch.float16
             grad_scaler = torch.amp.GradScaler(self._device_type, enabled=scaled)
@@ -649,14 +648,14 @@ class AMPTrainer(SimpleTrainer):
         self.grad_scaler.scale(loss).backward()
 
     def optimizer_step(self) -> None:
-        """Unscale and apply the gradients; a step with overflow is left out."""
+        """Unscale and apply the gradients; the scaler skips a step that overflows."""
         if self.log_grad_scaler:
             get_event_storage().put_scalar("[metric]grad_scaler", self.grad_scaler.get_scale())
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
     def _check_gradients(self) -> None:
-        if not self.grad_scaler.is_enabled():  # it checks them itself, and overflows are no faults
+        if not self.grad_scaler.is_enabled():  # it checks them itself; overflow is no error
             super()._check_gradients()
 
     def _handle_bad_step(self, error: FloatingPointError) -> None:
@@ -670,7 +669,7 @@ class AMPTrainer(SimpleTrainer):
 
     def _leave_step_out(self) -> None:
         if self.grad_scaler.is_enabled():
-            # The scaler has to go through each step, and leaves out one that overflows.
+            # The scaler must see every step; it skips the update after an overflow.
             parameter = self.optimizer.param_groups[0]["params"][0]
             parameter.grad = torch.full_like(parameter, float("nan"))
             self.optimizer_step()
@@ -681,7 +680,7 @@ class AMPTrainer(SimpleTrainer):
         return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take over what `state_dict` gave."""
+        """Load a state from `state_dict`."""
         super().load_state_dict(state_dict)
         if state_dict.get("grad_scaler"):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])

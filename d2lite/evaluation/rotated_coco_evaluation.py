@@ -20,7 +20,7 @@ class RotatedCOCOeval(COCOeval):
 
     @staticmethod
     def is_rotated(box_list: list | np.ndarray | Tensor) -> bool:
-        """Whether the boxes have five numbers each. An empty list is not rotated."""
+        """Return whether the boxes have five numbers each. An empty list is not rotated."""
         return len(box_list) > 0 and all(len(box) == 5 for box in box_list)
 
     @staticmethod

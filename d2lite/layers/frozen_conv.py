@@ -15,7 +15,7 @@ from d2lite.layers.batch_norm import FrozenBatchNorm2d
 
 
 def can_fold(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether `conv.norm` is a frozen batch norm that is worth folding for the input `x`.
+    """Return whether `conv.norm` is a frozen batch norm that is worth folding for the input `x`.
 
     Scaling the weights must cost less than scaling the result, and nobody may watch the norm
     through hooks.

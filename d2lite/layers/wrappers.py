@@ -66,5 +66,5 @@ cross_entropy = empty_input_loss_func_wrapper(F.cross_entropy)
 
 
 def check_if_dynamo_compiling() -> bool:
-    """Whether the caller is being compiled or exported by torch."""
+    """Return whether the caller is being compiled or exported by torch."""
     return torch.compiler.is_compiling()

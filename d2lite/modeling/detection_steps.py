@@ -119,7 +119,7 @@ def select_top_of_levels(logits: Sequence[Tensor], topk: int) -> TopOfLevels:
     Each level keeps its own best: large levels would otherwise crowd out the small ones.
 
     Args:
-        logits: of each level (N, Rl).
+        logits: per level, (N, Rl).
     """
     best = [x.topk(min(x.shape[1], topk), dim=1) for x in logits]
     levels = [

@@ -54,7 +54,7 @@ class Instances:
         self._fields[name] = value
 
     def has(self, name: str) -> bool:
-        """Whether there is a field `name`."""
+        """Return whether there is a field `name`."""
         return name in self._fields
 
     def remove(self, name: str) -> None:

@@ -31,7 +31,7 @@ def get_rank() -> int:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes files and prints."""
+    """Return whether this process is the one that writes files and prints."""
     return get_rank() == 0
 
 

@@ -29,7 +29,7 @@ def get_event_storage() -> "EventStorage":
 
 
 def has_event_storage() -> bool:
-    """Whether an EventStorage is open."""
+    """Return whether an EventStorage is open."""
     return bool(_OPEN_STORAGES)
 
 

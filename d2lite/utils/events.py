@@ -356,7 +356,7 @@ class ProgressBarWriter(EventWriter):
 
     @staticmethod
     def suits(stream: Any = None) -> bool:
-        """Whether a stream (stderr by default) is a terminal that can redraw a line."""
+        """Return whether a stream (stderr by default) is a terminal that can redraw a line."""
         stream = sys.stderr if stream is None else stream
         return bool(getattr(stream, "isatty", lambda: False)()) and os.getenv("TERM") != "dumb"
 

@@ -361,7 +361,7 @@ def _list(target: Any) -> list:
 
 
 class _CountedSteps:
-    """A table of instructions that may be used so many times in all."""
+    """A table of instructions that may be used that many times in all."""
 
     def __init__(self, table: Mapping[int, Callable], limit: int) -> None:
         self._table = table

@@ -75,7 +75,7 @@ class GenericMask:
 
     @property
     def has_holes(self) -> bool:
-        """Whether `polygons` cover more than the mask does."""
+        """Return whether `polygons` cover more than the mask does."""
         if self._has_holes is None:
             self._polygons, self._has_holes = self.mask_to_polygons(self._mask)
         return self._has_holes

@@ -89,7 +89,7 @@ class MMDetDetector(nn.Module):
             detector: a module, or an mmdet config of one. Its weights are initialized by its own
                 `init_weights`.
             size_divisibility: images are padded to multiples of this.
-            pixel_mean, pixel_std: one value for each channel, as images come.
+            pixel_mean, pixel_std: one value per channel, in the channel order of the images.
 
         Raises:
             ImportError: a config is given, but mmdet is not installed.
@@ -103,11 +103,11 @@ class MMDetDetector(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """Device of the model."""
         return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
-        """Losses in training, detections otherwise; see `GeneralizedRCNN.forward`.
+        """Return losses in training, detections otherwise; see `GeneralizedRCNN.forward`.
 
         Raises:
             ValueError: some inputs have "height" and "width" and others do not.

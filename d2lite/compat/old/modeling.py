@@ -47,8 +47,8 @@ def permute_all_cls_and_box_to_N_HWA_K_and_concat(
     """Join the predictions of all levels: (N * R, K) class logits and (N * R, 4) deltas.
 
     Args:
-        box_cls: of each level (N, A * K, Hi, Wi).
-        box_delta: of each level (N, A * 4, Hi, Wi).
+        box_cls: per level, (N, A * K, Hi, Wi).
+        box_delta: per level, (N, A * 4, Hi, Wi).
         num_classes: K.
     """
     return tuple(
@@ -151,7 +151,7 @@ class FastRCNNOutputs:
         Args:
             pred_class_logits: (R, K + 1).
             pred_proposal_deltas: (R, K * B) or (R, B).
-            proposals: of each image, with `proposal_boxes` and in training `gt_boxes` and
+            proposals: per image, with `proposal_boxes` and in training `gt_boxes` and
                 `gt_classes`.
         """
         self.box2box_transform = box2box_transform

@@ -93,7 +93,7 @@ def reload_lazy_config(cfg: Any) -> Any:
 
 
 def has_dynamic_axes(onnx_model: Any) -> bool:
-    """Whether an ONNX model has an input with a dimension of any size."""
+    """Return whether an ONNX model has an input with a dimension of any size."""
     return any(
         dim.HasField("dim_param")
         for entry in onnx_model.graph.input

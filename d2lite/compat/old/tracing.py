@@ -14,12 +14,12 @@ _torch_is_fx_tracing = getattr(
 
 
 def is_fx_tracing_legacy() -> bool:
-    """Whether a symbolic trace of torch.fx is under way; the older name of is_fx_tracing."""
+    """Return whether a symbolic trace of torch.fx is under way; the older name of is_fx_tracing."""
     return is_fx_tracing()
 
 
 def is_fx_tracing() -> bool:
-    """Whether a symbolic trace of torch.fx is under way."""
+    """Return whether a symbolic trace of torch.fx is under way."""
     return bool(_torch_is_fx_tracing())
 
 

@@ -56,7 +56,7 @@ class DataReport:
     findings: list[Finding] = field(default_factory=list)
 
     def has_errors(self) -> bool:
-        """Whether anything is wrong for certain."""
+        """Return whether anything is wrong for certain."""
         return any(finding.severity == "error" for finding in self.findings)
 
     def size_shares(self) -> tuple[float, float, float]:

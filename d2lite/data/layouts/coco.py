@@ -22,12 +22,12 @@ ROBOFLOW_NAME = "_annotations.coco.json"
 
 
 def find_coco(folder: Folder) -> bool:
-    """Whether there is a JSON file with COCO's keys, other than Roboflow's."""
+    """Return whether there is a JSON file with COCO's keys, other than Roboflow's."""
     return any(not file.endswith(ROBOFLOW_NAME) for file in _coco_files(folder))
 
 
 def find_roboflow(folder: Folder) -> bool:
-    """Whether there are `_annotations.coco.json` files, in folders of splits or alone."""
+    """Return whether there are `_annotations.coco.json` files, in folders of splits or alone."""
     return any(file.endswith(ROBOFLOW_NAME) for file in _coco_files(folder))
 
 

@@ -100,7 +100,7 @@ def _columns_of(header: list[str]) -> tuple[dict[str, int], tuple[str, ...]] | N
 
 
 def _is_retinanet(row: list[str]) -> bool:
-    """Whether a row is path,x1,y1,x2,y2,class, where all but the path may be empty."""
+    """Return whether a row is path,x1,y1,x2,y2,class, where all but the path may be empty."""
     return len(row) == 6 and bool(row[0]) and all(_is_number(c) for c in row[1:5] if c or row[5])
 
 
@@ -122,7 +122,7 @@ def _csv_files(folder: Folder) -> list[str]:
 
 
 def find_csv(folder: Folder) -> bool:
-    """Whether there is a table with columns for an image and a box."""
+    """Return whether there is a table with columns for an image and a box."""
     return bool(_csv_files(folder))
 
 

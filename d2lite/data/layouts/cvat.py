@@ -28,7 +28,7 @@ _LEFT_OUT = ("points", "polyline", "skeleton", "cuboid")
 
 
 def find_cvat(folder: Folder) -> bool:
-    """Whether there is an XML file whose root is <annotations>."""
+    """Return whether there is an XML file whose root is <annotations>."""
     return bool(_cvat_files(folder))
 
 

@@ -30,7 +30,7 @@ _NOT_CLASSES = ("__ignore__", "_background_")  # what LabelMe's own examples lis
 
 
 def find_labelme(folder: Folder) -> bool:
-    """Whether there are JSON files with LabelMe's keys."""
+    """Return whether there are JSON files with LabelMe's keys."""
     return bool(_labelme_files(folder, few=True))
 
 

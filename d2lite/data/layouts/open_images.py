@@ -27,7 +27,7 @@ _CLASS_LIST = "class-descriptions-boxable.csv"
 
 
 def find_open_images(folder: Folder) -> bool:
-    """Whether there is a table with ImageID, LabelName and XMin."""
+    """Return whether there is a table with ImageID, LabelName and XMin."""
     return bool(_tables(folder))
 
 

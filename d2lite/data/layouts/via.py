@@ -25,7 +25,7 @@ FILE_NAME = "via_region_data.json"
 
 
 def find_via(folder: Folder) -> bool:
-    """Whether there is a JSON file with VIA's keys."""
+    """Return whether there is a JSON file with VIA's keys."""
     return bool(_via_files(folder))
 
 

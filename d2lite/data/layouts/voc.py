@@ -32,7 +32,7 @@ _LISTS = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("tes
 
 
 def find_voc(folder: Folder) -> bool:
-    """Whether there is VOC's folder `Annotations` with XML files of VOC's form."""
+    """Return whether there is VOC's folder `Annotations` with XML files of VOC's form."""
     return any("annotations" in _folders(file) for file in _voc_files(folder, few=True))
 
 

@@ -159,7 +159,7 @@ class RepeatFactorTrainingSampler(_SeededSampler):
     def repeat_factors_from_category_frequency(
         dataset_dicts: list[dict], repeat_thresh: float, sqrt: bool = True
     ) -> torch.Tensor:
-        """(N,) factors: of each image the largest of its categories' max(1, sqrt(t / f)).
+        """(N,) factors: per image the largest of its categories' max(1, sqrt(t / f)).
 
         Args:
             dataset_dicts: with annotations; f is the share of images that have a category.

@@ -195,7 +195,7 @@ class MinIoURandomCrop(Augmentation):
 
 
 def _fits(window: np.ndarray, boxes: np.ndarray, min_iou: float) -> bool:
-    """Whether all (N, 4) boxes overlap the window enough and some center lies in it."""
+    """Return whether all (N, 4) boxes overlap the window enough and some center lies in it."""
     if len(boxes) == 0:
         return True
     shared = np.minimum(window[2:], boxes[:, 2:]) - np.maximum(window[:2], boxes[:, :2])

@@ -1,4 +1,4 @@
-"""A hook made of functions."""
+"""A hook that calls functions."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from d2lite.engine.train_loop import HookBase
 
 
 class CallbackHook(HookBase):
-    """A hook made of functions; each is called with the trainer."""
+    """Hook that calls the given functions with the trainer."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class CallbackHook(HookBase):
     def after_train(self) -> None:
         if self._after_train:
             self._after_train(self.trainer)
-        # Functions may hold the trainer: a circle that would keep it alive.
+        # Functions may refer to the trainer: a cycle that would keep it alive.
         self._before_train = self._after_train = None
         self._before_step = self._after_step = self._after_backward = None
 

@@ -1,4 +1,4 @@
-"""Hooks that save checkpoints: periodically, and the best one."""
+"""Hooks that save periodic checkpoints and the best one."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
-    """Save a checkpoint every `period` iterations and at the end of training."""
+    """Hook that saves a checkpoint every `period` iterations and at the end of training."""
 
     _lacks_final = False
 
@@ -33,24 +33,24 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
         try:
             self.step(self.trainer.iter)
         except WriteError as error:
-            # The hooks after this one have work to do.
-            logger.error("%s. It is tried once more at the end", error)
+            # Don't raise: the hooks after this one still have to run.
+            logger.error("%s. Saving is tried once more at the end", error)
             self._lacks_final = True
 
     def save_now(self) -> None:
         self.save_or_go_on(self.trainer.iter)
 
     def after_train(self) -> None:
-        # Which iteration was the last one of a stopped training is known only now.
+        # If training was stopped early, the last iteration is known only now.
         if (self.trainer.stopped or self._lacks_final) and is_complete(self.trainer):
             self.save(f"{self.file_prefix}_final", iteration=self.trainer.max_iter - 1)
 
 
 class BestCheckpointer(HookBase):
-    """Keep the weights with the best value of an evaluated metric.
+    """Hook that saves the weights with the best value of an evaluated metric.
 
-    It belongs directly behind EvalHook. The record of the best value lies beside the weights as
-    FILE_PREFIX.json, so that a resumed run goes on from it.
+    It must come directly after EvalHook. The best value is stored next to the weights in
+    FILE_PREFIX.json, so that a resumed run continues from it.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class BestCheckpointer(HookBase):
     ) -> None:
         """
         Args:
-            eval_period: iterations between evaluations, as EvalHook has it.
-            checkpointer: the one that saves.
-            val_metric: name of the figure in the storage, such as "bbox/AP50".
-            mode: "max" or "min": which of two values is better.
+            eval_period: iterations between evaluations; the same value as for EvalHook.
+            checkpointer: saves the checkpoint.
+            val_metric: name of the metric in the storage, such as "bbox/AP50".
+            mode: "max" if higher values are better, "min" if lower ones are.
             file_prefix: name of the checkpoint, without ".pth".
-            also_save: called with `file_prefix`, to write more beside it.
+            also_save: called with `file_prefix`, to save more files with that prefix.
         """
         if mode not in ("max", "min"):
             raise ValueError(f"mode is {mode!r}; use 'max' or 'min'")
@@ -109,14 +109,13 @@ class BestCheckpointer(HookBase):
         self.best_metric, self.best_iter = self._recorded = state["metric"], state["iteration"]
 
     def resume_state(self) -> dict:
-        # What is complete on the disk: a run that is resumed from model_best.pth itself goes on
-        # with what belongs beside it.
+        # The record that is on disk: a run resumed from model_best.pth itself continues with it.
         metric, iteration = self._recorded
         return {"metric": metric, "iteration": iteration}
 
     def load_resume_state(self, state: dict) -> None:
-        """Take over the best evaluation until the checkpoint. The file may be of a later one, which
-        will be made again."""
+        """Load the best evaluation as of the checkpoint. The file may be from a later one, which
+        will be repeated."""
         if state["iteration"] is not None or state["metric"] is not None:
             _require_evaluation(state)
         self._take_over(state)
@@ -160,10 +159,10 @@ class BestCheckpointer(HookBase):
             if is_saved:
                 self._recorded = metric, iteration
             else:
-                self.best_metric, self.best_iter = before  # the best of those that there are
+                self.best_metric, self.best_iter = before  # the best one that is on disk
             if is_complete(self.trainer):
                 raise
-            logger.error("%s. The training goes on without this best checkpoint", error)
+            logger.error("%s. Training continues without this best checkpoint", error)
             return
         self._recorded = metric, iteration
         logger.info(
@@ -175,7 +174,7 @@ class BestCheckpointer(HookBase):
         )
 
     def _update_best(self, val: float, iteration: int) -> bool:
-        """Take a value as the best one, unless it is not finite; return whether it was taken."""
+        """Record a value as the best one if it is finite; return whether it was recorded."""
         if not math.isfinite(val):
             return False
         self.best_metric, self.best_iter = val, iteration

@@ -1,4 +1,4 @@
-"""When a hook acts, and where the hooks of a resumed run go on."""
+"""When a hook is due, and where the hooks of a resumed run continue."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,25 +8,26 @@ from d2lite.utils.periods import is_due, is_last
 
 
 def is_due_or_last(trainer: TrainerBase, *periods: int) -> bool:
-    """Return whether one of the periods ends with the trainer's iteration, or the training does."""
+    """Return whether one of the periods, or training, ends with the current iteration."""
     last = is_last(trainer.iter, trainer.max_iter)
     return last or any(is_due(trainer.iter, period) for period in periods)
 
 
 def is_due_before_last(trainer: TrainerBase, period: int) -> bool:
-    """Return whether a period ends with the trainer's iteration and another iteration follows.
+    """Return whether a period ends with the current iteration and another iteration follows.
 
-    That is when the model is evaluated in training: after the last iteration, `after_train` does.
+    This is the rule for evaluations during training: the one after the last iteration is left to
+    `after_train`.
     """
     return is_due(trainer.iter, period) and not is_last(trainer.iter, trainer.max_iter)
 
 
 @contextlib.contextmanager
 def at_last_iteration(trainer: TrainerBase) -> Iterator[bool]:
-    """In `before_train` of a run that is resumed, go back to the iteration before the first one.
+    """In `before_train` of a resumed run, go back to the iteration before its first one.
 
-    The run may have ended between saving its checkpoint and what came after that in the same
-    iteration. Yields whether there is such an iteration.
+    The run may have ended after it saved the checkpoint and before the hooks that follow in the
+    same iteration. Yields whether there is such an iteration.
     """
     if trainer.start_iter == 0:
         yield False

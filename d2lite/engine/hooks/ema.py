@@ -16,15 +16,15 @@ logger = logging.getLogger(__name__)
 
 
 class ModelEMA(HookBase):
-    """Follow the weights and buffers with an average: after each step,
+    """Hook that averages weights and buffers: after each step,
     average = decay * average + (1 - decay) * model (Polyak & Juditsky 1992).
 
     After t steps the decay is at most (1 + t) / (10 + t), as in TensorFlow's
-    ExponentialMovingAverage: a short training would else end with its first weights.
+    ExponentialMovingAverage; else the average of a short run would stay near its first weights.
 
-    The average often detects better than the weights of the last step. It is evaluated in their
-    place, kept in checkpoints, and written as a model of its own. The hook belongs before those
-    that look at it.
+    The average often detects better than the weights of the last step. It is evaluated instead of
+    them, stored in checkpoints, and saved as a separate model. The hook must come before those that
+    use the average.
 
     Attributes:
         model: the averaged model, in evaluation mode.
@@ -33,9 +33,9 @@ class ModelEMA(HookBase):
     def __init__(self, model: nn.Module, decay: float, output_dir: str) -> None:
         """
         Args:
-            model: the trained one, in DDP or not.
-            decay: 0 <= decay < 1; the average spans some 1 / (1 - decay) steps.
-            output_dir: where `save` writes.
+            model: the model in training, with or without DDP.
+            decay: 0 <= decay < 1; the average covers about 1 / (1 - decay) steps.
+            output_dir: folder for `save`.
         """
         if not 0 <= decay < 1:
             raise ValueError(f"MODEL_EMA.DECAY is {decay}; it must be at least 0 and below 1")
@@ -47,7 +47,7 @@ class ModelEMA(HookBase):
         self._output_dir = output_dir
 
     def before_train(self) -> None:
-        """Start from the weights that were loaded."""
+        """Start from the loaded weights."""
         if self._average.n_averaged == 0:
             self._average.update_parameters(self._live)
 
@@ -55,12 +55,12 @@ class ModelEMA(HookBase):
         self._average.update_parameters(self._live)
 
     def after_train(self) -> None:
-        """Write the final average, as model_final_ema.pth."""
+        """Save the final average as model_final_ema.pth."""
         if is_complete(self.trainer):
             self.save("model_final")
 
     def save(self, prefix: str) -> None:
-        """Write PREFIX_ema.pth, to be used as MODEL.WEIGHTS."""
+        """Save the average as PREFIX_ema.pth, which can be used as MODEL.WEIGHTS."""
         if comm.is_main_process():
             path = os.path.join(self._output_dir, f"{prefix}_ema.pth")
             save_checkpoint_file(model_entries(self.model), path)
@@ -74,6 +74,6 @@ class ModelEMA(HookBase):
 
 
 def _update(decay: float, average: list, model: list, num_averaged: Tensor | int) -> None:
-    """One step of the average. The first one of all is a copy, so `num_averaged` counts from 1."""
+    """Update the average. The first update is a copy, so `num_averaged` counts from 1."""
     steps = int(num_averaged)
     get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))(average, model, num_averaged)

@@ -9,9 +9,9 @@ from d2lite.utils import comm
 
 
 class EvalHook(HookBase):
-    """Evaluate every so many iterations, and after training."""
+    """Hook that evaluates periodically and after training."""
 
-    # Of the class, for subclasses with a constructor of their own.
+    # Class attributes, for subclasses whose constructors don't call ours.
     _latest_iter: int | None = None
     _is_resumed = False
 
@@ -21,16 +21,16 @@ class EvalHook(HookBase):
         """
         Args:
             eval_period: iterations between evaluations; 0 leaves only the one after training.
-            eval_function: returns a (nested) dict of figures, which go into the storage as
-                "task/figure". All ranks call it together.
-            eval_after_train: also evaluate when the last iteration is done.
+            eval_function: returns a (nested) dict of metrics, which are put into the storage as
+                "task/metric". All ranks call it together.
+            eval_after_train: also evaluate after the last iteration.
         """
         self._period = eval_period
         self._func = eval_function
         self._eval_after_train = eval_after_train
 
     def before_train(self) -> None:
-        """Evaluate what the run that is resumed did not come to evaluate after its checkpoint."""
+        """Evaluate now if the resumed run ended between its checkpoint and its evaluation."""
         with at_last_iteration(self.trainer) as resumed:
             if not (resumed and self._is_resumed):
                 return
@@ -47,16 +47,16 @@ class EvalHook(HookBase):
         return {"latest_iter": self._latest_iter}
 
     def load_resume_state(self, state: dict) -> None:
-        """Take over which iteration was evaluated."""
+        """Load the iteration of the last evaluation."""
         self._latest_iter = state["latest_iter"]
         self._is_resumed = True
 
     def after_train(self) -> None:
-        # Not again where the training was stopped at an evaluation.
+        # Not again if training was stopped at an evaluation.
         again = self._latest_iter == self.trainer.max_iter - 1
         if self._eval_after_train and is_complete(self.trainer) and not again:
             self._do_eval()
-        del self._func  # it often holds the trainer: a circle
+        del self._func  # it often refers to the trainer: a cycle
 
     def _do_eval(self) -> None:
         results = self._func()
@@ -73,5 +73,5 @@ class EvalHook(HookBase):
                         "is expected"
                     ) from None
             self.trainer.storage.put_scalars(**figures, smoothing_hint=False)
-        # Ranks that had less to evaluate wait here, and not within the next step's time.
+        # Ranks that finish early wait here, so that the next step's time does not include it.
         comm.synchronize()

@@ -23,8 +23,8 @@ class LRScheduler(HookBase):
         """
         Args:
             optimizer: by default the trainer's.
-            scheduler: by default the trainer's. A ParamScheduler is the factor on the initial
-                rates, over the iterations of the training.
+            scheduler: by default the trainer's. A ParamScheduler gives the factor on the initial
+                rates as a function of training progress.
         """
         self._optimizer = optimizer
         self._scheduler = scheduler
@@ -42,11 +42,11 @@ class LRScheduler(HookBase):
 
     @staticmethod
     def get_best_param_group_id(optimizer: Optimizer) -> int:
-        """Return the parameter group whose rate stands for all: the commonest initial rate or,
-        where every group has its own, the group with most parameters."""
+        """Return the parameter group whose rate is logged: one with the most common initial rate
+        or, if all rates differ, the group with the most parameters."""
         sizes = [len(group["params"]) for group in optimizer.param_groups]
         if len(optimizer.param_groups) > 1 and max(sizes) == 1:
-            # One group a parameter: take the commonest rate.
+            # One group per parameter: take the most common rate.
             rates = [group["lr"] for group in optimizer.param_groups]
             return rates.index(Counter(rates).most_common(1)[0][0])
         return sizes.index(max(sizes))
@@ -57,13 +57,13 @@ class LRScheduler(HookBase):
         try:
             self.scheduler.step()
         except (IndexError, RuntimeError):
-            # Some schedules of fvcore have no value at the end, which no iteration uses.
+            # Some of fvcore's schedules are not defined at the end, which no iteration uses.
             if not is_last(self.trainer.iter, self.trainer.max_iter):
                 raise
 
     @property
     def scheduler(self) -> TorchLRScheduler | ParamScheduler:
-        """The schedule given to the hook, else the trainer's."""
+        """The schedule given to the hook, or else the trainer's."""
         return self._scheduler or self.trainer.scheduler
 
     def state_dict(self) -> dict:

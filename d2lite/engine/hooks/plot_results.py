@@ -1,4 +1,4 @@
-"""A picture of the curves at the end of a training."""
+"""Hook that plots the curves of a run when training ends."""
 
 import logging
 import os
@@ -10,9 +10,9 @@ logger = logging.getLogger(__name__)
 
 
 class PlotResults(HookBase):
-    """Draws metrics.json of a run into results.png beside it when the training ends.
+    """Plots metrics.json of a run as results.png in the same folder when training ends.
 
-    It has to come after the writers. A picture that cannot be drawn is a warning.
+    It must come after the writers. If plotting fails, it logs a warning.
     """
 
     def __init__(self, output_dir: str) -> None:

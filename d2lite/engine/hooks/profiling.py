@@ -27,10 +27,11 @@ class TorchProfiler(HookBase):
     ) -> None:
         """
         Args:
-            enable_predicate: called with the trainer before each step; True profiles the step.
-            output_dir: gets `profiler_iterN-trace.json` or, for TensorBoard, a `log` folder.
-            activities: as of torch.profiler.profile; None means all that the machine has.
-            save_tensorboard: write for TensorBoard's profile page.
+            enable_predicate: called with the trainer before each step; if True, the step is
+                profiled.
+            output_dir: folder for `profiler_iterN-trace.json` or, for TensorBoard, a `log` folder.
+            activities: see torch.profiler.profile; None means all that are available.
+            save_tensorboard: write in the format of TensorBoard's profiler plugin.
         """
         self._enable_predicate = enable_predicate
         self._activities = activities
@@ -77,7 +78,7 @@ class TorchMemoryStats(HookBase):
         """
         Args:
             period: iterations between reports.
-            max_runs: reports after which the hook falls silent.
+            max_runs: number of reports.
         """
         self._period = period
         self._runs_left = max_runs

@@ -17,20 +17,21 @@ logger = logging.getLogger(__name__)
 
 
 class PreciseBN(HookBase):
-    """Replace the running statistics of BatchNorm by exact ones of recent weights.
+    """Hook that replaces the running statistics of BatchNorm by precise ones.
 
-    The model sees `num_iter` batches in training mode, without updates, and the statistics are
-    averaged (Wu & Johnson, Rethinking "Batch" in BatchNorm, 2021). It belongs before EvalHook.
+    It runs the current model in training mode on `num_iter` batches, without updating weights, and
+    averages their statistics (Wu & Johnson, Rethinking "Batch" in BatchNorm, 2021). It must come
+    before EvalHook.
     """
 
     def __init__(self, period: int, model: nn.Module, data_loader: Iterable, num_iter: int) -> None:
         """
         Args:
-            period: iterations between updates; 0 updates only after the last one.
-            model: updated where it has BatchNorm layers in training mode.
-            data_loader: a training loader of its own. It yields the same batches again in every
-                update, so that a resumed run sees what an uninterrupted one sees.
-            num_iter: batches for each update.
+            period: iterations between updates; 0 updates only after the last iteration.
+            model: its BatchNorm layers in training mode are updated.
+            data_loader: a separate training loader. Every update uses the same batches, so a
+                resumed run gets the same statistics as an uninterrupted one.
+            num_iter: number of batches per update.
         """
         self._period = period
         self._data_loader = data_loader
@@ -50,7 +51,7 @@ class PreciseBN(HookBase):
         return {} if self._loader_start is None else {"data_loader": self._loader_start}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take over the stream of the run that is resumed, whose seed may have been random."""
+        """Load the stream of the resumed run, whose seed may have been random."""
         self._loader_start = state_dict["data_loader"]
 
     def update_stats(self) -> None:
@@ -60,7 +61,7 @@ class PreciseBN(HookBase):
         if self._loader_start is not None:
             self._data_loader.load_state_dict(self._loader_start)
         logger.info("PreciseBN: averaging the statistics of %d batches", self._num_iter)
-        # The model's figures of this pass belong to no training iteration.
+        # What the model logs in this pass does not belong to a training iteration.
         with EventStorage():
             update_bn_stats(self._model, self._batches(), self._num_iter)
 
@@ -69,15 +70,15 @@ class PreciseBN(HookBase):
 
 
 class SyncBuffers(HookBase):
-    """Average the model's floating point buffers over the ranks before they are used.
+    """Hook that averages the floating-point buffers over the ranks before they are used.
 
-    Each rank's BatchNorm follows its own images. Where a checkpoint or an evaluation is due, all
-    ranks take the mean, so that what is saved is what every rank evaluates. It belongs before
-    those hooks.
+    BatchNorm statistics of a rank follow its own images. If a checkpoint or an evaluation is due,
+    all ranks take the mean, so that they evaluate exactly the model that is saved. The hook must
+    come before those that save and evaluate.
     """
 
     def __init__(self, model: nn.Module, periods: Iterable[int]) -> None:
-        """periods: iterations between the events that look at the model."""
+        """periods: iterations between checkpoints, between evaluations, and so on."""
         self._buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
         self._periods = list(periods)
 
@@ -90,7 +91,7 @@ class SyncBuffers(HookBase):
 
     @torch.no_grad()
     def average(self) -> None:
-        """Give all ranks the mean, in one exchange."""
+        """Set the buffers of all ranks to their mean, with one all-reduce."""
         if comm.get_world_size() == 1 or not self._buffers:
             return
         flat = torch.cat([buffer.flatten().double() for buffer in self._buffers])

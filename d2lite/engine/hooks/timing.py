@@ -12,14 +12,14 @@ logger = logging.getLogger(__name__)
 
 
 class IterationTimer(HookBase):
-    """Put the seconds of each step into the storage as "time", and sum up at the end.
+    """Hook that puts the seconds of each step into the storage as "time", and logs a summary.
 
-    The time is that of the step and not of the hooks around it. The first steps, which allocate
-    and tune, are left out.
+    The time does not include the hooks. The first steps, which allocate memory and tune kernels,
+    are not counted.
     """
 
     def __init__(self, warmup_iter: int = 3) -> None:
-        """warmup_iter: number of the first step that is measured, from 1."""
+        """warmup_iter: the first step to be measured, counted from 1."""
         self._warmup_iter = warmup_iter
         self._step_timer = Timer()
         self._start()

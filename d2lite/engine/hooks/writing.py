@@ -1,4 +1,4 @@
-"""The hook that lets event writers write."""
+"""The hook that calls the event writers."""
 
 import contextlib
 from collections.abc import Iterable
@@ -10,9 +10,9 @@ from d2lite.utils.periods import is_due, is_last
 
 
 class PeriodicWriter(HookBase):
-    """Let the writers write every `period` iterations, and once more after training.
+    """Hook that calls the writers every `period` iterations, and once more after training.
 
-    It belongs at the end of the hooks, where the values of all others are in the storage.
+    It must be the last hook, when the values of all others are in the storage.
     """
 
     def __init__(self, writers: Iterable[EventWriter], period: int = 20) -> None:
@@ -24,8 +24,8 @@ class PeriodicWriter(HookBase):
     def before_train(self) -> None:
         with at_last_iteration(self.trainer) as resumed:
             if resumed:
-                # The former run may have written a part of what belongs to this iteration, or
-                # something that does not: it writes what it has when it fails.
+                # The previous run may have written only part of this iteration's values, or values
+                # of a later one, since writers also write when a run fails.
                 for writer in self._writers:
                     writer.write_last_again()
                 self._write_if_due()
@@ -43,10 +43,10 @@ class PeriodicWriter(HookBase):
                 writer.write()
 
     def after_train(self) -> None:
-        with contextlib.ExitStack() as closing:  # all of them, also where one fails
+        with contextlib.ExitStack() as closing:  # close all of them, even if one fails
             for writer in self._writers:
                 closing.callback(writer.close)
-                # Evaluation after training has put values since the last write. What a run that
-                # goes on will write is in its checkpoint.
+                # The evaluation after training has put values since the last write. If the run will
+                # be resumed, its checkpoint has them.
                 if not getattr(self.trainer, "_left", False):
                     writer.write()

@@ -1,4 +1,4 @@
-"""Whole models by name."""
+"""Build whole models by name."""
 
 from operator import attrgetter
 
@@ -13,13 +13,13 @@ from d2lite.utils.registry import Registry
 META_ARCH_REGISTRY = Registry("META_ARCH", config_key="MODEL.META_ARCHITECTURE")
 META_ARCH_REGISTRY.__doc__ = """Callables cfg -> nn.Module.
 
-The module is called with a list of dicts, one for each image ("image", "instances", "height",
-"width" and more), and returns losses by name in training, a list of dicts otherwise.
+The module takes a list of dicts, one per image ("image", "instances", "height", "width" and more).
+It returns losses by name in training and a list of dicts at inference.
 """
 
 
 def build_model(cfg: CfgNode) -> nn.Module:
-    """Build the model that MODEL.META_ARCHITECTURE names, on MODEL.DEVICE, with fresh weights.
+    """Build the model named by MODEL.META_ARCHITECTURE on MODEL.DEVICE, with initial weights.
 
     Parameters that match MODEL.FREEZE are frozen. Its checkpoints contain this config and the class
     names of DATASETS.TRAIN (`ModelOrigin`).

@@ -1,4 +1,4 @@
-"""The base of detectors that predict at every cell of the features and need no second stage."""
+"""Base class of one-stage detectors, which predict at every cell of the feature maps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -24,24 +24,24 @@ from d2lite.utils.events import is_time_to_draw
 
 
 class DetectionSettings(NamedTuple):
-    """Settings that all dense detectors share. The model has each as an attribute of that name."""
+    """Settings shared by all dense detectors. Each becomes an attribute of the model."""
 
     test_score_thresh: float
     """detections with lower scores are dropped"""
     test_topk_candidates: int
-    """candidates that are decoded: of each level, or of the image where the model says so"""
+    """candidates to decode: per level, or per image if the model says so"""
     test_nms_thresh: float
-    """IoU above which the worse of two boxes of one class is dropped"""
+    """IoU above which the lower-scoring of two boxes of a class is dropped"""
     max_detections_per_image: int
-    """detections kept of each image"""
+    """number of detections to keep per image"""
     vis_period: int = 0
-    """iterations between pictures of detections put into the event storage; 0 for none"""
+    """iterations between images with detections in the event storage; 0 for none"""
     input_format: str = "BGR"
-    """order of the channels of the images"""
+    """channel order of the images"""
 
     @classmethod
     def from_config(cls, cfg: CfgNode, detector: CfgNode) -> "DetectionSettings":
-        """detector: the node of the architecture, such as MODEL.RETINANET."""
+        """detector: config node of the architecture, such as MODEL.RETINANET."""
         return cls(
             test_score_thresh=detector.SCORE_THRESH_TEST,
             test_topk_candidates=detector.TOPK_CANDIDATES_TEST,
@@ -53,17 +53,17 @@ class DetectionSettings(NamedTuple):
 
 
 class DenseDetector(nn.Module):
-    """A backbone and a head that predicts at every cell of several levels of features.
+    """Backbone and a head that predicts at every cell of several feature levels.
 
     A subclass defines `forward_training` and `forward_inference`.
     """
 
-    # Config keys with a count of classes, and the metadata that each counts.
+    # Config keys with a number of classes, and the metadata entry whose length it must equal.
     class_count_keys: Mapping[str, str] = {}
     vis_period: int = 0
     input_format: str = "BGR"
-    # What losses are divided by: a running mean of the number of positive anchors. A subclass
-    # whose losses are normalized sets where it starts.
+    # Losses are divided by this running mean of the number of positive anchors. A subclass whose
+    # losses are normalized sets the initial value.
     loss_normalizer: Tensor = torch.tensor(1.0)
 
     def __init__(
@@ -79,15 +79,15 @@ class DenseDetector(nn.Module):
         """Compose the model.
 
         Args:
-            backbone: None for a model that sets its parts itself; the rest is not looked at then.
-            head: takes L levels of (N, C, Hi, Wi) features, and gives a list of L predictions
-                of each kind.
+            backbone: None if the model sets its parts itself; other arguments are then ignored.
+            head: takes L levels of (N, C, Hi, Wi) features and returns, for each kind of
+                prediction, a list of L tensors.
             head_in_features: names of the features; by default all, by ascending stride.
-            pixel_mean, pixel_std: one value for each channel, as images come.
-            settings: become attributes; None for a model that sets them itself.
+            pixel_mean, pixel_std: one value per channel, in the channel order of the images.
+            settings: stored as attributes; None if the model sets them itself.
 
         Raises:
-            ValueError: the backbone lacks a feature, or the pixel statistics differ in length.
+            ValueError: the backbone lacks a feature, or pixel_mean and pixel_std differ in length.
         """
         super().__init__()
         if backbone is None:
@@ -110,11 +110,11 @@ class DenseDetector(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """Device of the model."""
         return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
-        """Losses in training, detections otherwise; see `GeneralizedRCNN.forward`."""
+        """Return losses in training, detections otherwise; see `GeneralizedRCNN.forward`."""
         images = self.preprocess_image(batched_inputs)
         if self.training:
             required_field(batched_inputs, "instances")
@@ -135,7 +135,7 @@ class DenseDetector(nn.Module):
         return postprocess(results, batched_inputs, images.image_sizes)
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        """Normalize the images and pad them into a batch that the backbone can take."""
+        """Normalize the images and pad them into a batch."""
         images = [self._move_to_current_device(x) for x in required_field(batched_inputs, "image")]
         return batch_for(self, images)
 
@@ -149,27 +149,28 @@ class DenseDetector(nn.Module):
         """Return the losses by name.
 
         Args:
-            features: of each level (N, C, Hi, Wi).
-            predictions: what the head gave, of each kind a list of levels.
-            gt_instances: of each image, with `gt_boxes` and `gt_classes`.
+            features: per level, (N, C, Hi, Wi).
+            predictions: output of the head: for each kind a list of levels.
+            gt_instances: per image, with `gt_boxes` and `gt_classes`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward_training")
 
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]
     ) -> list[Instances]:
-        """Return the detections of each image, in the size that the network sees."""
+        """Return the detections of each image, in the size of the network's input."""
         raise NotImplementedError(f"{type(self).__name__} must define forward_inference")
 
     @torch.no_grad()
     def visualize_training(
         self, batched_inputs: list[dict[str, Any]], results: list[Instances]
     ) -> None:
-        """Put the first image into the event storage: on top the ground truth, below detections.
+        """Put a drawing of the first image into the event storage: ground truth above, detections
+        below.
 
         Args:
             batched_inputs: see `forward`.
-            results: detections of each image, best first; the best 20 are drawn.
+            results: detections per image, best first; the best 20 are drawn.
         """
         height, width = batched_inputs[0]["image"].shape[1:]
         boxes = detector_postprocess(results[0], height, width).pred_boxes
@@ -177,14 +178,14 @@ class DenseDetector(nn.Module):
         draw_beside_truth(batched_inputs[0], boxes, self.input_format, name, axis=0)
 
     def training_state(self) -> dict[str, Tensor]:
-        """Return what a training has to keep beside the weights, to go on where it stopped."""
+        """Return the state besides the weights that resuming needs."""
         return {"loss_normalizer": self.loss_normalizer}
 
     def load_training_state(self, state: dict[str, Tensor]) -> None:
-        """Take over what `training_state` gave."""
+        """Load a state from `training_state`."""
         self.loss_normalizer = state["loss_normalizer"]
 
-    # --- seams of detectron2 for subclasses, which the steps of ours go through as well ----------
+    # --- methods that subclasses written for detectron2 call or override; used by ours as well ----
 
     def _move_to_current_device(self, x: Tensor) -> Tensor:
         return x.to(self.pixel_mean.device, non_blocking=True)
@@ -196,7 +197,7 @@ class DenseDetector(nn.Module):
     def _transpose_dense_predictions(
         self, predictions: Sequence[list[Tensor]], dims_per_anchor: Sequence[int]
     ) -> list[list[Tensor]]:
-        """Of each kind of prediction, L levels of (N, Hi * Wi * A, dims of that kind)."""
+        """Return, for each kind of prediction, L levels of (N, Hi * Wi * A, dims of that kind)."""
         assert len(predictions) == len(dims_per_anchor)
         return [
             [permute_to_N_HWA_K(x, dims) for x in levels]
@@ -206,13 +207,13 @@ class DenseDetector(nn.Module):
     def _ema_update(
         self, name: str, value: Tensor | float, initial_value: Tensor | float, momentum: float = 0.9
     ) -> Tensor:
-        """Move the attribute `name` toward a value, see `moving_average`.
+        """Update the attribute `name` as a moving average, see `moving_average`.
 
         Args:
-            initial_value: of an attribute that is not there yet.
-            momentum: how much of the old value stays.
+            initial_value: used if the attribute does not exist yet.
+            momentum: weight of the old value.
         """
-        # No buffer, since detectron2 has none: `training_state` keeps what a training needs.
+        # Not a buffer, since detectron2 has none: `training_state` stores it in checkpoints.
         setattr(self, name, moving_average(getattr(self, name, initial_value), value, momentum))
         return getattr(self, name)
 
@@ -225,7 +226,7 @@ class DenseDetector(nn.Module):
         topk_candidates: int,
         image_size: tuple[int, int],
     ) -> Instances:
-        """Return the best pairs of an anchor and a class of one level of one image, best first.
+        """Return the best (anchor, class) pairs of one level of one image, best first.
 
         Args:
             anchors: R anchors of this level.
@@ -250,7 +251,7 @@ class DenseDetector(nn.Module):
         topk_candidates: int,
         image_size: tuple[int, int],
     ) -> Instances:
-        """Return the best pairs of each level of one image, one level after the other."""
+        """Return the best pairs of every level of one image, concatenated."""
         limits = (score_thresh, topk_candidates, image_size)
         return Instances.cat(
             [

@@ -33,18 +33,18 @@ from d2lite.utils.events import log_scalar
 # point (with strides 8, 16, ...: 64, 128, ... pixels, as in sec. 3.2).
 _REACH_IN_STRIDES = (4, 8)
 
-# A point is foreground as soon as any object fits it, see `FCOS._match_anchors`: 0 is no fit.
+# A point is foreground if any object fits it, see `FCOS._match_anchors`; a quality of 0 is no fit.
 _ANY_FIT = Matcher([1e-5], [BACKGROUND, FOREGROUND])
 
 
 class FCOS(DenseDetector):
-    """One point per cell, which predicts the class and the distances to the four edges.
+    """One point per cell predicts the class and the distances to the four edges of the box.
 
-    A point is kept as an anchor: a square around it with a side of one stride. So it works with
-    everything that works with anchors.
+    A point is represented by an anchor, a square around it with a side of one stride, so the code
+    for anchors works for points too.
     """
 
-    loss_normalizer = torch.tensor(300.0)  # where its running average starts
+    loss_normalizer = torch.tensor(300.0)  # initial value of its running mean
 
     def __init__(
         self,
@@ -67,17 +67,17 @@ class FCOS(DenseDetector):
         """Compose the model.
 
         Args:
-            head: from L levels of features to L of class logits (N, K, Hi, Wi), L of deltas
-                (N, 4, Hi, Wi) and L of centerness logits (N, 1, Hi, Wi).
+            head: maps L levels of features to L class logits (N, K, Hi, Wi), L deltas
+                (N, 4, Hi, Wi) and L centerness logits (N, 1, Hi, Wi).
             head_in_features: names of the features; by default all, by ascending stride.
-            box2box_transform: by default distances to the edges, in strides.
+            box2box_transform: by default, distances to the edges in strides.
             num_classes: K; background gets index K in labels, but no logit.
-            center_sampling_radius: a point is foreground only if it lies within this many
-                strides of the center of the object, along both axes.
+            center_sampling_radius: a point is foreground only if it is within this many strides
+                of the object's center along both axes.
             focal_loss_alpha, focal_loss_gamma: see `focal_loss_of_labels`.
             test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image:
                 see `DetectionSettings`.
-            pixel_mean, pixel_std: one value for each channel, as images come.
+            pixel_mean, pixel_std: one value per channel, in the channel order of the images.
         """
         super().__init__(
             backbone,
@@ -120,8 +120,8 @@ class FCOS(DenseDetector):
         """Give every point of every image a class and a ground-truth box.
 
         Args:
-            anchors: of each level, see the class.
-            gt_instances: of each image, with `gt_boxes` and `gt_classes`.
+            anchors: per level, see the class.
+            gt_instances: per image, with `gt_boxes` and `gt_classes`.
 
         Returns:
             For each image (R,) int64 classes: K is background; and (R, 4) boxes, zeros for an
@@ -135,10 +135,10 @@ class FCOS(DenseDetector):
         return labels, boxes
 
     def _match_anchors(self, gt_boxes: Boxes, anchors: list[Boxes]) -> Tensor:
-        """(M, R): how well each object fits each point: 0 not at all, else the smaller the better.
+        """Return (M, R) match qualities: 0 for no match, otherwise higher for smaller objects.
 
-        A point fits an object when it lies inside, near its center, and the object is of a size
-        that the level of the point is responsible for (sec. 3.2).
+        A point matches an object if it lies inside it, near its center, and the level of the point
+        is responsible for objects of that size (sec. 3.2).
         """
         all_anchors = Boxes.cat(anchors)
         points = all_anchors.get_centers()  # (R, 2)
@@ -156,7 +156,8 @@ class FCOS(DenseDetector):
             & (reach > lowest)
             & (reach < highest)
         )
-        # Of several objects the smallest counts. The constant exceeds any area in pixels.
+        # If several objects match, the smallest one is chosen (sec. 3.1). The constant exceeds any
+        # area in pixels.
         return torch.where(fits, 1e8 - gt_boxes.area()[:, None], 0.0)
 
     def losses(
@@ -168,16 +169,17 @@ class FCOS(DenseDetector):
         gt_boxes: list[Tensor],
         pred_centerness: list[Tensor],
     ) -> dict[str, Tensor]:
-        """Focal loss of all points; GIoU loss and centerness of the foreground (eq. 2).
+        """Compute the focal loss of all points, and GIoU and centerness losses of the foreground
+        (eq. 2).
 
-        All are divided by a running average of the number of foreground points.
+        All are divided by a running mean of the number of foreground points.
 
         Args:
-            anchors: of each level.
-            pred_logits: of each level (N, Ri, K).
-            gt_labels, gt_boxes: of each image, see `label_anchors`.
-            pred_anchor_deltas: of each level (N, Ri, 4).
-            pred_centerness: of each level (N, Ri, 1) logits.
+            anchors: per level.
+            pred_logits: per level, (N, Ri, K).
+            gt_labels, gt_boxes: per image, see `label_anchors`.
+            pred_anchor_deltas: per level, (N, Ri, 4).
+            pred_centerness: per level, (N, Ri, 1) logits.
 
         Returns:
             "loss_fcos_cls", "loss_fcos_loc" and "loss_fcos_ctr".
@@ -204,11 +206,11 @@ class FCOS(DenseDetector):
         return {name: loss / normalizer for name, loss in losses.items()}
 
     def compute_ctrness_targets(self, anchors: list[Boxes], gt_boxes: list[Tensor]) -> Tensor:
-        """How central each point lies in its box (eq. 3): 1 at the center, 0 on an edge.
+        """Return the centerness of each point in its box (eq. 3): 1 at the center, 0 on an edge.
 
         Args:
-            anchors: of each level.
-            gt_boxes: of each image (R, 4); only rows whose point lies in the box make sense.
+            anchors: per level.
+            gt_boxes: per image, (R, 4); only rows whose point is inside the box are meaningful.
 
         Returns:
             (N, R) values.
@@ -224,7 +226,7 @@ class FCOS(DenseDetector):
     ) -> list[Instances]:
         """See `DenseDetector.forward_inference`.
 
-        A score is the square root of the product of sec. 3.3, of class score and centerness.
+        The score is the square root of the product of class score and centerness (sec. 3.3).
         """
         logits, deltas, centerness = self._by_point(predictions)
         anchors = self.anchor_generator(features)
@@ -250,19 +252,19 @@ class FCOS(DenseDetector):
         return nms_detections(candidates, self.test_nms_thresh, self.max_detections_per_image)
 
     def _by_point(self, predictions: Sequence[list[Tensor]]) -> list[list[Tensor]]:
-        """L levels of (N, Ri, K) logits, (N, Ri, 4) deltas and (N, Ri, 1) centerness logits."""
+        """Return L levels of (N, Ri, K) logits, (N, Ri, 4) deltas and (N, Ri, 1) centerness."""
         return self._transpose_dense_predictions(predictions, [self.num_classes, 4, 1])
 
 
 class FCOSHead(RetinaNetHead):
-    """The head of RetinaNet for one point per cell, and centerness beside the boxes.
+    """RetinaNet's head with one point per cell, plus centerness in the box branch.
 
-    Distances are in strides, so levels need no scale of their own to share the head.
+    Distances are in strides, so the levels can share the head without a learned scale per level.
     """
 
     @configurable
     def __init__(self, *, input_shape: list[ShapeSpec], conv_dims: Sequence[int], **kwargs: Any):
-        """kwargs: `num_classes`, and maybe `norm` and `prior_prob`, see `RetinaNetHead`."""
+        """kwargs: `num_classes`, and optionally `norm` and `prior_prob`; see `RetinaNetHead`."""
         super().__init__(input_shape=input_shape, conv_dims=conv_dims, num_anchors=1, **kwargs)
         self.ctrness = nn.Conv2d(conv_dims[-1], 1, kernel_size=3, padding=1)
         init_convs(self.ctrness)

@@ -1,7 +1,7 @@
-"""How images and ground truth come into a model, and results get out of it.
+"""Inputs and outputs of all meta-architectures: batching images, checking ground truth, scaling
+results.
 
-All meta-architectures share these functions: they are called with a list of dicts, one for each
-image.
+Inputs are lists of dicts, one per image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,17 @@ from d2lite.modeling.postprocessing import detector_postprocess
 from d2lite.structures import ImageList, Instances
 from d2lite.utils.errors import ArgumentError
 
-# Packages whose modules don't depend on the memory layout of their inputs.
+# Packages whose modules accept inputs in any memory layout.
 LAYOUT_FREE = {"d2lite", "torch", "torchvision", "fvcore", "timm"}
 
 
 def set_pixel_statistics(
     model: nn.Module, pixel_mean: Sequence[float], pixel_std: Sequence[float]
 ) -> None:
-    """Register what `batch_for` normalizes with: buffers with one value for each channel.
+    """Register the buffers that `batch_for` normalizes with; each has one value per channel.
 
     Raises:
-        ValueError: the pixel statistics differ in length.
+        ValueError: pixel_mean and pixel_std differ in length.
     """
     if len(pixel_mean) != len(pixel_std):
         raise ArgumentError(
@@ -36,7 +36,7 @@ def set_pixel_statistics(
 
 
 def batch_for(model: nn.Module, images: Sequence[Tensor]) -> ImageList:
-    """Pad images into a normalized batch that the `backbone` of a model can take."""
+    """Pad images into a normalized batch for the `backbone` of a model."""
     return batch_images(
         images,
         model.pixel_mean,
@@ -61,9 +61,9 @@ def batch_images(
         images: (C, Hi, Wi), of any dtype.
         pixel_mean, pixel_std: (C, 1, 1).
         size_divisibility, padding_constraints: of the padded size, see `ImageList.from_tensors`.
-        any_layout: whether the model takes a batch in any memory layout, see `takes_any_layout`.
+        any_layout: whether the model accepts any memory layout, see `takes_any_layout`.
     Returns:
-        (image - mean) / std, padded with zeros, in the memory layout that suits convolutions.
+        (image - mean) / std, padded with zeros, in the fastest memory layout for convolutions.
     """
     images = [image.to(pixel_mean.device, non_blocking=True) for image in images]
     if len({image.dtype for image in images}) > 1:
@@ -84,7 +84,7 @@ def batch_images(
             "them a number for each channel of INPUT.FORMAT"
         )
     batch = (batch - pixel_mean).div_(pixel_std)
-    # By index: views of the batch would not let gradients through to images that want them.
+    # By index, because writing to views of the batch would block gradients to the images.
     for i, (height, width) in enumerate(raw.image_sizes):
         batch[i, :, height:] = 0
         batch[i, :, :height, width:] = 0
@@ -92,21 +92,21 @@ def batch_images(
 
 
 def takes_any_layout(model: nn.Module) -> bool:
-    """Whether no module of a model is of a program's own.
+    """Return whether all modules of a model accept any memory layout, that is, none is custom.
 
-    Modules written for detectron2 get contiguous features there, and may rely on it: in channels
-    last, `x.view(N, -1)` is an error.
+    Custom modules written for detectron2 may rely on contiguous features: with channels last,
+    `x.view(N, -1)` raises an error.
     """
     return all(type(part).__module__.partition(".")[0] in LAYOUT_FREE for part in model.modules())
 
 
 def per_channel(values: Sequence[float]) -> Tensor:
-    """One number for each channel as a (C, 1, 1) tensor, to be combined with (C, H, W) images."""
+    """Return one value per channel as a (C, 1, 1) tensor, to be combined with (C, H, W) images."""
     return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
 
 
 def required_field(batched_inputs: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
-    """Entry `name` of every input; raises ValueError that tells which input lacks it."""
+    """Return entry `name` of every input; raise a ValueError that names the input lacking it."""
     for i, x in enumerate(batched_inputs):
         if name not in x:
             raise ValueError(f"input {i} of the batch has no {name!r}, only {sorted(x)}")
@@ -119,17 +119,17 @@ def ground_truth(
     num_classes: int | None = None,
     class_count_keys: Mapping[str, str] | None = None,
 ) -> list[Instances] | None:
-    """Take out the "instances" of all inputs; None where the first has none.
+    """Return the "instances" of all inputs; None if the first input has none.
 
-    A model whose heads need no ground truth trains without.
+    A model whose heads need no ground truth can train without.
 
     Args:
-        device: where the model computes.
-        num_classes: of the model; None where the classes of objects don't matter.
+        device: device of the model.
+        num_classes: of the model; None if the classes of objects don't matter.
         class_count_keys: of the model; the first is named in the message.
 
     Raises:
-        ValueError: an object has a class that the model does not have; names image and class.
+        ValueError: an object has a class that the model lacks; the message names image and class.
     """
     if "instances" not in batched_inputs[0]:
         return None
@@ -143,16 +143,16 @@ def ground_truth(
 def check_classes(
     batched_inputs: Sequence[Mapping[str, Any]], num_classes: int, key: str = "NUM_CLASSES"
 ) -> None:
-    """Compare the `gt_classes` of all inputs with the classes that a model has.
+    """Check that the `gt_classes` of all inputs are classes of the model.
 
-    Most losses take a class beyond the last for the background, and learn nothing from it.
+    Without the check, most losses would silently treat a class beyond the last as background.
 
     Args:
-        batched_inputs: with "instances", as a loader gives them: on the CPU, where a look at their
-            values costs no synchronization.
-        key: of the config, for the message.
+        batched_inputs: with "instances" as loaders return them: on the CPU, where reading their
+            values needs no synchronization.
+        key: config key to name in the message.
     Raises:
-        ValueError: names the image and the class.
+        ValueError: the message names the image and the class.
     """
     for x in batched_inputs:
         instances = x.get("instances")
@@ -168,10 +168,10 @@ def check_labels(
     sem_seg_head: nn.Module,
     key: str = "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
 ) -> None:
-    """Compare the labels in "sem_seg" of all inputs with the classes that a head has.
+    """Check that the labels in "sem_seg" of all inputs are classes of the head.
 
-    Pixels with the label `ignore_value` of the head don't count. A head of a program's own may have
-    no `num_classes`; then all labels pass.
+    Pixels with the head's `ignore_value` don't count. If a custom head has no `num_classes`, all
+    labels pass.
     """
     num_classes = getattr(sem_seg_head, "num_classes", None)
     if num_classes is None:
@@ -201,8 +201,7 @@ def _wrong_class(x: Mapping[str, Any], found: int, num_classes: int, key: str) -
 def output_sizes(
     batched_inputs: Sequence[Mapping[str, Any]], image_sizes: Sequence[tuple[int, int]]
 ) -> list[tuple[int, int]]:
-    """Return the (height, width) wanted for the result of each image: that of the image by
-    default."""
+    """Return the requested (height, width) of each result; by default that of the input image."""
     return [
         (x.get("height", height), x.get("width", width))
         for x, (height, width) in zip(batched_inputs, image_sizes, strict=True)
@@ -215,7 +214,7 @@ def postprocess(
     image_sizes: Sequence[tuple[int, int]],
     name: str = "instances",
 ) -> list[dict[str, Instances]]:
-    """Scale the results of each image to the size that its input wants; they come under `name`."""
+    """Scale the results of each image to the requested size, and return them as {name: result}."""
     sizes = output_sizes(batched_inputs, image_sizes)
     return [
         {name: detector_postprocess(x, *size)} for x, size in zip(instances, sizes, strict=True)

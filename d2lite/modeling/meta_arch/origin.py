@@ -1,4 +1,4 @@
-"""What a model was made from, so that its checkpoints can say what they are."""
+"""The config and class names that a model was built from, which its checkpoints store."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from d2lite.config import CfgNode
 from d2lite.config.lazy_text import as_plain_values
 from d2lite.data.catalog import MetadataCatalog
 
-# What it takes to read and draw the predictions of a model.
+# Metadata needed to interpret and draw the predictions of a model.
 KEPT_METADATA = (
     "thing_classes",
     "thing_colors",
@@ -29,19 +29,19 @@ _PLAIN = (type(None), bool, int, float, str, bytes)
 class ModelOrigin:
     """The config and the class names of a model.
 
-    `build_model` gives one to each model as `built_from`, and a Checkpointer saves its `about()`
-    with the weights, from which `DefaultPredictor("model_final.pth")` makes the model again.
+    `build_model` sets it as `built_from` of each model, and a Checkpointer saves its `about()` with
+    the weights. `DefaultPredictor("model_final.pth")` rebuilds the model from that.
 
     Attributes:
         config: the settings as nested dicts of plain values.
         datasets: names of the training sets. Their metadata are read when a checkpoint is saved,
-            since some are known only once the annotations were read.
+            since some are known only after loading the annotations.
     """
 
     def __init__(self, cfg: CfgNode | DictConfig, datasets: Sequence[str] = ()) -> None:
         """
         Args:
-            cfg: of either kind; later changes of it are not seen.
+            cfg: a CfgNode or a DictConfig; it is copied.
             datasets: names of the training sets.
         """
         self.config = plain(cfg) if isinstance(cfg, CfgNode) else as_plain_values(cfg)[0]
@@ -49,8 +49,8 @@ class ModelOrigin:
         self.datasets = tuple(datasets)
 
     def about(self) -> dict[str, Any]:
-        """Return the entry of a checkpoint: tensors aside, all that it takes to detect with the
-        weights.
+        """Return the entry `about` of a checkpoint: everything except the weights that inference
+        needs.
 
         Returns:
             "version" of d2lite, "config" and its "config_kind" ("yacs" or "lazy"), and "metadata":
@@ -65,7 +65,7 @@ class ModelOrigin:
 
     def _metadata(self) -> dict[str, Any]:
         for dataset in self.datasets:
-            known = MetadataCatalog.data.get(dataset)  # without resolving a URI only for this
+            known = MetadataCatalog.data.get(dataset)  # doesn't resolve a URI just for this
             if known is None:
                 continue
             kept = {key: plain(known.get(key)) for key in KEPT_METADATA if known.get(key)}
@@ -75,7 +75,7 @@ class ModelOrigin:
 
 
 def plain(value: Any) -> Any:
-    """Return a copy of numbers, texts and containers of them; other objects become their text."""
+    """Return a copy of numbers, strings and containers; other objects become their `str`."""
     if isinstance(value, Mapping):
         return {key if type(key) in _PLAIN else str(key): plain(x) for key, x in value.items()}
     if isinstance(value, (list, tuple)):

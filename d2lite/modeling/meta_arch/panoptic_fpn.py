@@ -51,7 +51,7 @@ class PanopticFPN(GeneralizedRCNN):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Read MODEL.PANOPTIC_FPN and build the parts that the config names."""
+        """Read MODEL.PANOPTIC_FPN and build the parts from the config."""
         arguments = super().from_config(cfg)
         combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
         weight = cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT
@@ -73,7 +73,7 @@ class PanopticFPN(GeneralizedRCNN):
         }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
-        """Losses in training, segmentations otherwise.
+        """Return losses in training, segmentations otherwise.
 
         Args:
             batched_inputs: see `GeneralizedRCNN.forward`; in training also "sem_seg", (H, W)
@@ -106,7 +106,7 @@ class PanopticFPN(GeneralizedRCNN):
 
         Returns:
             What `forward` returns; without post-processing the detections of each image and the
-            (N, K, H, W) logits of the batch, in the size that the network sees.
+            (N, K, H, W) logits of the batch, in the size of the network's input.
         """
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
@@ -140,20 +140,21 @@ def combine_semantic_and_instance_outputs(
     stuff_area_thresh: float,
     instances_score_thresh: float,
 ) -> Panoptic:
-    """Merge instances and classes of pixels so that every pixel belongs to one segment at most.
+    """Merge instances and pixel classes so that every pixel belongs to at most one segment.
 
-    Instances come first, best first, and take what is free of their masks; stuff fills the rest.
+    Instances are placed first, by descending score, on the free pixels of their masks; stuff fills
+    the rest (Panoptic FPN, sec. 3; Panoptic Segmentation, Kirillov et al. 2019).
 
     Args:
         instance_results: with `scores`, `pred_classes` and `pred_masks`, (N, H, W) bool.
-        semantic_results: (H, W) classes; 0 stands for all things and is left out.
-        overlap_threshold: an instance more of whose mask than this share is taken is dropped.
+        semantic_results: (H, W) classes; 0 stands for all things and is skipped.
+        overlap_threshold: drop an instance if more than this fraction of its mask is already taken.
         stuff_area_thresh: stuff with fewer free pixels is dropped.
         instances_score_thresh: instances with a lower score are dropped.
 
     Returns:
-        (H, W) int32 ids of segments, 0 for none; and for each segment a dict with "id",
-        "isthing", "category_id", and "score" and "instance_id" of things or "area" of stuff.
+        (H, W) int32 segment ids, 0 for none; and for each segment a dict with "id", "isthing",
+        "category_id", and "score" and "instance_id" for things or "area" for stuff.
     """
     panoptic = torch.zeros_like(semantic_results, dtype=torch.int32)
     masks = instance_results.pred_masks.to(dtype=torch.bool, device=panoptic.device)

@@ -1,4 +1,4 @@
-"""Two-stage detectors, and their first stage alone."""
+"""Two-stage detectors (R-CNN), and the region proposal network on its own."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,11 +26,11 @@ from d2lite.utils.events import is_time_to_draw
 
 @META_ARCH_REGISTRY.register()
 class GeneralizedRCNN(nn.Module):
-    """A backbone, a proposal generator, and heads that look at every proposed region."""
+    """Backbone, proposal generator, and heads that predict for every proposed region."""
 
-    # Config keys with a count of classes, and the metadata that each counts.
+    # Config keys with a number of classes, and the metadata entry whose length it must equal.
     class_count_keys = {"MODEL.ROI_HEADS.NUM_CLASSES": "thing_classes"}
-    # Only models that are told how their images look can draw them.
+    # Drawing images needs `input_format`.
     vis_period: int = 0
     input_format: str | None = None
 
@@ -49,13 +49,13 @@ class GeneralizedRCNN(nn.Module):
         """Compose the model.
 
         Args:
-            proposal_generator: None when every input brings its "proposals".
-            pixel_mean, pixel_std: one value for each channel, as images come.
-            input_format: order of the channels, such as "BGR"; needed for `vis_period`.
-            vis_period: iterations between pictures of proposals put into the event storage; 0
-                for none.
+            proposal_generator: None if every input has "proposals".
+            pixel_mean, pixel_std: one value per channel, in the channel order of the images.
+            input_format: channel order, such as "BGR"; required by `vis_period`.
+            vis_period: iterations between images with proposals in the event storage; 0 for none.
         Raises:
-            ValueError: for `vis_period` without `input_format`, or unequal pixel statistics.
+            ValueError: `vis_period` is set without `input_format`, or pixel_mean and pixel_std
+                differ in length.
         """
         super().__init__()
         self.backbone = backbone
@@ -69,7 +69,7 @@ class GeneralizedRCNN(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Build the parts that the config names."""
+        """Build the parts from the config."""
         backbone = build_backbone(cfg)
         return {
             "backbone": backbone,
@@ -83,11 +83,11 @@ class GeneralizedRCNN(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """Device of the model."""
         return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
-        """Losses in training, detections otherwise.
+        """Return losses in training, detections otherwise.
 
         Args:
             batched_inputs: for each image a dict with "image", (C, H, W) in `input_format`;
@@ -119,12 +119,12 @@ class GeneralizedRCNN(nn.Module):
 
         Args:
             batched_inputs: see `forward`.
-            detected_instances: boxes that are known, with `pred_boxes` and `pred_classes`; only
-                masks and keypoints are then predicted.
-            do_postprocess: whether to scale the results to the wanted size.
+            detected_instances: known boxes, with `pred_boxes` and `pred_classes`; if given, only
+                masks and keypoints are predicted.
+            do_postprocess: whether to scale the results to the requested size.
         Returns:
-            What `forward` returns, or without post-processing the bare Instances of each image,
-            in the size that the network sees.
+            The same as `forward`; without post-processing, just the Instances of each image, in the
+            size of the network's input.
         """
         assert not self.training, "inference needs model.eval()"
         images = self.preprocess_image(batched_inputs)
@@ -137,11 +137,11 @@ class GeneralizedRCNN(nn.Module):
             results = self.roi_heads.forward_with_given_boxes(features, known)
         if not do_postprocess:
             return results
-        # As in detectron2, not the method of a subclass, whose parameters may be others.
+        # As in detectron2, don't call an overriding method, which may have other parameters.
         return GeneralizedRCNN._postprocess(results, batched_inputs, images.image_sizes)
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        """Normalize the images and pad them into a batch that the backbone can take."""
+        """Normalize the images and pad them into a batch."""
         images = [self._move_to_current_device(x) for x in required_field(batched_inputs, "image")]
         return batch_for(self, images)
 
@@ -149,11 +149,12 @@ class GeneralizedRCNN(nn.Module):
     def visualize_training(
         self, batched_inputs: list[dict[str, Any]], proposals: list[Instances]
     ) -> None:
-        """Put the first image into the event storage: left the ground truth, right proposals.
+        """Put a drawing of the first image into the event storage: ground truth on the left,
+        proposals on the right.
 
         Args:
             batched_inputs: see `forward`.
-            proposals: of each image, best first; the best 20 are drawn.
+            proposals: per image, best first; the best 20 are drawn.
         """
         name = "Left: GT bounding boxes;  Right: Predicted proposals"
         boxes = proposals[0].proposal_boxes
@@ -180,7 +181,7 @@ class GeneralizedRCNN(nn.Module):
         features: dict[str, Tensor],
         gt_instances: list[Instances] | None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """Proposals and their losses, or the proposals that the inputs bring."""
+        """Return proposals and their losses, or the proposals of the inputs."""
         if self.proposal_generator is not None:
             return self.proposal_generator(images, features, gt_instances)
         return [x.to(self.device) for x in required_field(batched_inputs, "proposals")], {}
@@ -188,7 +189,7 @@ class GeneralizedRCNN(nn.Module):
 
 @META_ARCH_REGISTRY.register()
 class ProposalNetwork(nn.Module):
-    """A backbone and a proposal generator, whose proposals are the result."""
+    """Backbone and proposal generator; the proposals are the output."""
 
     @configurable
     def __init__(
@@ -199,7 +200,7 @@ class ProposalNetwork(nn.Module):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
     ):
-        """pixel_mean, pixel_std: one value for each channel, as images come."""
+        """pixel_mean, pixel_std: one value per channel, in the channel order of the images."""
         super().__init__()
         self.backbone = backbone
         set_pixel_statistics(self, pixel_mean, pixel_std)
@@ -207,7 +208,7 @@ class ProposalNetwork(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Build the parts that the config names."""
+        """Build the parts from the config."""
         backbone = build_backbone(cfg)
         return {
             "backbone": backbone,
@@ -218,17 +219,17 @@ class ProposalNetwork(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """Device of the model."""
         return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
-        """Losses in training, proposals otherwise.
+        """Return losses in training, proposals otherwise.
 
         Args:
             batched_inputs: see `GeneralizedRCNN.forward`.
         Returns:
             In training the losses by name. Otherwise for each image {"proposals": Instances},
-            with `proposal_boxes` and `objectness_logits`, in the size that the input wants.
+            with `proposal_boxes` and `objectness_logits`, in the requested size.
         """
         images = self.preprocess_image(batched_inputs)
         gt_instances = ground_truth(batched_inputs, self.device)
@@ -239,7 +240,7 @@ class ProposalNetwork(nn.Module):
         return postprocess(proposals, batched_inputs, images.image_sizes, "proposals")
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        """Normalize the images and pad them into a batch that the backbone can take."""
+        """Normalize the images and pad them into a batch."""
         images = [self._move_to_current_device(x) for x in required_field(batched_inputs, "image")]
         return batch_for(self, images)
 

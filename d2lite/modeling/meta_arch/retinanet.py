@@ -1,6 +1,6 @@
 """RetinaNet (Lin et al. 2017, https://arxiv.org/abs/1708.02002).
 
-In the order of the paper's section 4: the head on the levels of an FPN, the model with its losses,
+In the order of section 4 of the paper: the head on FPN levels, the model with its losses,
 inference.
 """
 
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 class RetinaNetHead(nn.Module):
-    """Two towers of 3x3 convolutions, for classes and for boxes; levels share their weights."""
+    """Two towers of 3x3 convolutions, for classes and boxes, with weights shared by all levels."""
 
     @configurable
     def __init__(
@@ -52,22 +52,22 @@ class RetinaNetHead(nn.Module):
         """Describe the layers.
 
         Args:
-            input_shape: of each level; all have the channels of the first.
+            input_shape: per level; all must have the same channels.
             num_classes: K.
             num_anchors: A, anchors per cell.
-            conv_dims: channels of the convolutions of each tower.
-            norm: normalization after each of them, see `get_norm`. "BN" and "SyncBN" keep
-                statistics of their own for each level, since levels differ.
-            prior_prob: score of every class before training. With a fair prior the many
-                background anchors would swamp the first steps (sec. 4.1).
+            conv_dims: channels of the convolutions in each tower.
+            norm: normalization after each convolution, see `get_norm`. "BN" and "SyncBN" have
+                separate statistics for each level, since levels differ.
+            prior_prob: initial score of every class. With an initial score of 0.5, the loss of the
+                many background anchors would dominate the first steps (sec. 3.3).
         """
         super().__init__()
         self._num_features = len(input_shape)
         make_norm = _norm_by_level(norm, self._num_features)
         widths = [input_shape[0].channels, *conv_dims]
         towers: tuple[list[nn.Module], list[nn.Module]] = ([], [])
-        # The towers grow side by side, and weights are filled once all layers exist: the order in
-        # which a seed gives detectron2's weights.
+        # Create the layers of both towers in turn and initialize them at the end: in this order, a
+        # seed gives detectron2's weights.
         for in_channels, out_channels in itertools.pairwise(widths):
             for tower in towers:
                 tower.append(nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1))
@@ -83,7 +83,7 @@ class RetinaNetHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
-        """Read MODEL.RETINANET; anchors per cell come from the configured generator."""
+        """Read MODEL.RETINANET; the anchor generator sets the anchors per cell."""
         num_anchors = build_anchor_generator(cfg, input_shape).num_anchors
         if len(set(num_anchors)) != 1:
             raise ArgumentError(
@@ -106,17 +106,17 @@ class RetinaNetHead(nn.Module):
         return logits, [self.bbox_pred(x) for x in box_features]
 
     def _towers(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Of each level the class logits, and what the box is predicted from."""
+        """Return for each level the class logits, and the features that predict the box."""
         assert len(features) == self._num_features, (
             f"the head was built for {self._num_features} levels, found {len(features)}"
         )
-        # Tower by tower: normalization by level counts its calls.
+        # One tower after the other, because normalization per level counts its calls.
         logits = [self.cls_score(self.cls_subnet(x)) for x in features]
         return logits, [self.bbox_subnet(x) for x in features]
 
 
 def init_convs(part: nn.Module) -> None:
-    """Give all convolutions of a head small random weights (sec. 4.1) and no bias."""
+    """Initialize all convolutions of a head with small random weights (sec. 4.1) and zero bias."""
     for layer in part.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.normal_(layer.weight, std=0.01)
@@ -126,7 +126,7 @@ def init_convs(part: nn.Module) -> None:
 def _norm_by_level(
     norm: str | Callable[[int], nn.Module], num_levels: int
 ) -> Callable[[int], nn.Module | None]:
-    """From channels to a normalization; batch norms have statistics for each level."""
+    """Return a function from channels to a normalization, with batch statistics per level."""
     by_name = {"BN": nn.BatchNorm2d, "SyncBN": nn.SyncBatchNorm}
     if norm in by_name:
         logger.info("The head keeps %s statistics for each of %d levels", norm, num_levels)
@@ -141,15 +141,15 @@ def _norm_by_level(
 
 @META_ARCH_REGISTRY.register()
 class RetinaNet(DenseDetector):
-    """Anchors at every cell, each classified: with the focal loss, no sampling is needed.
+    """One-stage detector that classifies every anchor; the focal loss makes sampling unnecessary.
 
     `DenseDetector.forward` runs the backbone and the head, then `forward_training` or
     `forward_inference`.
     """
 
-    # Config keys with a count of classes, and the metadata that each counts.
+    # Config keys with a number of classes, and the metadata entry whose length it must equal.
     class_count_keys = {"MODEL.RETINANET.NUM_CLASSES": "thing_classes"}
-    loss_normalizer = torch.tensor(100.0)  # where its running average starts
+    loss_normalizer = torch.tensor(100.0)  # initial value of its running mean
 
     @configurable
     def __init__(
@@ -178,15 +178,15 @@ class RetinaNet(DenseDetector):
         """Compose the model.
 
         Args:
-            head: from L levels of features to L of class logits (N, A * K, Hi, Wi) and L of
-                deltas (N, A * 4, Hi, Wi).
-            head_in_features: names of the features, one for each level of the anchors.
+            head: maps L levels of features to L class logits (N, A * K, Hi, Wi) and L deltas
+                (N, A * 4, Hi, Wi).
+            head_in_features: names of the features, one per anchor level.
             anchor_matcher: labels anchors by their IoU with the ground truth.
             num_classes: K; background gets index K in labels, but no logit.
             focal_loss_alpha, focal_loss_gamma: see `focal_loss_of_labels`.
-            smooth_l1_beta: below this difference the smooth L1 loss is quadratic.
+            smooth_l1_beta: the smooth L1 loss is quadratic for differences below this.
             box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
-            pixel_mean, pixel_std: one value for each channel, as images come.
+            pixel_mean, pixel_std: one value per channel, in the channel order of the images.
             test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image,
                 vis_period, input_format: see `DetectionSettings`.
         """
@@ -217,7 +217,7 @@ class RetinaNet(DenseDetector):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Read MODEL.RETINANET and build the parts that the config names."""
+        """Read MODEL.RETINANET and build the parts from the config."""
         retinanet = cfg.MODEL.RETINANET
         backbone = build_backbone(cfg)
         shapes = select_features(
@@ -251,7 +251,7 @@ class RetinaNet(DenseDetector):
         predictions: Sequence[list[Tensor]],
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
-        """See `DenseDetector.forward_training`; gives "loss_cls" and "loss_box_reg"."""
+        """See `DenseDetector.forward_training`; returns "loss_cls" and "loss_box_reg"."""
         logits, deltas = self._transpose_dense_predictions(predictions, [self.num_classes, 4])
         anchors = self.anchor_generator(features)
         gt_labels, gt_boxes = self.label_anchors(anchors, gt_instances)
@@ -264,8 +264,8 @@ class RetinaNet(DenseDetector):
         """Give every anchor of every image a class and a ground-truth box.
 
         Args:
-            anchors: of each level.
-            gt_instances: of each image, with `gt_boxes` and `gt_classes`.
+            anchors: per level.
+            gt_instances: per image, with `gt_boxes` and `gt_classes`.
 
         Returns:
             For each image (R,) int64 classes: K is background, -1 ignored; and (R, 4) boxes,
@@ -287,20 +287,22 @@ class RetinaNet(DenseDetector):
         pred_anchor_deltas: list[Tensor],
         gt_boxes: list[Tensor],
     ) -> dict[str, Tensor]:
-        """Focal loss of all anchors but ignored ones, and the box loss of the foreground.
+        """Compute the focal loss of all anchors except ignored ones, and the box loss of the
+        foreground.
 
         Args:
-            anchors: of each level.
-            pred_logits: of each level (N, Ri, K).
-            gt_labels, gt_boxes: of each image, see `label_anchors`.
-            pred_anchor_deltas: of each level (N, Ri, 4).
+            anchors: per level.
+            pred_logits: per level, (N, Ri, K).
+            gt_labels, gt_boxes: per image, see `label_anchors`.
+            pred_anchor_deltas: per level, (N, Ri, 4).
         """
         labels = torch.stack(gt_labels)  # (N, R)
         positive = is_foreground(labels, self.num_classes)
         num_positive = positive.sum()
         log_scalar("num_pos_anchors", num_positive / len(labels))
-        # By the foreground alone: the many easy negatives add next to nothing to the focal loss.
-        # A running average of it, since the number varies much from batch to batch.
+        # Normalized by the number of foreground anchors, because the many easy negatives add hardly
+        # anything to the focal loss (sec. 4.1). A running mean, since the number varies a lot
+        # between batches.
         normalizer = self._ema_update(
             "loss_normalizer", num_positive.clamp(min=1), self.loss_normalizer
         )
@@ -344,9 +346,9 @@ class RetinaNet(DenseDetector):
         """Return the detections of one image, best first: decoded, then NMS within each class.
 
         Args:
-            anchors: of each level.
-            box_cls: of each level (Ri, K) scores, not logits.
-            box_delta: of each level (Ri, 4).
+            anchors: per level.
+            box_cls: per level, (Ri, K) scores, not logits.
+            box_delta: per level, (Ri, 4).
             image_size: (height, width).
         """
         limits = (self.test_score_thresh, self.test_topk_candidates, image_size)

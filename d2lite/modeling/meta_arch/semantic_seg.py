@@ -1,4 +1,4 @@
-"""Semantic segmentation: one class for every pixel."""
+"""Semantic segmentation: a class for every pixel."""
 
 import functools
 import math
@@ -36,7 +36,7 @@ The module has `ignore_value`, is called with (features by name, targets or None
 
 
 def build_sem_seg_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module:
-    """Build the head that MODEL.SEM_SEG_HEAD.NAME names."""
+    """Build the head named by MODEL.SEM_SEG_HEAD.NAME."""
     return SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.SEM_SEG_HEAD.NAME)(cfg, input_shape)
 
 
@@ -49,9 +49,9 @@ def batch_targets(
     """Return the "sem_seg" of all inputs as one (N, H, W) batch, padded like the images.
 
     Args:
-        sem_seg_head: has `ignore_value`, the label of the padding, and maybe `num_classes`.
+        sem_seg_head: has `ignore_value`, the label of the padding, and optionally `num_classes`.
     Raises:
-        ValueError: a pixel has a class that the head does not have.
+        ValueError: a pixel has a class that the head lacks.
     """
     targets = [x.to(device) for x in required_field(batched_inputs, "sem_seg")]
     check_labels(batched_inputs, sem_seg_head)
@@ -65,9 +65,9 @@ def batch_targets(
 
 @META_ARCH_REGISTRY.register()
 class SemanticSegmentor(nn.Module):
-    """A backbone and a head that gives every pixel a class."""
+    """Backbone and a head that classifies every pixel."""
 
-    # Config keys with a count of classes, and the metadata that each counts.
+    # Config keys with a number of classes, and the metadata entry whose length it must equal.
     class_count_keys = {"MODEL.SEM_SEG_HEAD.NUM_CLASSES": "stuff_classes"}
 
     @configurable
@@ -79,7 +79,7 @@ class SemanticSegmentor(nn.Module):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
     ):
-        """pixel_mean, pixel_std: one value for each channel, as images come."""
+        """pixel_mean, pixel_std: one value per channel, in the channel order of the images."""
         super().__init__()
         self.backbone = backbone
         set_pixel_statistics(self, pixel_mean, pixel_std)
@@ -87,7 +87,7 @@ class SemanticSegmentor(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Build the parts that the config names."""
+        """Build the parts from the config."""
         backbone = build_backbone(cfg)
         return {
             "backbone": backbone,
@@ -98,11 +98,11 @@ class SemanticSegmentor(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """Device of the model."""
         return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
-        """Losses in training, class scores otherwise.
+        """Return losses in training, class scores otherwise.
 
         Args:
             batched_inputs: for each image a dict with "image", (C, H, W); in training "sem_seg",
@@ -110,7 +110,7 @@ class SemanticSegmentor(nn.Module):
 
         Returns:
             In training the losses by name. Otherwise for each image {"sem_seg": (K, H, W)
-            scores}, in the size that the input wants.
+            scores}, in the requested size.
         """
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
@@ -127,16 +127,16 @@ class SemanticSegmentor(nn.Module):
         ]
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        """Normalize the images and pad them into a batch that the backbone can take."""
+        """Normalize the images and pad them into a batch."""
         return batch_for(self, required_field(batched_inputs, "image"))
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class SemSegFPNHead(nn.Module):
-    """Bring all levels to one stride, add them up, classify (Kirillov et al. 2019, sec. 3).
+    """Upsample all levels to one stride, add them, and classify (Kirillov et al. 2019, sec. 3).
 
-    Each level goes through 3x3 convolutions, each followed by doubling its size, until it has
-    the common stride. The branch of a level is a submodule with the name of the feature.
+    Each level passes 3x3 convolutions, each followed by upsampling by 2, until it has the common
+    stride. The branch of a level is a submodule with the name of the feature.
     """
 
     @configurable
@@ -156,11 +156,11 @@ class SemSegFPNHead(nn.Module):
         Args:
             input_shape: of the features, by name.
             num_classes: K.
-            conv_dims: channels of all convolutions but the last.
+            conv_dims: channels of all convolutions except the last.
             common_stride: stride of the sum.
             loss_weight: factor on the loss.
             norm: normalization after each 3x3 convolution, see `get_norm`.
-            ignore_value: label of pixels that do not count.
+            ignore_value: label of pixels to ignore.
 
         Raises:
             ValueError: there are no features.
@@ -200,7 +200,7 @@ class SemSegFPNHead(nn.Module):
     def forward(
         self, features: dict[str, Tensor], targets: Tensor | None = None
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """Class logits at inference, the loss in training.
+        """Return class logits at inference, and the loss in training.
 
         Args:
             features: by name, (N, C, Hi, Wi).
@@ -215,17 +215,17 @@ class SemSegFPNHead(nn.Module):
         return self._to_image_size(x), {}
 
     def layers(self, features: dict[str, Tensor]) -> Tensor:
-        """(N, K, H, W) logits at the common stride."""
+        """Return (N, K, H, W) logits at the common stride."""
         levels = zip(self.scale_heads, self.in_features, strict=True)
         scaled = (branch(features[name]) for branch, name in levels)
         return self.predictor(functools.reduce(operator.add, scaled))
 
     def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Cross entropy, averaged over the pixels that count; 0 where none does.
+        """Compute the mean cross entropy of the pixels that are not ignored; 0 if there are none.
 
         Args:
-            predictions: what `layers` gave. In half precision they would lose what the
-                enlargement adds, so it is computed in float32.
+            predictions: output of `layers`. They are upsampled in float32, because half precision
+                would lose the interpolated detail.
             targets: (N, H, W) labels.
         """
         assert targets is not None, "the loss needs labels, the 'sem_seg' of every input"
@@ -246,7 +246,7 @@ def _branch(
     common_stride: int,
     norm: str | Callable[[int], nn.Module] | None,
 ) -> nn.Sequential:
-    """From a level to the common stride; a level that has it gets one convolution."""
+    """Build the branch from a level to the common stride: at least one convolution."""
     num_convs = max(1, int(math.log2(shape.stride) - math.log2(common_stride)))
     layers: list[nn.Module] = []
     for i in range(num_convs):

@@ -32,8 +32,8 @@ def find_top_rpn_proposals(
     """Keep the best boxes of each level, clip them, and pick by NMS the best of all levels.
 
     Args:
-        proposals: of each level (N, Rl, 4) boxes, or (N, Rl, 5) rotated ones.
-        pred_objectness_logits: of each level (N, Rl); infinite ones too.
+        proposals: per level, (N, Rl, 4) boxes, or (N, Rl, 5) rotated ones.
+        pred_objectness_logits: per level, (N, Rl); infinite ones too.
         image_sizes: (H, W) of the N images, or of the first ones: the others are left out.
         nms_thresh: IoU above which the worse of two boxes of one level is dropped.
         pre_nms_topk: boxes kept of each level of an image before NMS.

@@ -243,8 +243,8 @@ class RPN(nn.Module):
         """Give every anchor of every image a label and a ground-truth box.
 
         Args:
-            anchors: of each level.
-            gt_instances: of each image, with `gt_boxes`.
+            anchors: per level.
+            gt_instances: per image, with `gt_boxes`.
         Returns:
             For each image (R,) int8 labels: 1 foreground, 0 background, -1 not sampled; and
             (R, box_dim) boxes, zeros for an image without objects. R anchors of all levels.
@@ -278,10 +278,10 @@ class RPN(nn.Module):
         Both are divided by the number of anchors that should be sampled, found or not.
 
         Args:
-            anchors: of each level.
-            pred_objectness_logits: of each level (N, Ri).
-            gt_labels, gt_boxes: of each image, see `label_and_sample_anchors`.
-            pred_anchor_deltas: of each level (N, Ri, box_dim).
+            anchors: per level.
+            pred_objectness_logits: per level, (N, Ri).
+            gt_labels, gt_boxes: per image, see `label_and_sample_anchors`.
+            pred_anchor_deltas: per level, (N, Ri, box_dim).
         """
         labels = torch.stack(gt_labels)  # (N, R)
         num_images = len(gt_labels)
@@ -321,9 +321,9 @@ class RPN(nn.Module):
         Gradients end here: the heads take the proposals as given (approximate joint training).
 
         Args:
-            anchors: of each level.
-            pred_objectness_logits: of each level (N, Ri).
-            pred_anchor_deltas: of each level (N, Ri, box_dim).
+            anchors: per level.
+            pred_objectness_logits: per level, (N, Ri).
+            pred_anchor_deltas: per level, (N, Ri, box_dim).
             image_sizes: (H, W) of the N images.
         """
         settings = {

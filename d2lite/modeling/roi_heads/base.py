@@ -31,7 +31,7 @@ def select_foreground_proposals(
     """Return the foreground of each image.
 
     Args:
-        proposals: of each image, with `gt_classes`.
+        proposals: per image, with `gt_classes`.
         bg_label: the class that is background; -1, ignored, is none of both.
     Returns:
         The foreground proposals; and for each image the (R,) bool mask that picked them.
@@ -126,8 +126,8 @@ class ROIHeads(nn.Module):
         Args:
             images: the N images of the batch.
             features: by name, (N, C, Hi, Wi).
-            proposals: of each image, with `proposal_boxes` and `objectness_logits`.
-            targets: of each image, with `gt_boxes`, `gt_classes`, and what the branches need of
+            proposals: per image, with `proposal_boxes` and `objectness_logits`.
+            targets: per image, with `gt_boxes`, `gt_classes`, and what the branches need of
                 `gt_masks` and `gt_keypoints`; needed in training only.
         Returns:
             In training the sampled proposals and the losses; otherwise detections, with
@@ -142,8 +142,8 @@ class ROIHeads(nn.Module):
         """Give proposals classes and ground truth, and keep a sample of them.
 
         Args:
-            proposals: of each image, with `proposal_boxes` and `objectness_logits`.
-            targets: of each image, with `gt_boxes` and `gt_classes`.
+            proposals: per image, with `proposal_boxes` and `objectness_logits`.
+            targets: per image, with `gt_boxes` and `gt_classes`.
         Returns:
             For each image at most `batch_size_per_image` proposals with `gt_classes` (K is
             background) and every `gt_*` field of the target, taken from the best-matching

@@ -171,8 +171,8 @@ class CascadeROIHeads(StandardROIHeads):
         All are kept: with the higher IoU, sampling would leave too few.
 
         Args:
-            proposals: of each image, with `proposal_boxes`.
-            targets: of each image, with `gt_boxes` and `gt_classes`.
+            proposals: per image, with `proposal_boxes`.
+            targets: per image, with `gt_boxes` and `gt_classes`.
         """
         num_foreground, total = [], 0
         for x, target in zip(proposals, targets, strict=True):

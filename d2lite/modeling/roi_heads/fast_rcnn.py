@@ -31,8 +31,8 @@ def fast_rcnn_inference(
     best.
 
     Args:
-        boxes: of each image (Ri, K*B), or (Ri, B) when all classes share their boxes.
-        scores: of each image (Ri, K+1) probabilities, the last one of the background.
+        boxes: per image, (Ri, K*B), or (Ri, B) when all classes share their boxes.
+        scores: per image, (Ri, K+1) probabilities, the last one of the background.
         image_shapes: (H, W) of each image; boxes are clipped to it.
         score_thresh: lower scores are dropped.
         nms_thresh: IoU above which the worse of two boxes of one class is dropped.

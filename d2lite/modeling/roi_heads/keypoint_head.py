@@ -34,7 +34,7 @@ def keypoint_rcnn_loss(
 
     Args:
         pred_keypoint_logits: (R, K, S, S) heat maps of K keypoints.
-        instances: of each image, with `gt_keypoints` and `proposal_boxes`; R in all.
+        instances: per image, with `gt_keypoints` and `proposal_boxes`; R in all.
         normalizer: what the sum is divided by; None for the number of visible keypoints.
     Returns:
         The loss; 0, with a gradient, when no keypoint is visible.
@@ -70,7 +70,7 @@ def keypoint_rcnn_inference(pred_keypoint_logits: Tensor, pred_instances: list[I
 
     Args:
         pred_keypoint_logits: (R, K, S, S).
-        pred_instances: of each image, with `pred_boxes`; R in all.
+        pred_instances: per image, with `pred_boxes`; R in all.
     """
     boxes = cat([x.pred_boxes.tensor for x in pred_instances])
     heatmaps = pred_keypoint_logits.detach()
@@ -130,7 +130,7 @@ class BaseKeypointRCNNHead(nn.Module):
 
         Args:
             x: (R, C, H, W) pooled features of the objects in `instances`.
-            instances: of each image; see `keypoint_rcnn_loss` and `keypoint_rcnn_inference`.
+            instances: per image; see `keypoint_rcnn_loss` and `keypoint_rcnn_inference`.
         """
         for gt in instances if self.training else []:
             found = gt.gt_keypoints.tensor.shape[1] if len(gt) else self.num_keypoints

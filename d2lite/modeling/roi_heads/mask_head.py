@@ -34,7 +34,7 @@ def mask_rcnn_loss(
 
     Args:
         pred_mask_logits: (R, K, M, M), or (R, 1, M, M) when all classes share one mask.
-        instances: of each image, with `gt_masks`, `proposal_boxes` and, unless all classes share
+        instances: per image, with `gt_masks`, `proposal_boxes` and, unless all classes share
             one mask, `gt_classes`; R in all.
         vis_period: iterations between pictures of masks put into the event storage; 0 for none.
     """
@@ -61,7 +61,7 @@ def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: list[Instances
 
     Args:
         pred_mask_logits: (R, K, M, M), or (R, 1, M, M) when all classes share one mask.
-        pred_instances: of each image, with `pred_classes` unless all classes share one mask; R in
+        pred_instances: per image, with `pred_classes` unless all classes share one mask; R in
             all.
     """
     logits = _masks_of_classes(pred_mask_logits, pred_instances, "pred_classes")
@@ -92,7 +92,7 @@ class BaseMaskRCNNHead(nn.Module):
 
         Args:
             x: (R, C, H, W) pooled features of the objects in `instances`.
-            instances: of each image; see `mask_rcnn_loss` and `mask_rcnn_inference`.
+            instances: per image; see `mask_rcnn_loss` and `mask_rcnn_inference`.
         """
         logits = self.layers(x)
         if self.training:

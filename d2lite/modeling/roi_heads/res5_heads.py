@@ -135,7 +135,7 @@ class Res5ROIHeads(ROIHeads):
 
         Args:
             features: by name, (N, C, Hi, Wi).
-            instances: of each image, with `pred_boxes` and `pred_classes`.
+            instances: per image, with `pred_boxes` and `pred_classes`.
         """
         assert not self.training, "forward_with_given_boxes is for inference: call model.eval()"
         if not self.mask_on:

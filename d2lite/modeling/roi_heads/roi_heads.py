@@ -152,7 +152,7 @@ class StandardROIHeads(ROIHeads):
 
         Args:
             features: by name, (N, C, Hi, Wi).
-            instances: of each image, with `pred_boxes` and `pred_classes`.
+            instances: per image, with `pred_boxes` and `pred_classes`.
         """
         assert not self.training, "forward_with_given_boxes is for inference: call model.eval()"
         for x in instances:

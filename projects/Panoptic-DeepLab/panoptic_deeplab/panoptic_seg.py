@@ -52,7 +52,7 @@ def build_ins_embed_branch(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> n
 class PanopticDeepLab(nn.Module):
     """A backbone and two heads, whose predictions are grouped into segments."""
 
-    # Config keys with a count of classes, and the metadata that each counts.
+    # Config keys with a number of classes, and the metadata entry whose length it must equal.
     class_count_keys = {"MODEL.SEM_SEG_HEAD.NUM_CLASSES": "stuff_classes"}
 
     @configurable
@@ -76,7 +76,7 @@ class PanopticDeepLab(nn.Module):
         """Describe the model.
 
         Args:
-            pixel_mean, pixel_std: one value for each channel, as images come.
+            pixel_mean, pixel_std: one value per channel, in the channel order of the images.
             metadata: has `thing_dataset_id_to_contiguous_id` and `label_divisor`, needed at
                 inference.
             stuff_area: least pixels of stuff.
@@ -105,7 +105,7 @@ class PanopticDeepLab(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Build the parts that the config names.
+        """Build the parts from the config.
 
         Raises:
             ValueError: the two keys USE_DEPTHWISE_SEPARABLE_CONV differ.
@@ -137,11 +137,11 @@ class PanopticDeepLab(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """Device of the model."""
         return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
-        """Losses in training, segments otherwise.
+        """Return losses in training, segments otherwise.
 
         Args:
             batched_inputs: for each image a dict with "image", (C, H, W), and optionally "height"

@@ -186,7 +186,7 @@ class PointRendMaskHead(nn.Module):
 
         Args:
             features: by name, (N, C, Hi, Wi).
-            instances: of each image; in training with `proposal_boxes`, `gt_classes` and
+            instances: per image; in training with `proposal_boxes`, `gt_classes` and
                 `gt_masks`, otherwise with `pred_boxes` and `pred_classes`.
         """
         if not self.training:

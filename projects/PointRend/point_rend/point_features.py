@@ -61,7 +61,7 @@ def get_uncertain_point_coords_with_randomness(
         coarse_logits: (R, C, H, W).
         uncertainty_func: from logits at points, (R, C, P), to (R, 1, P); larger is less certain.
         num_points: P.
-        oversample_ratio: so many times more points are drawn, of which the most uncertain stay.
+        oversample_ratio: that many times more points are drawn, of which the most uncertain stay.
         importance_sample_ratio: share of the points, in [0, 1], that are chosen by uncertainty;
             the others are random.
     Returns:
@@ -138,8 +138,8 @@ def point_sample_fine_grained_features(
     """Read features of images at points that are given relative to boxes.
 
     Args:
-        features_list: of each level, (N, C, Hi, Wi).
-        feature_scales: of each level, its cells per pixel of the image: 1 / stride.
+        features_list: per level, (N, C, Hi, Wi).
+        feature_scales: per level, its cells per pixel of the image: 1 / stride.
         boxes: of each of the N images; R in all.
         point_coords: (R, P, 2).
     Returns:
@@ -179,7 +179,7 @@ def sample_point_labels(instances: Sequence[Instances], point_coords: Tensor) ->
     """Read the ground-truth masks at points.
 
     Args:
-        instances: of each image, with `gt_masks` as BitMasks; R in all.
+        instances: per image, with `gt_masks` as BitMasks; R in all.
         point_coords: (R, P, 2) of x and y in pixels of the image.
     Returns:
         (R, P) in [0, 1]: between cells the share of mask around the point.

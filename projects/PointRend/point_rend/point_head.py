@@ -37,7 +37,7 @@ def roi_mask_point_loss(
 
     Args:
         mask_logits: (R, K, P), or (R, 1, P) when all classes share one mask.
-        instances: of each image, with `gt_classes`; R in all.
+        instances: per image, with `gt_classes`; R in all.
         point_labels: (R, P) in [0, 1], or -1 for points that are not trained. These count in the
             mean all the same.
     """

@@ -14,7 +14,7 @@ def get_point_coords_from_point_annotation(
     """Return the labeled points of each proposal's object, relative to the proposal.
 
     Args:
-        instances: of each image, with `proposal_boxes`, `gt_point_coords` and `gt_point_labels`; R
+        instances: per image, with `proposal_boxes`, `gt_point_coords` and `gt_point_labels`; R
             in all.
 
     Returns:

@@ -16,7 +16,7 @@ class RetinaFaceHead(nn.Module):
     ):
         """
         Args:
-            in_channels: of each level.
+            in_channels: per level.
             num_anchors: A, anchors per cell, of each level.
             num_classes: K; the background gets a logit of its own, the first.
             num_landmarks: L of each face; 0 leaves them out.

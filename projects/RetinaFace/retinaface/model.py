@@ -78,7 +78,7 @@ class RetinaFace(DenseDetector):
             negative_ratio: see `mined_class_loss`.
             box_loss_weight, landmark_loss_weight: beside the class loss.
             test_topk_candidates: candidates of an image that are decoded.
-            pixel_mean, pixel_std: one value for each channel, as images come.
+            pixel_mean, pixel_std: one value per channel, in the channel order of the images.
             test_score_thresh, test_nms_thresh, max_detections_per_image, vis_period,
                 input_format: see `DetectionSettings`.
         """
@@ -110,7 +110,7 @@ class RetinaFace(DenseDetector):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Read MODEL.RETINAFACE and build the parts that the config names."""
+        """Read MODEL.RETINAFACE and build the parts from the config."""
         face = cfg.MODEL.RETINAFACE
         backbone = build_backbone(cfg)
         shapes = select_features(

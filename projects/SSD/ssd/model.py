@@ -68,7 +68,7 @@ class SSD(DenseDetector):
             negative_ratio: background boxes trained for each foreground box.
             smooth_l1_beta: below this difference the box loss is quadratic.
             test_topk_candidates: candidates of each class before NMS.
-            pixel_mean, pixel_std: one value for each channel, as images come.
+            pixel_mean, pixel_std: one value per channel, in the channel order of the images.
             test_score_thresh, test_nms_thresh, max_detections_per_image, vis_period,
                 input_format: see `DetectionSettings`.
         """
@@ -97,7 +97,7 @@ class SSD(DenseDetector):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Read MODEL.SSD and build the parts that the config names."""
+        """Read MODEL.SSD and build the parts from the config."""
         ssd = cfg.MODEL.SSD
         backbone = build_backbone(cfg)
         shapes = backbone.output_shape()

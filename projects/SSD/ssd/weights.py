@@ -33,7 +33,7 @@ def convert_ssd(
 
 
 def _is_classifier(name: str) -> bool:
-    """Whether it is of the last convolution of a level; SSDLite's is layer 1 of two."""
+    """Return whether it is of the last convolution of a level; SSDLite's is layer 1 of two."""
     if not name.startswith("head.classification_head.module_list."):
         return False
     behind_level = name.split(".")[4:]

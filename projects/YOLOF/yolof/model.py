@@ -64,7 +64,7 @@ class YOLOF(DenseDetector):
             num_classes: K; background gets index K in labels, but no logit.
             match_topk, pos_ignore_threshold, neg_ignore_threshold: see `uniform_match`.
             focal_loss_alpha, focal_loss_gamma: see `focal_loss_of_labels`.
-            pixel_mean, pixel_std: one value for each channel, as images come.
+            pixel_mean, pixel_std: one value per channel, in the channel order of the images.
             test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image,
                 vis_period, input_format: see `DetectionSettings`.
         """
@@ -96,7 +96,7 @@ class YOLOF(DenseDetector):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Read MODEL.YOLOF and build the parts that the config names.
+        """Read MODEL.YOLOF and build the parts from the config.
 
         Raises:
             ValueError: for settings that make no YOLOF; the message names the key.
@@ -176,8 +176,8 @@ class YOLOF(DenseDetector):
             logits: (N, R, K).
             labels: (N, R) int64 classes; K is background, -1 ignored.
             pred_boxes: N times (R, 4).
-            matches: of each image.
-            gt_instances: of each image, with `gt_boxes`.
+            matches: per image.
+            gt_instances: per image, with `gt_boxes`.
         """
         num_foreground = is_foreground(labels, self.num_classes).sum()
         log_scalar("num_pos_anchors", num_foreground / len(labels))

@@ -27,7 +27,7 @@ def make_grid(sizes: Sequence[tuple[int, int]], strides: Sequence[int], anchors:
 
     Args:
         sizes: (rows, columns) of each level.
-        strides: of each level, in pixels.
+        strides: per level, in pixels.
         anchors: (L, A, 2) widths and heights in pixels.
     """
     num_anchors = anchors.shape[1]

@@ -69,7 +69,7 @@ class YOLOv3(DenseDetector):
             ignore_threshold: IoU with an object above which predictions without one are not told
                 so.
             test_topk_candidates: candidates of an image before NMS.
-            pixel_mean, pixel_std: one value for each channel, as images come.
+            pixel_mean, pixel_std: one value per channel, in the channel order of the images.
             test_score_thresh, test_nms_thresh, max_detections_per_image, vis_period,
                 input_format: see `DetectionSettings`.
 
@@ -106,7 +106,7 @@ class YOLOv3(DenseDetector):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Read MODEL.YOLOV3 and build the parts that the config names."""
+        """Read MODEL.YOLOV3 and build the parts from the config."""
         yolo = cfg.MODEL.YOLOV3
         backbone = build_backbone(cfg)
         shapes = select_features(
