@@ -35,13 +35,13 @@ logger = logging.getLogger(__name__)
 class CfgNode(_CfgNode):
     """A tree of settings: `cfg.MODEL.MASK_ON`, merged from yaml files and KEY VALUE lists.
 
-    It is fvcore's CfgNode (`_BASE_` files, freeze, clone, strict types) and adds:
+    It extends fvcore's CfgNode (`_BASE_` files, freeze, clone, strict types):
 
-    - errors of one line, with the file, the full key and the nearest valid key;
-    - files of older config versions, which are upgraded on the way;
-    - keys of d2lite's own that got another name, under which configs may still have them;
+    - errors are one line, with the file, the full key and the closest valid key;
+    - files of older config versions are upgraded when merged;
+    - keys that d2lite has renamed are accepted under their old names;
     - yaml is data and arithmetic (`expressions.py`): tags that would run code are refused;
-    - "auto" as a DEVICE turns into the best device of this machine at once.
+    - the DEVICE "auto" immediately becomes the best device of this machine.
     """
 
     @classmethod
@@ -59,10 +59,11 @@ class CfgNode(_CfgNode):
         return io.StringIO(read_text(filename, MAX_LENGTH))
 
     def __setitem__(self, key: str, value: Any) -> None:
-        # Every merge and assignment ends here, so a device is never "auto" when it is read.
+        # Every merge and assignment ends up here, so DEVICE is never "auto" when read.
         if key == "DEVICE" and value == "auto":
             value = best_device()
-        # One dataset's name, which would be taken letter by letter, or none, in place of a tuple.
+        # A single dataset name, or none, where a tuple is needed: a string would be iterated letter
+        # by letter.
         if key in ("TRAIN", "TEST") and isinstance(self.get(key), tuple):
             value = (value,) if isinstance(value, str) else () if value is None else value
         # Yaml has no tuples. Those at the top are restored by the merge; those within (the weights
@@ -75,14 +76,14 @@ class CfgNode(_CfgNode):
         super().__setitem__(key, value)
 
     def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = True) -> None:
-        """Overwrite settings by those of a yaml file.
+        """Overwrite settings with those of a yaml file.
 
         Args:
             cfg_filename: path, or anything PathManager opens.
             allow_unsafe: without effect: yaml that runs code is always refused.
         Raises:
-            ConfigFileError: the file or a base of it does not exist (a FileNotFoundError).
-            ConfigYamlError: it is not yaml of plain values and arithmetic (a ValueError).
+            ConfigFileError: the file or one of its bases does not exist (a FileNotFoundError).
+            ConfigYamlError: the file is not yaml with plain values and arithmetic (a ValueError).
             UnknownKeyError: a key is not in this config (a KeyError).
             ConfigTypeError: a value has another type than the default (a ValueError).
             ConfigVersionError: the file is of a newer version (a ValueError).
@@ -120,7 +121,7 @@ class CfgNode(_CfgNode):
             self.update(upgraded)
 
     def merge_from_other_cfg(self, cfg_other: "CfgNode") -> None:
-        """Overwrite settings by those of another config, which must have no other keys."""
+        """Overwrite settings with those of another config, which must not have new keys."""
         self._checked_merge(cfg_other, "")
 
     def _checked_merge(self, other: "CfgNode", source: str) -> None:
@@ -133,14 +134,15 @@ class CfgNode(_CfgNode):
         super().merge_from_other_cfg(other)
 
     def merge_from_list(self, cfg_list: list[Any]) -> None:
-        """Overwrite settings by a list of keys and values: ["SOLVER.BASE_LR", "0.01", ...].
+        """Overwrite settings with a list of keys and values: ["SOLVER.BASE_LR", "0.01", ...].
 
-        Strings are read as Python literals where they are some, so "0.01" is a float.
+        Strings that are Python literals are evaluated, so "0.01" becomes a float.
 
         Raises:
             UnknownKeyError: a key is not in this config (an AssertionError).
             ConfigTypeError: a value has another type than the default (a ValueError).
-            AssertionError: the words are no pairs, or one is an option of a program (`--resume`).
+            AssertionError: the list is not made of pairs, or contains a program option
+                (`--resume`).
         """
         for word in cfg_list:
             assert not str(word).startswith("--"), (
@@ -162,9 +164,9 @@ class CfgNode(_CfgNode):
         super().merge_from_list([word for pair in zip(keys, values, strict=True) for word in pair])
 
     def _missing_value(self, cfg_list: list[Any]) -> str:
-        """Return what is wrong with an odd number of words, and what to write.
+        """Describe what is wrong with an odd number of words, and what to write instead.
 
-        The key without a value is the first one that another key follows, or nothing.
+        The key without a value is the first one that is followed by another key or by nothing.
         """
         keys = set(_flat_keys(self))
         for word in map(str, cfg_list):
@@ -181,7 +183,7 @@ class CfgNode(_CfgNode):
 
 
 def _new_name(full_key: str, root: CfgNode, source: str) -> str:
-    """Return what a key is called today, unless `root` has or would take one of the old name."""
+    """Return the current name of a key, unless `root` has or accepts a key of the old name."""
     for old, new in RENAMED_KEYS.items():
         if full_key != old and not full_key.startswith(f"{old}."):
             continue
@@ -197,7 +199,7 @@ def _new_name(full_key: str, root: CfgNode, source: str) -> str:
 def _check_mergeable(
     other: CfgNode, node: CfgNode, root: CfgNode, path: tuple[str, ...], source: str
 ) -> None:
-    """Raise, before anything is changed, if `other` does not fit into `node` (at `path`)."""
+    """Raise an error, before any change, if `other` can't be merged into `node` (at `path`)."""
     for key, value in other.items():
         full_key = ".".join((*path, str(key)))
         if key in node:

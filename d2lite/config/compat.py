@@ -34,8 +34,8 @@ def upgrade_config(cfg: CfgNode, to_version: int | None = None) -> CfgNode:
 def downgrade_config(cfg: CfgNode, to_version: int) -> CfgNode:
     """Return a copy of `cfg` under the key names of an older version, as far as it had such keys.
 
-    It is meant for merging files of that version into; old keys without a successor get a value of
-    the right type, not of any meaning.
+    Files of that version can be merged into the result. Old keys without a successor get a value of
+    the right type but without meaning.
 
     Raises:
         ConfigVersionError: `cfg` is of an older version than that.
@@ -52,8 +52,7 @@ def downgrade_config(cfg: CfgNode, to_version: int) -> CfgNode:
 
 
 def guess_version(cfg: CfgNode, filename: str) -> int:
-    """Return the version of a file's content: its VERSION, else 1 if it has a key of that version
-    only."""
+    """Return the VERSION of a file's content, or 1 if it has a key that only version 1 has."""
     if "VERSION" in cfg:
         return cfg.VERSION
     old = any(has_key(cfg, key) for key in ("MODEL.WEIGHT", "TEST.AUG_ON"))
@@ -61,7 +60,7 @@ def guess_version(cfg: CfgNode, filename: str) -> int:
 
 
 class _RenameConverter:
-    """One step between neighboring versions: pairs of the old and the new key."""
+    """Converter between consecutive versions: pairs of the old and the new key."""
 
     RENAME: ClassVar[list[tuple[str, str]]] = []
 
@@ -118,12 +117,12 @@ class ConverterV2(_RenameConverter):
     ]
 
     _ANCHOR_KEYS = ("ANCHOR_ASPECT_RATIOS", "ANCHOR_SIZES")
-    # RetinaNet computed its anchors from these; the first size and all ratios have a successor.
+    # Keys of RetinaNet's anchors; only the first size and the ratios have a successor.
     _RETINANET_ONLY = {"ANCHOR_STRIDES": []}
 
     @classmethod
     def upgrade(cls, cfg: CfgNode) -> None:
-        """Rename, and take the anchors of the model that is in use."""
+        """Rename the keys, and keep the anchor settings of the model in use."""
         super().upgrade(cfg)
         meta_architecture = cfg.MODEL.get("META_ARCHITECTURE", "")
         source = "RETINANET" if meta_architecture == "RetinaNet" else "RPN"
@@ -137,7 +136,7 @@ class ConverterV2(_RenameConverter):
 
     @classmethod
     def downgrade(cls, cfg: CfgNode) -> None:
-        """Rename back, and give RPN and RetinaNet each a copy of the anchors."""
+        """Rename the keys back, and copy the anchor settings to both RPN and RetinaNet."""
         super().downgrade(cfg)
         for key in cls._ANCHOR_KEYS:
             value = pop_key(cfg, f"MODEL.ANCHOR_GENERATOR.{key.removeprefix('ANCHOR_')}")

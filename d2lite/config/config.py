@@ -1,4 +1,4 @@
-"""The default config and the global one; CfgNode and configurable are found here too."""
+"""The default config and the global config; also re-exports CfgNode and configurable."""
 
 from d2lite.config.cfg_node import CfgNode
 from d2lite.config.configurable import configurable as configurable
@@ -6,7 +6,7 @@ from d2lite.config.defaults import _C
 from d2lite.config.device import best_device
 
 global_cfg = CfgNode()
-"""A config that all code can see; empty until set_global_cfg. Explicit arguments are better."""
+"""Global config; empty until set_global_cfg is called. Prefer explicit arguments."""
 
 
 def get_cfg() -> CfgNode:
@@ -18,6 +18,6 @@ def get_cfg() -> CfgNode:
 
 
 def set_global_cfg(cfg: CfgNode) -> None:
-    """Let `global_cfg` have the content of `cfg`, for all modules that imported it."""
+    """Set the content of `global_cfg` to that of `cfg`, for all modules that imported it."""
     global_cfg.clear()
     global_cfg.update(cfg)

@@ -1,4 +1,4 @@
-"""`configurable` lets classes and functions be called with a config in place of arguments."""
+"""The decorator `configurable`: call a class or function with a config instead of arguments."""
 
 import functools
 import inspect
@@ -14,7 +14,7 @@ from d2lite.utils.errors import ArgumentError
 def configurable(
     init_func: Callable | None = None, *, from_config: Callable[..., dict] | None = None
 ) -> Callable:
-    """Let a class or function be called with a config in place of its explicit arguments.
+    """Make a class or function callable with a config instead of explicit arguments.
 
         class Head(nn.Module):
             @configurable
@@ -26,13 +26,13 @@ def configurable(
 
         Head(in_channels=64)            # explicit
         Head(cfg, input_shape)          # arguments come from from_config
-        Head(cfg, input_shape, num_convs=3)  # explicit ones come first
+        Head(cfg, input_shape, num_convs=3)  # explicit arguments override it
 
         @configurable(from_config=lambda cfg: {"size": cfg.SIZE})
         def build(size): ...
 
-    A call counts as one with a config when its first argument, or its argument named `cfg`, is a
-    CfgNode or DictConfig. Arguments that from_config does not take go to the function itself.
+    A call uses the config if its first argument, or its argument named `cfg`, is a CfgNode or
+    DictConfig. Arguments that from_config does not accept are passed to the function itself.
     """
     if init_func is not None:
         return _configurable_init(init_func)
@@ -53,7 +53,7 @@ def _configurable_init(init_func: Callable) -> Callable:
     @functools.wraps(init_func)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
         name = type(self).__name__
-        # Also of a call without a config: the mistake shows at the first use of the class.
+        # Also for calls without a config, so that the mistake shows at the first use of the class.
         from_config = getattr(type(self), "from_config", None)
         if from_config is None:
             raise AttributeError(
@@ -87,15 +87,14 @@ def _called_with_cfg(*args: Any, **kwargs: Any) -> bool:
 
 
 def _explicit_arguments(from_config: Callable[..., dict], args: tuple, kwargs: dict) -> dict:
-    """Return what from_config returns, overwritten by the arguments that it does not take
-    itself."""
+    """Return the result of from_config, updated with the arguments that it does not accept."""
     parameters = inspect.signature(from_config).parameters
     if next(iter(parameters), None) != "cfg":
         name = getattr(from_config, "__qualname__", repr(from_config))
         raise TypeError(f"the first parameter of {name} must be called 'cfg'")
     kinds = {parameter.kind for parameter in parameters.values()}
     if kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
-        return from_config(*args, **kwargs)  # it takes everything
+        return from_config(*args, **kwargs)  # it accepts all arguments
     own = {key: value for key, value in kwargs.items() if key in parameters}
     explicit = {key: value for key, value in kwargs.items() if key not in parameters}
     return {**from_config(*args, **own), **explicit}

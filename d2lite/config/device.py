@@ -1,4 +1,4 @@
-"""The device that a config means by "auto"."""
+"""The device that "auto" stands for in a config."""
 
 import functools
 import logging
@@ -9,7 +9,7 @@ logger = logging.getLogger(__name__)
 
 
 def best_device() -> str:
-    """Return the device that "auto" stands for: "cuda", else "mps", else "cpu"."""
+    """Return the best available device: "cuda", else "mps", else "cpu"."""
     if torch.cuda.is_available():
         found = "cuda"
     elif torch.backends.mps.is_available():

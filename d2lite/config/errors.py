@@ -1,4 +1,4 @@
-"""What can be wrong with a config. Each error prints as one line that tells what to change."""
+"""Errors in configs. Each prints as one line that says what to change."""
 
 
 class UnknownKeyError(KeyError, AssertionError):
@@ -8,7 +8,7 @@ class UnknownKeyError(KeyError, AssertionError):
     of overrides; this is both.
     """
 
-    def __str__(self) -> str:  # a KeyError would print the repr of its text
+    def __str__(self) -> str:  # KeyError would print the repr of its message
         return str(self.args[0]) if self.args else ""
 
 
@@ -17,15 +17,15 @@ class ConfigTypeError(ValueError):
 
 
 class ConfigVersionError(ValueError, AssertionError):
-    """A config of another version than the function takes."""
+    """A config of a version that the function does not accept."""
 
 
 class ConfigYamlError(ValueError):
-    """A file that is no yaml, or holds yaml tags that would run code."""
+    """A file that is not yaml, or contains yaml tags that would run code."""
 
 
 class ConfigFileError(FileNotFoundError, AssertionError):
-    """A config file, or the `_BASE_` of one, that does not exist.
+    """A config file or a `_BASE_` file that does not exist.
 
-    Programs written for detectron2 expect an AssertionError of `merge_from_file`.
+    Programs written for detectron2 expect an AssertionError from `merge_from_file`.
     """

@@ -1,8 +1,9 @@
-"""Arithmetic in yaml configs: what detectron2's configs compute with an `eval` tag, safely.
+"""Safe arithmetic for yaml configs, where detectron2's configs use an `eval` tag.
 
-RetinaNet's anchor sizes are `[[x, x * 2**(1.0/3), x * 2**(2.0/3)] for x in [32, 64, 128]]` there,
-and crop sizes `[int(x * 0.1 * 640) for x in range(5, 21)]`. Such expressions are evaluated here
-node by node. There are no attributes, and the only functions are those of `_FUNCTIONS`.
+For example, they write RetinaNet's anchor sizes as
+`[[x, x * 2**(1.0/3), x * 2**(2.0/3)] for x in [32, 64, 128]]` and crop sizes as
+`[int(x * 0.1 * 640) for x in range(5, 21)]`. Such expressions are evaluated here node by node.
+Attributes are not allowed, and only the functions in `_FUNCTIONS` can be called.
 """
 
 import ast
@@ -10,10 +11,10 @@ import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# Far above what configs need, and low enough that no expression takes a noticeable time or memory.
+# Far above what configs need, and low enough that no expression takes noticeable time or memory.
 MAX_LENGTH = 2000  # characters of an expression
 MAX_DEPTH = 40  # brackets within brackets, in the expression or in its value
-MAX_STEPS = 100_000  # operations, and items that are gone through
+MAX_STEPS = 100_000  # operations, and items iterated over
 MAX_ITEMS = 10_000  # of one sequence, and of the whole value
 MAX_BITS = 64  # of an integer
 
@@ -38,18 +39,18 @@ _COMPARISONS = {
 
 
 class ExpressionError(ValueError):
-    """An expression that is not arithmetic over literals, or too large a one."""
+    """An expression that is too large or is not arithmetic over literals."""
 
 
 def evaluate(text: str) -> Any:
     """Return the value of an expression over literals.
 
-    It may have numbers, strings, lists, tuples, dicts, comprehensions, conditions, indexing, the
+    It may contain numbers, strings, lists, tuples, dicts, comprehensions, conditions, indexing, the
     operators + - * / // % **, comparisons, and calls of range, int, float, round, abs, min, max,
-    sum, len, list and tuple. A range or generator becomes a list.
+    sum, len, list and tuple. Ranges and generators become lists.
 
     Raises:
-        ExpressionError: it has anything else, is too large, or has no value, such as 1/0.
+        ExpressionError: it contains anything else, is too large, or has no value, such as 1/0.
     """
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"it has {len(text)} characters; at most {MAX_LENGTH} are read")
@@ -70,16 +71,16 @@ def evaluate(text: str) -> Any:
 
 
 class _Evaluator:
-    """Evaluates the nodes of one expression within one budget of steps.
+    """Evaluates the nodes of an expression within a budget of steps.
 
-    Every sequence is bounded when it is made, and only numbers and strings are compared, so that
-    no single operation of Python, on nested sequences that share their items, takes long.
+    The length of every sequence is bounded, and only numbers and strings are compared, so no single
+    Python operation takes long, even on nested sequences that share their items.
     """
 
     def __init__(self) -> None:
         self._steps = 0
         self._depth = 0
-        self._names: dict[str, Any] = {}  # of the comprehensions around
+        self._names: dict[str, Any] = {}  # variables of the enclosing comprehensions
 
     def value(self, node: ast.AST) -> Any:
         """Evaluate a node."""
@@ -102,7 +103,7 @@ class _Evaluator:
         return found
 
     def plain(self, value: Any, depth: int = 0) -> Any:
-        """Copy a value, with lists in place of ranges; items that it shares are counted again."""
+        """Copy a value with lists instead of ranges; shared items are counted each time."""
         self._spend(1)
         if depth > MAX_DEPTH:
             raise ExpressionError(f"its value is nested more than {MAX_DEPTH} deep")
@@ -119,7 +120,7 @@ class _Evaluator:
             raise ExpressionError(f"it takes more than {MAX_STEPS} steps")
 
     def _items(self, value: Any) -> list | tuple | range:
-        """Return a sequence to go through, which is paid for here."""
+        """Return a sequence to iterate over, and spend its length from the budget."""
         if not isinstance(value, list | tuple | range):
             raise ExpressionError(f"{_shown(value)} is not a list, tuple or range")
         self._spend(len(value))

@@ -1,4 +1,4 @@
-"""Running a Python config file, in which relative imports mean neighboring config files."""
+"""Run a Python config file; its relative imports refer to config files next to it."""
 
 import ast
 import builtins
@@ -10,18 +10,19 @@ from omegaconf import DictConfig
 
 from d2lite.utils.file_io import PathManager, read_text
 
-# The package that config files believe to be in; relative imports need one.
+# Name of the package that config files appear to be in; relative imports need one.
 _PACKAGE = "d2lite_config_files"
 
 
 def load_python_config(filename: str) -> dict[str, Any]:
     """Run a config file and return its global names.
 
-    The file is run anew at each call and each import, so that a config which changes what it
-    imported does not change it for others.
+    The file is run again for every call and every import, so that a config that modifies an
+    imported object does not affect other configs.
 
     Raises:
-        FileNotFoundError: no such file. SyntaxError: with the file and the line.
+        FileNotFoundError: the file does not exist.
+        SyntaxError: the file is not valid Python.
     """
     return vars(_run(filename))
 
@@ -41,8 +42,8 @@ def _run(filename: str) -> ModuleType:
     module = ModuleType(f"{_PACKAGE}.{os.path.basename(filename).removesuffix('.py')}")
     module.__file__ = filename
     module.__package__ = _PACKAGE
-    # Import statements look up __import__ in the builtins of the code that runs, so these need not
-    # be changed for the rest of the program.
+    # Import statements look up __import__ in the builtins of the running code, so the rest of the
+    # program is not affected.
     module.__builtins__ = {**vars(builtins), "__import__": _import_from_config}
     exec(compile(tree, filename, "exec"), vars(module))
     return module
@@ -51,7 +52,8 @@ def _run(filename: str) -> ModuleType:
 def _import_from_config(
     name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
 ) -> Any:
-    """Return the `__import__` of config files: relative imports load files, others are as usual."""
+    """Return the `__import__` for config files: relative imports load files, others are as
+    usual."""
     if level == 0:
         return builtins.__import__(name, globals, locals, fromlist, level)
     # The file that `from <level dots><name> import ...` means.
@@ -69,7 +71,7 @@ def _import_from_config(
     module = _run_imported(filename, globals["__file__"])
     for imported in fromlist or ():
         if imported == "*" or not hasattr(module, imported):
-            continue  # the import statement itself reports what is missing
+            continue  # the import statement itself reports missing names
         setattr(module, imported, to_config(getattr(module, imported)))
     return module
 

@@ -14,17 +14,16 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def as_plain_values(cfg: Any) -> tuple[Any, list[str]]:
-    """Return a config as dicts, lists, numbers and strings, from which `instantiate` builds the
-    same.
+    """Return a config as dicts, lists, numbers and strings that `instantiate` can still build.
 
-    Interpolations stay as they are. Classes and functions become calls of `locate`, partial
-    functions calls of `partial_of`.
+    Interpolations are kept. Classes and functions become calls of `locate`, partial functions calls
+    of `partial_of`.
 
     Returns:
-        the plain config, and the keys of values that it has as text only.
+        The plain config, and the keys whose values could only be stored as text.
     """
     if OmegaConf.is_config(cfg):
-        # Dataclasses come out as themselves, so that their types are kept.
+        # Dataclasses stay as they are, to keep their types.
         cfg = OmegaConf.to_container(cfg, resolve=False, structured_config_mode=SCMode.INSTANTIATE)
     as_text: list[str] = []
     return _plain(cfg, "", as_text), as_text
@@ -55,7 +54,7 @@ def _plain(value: Any, path: str, as_text: list[str]) -> Any:
 
 
 def _dotted_path(value: Any) -> str | None:
-    """Return the path by which `locate` finds a class or function, None where there is none."""
+    """Return the path by which `locate` finds a class or function, or None."""
     if not (callable(value) and hasattr(value, "__qualname__") and hasattr(value, "__module__")):
         return None
     name = convert_target_to_string(value)
@@ -67,10 +66,9 @@ def _dotted_path(value: Any) -> str | None:
 
 
 def as_python(cfg: Any, prefix: str = "cfg.") -> str:
-    """Return a config as Python-like lines: calls are written as calls, groups as one line a
-    setting.
+    """Return a config as Python-like lines: calls as calls, groups as one line per setting.
 
-    Keys are sorted, and a line that is too long is broken within its brackets, one entry a line.
+    Keys are sorted, and long lines are broken inside brackets, one entry per line.
     """
     if OmegaConf.is_config(cfg):
         cfg = OmegaConf.to_container(cfg, resolve=True)
@@ -86,8 +84,7 @@ def _lines(value: Any, path: list[str]) -> list[str]:
 
 
 def _expression(value: Any, start: str = "", indent: str = "", end: str = "") -> str:
-    """Return a value after `start`, and `end`: on one line if it fits, else with an entry on
-    each."""
+    """Return `start`, a value and `end`: on one line if it fits, else one entry per line."""
     if isinstance(value, DictConfig | ListConfig):
         value = OmegaConf.to_container(value, resolve=True)
     if isinstance(value, dict) and "_target_" in value:
@@ -96,7 +93,7 @@ def _expression(value: Any, start: str = "", indent: str = "", end: str = "") ->
             name = target
         elif hasattr(target, "__qualname__"):
             name = convert_target_to_string(target)
-        else:  # what is called is itself made by a call
+        else:  # the target is itself the result of a call
             name = _expression(target)
         entries = [(f"{key}=", x) for key, x in sorted(value.items(), key=str) if key != "_target_"]
         opening, closing = f"{name}(", ")"
@@ -108,7 +105,7 @@ def _expression(value: Any, start: str = "", indent: str = "", end: str = "") ->
         opening, closing = "[", "]"
     else:
         return f"{indent}{start}{_dotted_path(value) or _quoted(value)}{end}"
-    # An entry that does not fit on a line itself has line breaks, and then so has this one.
+    # An entry that does not fit on one line contains line breaks, so this value needs them too.
     inner = ", ".join(_expression(x, start=key, indent="").strip() for key, x in entries)
     line = f"{indent}{start}{opening}{inner}{closing}{end}"
     if (len(line) <= _LINE_LENGTH and "\n" not in line) or not entries:
@@ -118,7 +115,7 @@ def _expression(value: Any, start: str = "", indent: str = "", end: str = "") ->
 
 
 def _quoted(value: Any) -> str:
-    """Return the repr, with double quotes around a string where that needs no escapes."""
+    """Return the repr, with double quotes around a string if that needs no escapes."""
     text = repr(value)
     if isinstance(value, str) and text[0] == "'" and '"' not in text:
         return f'"{text[1:-1]}"'

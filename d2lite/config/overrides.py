@@ -1,4 +1,4 @@
-"""One word of the command line that changes a LazyConfig."""
+"""Command-line overrides of a LazyConfig: key=value, +key=value, ~key."""
 
 import re
 from typing import Any
@@ -17,8 +17,8 @@ def apply_override(cfg: DictConfig, override: str) -> None:
     """Apply `key=value`, `+key=value` or `~key` to a config.
 
     Raises:
-        ValueError: it has none of these forms, or changes a part of a tuple. KeyError: there is
-            no such key.
+        ValueError: the override has none of these forms, or changes part of a tuple.
+        KeyError: there is no such key.
     """
     if override.startswith("~"):
         key = override[1:]
@@ -42,8 +42,7 @@ def apply_override(cfg: DictConfig, override: str) -> None:
 
 
 def _parse(text: str) -> Any:
-    """Return the value that a text means, by omegaconf's yaml (1e-3 is a number, ${x} a
-    reference)."""
+    """Parse a value as omegaconf's yaml does (1e-3 is a number, ${x} a reference)."""
     if text == "":
         return ""
     if text[0] in "[{":
@@ -53,7 +52,7 @@ def _parse(text: str) -> Any:
         parsed = OmegaConf.create(f"value: {text}")
         return OmegaConf.to_container(parsed, resolve=False)["value"]
     except (yaml.YAMLError, TypeError):
-        return text  # such as "a: b", which is text, not yaml
+        return text  # such as "a: b", a string and not yaml
 
 
 def _check_path(cfg: DictConfig, key: str, may_add: bool) -> None:
@@ -67,7 +66,7 @@ def _check_path(cfg: DictConfig, key: str, may_add: bool) -> None:
                 f"Override {key}: {path} is a single value ({node!r}), it has no {part!r} in it"
             )
         if not _has(node, part):
-            # A call takes more arguments than are written down; what it refuses, instantiate tells.
+            # A call may take more arguments than the config lists; instantiate reports wrong ones.
             if may_add or "_target_" in node:
                 return
             hint = did_you_mean(part, map(str, node)) if isinstance(node, DictConfig) else ""

@@ -1,8 +1,8 @@
-"""Which classes and functions a yaml file may have called.
+"""The classes and functions that a yaml lazy config may call.
 
-A lazy config in Python is a program, which whoever runs it has to trust. One in yaml looks like
-data, but its `_target_` entries name what is called, with arguments of the file. Without more trust
-they name the parts that models, data and optimizers are made of.
+A lazy config in Python is a program that you have to trust. A yaml file looks like data, but its
+`_target_` entries name functions to call, with arguments from the file. Unless you trust the file,
+they may name only parts of models, data and optimizers.
 """
 
 import inspect
@@ -34,25 +34,26 @@ TRUSTED_PACKAGES = [
     "torch.optim",
     "types.SimpleNamespace",
 ]
-"""Packages, modules or objects, to which a program can append its own."""
+"""Packages, modules or objects; a program can append its own."""
 
-# These write files of any name, or load what they are told to.
+# These can write any file, or load anything by name.
 _NOT_FROM_FILES = ("d2lite.data.datasets", "d2lite.modeling.mmdet_wrapper")
-# How `LazyConfig.save` writes a class and a partial function; the name in them is looked at too.
+# `LazyConfig.save` writes classes and partial functions as these calls; their argument is checked
+# too.
 _LOCATE = "d2lite.utils.registry.locate"
 _PARTIAL = "d2lite.config.instantiate.partial_of"
-# References to other entries and to the environment. Other resolvers of omegaconf make new entries
-# out of text, which nobody would look at.
+# References to other entries and to the environment. Other omegaconf resolvers can create entries
+# from text, which would escape the check.
 _PLAIN_REFERENCE = re.compile(r"\$\{(?:[\w.\[\]-]+|oc\.env:\w+(?:,[\w ./-]*)?)\}")
 
 
 def require_trusted_targets(content: Any, filename: str, key: str = "") -> None:
-    """Raise if a yaml file names something to call that is not a part of models and the like.
+    """Raise an error if a yaml file calls anything but parts of models, data and optimizers.
 
     Args:
-        content: what the file has, as dicts and lists.
+        content: content of the file, as dicts and lists.
         filename: for the message.
-        key: where `content` is in the file.
+        key: position of `content` in the file.
 
     Raises:
         ConfigYamlError: names the file, the key and the target.
@@ -77,7 +78,7 @@ def require_trusted_targets(content: Any, filename: str, key: str = "") -> None:
 def _require_trusted_call(call: dict, filename: str, key: str) -> None:
     target = call["_target_"]
     if isinstance(target, dict) or target == _PARTIAL:
-        return  # what is called is itself made by a call, which has been looked at
+        return  # the target is itself the result of a call, which has been checked
     name = str(target)
     if name == _LOCATE and set(call) == {"_target_", "name"}:
         name = str(call["name"])
@@ -97,7 +98,7 @@ def _is_trusted(name: str) -> bool:
     name = re.sub(r"^detectron2\.", "d2lite.", name)
     if not _is_in_trusted_package(name) or re.search(r"(^|\.)_", name):
         return False
-    # Modules have what they import as attributes too: d2lite.data.common.pickle.loads.
+    # A module's imports are its attributes too: d2lite.data.common.pickle.loads.
     found = locate(name)
     if not (inspect.isclass(found) or inspect.isroutine(found)):
         return False

@@ -1,4 +1,4 @@
-"""Reading yaml config files: data and arithmetic only, with the files of `_BASE_` merged in."""
+"""Read yaml config files: data and arithmetic only, merged with their `_BASE_` files."""
 
 import os
 from collections.abc import Callable
@@ -15,33 +15,33 @@ from d2lite.utils.plain_values import Parts, require_bounded
 from d2lite.utils.registry import did_you_mean
 
 _BASE_KEY = "_BASE_"
-# Far above what configs need, and low enough that no file takes a noticeable time or memory.
+# Far above what configs need, and low enough that no file takes noticeable time or memory.
 MAX_LENGTH = 2**18  # characters of a file
 MAX_DEPTH = 32  # groups within groups
 MAX_VALUES = 10_000  # in the text
 MAX_SIZE = 2**16  # values, after references to anchors are followed
 MAX_DIGITS = 40  # of an integer
-MAX_BASES = 8  # files that lead from one to the next
-MAX_FILES = 32  # of one config
+MAX_BASES = 8  # length of a chain of _BASE_ files
+MAX_FILES = 32  # per config
 _PYTHON_TAG = "tag:yaml.org,2002:python/"
 
 
 def load_with_bases(
     filename: str, open_file: Callable[[str], Any], loading: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Return the content of a yaml file over that of its bases.
+    """Return the content of a yaml file, merged over that of its bases.
 
     Args:
-        filename: path of the file. A relative `_BASE_` starts from its folder; `_BASE_` may be a
-            list, of which later files count more.
+        filename: path of the file. A relative `_BASE_` is relative to its folder; `_BASE_` may be a
+            list, whose later files take precedence.
         open_file: opens a file for reading.
-        loading: the files that led here, for messages.
+        loading: the chain of files that refer to this one, for messages.
     """
     return _Files(open_file).load(filename, loading)
 
 
 class _Files:
-    """The files that one config is made of."""
+    """Loads the files of a config and limits their number."""
 
     def __init__(self, open_file: Callable[[str], Any]) -> None:
         self._open_file = open_file
@@ -107,7 +107,7 @@ def _load_one(filename: str, open_file: Callable, loading: tuple[str, ...]) -> d
             f"{filename} is not valid yaml: {' '.join(str(error).split())}"
         ) from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        # What yaml's own constructors meet in dates, numbers and tags.
+        # yaml's own constructors raise these for invalid dates, numbers and tags.
         raise ConfigYamlError(f"{filename} is not valid yaml: {error}") from None
     if content is None:
         return {}
@@ -119,7 +119,7 @@ def _load_one(filename: str, open_file: Callable, loading: tuple[str, ...]) -> d
 
 
 class _DataLoader(yaml.SafeLoader):
-    """yaml's safe loader, with Python's plain types and arithmetic in place of `eval`."""
+    """yaml's safe loader, plus tuples and arithmetic (in place of `eval`)."""
 
     _depth = _count = 0
 
@@ -153,7 +153,7 @@ class _DataLoader(yaml.SafeLoader):
 
 
 def _parts_of_node(node: Any) -> Parts | None:
-    """`parts_of` for the tree that yaml makes of a file, before anything is made of that."""
+    """Implement `parts_of` for the node tree of a yaml file, before values are constructed."""
     if not isinstance(node, yaml.CollectionNode):
         return None
     pairs = isinstance(node, yaml.MappingNode)
@@ -235,7 +235,7 @@ def _missing_message(filename: str, loading: tuple[str, ...]) -> str:
 
 
 def _overwrite(target: dict, source: dict, filename: str, path: str = "") -> None:
-    """Write `source` over `target`, group by group."""
+    """Overwrite `target` with `source`, group by group."""
     for key, value in source.items():
         if isinstance(value, dict) and key in target:
             if not isinstance(target[key], dict):

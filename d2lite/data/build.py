@@ -71,23 +71,23 @@ def build_batch_data_loader(
     """Return a loader of batches for training.
 
     Args:
-        dataset: indexable, or iterable.
-        sampler: indices of this worker; None for an iterable dataset.
-        total_batch_size: of all workers together; their number must divide it.
-        aspect_ratio_grouping: batches of images that are all wider than high, or all not. Needs
-            `drop_last`, and dicts with "width" and "height", or at least "file_name".
-        num_workers: processes that make samples; 0 makes them in this one.
-        collate_fn: makes a batch of a list of samples; None leaves the list.
-        drop_last: drop a last batch that is not full.
-        single_gpu_batch_size: of this worker, in place of `total_batch_size`.
-        prefetch_factor: batches each process makes in advance.
+        dataset: indexable or iterable.
+        sampler: indices of this rank; None for an iterable dataset.
+        total_batch_size: of all ranks together; must be a multiple of their number.
+        aspect_ratio_grouping: whether the images of a batch are either all wider than high, or all
+            not. Needs `drop_last`, and dicts with "width" and "height", or at least "file_name".
+        num_workers: number of loader processes; 0 loads in this process.
+        collate_fn: makes a batch from a list of samples; by default the list is the batch.
+        drop_last: drop the last batch if it is not full.
+        single_gpu_batch_size: of this rank, instead of `total_batch_size`.
+        prefetch_factor: number of batches that each process loads in advance.
         persistent_workers: keep the processes for the next `iter`.
-        pin_memory: return tensors in pinned memory, to be copied to a GPU faster.
-        seed: of the augmentation; None takes the sampler's, or draws one.
-        on_bad_sample: "raise", or "skip" to replace images that cannot be read.
+        pin_memory: return tensors in pinned memory, for faster copies to a GPU.
+        seed: of the augmentation; None uses the sampler's seed, or draws one.
+        on_bad_sample: "raise", or "skip" to replace unreadable images by other samples.
         kwargs: further arguments of torch's DataLoader.
     Raises:
-        ValueError: the batch size is not given once, or cannot be divided.
+        ValueError: not exactly one batch size is given, or it is not divisible.
     """
     batch_size = _batch_size_per_worker(total_batch_size, single_gpu_batch_size)
     if aspect_ratio_grouping and not drop_last:
@@ -183,7 +183,7 @@ def _train_loader_from_config(
                 cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None
             ),
         )
-        # A mapper of a program's own may take "file_name" for something else.
+        # A custom mapper may use "file_name" for something else.
         if mapper is None and isinstance(dataset, list):
             tolerant = cfg.DATALOADER.ON_BAD_SAMPLE == "skip"
             check_files_exist(dataset, cfg.DATASETS.TRAIN, tolerant=tolerant)
@@ -271,20 +271,19 @@ def build_detection_train_loader(
     collate_fn: Callable[[list], Any] | None = None,
     **kwargs: Any,
 ) -> TrainingLoader | IterableTrainingLoader:
-    """Return a training loader with the usual choices; call it with these arguments, or with a
-    config.
+    """Return a training loader, built from these arguments or from a config.
 
-    With a config: `build_detection_train_loader(cfg)`, and `mapper`, `dataset` and `sampler`
-    replace what the config says.
+    With a config, call `build_detection_train_loader(cfg)`; `mapper`, `dataset` and `sampler` then
+    override the config.
 
     Args:
         dataset: list of dicts, or a torch dataset, indexable or iterable.
-        mapper: from an item of the dataset to what the model takes; None leaves the items.
-        sampler: indices of this worker; by default TrainingSampler.
-        total_batch_size: of all workers together.
+        mapper: converts an item of the dataset to the model's input; None keeps the items.
+        sampler: indices of this rank; by default TrainingSampler.
+        total_batch_size: of all ranks together.
         aspect_ratio_grouping, num_workers, collate_fn, kwargs: see `build_batch_data_loader`.
     Returns:
-        A TrainingLoader: endless with the training samplers, and with a position that can be kept.
+        A TrainingLoader: endless with the training samplers, and with a position that can be saved.
     """
     if isinstance(dataset, list):
         skips = kwargs.get("on_bad_sample") == "skip"
@@ -310,9 +309,9 @@ def build_detection_train_loader(
 
 
 def _checked(dataset: list, mapper: Callable | None, tolerant: bool = False) -> list:
-    """Return the dicts after all that can be known of them before the first sample is made.
+    """Check the dicts as far as possible before the first sample is loaded, and return them.
 
-    Only for our own mapper: others may read dicts of another form, or do without some of them.
+    Only for our own mapper: others may read dicts of another form, or skip some of them.
     """
     if type(mapper) is not DatasetMapper:
         return dataset
@@ -360,19 +359,18 @@ def build_detection_test_loader(
     collate_fn: Callable[[list], Any] | None = None,
     on_bad_sample: str = "raise",
 ) -> torchdata.DataLoader:
-    """Return a loader for inference; call it with these arguments, or with a config and a dataset
-    name.
+    """Return a loader for inference, built from these arguments or from a config and dataset name.
 
     Args:
         dataset: list of dicts, or a torch dataset, indexable or iterable.
-        mapper: from an item of the dataset to what the model takes; None leaves the items.
-        sampler: by default InferenceSampler, which shares all items among the workers.
-        batch_size: of this worker.
-        num_workers: processes that make samples.
-        collate_fn: makes a batch of a list of samples; None leaves the list.
-        on_bad_sample: "raise", or "skip" to leave out images that cannot be read, with a warning.
+        mapper: converts an item of the dataset to the model's input; None keeps the items.
+        sampler: by default InferenceSampler, which splits the items among the ranks.
+        batch_size: of this rank.
+        num_workers: number of loader processes.
+        collate_fn: makes a batch from a list of samples; by default the list is the batch.
+        on_bad_sample: "raise", or "skip" to drop unreadable images with a warning.
     Returns:
-        A DataLoader that gives every item once, over all workers.
+        A DataLoader that yields every item once, over all ranks.
     """
     if isinstance(dataset, list):
         dataset = DatasetFromList(_checked(dataset, mapper, on_bad_sample == "skip"), copy=False)
@@ -392,7 +390,7 @@ def build_detection_test_loader(
         num_workers=num_workers,
         collate_fn=PicklableWrapper(collate_fn or trivial_batch_collator),
         worker_init_fn=worker_init_reset_seed,
-        # An evaluation in the middle of a training draws nothing from the process's generator.
+        # With its own generator, an evaluation during training leaves the global one unchanged.
         generator=torch.Generator().manual_seed(0),
     )
 
@@ -412,15 +410,15 @@ def _end_later(number: int, frame: FrameType | None) -> None:
 
 
 def worker_init_reset_seed(worker_id: int) -> None:
-    """Seed the generators of a loader's worker process, each differently; one thread for each.
+    """Seed the random generators of a loader's worker process, and limit it to one thread.
 
-    The worker leaves Ctrl-C and SIGTERM to the process that started it.
+    The worker ignores Ctrl-C and SIGTERM; the process that started it handles them.
     """
-    cv2.setNumThreads(0)  # torch's loader does the same for torch
+    cv2.setNumThreads(0)  # torch's loader does the same for torch's threads
     if torchdata.get_worker_info() is not None:
-        # Ctrl-C reaches all processes of a terminal; the training process is the one to answer.
+        # Ctrl-C reaches all processes of a terminal, but only the training process handles it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # Schedulers send SIGTERM to all processes. The training finishes its step with the workers.
+        # Schedulers send SIGTERM to all processes; training needs the workers to finish its step.
         if hasattr(signal, "alarm"):
             signal.signal(signal.SIGTERM, _end_later)
         release_signals()

@@ -1,4 +1,4 @@
-"""The default way from a dataset dict to what a model takes."""
+"""The default mapper from a dataset dict to the input of a model."""
 
 import logging
 from collections.abc import Callable
@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 DATASET_MAPPER_REGISTRY = Registry("DATASET_MAPPER", config_key="INPUT.DATASET_MAPPER")
 DATASET_MAPPER_REGISTRY.__doc__ = """Callables (cfg, is_train) -> mapper.
 
-A mapper takes a dataset dict, which it must not change, and returns what the model takes.
-INPUT.DATASET_MAPPER names it; loaders that are given no mapper use it.
+A mapper converts a dataset dict, which it must not change, to the input of the model.
+INPUT.DATASET_MAPPER names the default mapper of loaders built from a config.
 """
 
 
@@ -36,23 +36,22 @@ MIXED_LABELS = (
 
 
 def build_dataset_mapper(cfg: Any, is_train: bool) -> Callable[[dict], dict | None]:
-    """Build the mapper that INPUT.DATASET_MAPPER names.
+    """Build the mapper named by INPUT.DATASET_MAPPER.
 
     Raises:
-        KeyError: there is none of this name.
+        KeyError: no mapper of this name is registered.
     """
     return DATASET_MAPPER_REGISTRY.get(cfg.INPUT.DATASET_MAPPER)(cfg, is_train)
 
 
 @DATASET_MAPPER_REGISTRY.register()
 class DatasetMapper:
-    """Read the image of a dataset dict, augment it, and make tensors and Instances.
+    """Default mapper: reads the image of a dataset dict, augments it, makes tensors and Instances.
 
-    Give a loader another callable for other needs; this one is meant to be read and copied, and
-    its steps to be replaced in subclasses.
+    Subclasses can replace its steps; for other needs, give the loader any other callable.
     """
 
-    # Of the class, for constructors of programs that set the attributes of detectron2's alone.
+    # Class attributes, for subclasses whose constructors set only detectron2's attributes.
     use_rotated_boxes = False
     max_value_16_bit: int | None = None
     mixing: Mixing | None = None
@@ -78,10 +77,11 @@ class DatasetMapper:
     ):
         """
         Args:
-            is_train: whether the annotations are wanted.
+            is_train: whether to keep the annotations.
             augmentations: applied in order.
-            image_format: of `detection_utils.read_image`, such as "BGR".
-            use_instance_mask, use_keypoint: whether the model wants them; otherwise they go.
+            image_format: see `detection_utils.read_image`, such as "BGR".
+            use_instance_mask, use_keypoint: whether the model needs them; otherwise they are
+                dropped.
             instance_mask_format: "polygon" or "bitmask".
             keypoint_hflip_indices: of `detection_utils.create_keypoint_hflip_indices`.
             precomputed_proposal_topk: how many precomputed proposals to keep; None: not used.
@@ -132,9 +132,9 @@ class DatasetMapper:
             "use_instance_mask": cfg.MODEL.MASK_ON,
             "instance_mask_format": cfg.INPUT.MASK_FORMAT,
             "use_keypoint": cfg.MODEL.KEYPOINT_ON,
-            # Boxes of objects that a crop cut through are tighter when taken from their masks.
+            # Boxes of objects cut by a crop are tighter if computed from their masks.
             "recompute_boxes": crops and cfg.MODEL.MASK_ON,
-            # The model regresses angles too.
+            # Five weights mean that the model regresses angles too.
             "use_rotated_boxes": len(cfg.MODEL.RPN.BBOX_REG_WEIGHTS) == 5,
         }
         if cfg.MODEL.KEYPOINT_ON:
@@ -161,8 +161,8 @@ class DatasetMapper:
         Args:
             others: what `mixing` may take images from; None leaves the image alone.
         Returns:
-            The dict with "image", (C, H, W) of the image's type; in training "instances" instead
-            of "annotations"; and where the dataset has them "sem_seg", (H, W) int64, and
+            The dict with "image", (C, H, W), in the dtype of the image; in training "instances"
+            instead of "annotations"; and if the dataset has them, "sem_seg", (H, W) int64, and
             "proposals".
         """
         dataset_dict = dict(dataset_dict)
@@ -195,7 +195,7 @@ class DatasetMapper:
         if not self.is_train:
             dataset_dict.pop("annotations", None)
         elif "annotations" in dataset_dict:
-            # Copied here, so that subclasses too may change them.
+            # Copied here, so that subclasses may change them.
             dataset_dict["annotations"] = [dict(anno) for anno in dataset_dict["annotations"]]
             self._transform_annotations(dataset_dict, transforms, image_shape)
         return dataset_dict
@@ -292,9 +292,9 @@ def to_chw_tensor(image: np.ndarray) -> torch.Tensor:
         image = image[:, :, None]
     if image.dtype != np.uint8 or image.size == 0:
         return torch.from_numpy(image.transpose(2, 0, 1).copy(order="C"))
-    if image.strides[1] < 0:  # a mirrored view: whole planes are mirrored faster
+    if image.strides[1] < 0:  # a mirrored view: mirroring whole planes is faster
         return to_chw_tensor(image[:, ::-1]).flip(2)
     planes = np.empty((image.shape[2], *image.shape[:2]), dtype=np.uint8)
-    # Takes a sixth of the time of numpy's and torch's copies.
+    # Six times as fast as copies by numpy or torch.
     cv2.split(np.ascontiguousarray(image), list(planes))
     return torch.from_numpy(planes)
