@@ -1,4 +1,4 @@
-"""The evaluator that suits a dataset."""
+"""Choose the evaluator for a dataset."""
 
 import itertools
 import os
@@ -20,8 +20,7 @@ from d2lite.evaluation.sem_seg_evaluation import SemSegEvaluator
 from d2lite.structures import BoxMode
 from d2lite.utils.registry import did_you_mean
 
-# By `evaluator_type` of the metadata: the evaluators that a dataset is evaluated with. A function
-# of the dataset's name and the settings may stand in place of a class.
+# Evaluators by the metadata's `evaluator_type`: classes, or functions of dataset name and settings.
 EVALUATORS: dict[str, tuple[type[DatasetEvaluator] | Callable[..., DatasetEvaluator], ...]] = {
     "coco": (COCOEvaluator,),
     "rotated_coco": (RotatedCOCOEvaluator,),
@@ -44,23 +43,23 @@ def evaluator_for(
     cfg_or_tasks: CfgNode | Sequence[str] | None = None,
     output_dir: str | None = None,
 ) -> DatasetEvaluator:
-    """Make the evaluator that `evaluator_type` of a dataset's metadata names.
+    """Build the evaluator named by `evaluator_type` in the metadata of a dataset.
 
-    Without `evaluator_type`, a dataset that `register_pascal_voc` has registered (`dirname`,
-    `split` and `year` are in its metadata) is evaluated as Pascal VOC, another with `thing_classes`
-    as COCO, one with `stuff_classes` alone as semantic labels. COCO's evaluator is the one for
-    rotated boxes where the dataset has such, or the config's model predicts them.
+    Without `evaluator_type`, datasets registered by `register_pascal_voc` (whose metadata have
+    `dirname`, `split` and `year`) are evaluated as Pascal VOC, others with `thing_classes` as COCO,
+    and those with only `stuff_classes` as semantic segmentation. COCO's evaluator is the one for
+    rotated boxes if the dataset has rotated boxes or the model predicts them.
 
     Args:
         dataset_name: name or URI.
-        cfg_or_tasks: a config, which gives the output folder, the OKS sigmas and the number of
-            detections that count in an image (TEST.DETECTIONS_PER_IMAGE, where it is above the
-            metric's own limit); or tasks such as ("bbox", "segm"), by default those that the
-            predictions allow.
-        output_dir: for predictions; default: `inference` in the config's OUTPUT_DIR, and in it a
-            folder for each of several test sets.
+        cfg_or_tasks: a config, which sets the output folder, the OKS sigmas and the number of
+            detections that count per image (TEST.DETECTIONS_PER_IMAGE, if it is above the metric's
+            own limit); or tasks such as ("bbox", "segm"), by default those that the predictions
+            allow.
+        output_dir: for predictions; by default `inference` in the config's OUTPUT_DIR, with a
+            subfolder per test set if there are several.
     Raises:
-        ValueError: the metadata name no known evaluator.
+        ValueError: the metadata don't name a known evaluator.
     """
     kind = _evaluator_type(dataset_name)
     settings, rotated_model = Settings(cfg_or_tasks, output_dir), False
@@ -99,7 +98,7 @@ def _evaluator_type(dataset_name: str) -> str:
         kind = "pascal_voc"
     if kind is None:
         if not metadata.get("thing_classes"):
-            DatasetCatalog.get(dataset_name)  # some readers know the classes only afterward
+            DatasetCatalog.get(dataset_name)  # some readers set the classes only when they load
         if metadata.get("thing_classes") is not None:
             kind = "coco"
         elif metadata.get("stuff_classes") is not None:

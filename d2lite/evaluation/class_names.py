@@ -1,4 +1,4 @@
-"""Classes of a model and classes of a dataset, matched by their names."""
+"""Match the classes of a model with the classes of a dataset by name."""
 
 import logging
 from collections import Counter
@@ -20,7 +20,7 @@ KINDS = ("thing_classes", "stuff_classes")
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:
-    """Return the names, where the second "cat" is "cat (2)"."""
+    """Return the names with duplicates numbered: the second "cat" becomes "cat (2)"."""
     counts: Counter = Counter()
     distinct = []
     for name in names:
@@ -32,20 +32,19 @@ def distinct_names(names: Sequence[str]) -> list[str]:
 def match_names(
     model_names: Sequence[str], dataset_names: Sequence[str], dataset: str = "the dataset"
 ) -> list[int]:
-    """For each class of a model the class of a dataset that has its name, or -1.
+    """Return, for each class of a model, the index of the dataset class with its name, or -1.
 
-    Upper and lower case are the same, where no two classes of one list differ in that alone. Where
-    there are as many classes and not one name is common to both, they are taken for the same
-    ones under other names, in their order, with a warning. Classes that only one of them has are a
-    warning as well.
+    Case is ignored unless two classes of a list differ only by case. If no name matches but both
+    have the same number of classes, they are matched by order with a warning. Classes that only
+    one of them has give a warning as well.
 
     Args:
         model_names: by class index of the model. A name may occur twice if it does in both.
         dataset_names: by class index of the dataset.
         dataset: its name, for messages.
     Raises:
-        ValueError: not one name is common and the numbers differ; or a name occurs more often in
-            one than in the other, so that it is not clear which is which.
+        ValueError: no name matches and the numbers of classes differ; or a name occurs more often
+            in one than in the other, which is ambiguous.
     """
     if list(model_names) == list(dataset_names):
         return list(range(len(model_names)))
@@ -85,9 +84,9 @@ def match_names(
 
 
 def _in_spelling_of(model_names: Sequence[str], dataset_names: Sequence[str]) -> Sequence[str]:
-    """Names of a dataset as the model writes them, where they differ in case or blanks around.
+    """Return a dataset's names in the model's spelling if they differ only in case or whitespace.
 
-    Not where that would make one of two names: 'a' and 'A' of one list are different classes.
+    Names that would become equal are kept: 'a' and 'A' in one list are different classes.
     """
 
     def plain(name: str) -> str:
@@ -100,7 +99,7 @@ def _in_spelling_of(model_names: Sequence[str], dataset_names: Sequence[str]) ->
 
 
 def _warn(message: str) -> None:
-    log_first_n(logging.WARNING, message, key="message", name=__name__)  # not at every evaluation
+    log_first_n(logging.WARNING, message, key="message", name=__name__)  # only once
 
 
 def _listed(names: Sequence[str], limit: int = 6) -> str:
@@ -123,17 +122,17 @@ def unknown_class(index: int, metadata: Metadata) -> ValueError:
 
 
 class MatchClasses(DatasetEvaluator):
-    """An evaluator that gets the predictions of a model with other classes, or in another order.
+    """Wraps an evaluator for a model whose classes differ from the dataset's, or their order does.
 
-    Detections and segments of classes that its dataset lacks are left out, also of those that have
-    an index but no name, since the model was built with more classes than it was taught.
+    Detections and segments of classes that the dataset lacks are dropped; so are those of an index
+    without a name, if the model was built with more classes than it was trained on.
     """
 
     def __init__(self, evaluator: DatasetEvaluator, model_classes: Mapping[str, Sequence[str]]):
         """
         Args:
-            evaluator: has `_metadata`, those of its dataset.
-            model_classes: names by "thing_classes" and "stuff_classes", where they are known.
+            evaluator: has the `_metadata` of its dataset.
+            model_classes: names by "thing_classes" and "stuff_classes", as far as known.
         Raises:
             ValueError: the names cannot be matched.
         """
@@ -172,7 +171,7 @@ class MatchClasses(DatasetEvaluator):
         self._evaluator.process(inputs, translated)
 
     def evaluate(self) -> dict | None:
-        """Evaluate, and report nan as the AP of classes that the dataset lacks."""
+        """Evaluate, and report an AP of nan for classes that the dataset lacks."""
         results = self._evaluator.evaluate()
         table = self._table.get("thing_classes", ())
         unknown = [i for i, index in enumerate(table) if index == NO_CLASS]
@@ -201,7 +200,7 @@ class MatchClasses(DatasetEvaluator):
         return Instances(instances.image_size, **{**instances.get_fields(), "pred_classes": new})
 
     def _sem_seg(self, scores: Tensor) -> Tensor:
-        """(K, H, W) scores of the model's classes -> those of the dataset's."""
+        """Convert (K, H, W) scores of the model's classes to the dataset's classes."""
         table = self._table["stuff_classes"]
         if len(scores) == self._size["stuff_classes"] and table == list(range(len(scores))):
             return scores
@@ -236,14 +235,13 @@ def match_classes(
     evaluator: DatasetEvaluator | Sequence[DatasetEvaluator],
     model_classes: Mapping[str, Sequence[str]],
 ) -> DatasetEvaluator:
-    """Let an evaluator, or several, take the predictions of a model with these classes.
+    """Make one or several evaluators accept the predictions of a model with these classes.
 
     Args:
-        evaluator: returned as it is where it has no `_metadata`, which say what the classes of its
-            dataset are.
-        model_classes: names by "thing_classes" and "stuff_classes", where they are known.
+        evaluator: returned unchanged if it has no `_metadata`, which contain the dataset's classes.
+        model_classes: names by "thing_classes" and "stuff_classes", as far as known.
     Raises:
-        ValueError: as `match_names`.
+        ValueError: see `match_names`.
     """
     if isinstance(evaluator, (list, tuple)):
         evaluator = DatasetEvaluators(list(evaluator))

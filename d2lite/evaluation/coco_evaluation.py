@@ -1,4 +1,4 @@
-"""Average precision by COCO's rules for boxes, masks and keypoints, and recall of proposals."""
+"""COCO average precision of boxes, masks and keypoints, and average recall of proposals."""
 
 import contextlib
 import io
@@ -30,14 +30,14 @@ METRICS = {
     "keypoints": ("AP", "AP50", "AP75", "APm", "APl"),
 }
 DEFAULT_MAX_DETS = (1, 10, 100)
-# For keypoints other than COCO's 17 there is no agreed sigma: the mean of COCO's is taken.
+# For keypoints other than COCO's 17 there is no agreed sigma; this is the mean of COCO's.
 FALLBACK_OKS_SIGMA = 0.0689
 
 
 class COCOEvaluator(DetectionEvaluator):
-    """AP for boxes, masks and keypoints of any registered dataset, by COCO's rules.
+    """Evaluator of COCO AP for boxes, masks and keypoints of any registered dataset.
 
-    Also the average recall of box proposals, where the model gives those.
+    For models that return box proposals, it computes their average recall.
     """
 
     _metrics = METRICS
@@ -58,17 +58,17 @@ class COCOEvaluator(DetectionEvaluator):
     ):
         """
         Args:
-            dataset_name: name or URI. Its dicts, which training sees too, are the ground truth.
-            tasks: some of "bbox", "segm", "keypoints"; None takes what the predictions hold.
+            dataset_name: name or URI. The ground truth is its dataset dicts, as in training.
+            tasks: any of "bbox", "segm", "keypoints"; None takes those that the predictions have.
             distributed: gather the predictions of all processes; otherwise each evaluates its own.
             output_dir: for `instances_predictions.pth` (all predictions) and
                 `coco_instances_results.json` (in COCO's format).
-            max_dets_per_image: detections that count in an image, best first: N for [1, 10, N], or
-                a list of three. Default: [1, 10, 100]. Keypoints always take 20.
-            use_fast_impl: the compiled COCOeval, whose metrics are the same.
+            max_dets_per_image: number of detections that count per image, best first: N for
+                [1, 10, N], or a list of three. Default: [1, 10, 100]. Keypoints always use 20.
+            use_fast_impl: use the compiled COCOeval, which returns the same metrics.
             kpt_oks_sigmas: one per keypoint. Default: COCO's, for 17 keypoints or by name.
-            allow_cached_coco: of detectron2's interface. The ground truth is not read from a
-                file here, so it has no effect.
+            allow_cached_coco: for compatibility with detectron2. Without effect, since the ground
+                truth is not read from a file.
         """
         if isinstance(tasks, CfgNode):  # detectron2's older signature, still in many programs
             kpt_oks_sigmas = kpt_oks_sigmas or tasks.TEST.KEYPOINT_OKS_SIGMAS
@@ -82,7 +82,7 @@ class COCOEvaluator(DetectionEvaluator):
         self._max_dets_per_image = list(limits)
         self._kpt_oks_sigmas = kpt_oks_sigmas
         self._coco_api = load_coco_api(dataset_name)
-        # A test set without annotations: predictions are only written down.
+        # Without annotations, predictions are only saved.
         self._do_evaluation = "annotations" in self._coco_api.dataset
         # COCO's format has upright boxes only.
         upright = all(len(row["bbox"]) == 4 for row in self._coco_api.anns.values())
@@ -140,7 +140,7 @@ class COCOEvaluator(DetectionEvaluator):
         )
 
     def _oks_sigmas(self, results: list[dict]) -> np.ndarray:
-        """One OKS sigma per keypoint.
+        """Return one OKS sigma per keypoint.
 
         Raises:
             ValueError: predictions, ground truth and sigmas have different numbers of keypoints.
@@ -161,7 +161,7 @@ class COCOEvaluator(DetectionEvaluator):
         return np.array(given)
 
     def _default_oks_sigmas(self, count: int) -> list[float]:
-        """COCO's sigmas: of keypoints of the same name, or of 17 by position."""
+        """Return COCO's sigmas: by keypoint name, or by position if there are 17."""
         of_coco = COCOeval(iouType="keypoints").params.kpt_oks_sigmas.tolist()
         by_name = dict(zip(COCO_PERSON_KEYPOINT_NAMES, of_coco, strict=True))
         names = self._metadata.get("keypoint_names") or ()
@@ -186,10 +186,10 @@ class COCOEvaluator(DetectionEvaluator):
         """Return the metrics of one task in percent, and log a table of them.
 
         Args:
-            coco_eval: after `summarize`; None when there was no prediction.
-            class_names: by class index; with more than one, "AP-<name>" of each is added.
+            coco_eval: after `summarize`; None if there were no predictions.
+            class_names: by class index; if there are several, "AP-<name>" of each is added.
         Returns:
-            {metric: percent}; nan where nothing in the dataset counts for a metric.
+            {metric: percent}; nan for metrics to which no object of the dataset contributes.
         """
         metrics = METRICS[iou_type]
         if coco_eval is None:
@@ -205,7 +205,7 @@ class COCOEvaluator(DetectionEvaluator):
         to_index = to_index or dict(zip(ids, range(len(names)), strict=False))
         name_of = {c: names[i] for c, i in to_index.items() if c in set(ids) and i < len(names)}
         found = per_category_metrics(coco_eval, name_of)
-        nothing = dict.fromkeys(metrics, float("nan"))  # of a class without a category
+        nothing = dict.fromkeys(metrics, float("nan"))  # for a class without a category
         by_class = {name: found.get(name, nothing) for name in names}
         table = metrics_table(results, by_class, iou_type)
         self._logger.info("Evaluation results for %s: \n%s", iou_type, table)
@@ -233,8 +233,8 @@ def evaluate_predictions_on_coco(
     Returns:
         The evaluation after `summarize`.
     """
-    # loadRes writes into the results, and takes their areas from the boxes where there are any:
-    # for masks it shall take those of the masks.
+    # loadRes modifies the results, and computes areas from the boxes if there are any. For masks,
+    # the areas must be those of the masks.
     drop = "bbox" if iou_type == "segm" else None
     kept = [{k: v for k, v in result.items() if k != drop} for result in coco_results]
     unknown = {result["image_id"] for result in kept} - coco_gt.imgs.keys()
@@ -262,9 +262,9 @@ def evaluate_predictions_on_coco(
 
 
 def summarize_boxes(coco_eval: COCOeval) -> np.ndarray:
-    """COCO's 12 figures in their order, for any three limits of detections per image.
+    """Return COCO's 12 metrics in their usual order, for any three limits of detections per image.
 
-    pycocotools' own `summarize` has the limit 100 in its code, and gives -1 for others.
+    pycocotools' `summarize` hard-codes the limit 100 and returns -1 for others.
     """
     limits = range(len(coco_eval.params.maxDets))
     last = limits[-1]
@@ -277,10 +277,10 @@ def summarize_boxes(coco_eval: COCOeval) -> np.ndarray:
 
 
 def per_category_metrics(coco_eval: COCOeval, names: dict[int, str]) -> dict[str, dict[str, float]]:
-    """{category name: {metric: percent or nan}}, with the metrics of the task.
+    """Return {category name: {metric: percent or nan}} with the metrics of the task.
 
     Args:
-        names: category id -> name, for the wanted categories.
+        names: category id -> name, for the categories to report.
     """
     areas = {"AP" + label[0]: a for a, label in enumerate(coco_eval.params.areaRngLbl) if a}
     index = {category: k for k, category in enumerate(coco_eval.params.catIds)}
@@ -304,7 +304,8 @@ def _mean_precision(
     limit: int = -1,
     category: int | None = None,
 ) -> float:
-    """Mean over IoU thresholds, recalls and categories that have ground truth; -1 if none has."""
+    """Return the mean over IoU thresholds, recalls and categories with ground truth; -1 for
+    none."""
     precision = coco_eval.eval["precision"]  # (T, R, K, A, M)
     if iou is not None:
         precision = precision[np.where(iou == coco_eval.params.iouThrs)[0]]

@@ -1,4 +1,4 @@
-"""COCO's JSON formats: the ground truth as a COCO object, and detections as results and back."""
+"""COCO's JSON formats: ground truth as a COCO object; detections to results and back."""
 
 import contextlib
 import io
@@ -14,12 +14,12 @@ from d2lite.data.datasets.coco_export import coco_table
 from d2lite.data.ground_truth import load_ground_truth
 from d2lite.structures import Boxes, BoxMode, Instances, RotatedBoxes
 
-# Of keypoints, COCO has the number of the pixel, we the coordinates: 0.5 for the middle of pixel 0.
+# COCO's keypoints are pixel indices; ours are coordinates, 0.5 for the center of pixel 0.
 _PIXEL_MIDDLE = (0.5, 0.5, 0.0)
 
 
 def coco_api(dataset: dict[str, list[dict]]) -> COCO:
-    """Return a COCO object of what would be in a COCO file."""
+    """Return a COCO object from the content of a COCO file."""
     api = COCO()
     api.dataset = dataset
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
@@ -28,9 +28,9 @@ def coco_api(dataset: dict[str, list[dict]]) -> COCO:
 
 
 def load_coco_api(dataset_name: str) -> COCO:
-    """Return the ground truth of a registered dataset as a COCO object, made from its dicts.
+    """Return the ground truth of a registered dataset, its dataset dicts, as a COCO object.
 
-    It has no "annotations" where the dicts have none. Where some objects have keypoints, all do.
+    It has no "annotations" if the dicts have none. If some objects have keypoints, all do.
     """
     records = load_ground_truth(dataset_name)
     dataset = coco_table(records, MetadataCatalog.get(dataset_name))
@@ -45,7 +45,7 @@ def load_coco_api(dataset_name: str) -> COCO:
 
 
 def image_id_of(inp: dict) -> Any:
-    """Return the "image_id" of a model's input; ValueError where it has none."""
+    """Return the "image_id" of a model's input; raise a ValueError if it has none."""
     if "image_id" not in inp:
         raise ValueError(
             f"{inp.get('file_name', 'an input')} has no 'image_id', by which predictions are "
@@ -60,7 +60,7 @@ def instances_to_coco_json(instances: Instances, img_id: int) -> list[dict]:
     Args:
         instances: N detections on the CPU, with `pred_boxes` (XYXY or rotated), `scores`,
             `pred_classes` and optionally `pred_masks` (N, H, W) and `pred_keypoints` (N, K, 3).
-        img_id: what the results get as `image_id`.
+        img_id: `image_id` of the results.
 
     Returns:
         N dicts; `category_id` is the class index, not yet the dataset's id. `bbox` is (x, y, width,
@@ -92,12 +92,12 @@ def coco_json_to_instances(
     """Return results of one image in COCO's format as detections; see `instances_to_coco_json`.
 
     Args:
-        results: as in a file of results; masks and keypoints are taken if all of them have some.
+        results: as in a results file; masks and keypoints are used if all results have them.
         image_size: (H, W).
         to_index: class index by `category_id`.
 
     Raises:
-        ValueError: a result is of a category without a class.
+        ValueError: the category of a result has no class.
     """
     for row in results:
         if row["category_id"] not in to_index:
@@ -125,7 +125,7 @@ def coco_json_to_instances(
 
 
 def encode_masks(masks) -> list[dict]:
-    """Return (N, H, W) binary masks, BitMasks or RLE dicts as N RLE dicts that json can hold."""
+    """Encode (N, H, W) binary masks, BitMasks or RLE dicts as N RLE dicts that json can store."""
     if isinstance(masks, list):
         return masks
     masks = getattr(masks, "tensor", masks)

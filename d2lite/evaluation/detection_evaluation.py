@@ -1,4 +1,4 @@
-"""What the evaluators of detections have in common: COCO's and LVIS's are subclasses."""
+"""Base class of the evaluators for COCO and LVIS detections."""
 
 import copy
 import itertools
@@ -24,22 +24,22 @@ from d2lite.evaluation.result_files import save_results
 from d2lite.evaluation.tables import metrics_table
 from d2lite.structures import BoxMode, Instances
 
-# By key of a result in COCO's format, or of an annotation, the task that it is for.
+# Task by key of a result in COCO's format, or of an annotation.
 TASK_OF = {"bbox": "bbox", "segmentation": "segm", "keypoints": "keypoints"}
-# What the ground truth of a task is, for messages.
+# The ground truth of each task, for messages.
 _FIELDS = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
 
 
 class DetectionEvaluator(DatasetEvaluator):
     """Base class of evaluators of boxes, masks and keypoints, and of the recall of box proposals.
 
-    Detections are collected in COCO's format of results. A subclass has the three attributes below,
-    the ground truth in `_truth`, and evaluates one task at a time in `_evaluate_task`.
+    Detections are collected in COCO's results format. A subclass defines the three attributes
+    below, returns the ground truth from `_truth`, and evaluates one task in `_evaluate_task`.
     """
 
     _metrics: dict[str, tuple[str, ...]]  # by task
-    _results_file: str  # name of the file of results in the output folder
-    _first_category_id = 0  # of datasets whose metadata have no ids of categories
+    _results_file: str  # name of the results file in the output folder
+    _first_category_id = 0  # for datasets whose metadata have no category ids
     _logger = logging.getLogger(__name__)
 
     def __init__(
@@ -52,11 +52,11 @@ class DetectionEvaluator(DatasetEvaluator):
         """
         Args:
             dataset_name: name or URI.
-            tasks: keys of `_metrics`; None takes what the predictions hold. A config, which
-                detectron2's older signature has in this place, is the same as None.
+            tasks: keys of `_metrics`; None takes those that the predictions have. A config, as in
+                detectron2's older signature, is treated as None.
             distributed: gather the predictions of all processes; otherwise each evaluates its own.
-            output_dir: for `instances_predictions.pth`, the file of results, and
-                `box_proposals.pkl`, where there are proposals.
+            output_dir: for `instances_predictions.pth`, the results file, and `box_proposals.pkl`
+                if there are proposals.
         """
         if tasks is None or isinstance(tasks, CfgNode):
             self._tasks = None
@@ -75,7 +75,7 @@ class DetectionEvaluator(DatasetEvaluator):
     @property
     def _truth(self) -> Any:
         """The ground truth: an object with `dataset`, the contents of a COCO file."""
-        raise NotImplementedError(f"{type(self).__name__} has to say where its ground truth is")
+        raise NotImplementedError(f"{type(self).__name__} must define _truth")
 
     def _evaluate_task(
         self, results: list[dict], task: str, img_ids: list | None
@@ -86,7 +86,7 @@ class DetectionEvaluator(DatasetEvaluator):
             results: in COCO's format.
             img_ids: evaluate these images only; None: all images of the dataset.
         """
-        raise NotImplementedError(f"{type(self).__name__} has to evaluate {task!r}")
+        raise NotImplementedError(f"{type(self).__name__} must define _evaluate_task")
 
     def reset(self) -> None:
         self._predictions = []
@@ -119,10 +119,10 @@ class DetectionEvaluator(DatasetEvaluator):
         return found | {f"box_proposals/{m}" for m in recall_names()}
 
     def _check_task(self, task: str) -> None:
-        """Raise the errors that evaluating a task will raise whatever the predictions are."""
+        """Raise the errors that evaluating a task would raise for any predictions."""
 
     def _class_metrics(self) -> list[str]:
-        """Return the names of the metrics of single classes, which all tasks have."""
+        """Return the names of the per-class metrics, which all tasks have."""
         return []
 
     def _tasks_of_truth(self) -> set[str]:
@@ -162,7 +162,7 @@ class DetectionEvaluator(DatasetEvaluator):
                 self._predictions.append(prediction)
 
     def instances_to_json(self, instances: Instances, img_id: int) -> list[dict]:
-        """Return the detections of one image in COCO's format of results."""
+        """Return the detections of one image in COCO's results format."""
         return instances_to_coco_json(instances, img_id)
 
     # -- at the end -------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ class DetectionEvaluator(DatasetEvaluator):
         if "proposals" in predictions[0]:
             self._eval_box_proposals(predictions)
         if "instances" in predictions[0]:
-            # Overridden in many programs, some of which know nothing of a choice of images.
+            # Overridden in many programs, some without the parameter for image ids.
             chosen = {} if img_ids is None else {"img_ids": img_ids}
             self._eval_predictions(predictions, **chosen)
         return copy.deepcopy(self._results)
@@ -219,9 +219,9 @@ class DetectionEvaluator(DatasetEvaluator):
         return {task for key, task in TASK_OF.items() if key in keys}
 
     def _eval_box_proposals(self, predictions: list[dict]) -> None:
-        """Fill self._results with the recall of proposals, for 100 and 1000 of them.
+        """Fill self._results with the recall of the best 100 and 1000 proposals.
 
-        They are written as a file that PROPOSAL_FILES can name.
+        The proposals are saved as a file for DATASETS.PROPOSAL_FILES_TRAIN and _TEST.
         """
         if self._output_dir:
             proposals = [p["proposals"] for p in predictions]

@@ -1,6 +1,7 @@
-"""Why detections are wrong, and how much AP each kind of error costs (TIDE, arXiv 2008.08115).
+"""Types of detection errors, and how much AP each of them costs (TIDE, arXiv 2008.08115).
 
-All of it is at an IoU of 0.5, with COCO's matching: the AP of `MatchedImages.ap` is COCO's AP50.
+Everything is computed at an IoU of 0.5 with COCO's matching: the AP of `MatchedImages.ap` is COCO's
+AP50.
 """
 
 from collections.abc import Sequence
@@ -8,15 +9,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-FOREGROUND = 0.5  # IoU from which a box is at its object
-BACKGROUND = 0.1  # IoU below which it is at none
+FOREGROUND = 0.5  # IoU from which a box matches an object
+BACKGROUND = 0.1  # IoU below which it is background
 
 CORRECT, CLASS, LOCATION, BOTH, DUPLICATE, NOTHING, IGNORED = range(7)
 KINDS = ("correct", "class", "location", "both", "duplicate", "background", "ignored")
-"""Kinds of detections by number: at the right object; of the wrong class; too far off; of the
-wrong class and too far off; of an object that a better one has found; at no object; of a crowd,
-which counts neither way."""
-MISSED = "missed"  # objects that no detection is near, not even one of the first two errors
+"""Kinds of detections by number: correct; wrong class; poorly localized; wrong class and poorly
+localized; duplicate of a better detection; background; matched to a crowd, which is ignored."""
+MISSED = "missed"  # objects without any detection, not even one with a class or localization error
 
 
 @dataclass
@@ -26,21 +26,21 @@ class ImageObjects:
     gt_boxes: np.ndarray  # (M, 4) XYXY
     gt_classes: np.ndarray  # (M,)
     gt_crowd: np.ndarray  # (M,) bool
-    boxes: np.ndarray  # (N, 4) XYXY, by falling score
+    boxes: np.ndarray  # (N, 4) XYXY, by descending score
     classes: np.ndarray  # (N,)
     scores: np.ndarray  # (N,)
 
 
 @dataclass
 class MatchedImage:
-    """What became of the objects and detections of one image; -1 stands for none."""
+    """The matches of objects and detections of one image; -1 means none."""
 
     objects: ImageObjects
     kinds: np.ndarray  # (N,) of KINDS
-    gt_of: np.ndarray  # (N,) object that the detection found, or was meant for
-    found_by: np.ndarray  # (M,) detection that found the object
-    near: np.ndarray  # (M,) bool: an error of class or location is at the object
-    at: np.ndarray  # (N,) object at the place of the detection, whatever its class
+    gt_of: np.ndarray  # (N,) object that the detection matches, or would match without its error
+    found_by: np.ndarray  # (M,) detection that matches the object
+    near: np.ndarray  # (M,) bool: a class or localization error belongs to the object
+    at: np.ndarray  # (N,) object at the location of the detection, of any class
     missed: np.ndarray = field(init=False)  # (M,) bool
 
     def __post_init__(self) -> None:
@@ -48,11 +48,11 @@ class MatchedImage:
 
 
 def match_image(image: ImageObjects) -> MatchedImage:
-    """Match the detections of an image with its objects, and say what is wrong with the others.
+    """Match the detections of an image with its objects, and classify the errors.
 
-    An error is one of location if an object of its class is at an IoU of 0.1 to 0.5; else of class
-    if one of another class is at 0.5 or more; else a duplicate if one of its class is; else at the
-    background if all are below 0.1; else both.
+    The error of a detection is localization if an object of its class has an IoU of 0.1 to 0.5;
+    otherwise class if one of another class has 0.5 or more; otherwise duplicate if one of its class
+    has; otherwise background if all are below 0.1; otherwise both class and localization.
     """
     crowd = image.gt_crowd
     iou = _overlaps(image.boxes, image.gt_boxes, crowd)  # (N, M)
@@ -60,7 +60,7 @@ def match_image(image: ImageObjects) -> MatchedImage:
     gt_of, found_by = _greedy(np.where(same, iou, 0.0), crowd)
     at, _ = _greedy(np.where(crowd[None, :], 0.0, iou), np.zeros_like(crowd))
     kinds = np.full(len(image.boxes), CORRECT, np.int8)
-    # With no object at the end, -1 stands for it.
+    # An additional last entry for no object, which the index -1 selects.
     kinds[np.append(crowd, False)[gt_of]] = IGNORED
     near = np.zeros(len(crowd), bool)
     overlap = np.where(crowd[None, :], 0.0, iou)
@@ -72,7 +72,7 @@ def match_image(image: ImageObjects) -> MatchedImage:
 
 
 def _kind_of_error(iou: np.ndarray, same: np.ndarray) -> tuple[int, int]:
-    """Return the kind of a detection that found nothing, and the object that it was meant for."""
+    """Return the kind of an unmatched detection, and the object that it belongs to."""
     if not len(iou) or iou.max() < BACKGROUND:
         return NOTHING, -1
     of_same, of_other = np.where(same, iou, 0.0), np.where(same, 0.0, iou)
@@ -86,7 +86,7 @@ def _kind_of_error(iou: np.ndarray, same: np.ndarray) -> tuple[int, int]:
 
 
 def _overlaps(boxes: np.ndarray, gt_boxes: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """(N, M) IoU; with a crowd, the share of the detection that lies in it."""
+    """Return the (N, M) IoU; for a crowd, the fraction of the detection inside it."""
     low = np.maximum(boxes[:, None, :2], gt_boxes[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], gt_boxes[None, :, 2:])
     shared = (high - low).clip(min=0).prod(axis=2)
@@ -96,9 +96,9 @@ def _overlaps(boxes: np.ndarray, gt_boxes: np.ndarray, crowd: np.ndarray) -> np.
 
 
 def _greedy(iou: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give each detection, best first, the object of highest IoU that is not taken.
+    """Match each detection, best first, with the free object of highest IoU.
 
-    A crowd is never taken, and comes after all other objects.
+    Crowds come last, and several detections can match the same crowd.
     """
     gt_of = np.full(iou.shape[0], -1)
     found_by = np.full(iou.shape[1], -1)
@@ -107,7 +107,7 @@ def _greedy(iou: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         if free.max() < FOREGROUND:
             free = np.where(crowd, iou[i], 0.0)
         if free.max() >= FOREGROUND:
-            # Of equal ones the last, as COCO's evaluation has it.
+            # The last one of equal IoUs, as in COCO's evaluation.
             gt_of[i] = len(free) - 1 - free[::-1].argmax()
             if not crowd[gt_of[i]]:
                 found_by[gt_of[i]] = i
@@ -115,12 +115,12 @@ def _greedy(iou: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def average_precision(scores: np.ndarray, correct: np.ndarray, count: int) -> float:
-    """Return COCO's AP of one class: mean of the precision at 101 recalls.
+    """Return COCO's AP of one class: mean precision at 101 recalls.
 
     Args:
         scores: (N,) in the order of images.
         correct: (N,) bool.
-        count: number of objects; without any, 1 where there are no detections, else 0.
+        count: number of objects; if it is 0, the AP is 1 without detections and 0 otherwise.
     """
     if count == 0:
         return float(len(scores) == 0)
@@ -135,7 +135,7 @@ def average_precision(scores: np.ndarray, correct: np.ndarray, count: int) -> fl
 
 @dataclass
 class _Table:
-    """All detections that count, with their places in the images, and numbers of objects."""
+    """All detections that count, with their positions in the images, and numbers of objects."""
 
     image: np.ndarray
     classes: np.ndarray
@@ -146,7 +146,7 @@ class _Table:
 
     def mean_ap(self, keep: np.ndarray, correct: np.ndarray, classes: np.ndarray,
                 counts: np.ndarray) -> float:  # fmt: skip
-        """Mean over the classes that have objects, of the detections in `keep`."""
+        """Return the mean AP of the detections in `keep` over the classes with objects."""
         values = []
         for kind in np.flatnonzero(self.counts):
             rows = keep & (classes == kind)
@@ -171,19 +171,19 @@ def _table(images: Sequence[MatchedImage], num_classes: int) -> _Table:
 
 
 def error_costs(images: Sequence[MatchedImage], num_classes: int) -> dict[str, tuple[int, float]]:
-    """Count the errors of each kind, and the AP that would be gained if they were put right.
+    """Count the errors of each kind, and compute the AP gained if they were fixed.
 
-    An error of class or location is put right by giving it the class or place of its object: the
-    best of those of an object that nothing has found becomes correct, all others go. Other errors
-    go; missed objects are not counted.
+    A class or localization error is fixed by using the class or box of its object: the best one of
+    an unmatched object becomes correct, all others are removed. Other errors are removed, and for
+    missed objects the number of objects is reduced.
 
     Args:
         images: of a whole dataset.
         num_classes: K.
 
     Returns:
-        by the names of KINDS (without "ignored") and "missed": number, and gain of AP50 in percent;
-        for "correct" the AP50 itself.
+        For each name of KINDS (except "ignored") and "missed", the number and the gain of AP50 in
+        percent; for "correct", the AP50 itself.
     """
     table = _table(images, num_classes)
     right = table.kinds == CORRECT
@@ -211,7 +211,7 @@ def error_costs(images: Sequence[MatchedImage], num_classes: int) -> dict[str, t
 def _first_at_unfound(
     images: Sequence[MatchedImage], table: _Table, wrong: np.ndarray
 ) -> list[int]:
-    """Of the wrong detections, the best one of each object that nothing has found."""
+    """Return the best one of the wrong detections for each unmatched object."""
     taken: set[tuple[int, int]] = set()
     chosen = []
     rows = np.flatnonzero(wrong)
@@ -226,13 +226,13 @@ def _first_at_unfound(
 def scores_by_threshold(
     images: Sequence[MatchedImage], num_classes: int, thresholds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return precision and recall of each class for detections from a score on.
+    """Return precision and recall of each class for detections above score thresholds.
 
     Args:
         thresholds: (T,) ascending.
 
     Returns:
-        (K, T) precision, nan where nothing is detected, and (K, T) recall, nan without objects.
+        (K, T) precision, nan without detections, and (K, T) recall, nan without objects.
     """
     table = _table(images, num_classes)
     precision, recall = (np.full((num_classes, len(thresholds)), np.nan) for _ in range(2))
@@ -251,11 +251,11 @@ def scores_by_threshold(
 def confusion_matrices(
     images: Sequence[MatchedImage], num_classes: int, thresholds: np.ndarray
 ) -> np.ndarray:
-    """Count which class objects are detected as, by detections from a score on.
+    """Return the confusion matrices of detections above score thresholds.
 
     Returns:
-        (T, K + 1, K + 1): rows are the classes of objects, columns those of the detections at their
-        places; the last row is the background, the last column objects without a detection.
+        (T, K + 1, K + 1): rows are the classes of objects, columns those of the detections matched
+        to them; the last row is background, the last column objects without a detection.
     """
     matrices = np.zeros((len(thresholds), num_classes + 1, num_classes + 1), int)
     for image in images:
@@ -277,11 +277,12 @@ def confusion_matrices(
 
 
 def calibration(images: Sequence[MatchedImage], bins: int = 10) -> list[tuple[float, float, int]]:
-    """Compare scores with the share of correct detections.
+    """Compare scores with the fraction of correct detections.
 
     Returns:
-        for each of equal ranges of scores: mean score, share of correct ones, and number; nan where
-        there are none.
+        For each of equal score ranges: mean score, fraction of correct detections, and their
+            number;
+        nan for empty ranges.
     """
     table = _table(images, int(max((i.objects.gt_classes.max(initial=-1) for i in images),
                                    default=-1)) + 1)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The inference loop, and the interface of what consumes its predictions."""
+"""The inference loop, and the interface of evaluators."""
 
 import datetime
 import logging
@@ -19,13 +19,13 @@ from d2lite.utils.stop_signals import check_stop
 
 logger = logging.getLogger(__name__)
 
-WARMUP_BATCHES = 5  # the first batches load kernels and caches: their times mislead the eta
+WARMUP_BATCHES = 5  # the first batches load kernels and fill caches, which distorts the eta
 LOG_PERIOD_SECONDS = 5.0
-NO_LIMIT = 100_000  # detections in an image that count where the model has no limit
+NO_LIMIT = 100_000  # limit of detections per image if the model has none
 
 
 class Settings(NamedTuple):
-    """What evaluators are made with, besides their dataset."""
+    """Settings of evaluators, besides the dataset."""
 
     tasks: Sequence[str] | None = None
     output_dir: str | None = None
@@ -33,10 +33,10 @@ class Settings(NamedTuple):
     detections_per_image: int | None = None  # of the model; -1: no limit
 
     def limit(self, usual: int) -> int | None:
-        """Return how many detections of an image count: all, where they are more than usual.
+        """Return the number of detections that count per image, or None for the metric's own limit.
 
         Args:
-            usual: the metric's own limit, for which None is returned.
+            usual: the metric's own limit; it is only raised, to what the model returns.
         """
         wanted = self.detections_per_image
         if wanted is None or 0 <= wanted <= usual:
@@ -45,48 +45,48 @@ class Settings(NamedTuple):
 
 
 class DatasetEvaluator:
-    """Base class of what turns a model's predictions, batch by batch, into metrics.
+    """Base class of evaluators, which turn predictions, batch by batch, into metrics.
 
     The loop calls `reset`, then `process` with every batch, then `evaluate` once.
     """
 
     @classmethod
     def from_settings(cls, dataset_name: str, settings: Settings) -> "DatasetEvaluator":
-        """Make the evaluator of a dataset, with those of the settings that it has a use for.
+        """Build the evaluator of a dataset from the settings that it uses.
 
-        `evaluator_for` calls this; by default the constructor gets the name alone.
+        `evaluator_for` calls this; by default the constructor gets only the name.
         """
         return cls(dataset_name)
 
     def reset(self) -> None:
-        """Forget everything processed so far. Called before a new round of evaluation."""
+        """Discard everything processed so far. Called before each evaluation."""
 
     def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
-        """Evaluate no detections, so that faults of the ground truth show before a training.
+        """Check before training that the ground truth can be evaluated.
 
-        Nothing is written, and what was processed is kept. By default nothing is checked.
+        Writes nothing and keeps what was processed. By default nothing is checked.
 
         Args:
-            tasks: what the model predicts, of "bbox", "segm" and "keypoints".
+            tasks: what the model predicts: any of "bbox", "segm" and "keypoints".
         Returns:
-            the metrics that will be reported, such as "bbox/AP"; None where they are not known.
+            The metrics that will be reported, such as "bbox/AP"; None if they are not known.
         Raises:
             ValueError: a task cannot be evaluated.
         """
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Take the predictions of one batch.
+        """Process the predictions of one batch.
 
         Args:
-            inputs: the dicts that went into the model, one per image.
-            outputs: the dicts that came out, in the same order.
+            inputs: input dicts of the model, one per image.
+            outputs: outputs of the model, in the same order.
         """
 
     def evaluate(self) -> dict | None:
         """Summarize all processed batches.
 
         Returns:
-            {task: {metric: value}} on the main process; anything empty on the others.
+            {task: {metric: value}} on the main process; an empty value on the others.
         """
 
 
@@ -102,8 +102,8 @@ class DatasetEvaluators(DatasetEvaluator):
             evaluator.reset()
 
     def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
-        """Check all of them that can; see `DatasetEvaluator.check`."""
-        # Some only look like evaluators.
+        """Run the checks of all evaluators; see `DatasetEvaluator.check`."""
+        # Evaluators of other programs may lack the method.
         able = [e for e in self._evaluators if hasattr(e, "check")]
         found = [evaluator.check(tasks) for evaluator in able]
         known = len(able) == len(self._evaluators) and None not in found
@@ -121,7 +121,7 @@ class DatasetEvaluators(DatasetEvaluator):
         """
         results: OrderedDict = OrderedDict()
         for evaluator in self._evaluators:
-            # Every process has to call evaluate: it may gather from all of them.
+            # Every process must call evaluate, since it may gather from all of them.
             result = evaluator.evaluate()
             if not is_main_process() or result is None:
                 continue
@@ -142,17 +142,17 @@ def inference_on_dataset(
     evaluator: DatasetEvaluator | list[DatasetEvaluator] | None,
     callbacks: dict[str, Callable[[], Any]] | None = None,
 ) -> dict:
-    """Run the model on all batches and evaluate what it predicts; also measures its speed.
+    """Run the model on all batches, evaluate its predictions, and measure its speed.
 
     Args:
         model: an `nn.Module`, which is set to eval mode and restored afterward, or any callable
             from a list of input dicts to a list of output dicts.
-        data_loader: gives the batches; its length, where it has one, is used for the eta.
+        data_loader: yields the batches; its length, if it has one, is used for the eta.
         evaluator: one evaluator, several, or None to only measure the speed.
-        callbacks: functions without arguments under the names "on_start", "before_inference",
+        callbacks: functions without arguments, named "on_start", "before_inference",
             "after_inference" (around every batch) and "on_end".
     Returns:
-        What `evaluator.evaluate()` returns; {} where that is None.
+        The result of `evaluator.evaluate()`, or {} if that is None.
     """
     if evaluator is None or isinstance(evaluator, (list, tuple)):
         evaluator = DatasetEvaluators(list(evaluator or ()))
@@ -176,7 +176,7 @@ def inference_on_dataset(
         call("on_start")
         clock.start()
         batches = iter(data_loader)
-        if hasattr(batches, "close"):  # also where the evaluation fails, or is left
+        if hasattr(batches, "close"):  # also if the evaluation fails or is interrupted
             stack.callback(batches.close)
         for inputs in batches:
             clock.lap("data")
@@ -198,7 +198,7 @@ def inference_on_dataset(
 
 @contextmanager
 def inference_context(model: nn.Module) -> Iterator[None]:
-    """Put `model` into eval mode for a while; its former mode comes back, also after an error."""
+    """Set `model` to eval mode inside the block, and restore its mode afterward."""
     training = model.training
     model.eval()
     try:
@@ -209,11 +209,11 @@ def inference_context(model: nn.Module) -> Iterator[None]:
 
 @dataclass
 class _Clock:
-    """Seconds spent per batch on loading, computing and evaluating, without the warm-up."""
+    """Measures the seconds per batch of loading, inference and evaluation, without the warm-up."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    batches: int = 0  # all of them
-    measured: int = 0  # those since the last restart
+    batches: int = 0  # all batches
+    measured: int = 0  # batches since the last restart
     begin: float = 0.0
     last: float = 0.0
 
@@ -236,7 +236,7 @@ class _Clock:
             self.measured += 1
 
     def per_batch(self) -> dict[str, float]:
-        """Mean seconds of each part, and their "total", over the measured batches."""
+        """Return the mean seconds of each part and their "total" over the measured batches."""
         if self.measured == 0 and self.batches:  # exactly the warm-up has passed
             begin, seconds, measured = self._warm
             elapsed = self.begin - begin
@@ -246,7 +246,7 @@ class _Clock:
         return {**{k: v / measured for k, v in seconds.items()}, "total": elapsed / measured}
 
     def log_totals(self) -> None:
-        """Report the whole run, in detectron2's words, which people's scripts look for."""
+        """Log a summary in detectron2's wording, which scripts search for."""
         if not self.batches:
             logger.warning("The data loader gave no batch: there is nothing to evaluate")
             return
@@ -265,8 +265,8 @@ class _Clock:
 
 @contextmanager
 def _progress(total: int | None, clock: _Clock) -> Iterator[Callable[[], None]]:
-    """Yield a function to call after each batch: it moves a bar on a terminal, else logs now and
-    then."""
+    """Yield a function to call after each batch: it updates a progress bar on a terminal, and logs
+    from time to time elsewhere."""
     if is_main_process() and sys.stderr.isatty():
         from tqdm import tqdm
 
@@ -296,6 +296,6 @@ def _progress(total: int | None, clock: _Clock) -> Iterator[Callable[[], None]]:
 
 
 def _wait_for_accelerator() -> None:
-    """Kernels run behind the program's back: without waiting, evaluation would get their time."""
+    """Wait for asynchronous kernels: their time would otherwise count as evaluation."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""Bringing the predictions of all processes together."""
+"""Gather the predictions of all processes, and save them."""
 
 import itertools
 import os
@@ -11,7 +11,7 @@ from d2lite.utils import comm
 
 
 def gather_predictions(predictions: list, distributed: bool) -> list | None:
-    """Return the predictions of all processes, on the main one; None on the others.
+    """Return the predictions of all processes on the main process; None on the others.
 
     Without `distributed`, every process keeps its own.
     """
@@ -25,6 +25,6 @@ def gather_predictions(predictions: list, distributed: bool) -> list | None:
 
 
 def save_predictions(predictions: Any, output_dir: str) -> None:
-    """Write everything the model said to `instances_predictions.pth`, for later analysis."""
+    """Save all predictions to `instances_predictions.pth`, for later analysis."""
     path = os.path.join(output_dir, "instances_predictions.pth")
     save_results(path, lambda file: torch.save(predictions, file))

@@ -1,4 +1,4 @@
-"""Average recall of class-less box proposals."""
+"""Average recall of class-agnostic box proposals."""
 
 from collections.abc import Callable
 
@@ -19,11 +19,11 @@ AREA_RANGES = {  # square pixels
 }
 
 
-AnnotationsOf = Callable[[int], list[dict]]  # of an image, by its id, in COCO's format
+AnnotationsOf = Callable[[int], list[dict]]  # image id -> annotations in COCO's format
 
 
 def average_recalls(predictions: list[dict], annotations_of: AnnotationsOf) -> dict[str, float]:
-    """Average recall in percent of the best 100 and 1000 proposals: AR@100, ARs@100, ..."""
+    """Return the average recall in percent of the best 100 and 1000 proposals: AR@100, ..."""
     recalls = {}
     for name, (area, limit) in recall_names().items():
         stats = box_proposal_recall(predictions, annotations_of, area=area, limit=limit)
@@ -32,7 +32,7 @@ def average_recalls(predictions: list[dict], annotations_of: AnnotationsOf) -> d
 
 
 def recall_names() -> dict[str, tuple[str, int]]:
-    """Names of the average recalls, each with its area range and number of proposals."""
+    """Return the names of the average recalls, with their area range and number of proposals."""
     suffixes = {"all": "", "small": "s", "medium": "m", "large": "l"}
     return {
         f"AR{suffix}@{limit:d}": (area, limit)
@@ -48,7 +48,7 @@ def box_proposal_recall(
     area: str = "all",
     limit: int | None = None,
 ) -> dict:
-    """How many objects the best `limit` proposals of each image cover.
+    """Compute how well the best `limit` proposals of each image cover its objects.
 
     Args:
         predictions: dicts with "image_id" and "proposals": Instances with `proposal_boxes` and
@@ -56,8 +56,8 @@ def box_proposal_recall(
         thresholds: (T,) IoUs; default 0.5 to 0.95 in steps of 0.05.
         area: only objects of this size, a key of `AREA_RANGES`.
     Returns:
-        "ar": the mean of "recalls" (T,) over "thresholds"; "gt_overlaps": the IoU that each object
-        is covered with, ascending; "num_pos": how many objects there are.
+        "ar": mean of "recalls" (T,) over "thresholds"; "gt_overlaps": IoU of each object with its
+        proposal, ascending; "num_pos": number of objects.
     """
     if area not in AREA_RANGES:
         raise ValueError(f"unknown area range {area!r}; use one of {list(AREA_RANGES)}")
@@ -81,7 +81,7 @@ def box_proposal_recall(
 
 
 def _objects(anns: list[dict], area_range: tuple[float, float]) -> Boxes:
-    """Boxes of the objects within the range, without crowds."""
+    """Return the boxes of the objects in the area range, without crowds."""
     low, high = area_range
     anns = [a for a in anns if a.get("iscrowd", 0) == 0 and low <= a["area"] <= high]
     boxes = [BoxMode.convert(a["bbox"], BoxMode.XYWH_ABS, BoxMode.XYXY_ABS) for a in anns]
@@ -89,9 +89,9 @@ def _objects(anns: list[dict], area_range: tuple[float, float]) -> Boxes:
 
 
 def _cover(proposals, objects: Boxes, limit: int | None) -> Tensor:
-    """(M,) IoU of each object with the proposal that is given to it.
+    """Return the (M,) IoU of each object with its assigned proposal.
 
-    The best pair is taken first, and each proposal covers one object only.
+    Greedy matching, best pair first; each proposal covers at most one object.
     """
     cover = torch.zeros(len(objects))
     order = proposals.objectness_logits.sort(descending=True).indices[:limit]

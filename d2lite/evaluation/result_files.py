@@ -1,4 +1,4 @@
-"""Files of results, which people and scripts read and the metrics do not depend on."""
+"""Result files for people and scripts; the metrics do not depend on them."""
 
 import contextlib
 import logging
@@ -12,11 +12,11 @@ logger = logging.getLogger(__name__)
 
 
 def save_results(path: str, content: str | Callable[[IO[bytes]], object]) -> None:
-    """Write a file of results. Where that is not possible, log why and go on with the evaluation.
+    """Write a result file. If that fails, log why and continue with the evaluation.
 
     Args:
-        path: its folder is made where it does not exist.
-        content: text, or a function that writes into the binary file that it is given.
+        path: its folder is created if necessary.
+        content: text, or a function that writes to a given binary file.
     """
     with going_on_without(path):
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
@@ -29,9 +29,9 @@ def save_results(path: str, content: str | Callable[[IO[bytes]], object]) -> Non
 
 @contextlib.contextmanager
 def going_on_without(path: str) -> Iterator[None]:
-    """Log that the block cannot write a file or folder, and go on."""
+    """Log an error if the block can't write a file or folder, and continue."""
     try:
         with naming_write_errors(path):
             yield
     except WriteError as error:
-        logger.error("%s. The evaluation goes on without it", error)
+        logger.error("%s. The evaluation continues without it", error)

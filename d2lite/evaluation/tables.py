@@ -1,25 +1,25 @@
-"""Results as text tables that fit into a log of 100 columns."""
+"""Format results as text tables of at most 100 columns."""
 
 import math
 from collections.abc import Mapping
 
 MAX_WIDTH = 100
 NAME_WIDTH = 24
-WIDE_CHARACTERS = 8  # the least width of a column of figures
+WIDE_CHARACTERS = 8  # minimum width of a column of numbers
 
 
 def metrics_table(
     overall: Mapping[str, float], categories: Mapping[str, Mapping[str, float]], label: str
 ) -> str:
-    """One table of a task's metrics: rows are metrics, columns all categories and each of them.
+    """Format the metrics of a task: one row per metric, one column for all and each category.
 
-    Where the categories are too many for `MAX_WIDTH` columns, they follow below as a grid
-    of (category, first metric).
+    If there are too many categories for `MAX_WIDTH` columns, they follow below as a grid of
+    (category, first metric).
 
     Args:
         overall: {metric: value}; nan is shown as "-".
         categories: {category: {metric: value}}, with metrics of `overall`; may be empty.
-        label: what stands in the corner, such as "bbox".
+        label: text of the corner, such as "bbox".
     """
     columns = {"all": overall, **categories}
     widths = [max(WIDE_CHARACTERS, len(name)) for name in columns]
@@ -51,7 +51,7 @@ def category_grid(pairs: list[tuple[str, str]], metric: str) -> str:
 
 
 def grid(headers: list[str], rows: list[list[str]]) -> str:
-    """Return a table in pipe style; cells that hold figures are aligned right."""
+    """Return a table in pipe style; columns of numbers are right-aligned."""
     from tabulate import tabulate
 
     align = []

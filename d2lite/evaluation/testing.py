@@ -1,4 +1,4 @@
-"""Printing results and comparing them with expected ones."""
+"""Log results, and compare them with expected ones."""
 
 import logging
 import sys
@@ -15,10 +15,10 @@ def print_csv_format(results: Mapping[str, Any]) -> None:
 
     Args:
         results: {task: {metric: value}}. Metrics with a "-" in the name (those of single
-            categories) are left out.
+            categories) are skipped.
     """
     if not isinstance(results, Mapping):
-        if not results:  # what a process other than the main one may hold
+        if not results:  # as on processes other than the main one
             return
         raise TypeError(f"results must be a mapping task -> metrics, not {type(results).__name__}")
     for task, metrics in results.items():
@@ -35,8 +35,8 @@ def verify_results(cfg, results: Mapping[str, Mapping[str, float]]) -> bool:
     """Compare results with `cfg.TEST.EXPECTED_RESULTS`, rows of [task, metric, value, tolerance].
 
     Returns:
-        True when all are within tolerance. Otherwise the differences are logged and the program
-        exits with status 1, so that a script notices.
+        True if all are within tolerance. Otherwise the differences are logged and the program exits
+        with status 1.
     """
     expected = cfg.TEST.EXPECTED_RESULTS
     if not expected:
