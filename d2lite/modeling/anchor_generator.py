@@ -1,4 +1,4 @@
-"""Lay anchors: boxes of fixed sizes and shapes, at every cell of the feature maps."""
+"""Generate anchors: boxes of fixed sizes and shapes at every cell of the feature maps."""
 
 import itertools
 import math
@@ -15,13 +15,13 @@ from d2lite.utils.registry import Registry
 
 ANCHOR_GENERATOR_REGISTRY = Registry("ANCHOR_GENERATOR", config_key="MODEL.ANCHOR_GENERATOR.NAME")
 ANCHOR_GENERATOR_REGISTRY.__doc__ = """
-Classes that lay anchors, called with (cfg, list[ShapeSpec]). `forward` takes L feature maps
-(N, C, Hi, Wi) and returns L Boxes of Hi * Wi * A anchors, ordered by row, column, cell anchor.
+Anchor generators, called with (cfg, list[ShapeSpec]). `forward` takes L feature maps (N, C, Hi, Wi)
+and returns L Boxes with Hi * Wi * A anchors, ordered by row, column, cell anchor.
 """
 
 
 class BufferList(nn.Module):
-    """A list of tensors that follow the module to its device but stay out of the state dict."""
+    """A list of tensors that move to the module's device but are not in the state dict."""
 
     def __init__(self, buffers: Sequence[Tensor]):
         """buffers: registered under the names "0", "1", ..."""
@@ -37,17 +37,18 @@ class BufferList(nn.Module):
 
 
 class _GridAnchors(nn.Module):
-    """What both generators share: cell anchors, moved to every cell of L feature maps.
+    """Base class of both generators: shifts cell anchors to every cell of L feature maps.
 
-    Anchors are the same at every cell, as the convolutions are that look at them: an object that
-    moves in the image is seen by another cell in the same way (Faster R-CNN, sec. 3.1.1).
+    Anchors are the same at every cell, like the convolutions that predict from them. So a
+    translated object is detected in the same way by another cell (translation invariance, Faster
+    R-CNN, sec. 3.1.1).
     """
 
     box_dim: int
     box_type: type[Boxes]
 
     def __init__(self, strides: list[int], offset: float, *settings: list[Sequence[float]]):
-        """Store the settings. settings: what `generate_cell_anchors` takes, each by level."""
+        """Store the settings. settings: arguments of `generate_cell_anchors`, each by level."""
         super().__init__()
         if not 0.0 <= offset < 1.0:
             raise ArgumentError(f"ANCHOR_GENERATOR.OFFSET is {offset}; it must lie in [0, 1)")
@@ -72,16 +73,16 @@ class _GridAnchors(nn.Module):
         return [len(cell_anchors) for cell_anchors in self.cell_anchors]
 
     def forward(self, features: list[Tensor]) -> list[Boxes]:
-        """Anchors of L feature maps (N, C, Hi, Wi): L times Hi * Wi * A boxes.
+        """Return the anchors of L feature maps (N, C, Hi, Wi): L times Hi * Wi * A boxes.
 
-        They are ordered by row, column and cell anchor. Every call makes new ones: programs
-        write into them, or set other `cell_anchors`.
+        They are ordered by row, column and cell anchor. Every call creates new ones, because some
+        programs modify them or replace `cell_anchors`.
         """
         grid_sizes = [tuple(feature.shape[-2:]) for feature in features]
         return [self.box_type(anchors) for anchors in self._grid_anchors(grid_sizes)]
 
     def _grid_anchors(self, grid_sizes: list[tuple[int, int]]) -> list[Tensor]:
-        """L tensors (Hi * Wi * A, box_dim)."""
+        """Return L tensors (Hi * Wi * A, box_dim)."""
         anchors = []
         for (height, width), stride, base in zip(
             grid_sizes, self.strides, self.cell_anchors, strict=True
@@ -91,13 +92,12 @@ class _GridAnchors(nn.Module):
             x = (torch.arange(width, **like) + self.offset) * stride
             y, x = torch.meshgrid(y, x, indexing="ij")
             shifts = self._shift_columns(x.flatten(), y.flatten())  # (H * W, box_dim)
-            # Row, column, cell anchor: the order into which `permute_to_N_HWA_K` brings what a
-            # head predicts.
+            # Ordered by row, column, cell anchor, like predictions after `permute_to_N_HWA_K`.
             anchors.append((shifts[:, None] + base).reshape(-1, self.box_dim))
         return anchors
 
     def _shift_columns(self, x: Tensor, y: Tensor) -> Tensor:
-        """(H * W, box_dim): what to add to a cell anchor to move it to each cell center."""
+        """Return (H * W, box_dim) offsets that move a cell anchor to each cell center."""
         raise NotImplementedError
 
 
@@ -118,15 +118,15 @@ class DefaultAnchorGenerator(_GridAnchors):
         strides: Sequence[int],
         offset: float = 0.5,
     ):
-        """Lay the cell anchors.
+        """Create the cell anchors.
 
         Args:
-            sizes: by level, the sides in pixels of the squares with the anchors' areas. One list
-                (nested or not) counts for all levels.
-            aspect_ratios: by level or for all, height / width.
+            sizes: by level, the square roots of the anchors' areas in pixels. A single list (nested
+                or not) is used for all levels.
+            aspect_ratios: height / width, by level or for all.
             strides: pixels per cell, by level.
-            offset: where in its cell an anchor is centered, in strides: 0 is the top left
-                corner, 0.5 the middle; 0 <= offset < 1.
+            offset: position of the anchor center in its cell, in strides: 0 is the top left corner,
+                0.5 the middle; 0 <= offset < 1.
         """
         super().__init__(
             strides,
@@ -175,10 +175,10 @@ class RotatedAnchorGenerator(_GridAnchors):
         angles: Sequence[Sequence[float]],
         offset: float = 0.5,
     ):
-        """Lay the cell anchors, as in `DefaultAnchorGenerator`, at several angles.
+        """Create the cell anchors, see `DefaultAnchorGenerator`, at several angles.
 
         Args:
-            angles: by level or for all, degrees counter-clockwise.
+            angles: degrees counterclockwise, by level or for all.
         """
         super().__init__(
             strides,
@@ -213,22 +213,22 @@ class RotatedAnchorGenerator(_GridAnchors):
 
 
 def build_anchor_generator(cfg, input_shape: list[ShapeSpec]) -> nn.Module:
-    """Return the generator that MODEL.ANCHOR_GENERATOR.NAME names, for feature maps of these
+    """Return the generator named by MODEL.ANCHOR_GENERATOR.NAME for feature maps of these
     shapes."""
     return ANCHOR_GENERATOR_REGISTRY.get(cfg.MODEL.ANCHOR_GENERATOR.NAME)(cfg, input_shape)
 
 
 def _sides(size: float, aspect_ratio: float) -> tuple[float, float]:
-    """(width, height) of the box of area size**2 with height / width = aspect_ratio.
+    """Return (width, height) of a box with area size**2 and height / width = aspect_ratio.
 
-    All ratios of a size have one area, so that they compete for objects of one scale.
+    All aspect ratios of a size have the same area, so they match objects of the same scale.
     """
     width = math.sqrt(size**2 / aspect_ratio)
     return width, aspect_ratio * width
 
 
 def _for_all_levels(values: Sequence, num_levels: int, name: str) -> list[Sequence[float]]:
-    """One list of values per level; a single list, nested or not, is used for all."""
+    """Return one list of values per level; a single list, nested or not, is used for all."""
     key = f"MODEL.ANCHOR_GENERATOR.{name}"
     if not isinstance(values, Sequence) or len(values) == 0:
         raise ArgumentError(f"{key} must be a list with at least one value, found {values!r}")

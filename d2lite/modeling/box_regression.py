@@ -158,7 +158,7 @@ def box_loss(name: str, smooth_l1_beta: float = 0.0) -> BoxLoss:
     decoded boxes as wholes.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: the name is unknown.
     """
     choices = ["smooth_l1", *IOU_LOSSES]
     check_choice("box_reg_loss_type (BBOX_REG_LOSS_TYPE)", name, choices)

@@ -1,10 +1,11 @@
 """The steps that detectors share, as functions on tensors.
 
-In training, anchors or proposals are matched to the objects (`matcher.py`), and the matches become
-class labels and boxes to reach. In inference, the best of many scored boxes are selected, and of
-several on one object NMS keeps the best.
+In training, anchors or proposals are matched to objects (`matcher.py`), and the matches become
+class labels and target boxes. In inference, the best of many scored boxes are selected, and NMS
+removes duplicates.
 
-R is the number of anchors (or proposals) of an image, M that of its objects, K that of the classes.
+R is the number of anchors (or proposals) of an image, M the number of its objects, K the number of
+classes.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ ROTATED_DIM = 5
 def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
     """(N, A * K, H, W) predictions -> (N, H * W * A, K), in the order of the anchors.
 
-    A view where the memory layout is channels last.
+    A view if the memory layout is channels last.
     """
     num_images, channels, height, width = tensor.shape
     by_cell = tensor.permute(0, 2, 3, 1)  # (N, H, W, A * K)
@@ -39,13 +40,13 @@ def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
 def class_labels(
     gt_classes: Tensor, matches: Tensor, match_labels: Tensor, background: int
 ) -> Tensor:
-    """Give each anchor the class of the object it is matched to.
+    """Return for each anchor the class of its matched object.
 
     Args:
         gt_classes: (M,) int64.
         matches: (R,) int64 indices of the objects, see `Matcher`.
         match_labels: (R,) FOREGROUND, BACKGROUND or IGNORED.
-        background: the class of the background: K, or 0 for models that count it as the first.
+        background: the class of the background: K, or 0 in models where it comes first.
 
     Returns:
         (R,) int64: -1 for ignored anchors. Without objects, all are background.
@@ -65,14 +66,14 @@ def matched_boxes(gt_boxes: Boxes, matches: Tensor) -> Tensor:
 
 
 def is_foreground(labels: Tensor, num_classes: int) -> Tensor:
-    """Return which class labels are those of objects: neither ignored (-1) nor background (K)."""
+    """Return which class labels are foreground: neither ignored (-1) nor background (K)."""
     return (labels >= 0) & (labels < num_classes)
 
 
 def moving_average(old: Tensor | float, new: Tensor | float, momentum: float = 0.9) -> Tensor:
-    """Return the next value of an exponential moving average: momentum * old + the rest of `new`.
+    """Update an exponential moving average: momentum * old + (1 - momentum) * new.
 
-    A float32 tensor on the device of `new`, so that no step waits for the GPU.
+    The result is a float32 tensor on the device of `new`, so no step waits for the GPU.
     """
     new = torch.as_tensor(new, dtype=torch.float32)
     return new.lerp(torch.as_tensor(old, dtype=torch.float32, device=new.device), momentum)
@@ -82,7 +83,7 @@ def moving_average(old: Tensor | float, new: Tensor | float, momentum: float = 0
 
 
 class Candidates(NamedTuple):
-    """The best pairs of an anchor and a class, best first; T of them."""
+    """The T best (anchor, class) pairs, best first."""
 
     scores: Tensor  # (T,)
     anchors: Tensor  # (T,) int64: rows of the anchors
@@ -90,15 +91,15 @@ class Candidates(NamedTuple):
 
 
 def select_candidates(scores: Tensor, threshold: float, topk: int) -> Candidates:
-    """Keep the best pairs of an anchor and a class.
+    """Select the best (anchor, class) pairs.
 
-    Most scores of a dense detector are near 0; to decode and sort them all would take longer than
-    the network (RetinaNet, sec. 4.1).
+    Most scores of a dense detector are near 0; decoding and sorting all of them would take longer
+    than the network (RetinaNet, sec. 4.1).
 
     Args:
         scores: (R, K).
         threshold: only higher scores count.
-        topk: how many pairs are kept at most.
+        topk: maximum number of pairs.
     """
     pairs = (scores > threshold).nonzero()
     best = scores[pairs[:, 0], pairs[:, 1]].topk(min(topk, len(pairs)))
@@ -106,17 +107,17 @@ def select_candidates(scores: Tensor, threshold: float, topk: int) -> Candidates
 
 
 class TopOfLevels(NamedTuple):
-    """The best anchors of each level, the levels one after another; T of them for each image."""
+    """The best anchors of each level, concatenated; T per image."""
 
-    indices: list[Tensor]  # of each level (N, Tl): which anchors of that level
+    indices: list[Tensor]  # per level, (N, Tl): rows of the level's anchors
     logits: Tensor  # (N, T), descending within a level
     levels: Tensor  # (T,) int64: the level of each
 
 
 def select_top_of_levels(logits: Sequence[Tensor], topk: int) -> TopOfLevels:
-    """Keep the `topk` best anchors of each level, for anchors with a single score.
+    """Select the `topk` best anchors of each level, for anchors with a single score.
 
-    Each level keeps its own best: large levels would otherwise crowd out the small ones.
+    Selecting per level prevents large levels from crowding out the small ones.
 
     Args:
         logits: per level, (N, Rl).
@@ -140,15 +141,15 @@ def as_boxes(tensor: Tensor) -> Boxes:
 
 
 def nms_within(groups: Tensor, boxes: Boxes, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Find the boxes that remain when those of one group may overlap by `iou_threshold` at most.
+    """Apply NMS within groups, such as classes or levels.
 
     Args:
-        groups: (N,) int64, such as classes or levels; boxes of different ones never compete.
-        boxes: N of either kind.
-        scores: (N,); of two boxes the better scored remains.
-        iou_threshold: IoU above which the worse of two boxes is dropped.
+        groups: (N,) int64; boxes of different groups never suppress each other.
+        boxes: N Boxes or RotatedBoxes.
+        scores: (N,); the higher-scoring of two boxes is kept.
+        iou_threshold: IoU above which the lower-scoring of two boxes is dropped.
     Returns:
-        (M,) int64 indices of the boxes that remain, best first.
+        (M,) int64 indices of the boxes to keep, best first.
     """
     nms = batched_nms_rotated if isinstance(boxes, RotatedBoxes) else batched_nms
     return nms(boxes.tensor, scores, groups, iou_threshold)
@@ -159,11 +160,11 @@ def nms_detections(candidates: Instances, iou_threshold: float, topk: int) -> In
 
     Args:
         candidates: with `pred_boxes`, `scores` and `pred_classes`; further fields are kept.
-        iou_threshold: IoU above which the worse of two boxes of one class is dropped.
-        topk: how many are kept at most.
+        iou_threshold: IoU above which the lower-scoring of two boxes of a class is dropped.
+        topk: maximum number of detections.
 
     Returns:
-        The rest of the candidates, best first.
+        The remaining candidates, best first.
     """
     keep = nms_within(
         candidates.pred_classes, candidates.pred_boxes, candidates.scores, iou_threshold

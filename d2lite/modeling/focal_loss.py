@@ -10,20 +10,20 @@ from d2lite.modeling.detection_steps import is_foreground
 def focal_loss_of_labels(
     pred_logits: list[Tensor], labels: Tensor, alpha: float, gamma: float
 ) -> Tensor:
-    """Sum of the focal losses (Lin et al. 2017, eq. 5) of independent classes.
+    """Compute the sum of the focal losses (Lin et al. 2017, eq. 5) of K independent classes.
 
-    Easy negatives weigh little: at a score of 0.1 and gamma 2, an entry has a hundredth of its
-    cross entropy (sec. 3.2). So all anchors can train, and the loss is their sum.
+    Easy negatives get little weight: with a score of 0.1 and gamma 2, an entry has a hundredth of
+    its cross entropy (sec. 3.2). So the loss can be summed over all anchors, without sampling.
 
-    Nearly all of the R * K entries are negative. So all are summed up as negatives, and the few
-    positive ones are corrected: no one-hot target is made, and half the arithmetic falls away.
+    Nearly all of the R * K entries are negative. So all are first summed as negatives, and then the
+    few positive ones are corrected. This needs no one-hot target and half the arithmetic.
 
     Args:
         pred_logits: L levels of (N, Ri, K) logits.
         labels: (N, R) class of each anchor of all levels: 0 to K-1, K is background; negative
             labels are ignored.
-        alpha: weight of positive entries; negative ones weigh 1 - alpha. If below 0, all weigh 1.
-        gamma: how much less entries weigh that are right already.
+        alpha: weight of positive entries; negative ones get 1 - alpha. If negative, all get 1.
+        gamma: focusing parameter; higher values reduce the weight of well-classified entries.
 
     Returns:
         A scalar.
@@ -45,7 +45,7 @@ def focal_loss_of_labels(
 
 
 def _entry_loss(logits: Tensor, gamma: float) -> Tensor:
-    """p ** gamma * -log(1 - p) of negative entries; of positive ones when the sign is turned.
+    """Return p ** gamma * -log(1 - p), the loss of negative entries; negate x for positive ones.
 
     For p = sigmoid(x): 1 - p is sigmoid(-x), and -log(1 - p) is softplus(x), which stays finite.
     """

@@ -1,16 +1,16 @@
-"""Choose the background that a model gets most wrong (SSD, sec. 2.2)."""
+"""Hard negative mining: choose the background with the highest loss (SSD, sec. 2.2)."""
 
 import torch
 from torch import Tensor
 
 
 def hard_negatives(loss: Tensor, negative: Tensor, num_wanted: Tensor) -> Tensor:
-    """Choose the background examples of each image that have the highest loss.
+    """Choose the background examples with the highest loss in each image.
 
     Args:
         loss: (N, R) classification loss of every anchor or box.
         negative: (N, R) bool: the background to choose from.
-        num_wanted: (N,) how many of each image; fewer are chosen where there are not enough.
+        num_wanted: (N,) number per image; fewer are chosen if there are not enough.
     Returns:
         (N, R) bool.
     """

@@ -1,4 +1,4 @@
-"""From the size a network saw to the size its user asked for."""
+"""Scale results from the size of the network's input to the requested size."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,15 +11,14 @@ def detector_postprocess(
 ) -> Instances:
     """Scale detections from `results.image_size` to the output size and paste their masks.
 
-    Boxes are clipped to the image and those without extent are dropped.
+    Boxes are clipped to the image, and empty ones are dropped.
 
     Args:
-        results: N detections with `pred_boxes` (or `proposal_boxes`), maybe `pred_masks`
+        results: N detections with `pred_boxes` (or `proposal_boxes`), optionally `pred_masks`
             ((N, 1, M, M) probabilities within the boxes, or ROIMasks) and `pred_keypoints`
-            ((N, K, 3): x, y, score). Its boxes are scaled and clipped in place, as detectron2
-            does; clone what is needed in the old size.
-        output_height, output_width: the wanted size in pixels.
-        mask_threshold: mask probabilities at or above it count as foreground.
+            ((N, K, 3): x, y, score). As in detectron2, its boxes are scaled and clipped in place.
+        output_height, output_width: the requested size in pixels.
+        mask_threshold: mask probabilities from this on are foreground.
 
     Returns:
         Instances of the output size; `pred_masks` is an (N, H, W) bool tensor.
@@ -51,7 +50,7 @@ def detector_postprocess(
 def sem_seg_postprocess(
     result: Tensor, img_size: tuple[int, int], output_height: int, output_width: int
 ) -> Tensor:
-    """Cut the padding off (K, H, W) class scores and resize them bilinearly.
+    """Remove the padding of (K, H, W) class scores and resize them bilinearly.
 
     Args:
         result: scores of K classes for a padded image.

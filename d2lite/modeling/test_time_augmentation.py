@@ -20,8 +20,8 @@ from d2lite.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
 from d2lite.structures import Boxes, Instances
 from d2lite.utils.errors import ArgumentError
 
-# Detections of all versions compete in NMS, so even a poor one may count; only zeros, the other
-# classes of each row, are left out.
+# Low enough to keep all detections of all versions for NMS; it only excludes the zeros of the other
+# classes in each row.
 _MERGE_SCORE_THRESH = 1e-8
 
 
@@ -81,7 +81,7 @@ class DatasetMapperTTA:
 
 
 class GeneralizedRCNNWithTTA(nn.Module):
-    """A GeneralizedRCNN that sees each image in several versions; for inference only.
+    """Test-time augmentation for GeneralizedRCNN: detects in several versions of each image.
 
     Boxes of all versions are merged by NMS. Masks are then predicted for the merged boxes in
     every version, and averaged.
@@ -97,13 +97,13 @@ class GeneralizedRCNNWithTTA(nn.Module):
         """Wrap a model.
 
         Args:
-            cfg: settings of merging: NMS threshold, number of classes and of detections.
-            model: a GeneralizedRCNN, maybe in DistributedDataParallel.
-            tta_mapper: makes the versions; by default as TEST.AUG says.
-            batch_size: versions of an image that go through the model at a time.
+            cfg: sets NMS threshold, number of classes and number of detections of the merge.
+            model: a GeneralizedRCNN, with or without DistributedDataParallel.
+            tta_mapper: makes the versions; by default from TEST.AUG.
+            batch_size: number of versions in a batch.
 
         Raises:
-            ValueError: the model is another one, or predicts keypoints, or needs proposals.
+            ValueError: the model is not a GeneralizedRCNN, predicts keypoints, or needs proposals.
         """
         super().__init__()
         if isinstance(model, DistributedDataParallel):
@@ -126,7 +126,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Instances]]:
         """Detect objects; input and output are those of `GeneralizedRCNN.forward`.
 
-        An input may have "file_name" instead of "image"; the file is read then.
+        If an input has "file_name" instead of "image", the file is read.
         """
         results = []
         for dataset_dict in batched_inputs:
@@ -148,7 +148,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
     def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Instances]:
         size = (input["height"], input["width"])
         versions, transforms = self._get_augmented_inputs(input)
-        # Masks of boxes that may not survive the merge need not be computed.
+        # Masks are computed after the merge, since many boxes don't survive it.
         with self._turn_off_roi_heads(["mask_on", "keypoint_on"]):
             boxes, scores, classes = self._get_augmented_boxes(versions, transforms)
         merged = self._merge_detections(boxes, scores, classes, size)
@@ -168,7 +168,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
 
     @contextmanager
     def _turn_off_roi_heads(self, attrs: Sequence[str]) -> Iterator[None]:
-        """Set attributes of the region heads, those that they have, to False in a `with` block."""
+        """Set existing attributes of the region heads to False inside the block."""
         heads = self.model.roi_heads
         before = {name: getattr(heads, name) for name in attrs if hasattr(heads, name)}
         for name in before:
@@ -216,7 +216,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
         all_classes: Sequence[Tensor] | Tensor,
         shape_hw: tuple[int, int],
     ) -> Instances:
-        """NMS over the detections of all versions, in the original image of `shape_hw`."""
+        """Merge the detections of all versions by NMS, in the original image of size `shape_hw`."""
         heads = self.cfg.MODEL.ROI_HEADS
         scores_by_class = all_boxes.new_zeros(len(all_boxes), heads.NUM_CLASSES + 1)
         if len(all_boxes):
@@ -239,7 +239,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
         merged_instances: Instances,
         tfms: list[T.TransformList],
     ) -> list[Instances]:
-        """Return the merged objects as they are in each version."""
+        """Return the merged detections in the coordinates of each version."""
         return [
             Instances(
                 tuple(version["image"].shape[1:3]),
@@ -251,7 +251,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
         ]
 
     def _reduce_pred_masks(self, outputs: list[Instances], tfms: list[T.TransformList]) -> Tensor:
-        """(R, 1, M, M) masks, averaged over the versions; those of mirrored ones turned back."""
+        """Return (R, 1, M, M) masks averaged over the versions; mirrored ones are flipped back."""
         masks = [
             output.pred_masks.flip(dims=[3]) if is_mirrored(tfm) else output.pred_masks
             for output, tfm in zip(outputs, tfms, strict=True)

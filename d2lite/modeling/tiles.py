@@ -1,7 +1,7 @@
-"""Detecting in tiles of a large image: where the tiles are, and how their detections are merged.
+"""Detection in tiles of a large image: positions of the tiles, and merging of their detections.
 
-Objects that are small in a large image are lost when it is resized to the size of a network; in
-tiles they keep their size (slicing aided inference, arXiv 2202.06934).
+Small objects vanish when a large image is resized to the input size of a network; in tiles they
+keep their size (slicing aided inference, arXiv 2202.06934).
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from d2lite.structures import Boxes, Instances, pairwise_ioa, pairwise_iou
 Window = tuple[int, int, int, int]
 """(x0, y0, x1, y1) of a part of an image, in pixels."""
 
-_EDGE = 2.0  # pixels; a box as near to the edge of its tile may be of an object that goes on there
-_PART = 0.7  # share of such a box that has to lie in another one to be a part of the same object
+_EDGE = 2.0  # pixels; a box this close to the edge of its tile may be cut off
+_PART = 0.7  # a cut box belongs to the same object as a box that covers this fraction of it
 
 
 def tile_windows(height: int, width: int, size: int, overlap: float) -> list[Window]:
@@ -25,7 +25,7 @@ def tile_windows(height: int, width: int, size: int, overlap: float) -> list[Win
 
     Args:
         size: side of the square tiles in pixels; a smaller image gets smaller ones.
-        overlap: share of the side that neighbors have in common at least, in [0, 1).
+        overlap: minimum overlap of neighboring tiles, as a fraction of the side, in [0, 1).
     """
     if size < 1 or not 0 <= overlap < 1:
         raise ValueError(
@@ -55,20 +55,20 @@ def merge_windows(
 ) -> Instances:
     """Merge the detections of windows into those of the image.
 
-    Per class, a detection goes where its box overlaps a better one by more than `iou_threshold`;
-    one that ends at an edge of its window inside of the image, also where most of its box lies in a
-    better one. Detections that do not end so are the better ones, then those of higher score.
+    Within each class, a detection is dropped if its IoU with a better one is above `iou_threshold`.
+    A detection cut off by an edge of its window is also dropped if most of its box is inside a
+    better one. Complete detections are better than cut ones, then the score decides.
 
     Args:
         found: for each window, detections in its pixels, with `pred_boxes`, `scores`,
-            `pred_classes`, and maybe `pred_masks` (N, h, w) and `pred_keypoints` (N, K, 3).
-        windows: where they are.
+            `pred_classes`, and optionally `pred_masks` (N, h, w) and `pred_keypoints` (N, K, 3).
+        windows: positions of the windows.
         image_size: (H, W) of the image.
         iou_threshold: of the boxes' IoU.
 
     Returns:
-        Instances on the CPU by falling score; `pred_masks` is a list of RLE dicts of the whole
-        image, as full masks of large images do not fit into memory.
+        Instances on the CPU by descending score; `pred_masks` is a list of RLE dicts of the whole
+        image, because full masks of large images don't fit into memory.
     """
     parts = [
         _in_image(instances.to("cpu"), window, image_size)
@@ -125,7 +125,7 @@ def is_cut(boxes: Tensor, window: Window, image_size: tuple[int, int]) -> Tensor
 
 
 def _keep(instances: Instances, cut: Tensor, iou_threshold: float) -> Tensor:
-    """Return the indices of the detections of one class that stay."""
+    """Return the indices of the detections of one class to keep."""
     by_score = instances.scores.sort(descending=True, stable=True).indices
     order = by_score[cut[by_score].to(torch.uint8).sort(stable=True).indices]
     boxes = instances.pred_boxes[order]
@@ -139,15 +139,15 @@ def _keep(instances: Instances, cut: Tensor, iou_threshold: float) -> Tensor:
 
 
 def rle_in_image(mask: np.ndarray, x0: int, y0: int, image_size: tuple[int, int]) -> dict:
-    """Encode a mask of a part of an image as an RLE of the whole, without making that.
+    """Encode a mask of part of an image as an RLE of the whole image, without the full mask.
 
     Args:
-        mask: (h, w) bool, within the image.
-        x0, y0: of its upper left corner in the image.
+        mask: (h, w) bool, inside the image.
+        x0, y0: its upper left corner in the image.
         image_size: (H, W).
 
     Returns:
-        {"size": [H, W], "counts": str}, as pycocotools has it.
+        {"size": [H, W], "counts": str}, in pycocotools' format.
     """
     height, width = image_size
     padded = np.zeros((mask.shape[0] + 2, mask.shape[1]), np.int8)
@@ -157,7 +157,7 @@ def rle_in_image(mask: np.ndarray, x0: int, y0: int, image_size: tuple[int, int]
     _, ends = (changes == -1).nonzero()
     offset = (columns + x0) * height + y0  # RLE goes down the columns
     runs = np.stack([offset + starts, offset + ends], axis=1).reshape(-1)
-    # A run that goes on at the top of the next column is one.
+    # Join runs that continue at the top of the next column.
     joined = np.flatnonzero(runs[1:-1:2] == runs[2::2]) * 2 + 1
     runs = np.delete(runs, np.concatenate([joined, joined + 1]))
     ends_with_run = len(runs) and runs[-1] == height * width

@@ -1,4 +1,4 @@
-"""Pictures of a training, which now and then are put into the event storage."""
+"""Drawings of training images for the event storage."""
 
 from typing import Any
 
@@ -15,14 +15,14 @@ MAX_DRAWN_BOXES = 20
 def draw_beside_truth(
     batched_input: dict[str, Any], boxes: Boxes, input_format: str, name: str, axis: int
 ) -> None:
-    """Put one image twice into the event storage: with its ground truth, and with `boxes`.
+    """Draw an image with its ground truth and with `boxes`, and put both into the event storage.
 
     Args:
         batched_input: has "image" and "instances".
-        boxes: in the size of the image, best first; the best 20 are drawn.
-        input_format: order of the image's channels, such as "BGR".
-        name: of the picture in the event storage.
-        axis: 0 puts the ground truth on top, 1 to the left.
+        boxes: in image coordinates, best first; the best 20 are drawn.
+        input_format: channel order of the image, such as "BGR".
+        name: of the drawing in the event storage.
+        axis: 0 puts the ground truth above, 1 to the left.
     """
     image = convert_image_to_rgb(batched_input["image"].permute(1, 2, 0), input_format)
     best = boxes.tensor[:MAX_DRAWN_BOXES].cpu().numpy()

@@ -50,7 +50,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
-        """Build the optimizer that SOLVER.OPTIMIZER names.
+        """Build the optimizer named by SOLVER.OPTIMIZER.
 
         Raises:
             ValueError: it is neither "SGD" nor "ADAM".

@@ -20,7 +20,7 @@ def parse_rec(filename: str) -> list[dict]:
 
 
 def objects_of_class(records: dict[str, list[dict]], classname: str) -> dict[str, VocObjects]:
-    """Ground truth of one class by image, of what `parse_rec` gave for every image."""
+    """Ground truth of one class by image, of output of `parse_rec` for every image."""
     truth = {}
     for image_id, record in records.items():
         kept = [obj for obj in record if obj["name"] == classname]

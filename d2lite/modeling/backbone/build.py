@@ -11,12 +11,12 @@ BACKBONE_REGISTRY.__doc__ = """Callables (cfg, input_shape: ShapeSpec) -> Backbo
 
 
 def build_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
-    """Build the backbone that MODEL.BACKBONE.NAME names.
+    """Build the backbone named by MODEL.BACKBONE.NAME.
 
     Args:
         input_shape: channels of the images; by default as many as MODEL.PIXEL_MEAN has.
     Raises:
-        KeyError: for a name that is not registered.
+        KeyError: the name is not registered.
         TypeError: when what the name builds is no Backbone.
     """
     if input_shape is None:

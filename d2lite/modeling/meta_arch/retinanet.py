@@ -205,7 +205,7 @@ class RetinaNet(DenseDetector):
                 input_format,
             ),
         )
-        box_loss(box_reg_loss_type)  # fails now if there is none of that name
+        box_loss(box_reg_loss_type)  # raises now if the name is unknown
         self.num_classes = num_classes
         self.anchor_generator = anchor_generator
         self.box2box_transform = box2box_transform

@@ -204,7 +204,7 @@ class SemSegFPNHead(nn.Module):
 
         Args:
             features: by name, (N, C, Hi, Wi).
-            targets: (N, H, W) labels; needed in training only.
+            targets: (N, H, W) labels; only needed in training.
 
         Returns:
             (N, K, H, W) logits and no losses, or None and {"loss_sem_seg": scalar}.

@@ -1,4 +1,4 @@
-"""Networks that propose boxes which may hold an object."""
+"""Networks that propose boxes that may contain objects."""
 
 from d2lite.modeling.proposal_generator.build import (
     PROPOSAL_GENERATOR_REGISTRY,

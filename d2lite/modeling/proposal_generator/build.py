@@ -1,4 +1,4 @@
-"""Proposal generators by name."""
+"""Build proposal generators by name."""
 
 from collections.abc import Mapping
 
@@ -21,10 +21,10 @@ The module is called with (images: ImageList, features by name, gt_instances or 
 def build_proposal_generator(
     cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]
 ) -> nn.Module | None:
-    """Build what MODEL.PROPOSAL_GENERATOR.NAME names; None for "PrecomputedProposals".
+    """Build the module named by MODEL.PROPOSAL_GENERATOR.NAME; None for "PrecomputedProposals".
 
     Raises:
-        KeyError: for a name that is not registered.
+        KeyError: the name is not registered.
     """
     name = cfg.MODEL.PROPOSAL_GENERATOR.NAME
     if name == "PrecomputedProposals":

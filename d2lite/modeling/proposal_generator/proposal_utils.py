@@ -1,4 +1,4 @@
-"""From scored boxes to proposals: the best of each level, NMS, the best of all."""
+"""Select proposals from scored boxes: the best of each level, NMS, the best of all levels."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from d2lite.modeling.detection_steps import (
 )
 from d2lite.structures import Boxes, Instances
 
-# The logit of a probability of 1 - 1e-10: ground truth is as sure as float32 can tell.
+# Logit of a probability of 1 - 1e-10, for ground-truth boxes.
 GT_LOGIT = math.log((1.0 - 1e-10) / (1 - (1.0 - 1e-10)))
 
 
@@ -29,21 +29,21 @@ def find_top_rpn_proposals(
     min_box_size: float,
     training: bool,
 ) -> list[Instances]:
-    """Keep the best boxes of each level, clip them, and pick by NMS the best of all levels.
+    """Keep the best boxes of each level, clip them, apply NMS, and keep the best of all levels.
 
     Args:
         proposals: per level, (N, Rl, 4) boxes, or (N, Rl, 5) rotated ones.
         pred_objectness_logits: per level, (N, Rl); infinite ones too.
-        image_sizes: (H, W) of the N images, or of the first ones: the others are left out.
-        nms_thresh: IoU above which the worse of two boxes of one level is dropped.
-        pre_nms_topk: boxes kept of each level of an image before NMS.
-        post_nms_topk: boxes kept of an image after NMS.
-        min_box_size: smaller sides, in pixels of the input image, are dropped.
-        training: whether non-finite boxes or scores are an error, not merely dropped.
+        image_sizes: (H, W) of the N images, or of the first ones; the others are ignored.
+        nms_thresh: IoU above which the lower-scoring of two boxes of a level is dropped.
+        pre_nms_topk: boxes to keep per level and image before NMS.
+        post_nms_topk: boxes to keep per image after NMS.
+        min_box_size: minimum side in pixels of the input image; smaller boxes are dropped.
+        training: whether non-finite boxes or scores raise an error; otherwise they are dropped.
     Returns:
         For each image, Instances with `proposal_boxes` and `objectness_logits`, best first.
     Raises:
-        FloatingPointError: for non-finite values while training.
+        FloatingPointError: non-finite values in training.
     """
     num_images = len(image_sizes)
     top = select_top_of_levels([x[:num_images] for x in pred_objectness_logits], pre_nms_topk)
@@ -87,7 +87,7 @@ def nms_proposals(
         found.clip(image_size)
         keep = found.nonempty(threshold=min_box_size)
         found, scored, level = found[keep], scored[keep], level[keep]
-        # Levels do not compete: a small box and a large one hardly ever propose one object.
+        # NMS per level: boxes of different levels differ in size and rarely cover the same object.
         keep = nms_within(level, found, scored, nms_thresh)[:post_nms_topk]
         proposals.append(
             Instances(image_size, proposal_boxes=found[keep], objectness_logits=scored[keep])
@@ -100,13 +100,13 @@ def add_ground_truth_to_proposals(
 ) -> list[Instances]:
     """Append the ground-truth boxes to the proposals of each image.
 
-    Early proposals may miss every object; with these, the heads see foreground from the start.
+    Early proposals may miss every object; the added boxes provide foreground from the start.
 
     Args:
         gt: Boxes, or Instances with `gt_boxes`, for each image.
         proposals: Instances with `proposal_boxes` and `objectness_logits`.
     Raises:
-        ValueError: when the lists differ in length.
+        ValueError: the lists differ in length.
         AssertionError: proposals have further fields that the ground truth lacks.
     """
     if len(gt) != len(proposals):
@@ -123,7 +123,7 @@ def add_ground_truth_to_proposals_single_image(
     """`add_ground_truth_to_proposals` for one image."""
     if isinstance(gt, Boxes):
         gt = Instances(proposals.image_size, gt_boxes=gt)
-    # In float32 whatever the logits are: half precision knows no such certainty.
+    # Always in float32: half precision can't represent this probability.
     certain = torch.full(
         (len(gt.gt_boxes),),
         GT_LOGIT,

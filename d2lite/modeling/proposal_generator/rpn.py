@@ -40,13 +40,13 @@ anchor deltas (N, A * box_dim, Hi, Wi) of each level.
 
 
 def build_rpn_head(cfg: CfgNode, input_shape: list[ShapeSpec]) -> nn.Module:
-    """Build the head that MODEL.RPN.HEAD_NAME names, for levels of these shapes."""
+    """Build the head named by MODEL.RPN.HEAD_NAME, for levels of these shapes."""
     return RPN_HEAD_REGISTRY.get(cfg.MODEL.RPN.HEAD_NAME)(cfg, input_shape)
 
 
 @RPN_HEAD_REGISTRY.register()
 class StandardRPNHead(nn.Module):
-    """3x3 convolutions, then objectness and deltas of every anchor; levels share the weights."""
+    """3x3 convolutions, then objectness and deltas for every anchor; shared by all levels."""
 
     @configurable
     def __init__(
@@ -63,9 +63,9 @@ class StandardRPNHead(nn.Module):
             in_channels: C of every level.
             num_anchors: A, anchors per cell.
             box_dim: numbers in a box: 4, or 5 for rotated boxes.
-            conv_dims: channels of the 3x3 convolutions; -1 for those of its input.
+            conv_dims: channels of the 3x3 convolutions; -1 keeps those of the input.
         Raises:
-            ValueError: for no convolution at all, or a width of 0 or below -1.
+            ValueError: `conv_dims` is empty, or has a value of 0 or below -1.
         """
         super().__init__()
         if not conv_dims or any(width < 1 and width != -1 for width in conv_dims):
@@ -78,7 +78,7 @@ class StandardRPNHead(nn.Module):
             out_channels = in_channels if width == -1 else width
             convs.append(self._get_rpn_conv(in_channels, out_channels))
             in_channels = out_channels
-        # detectron2 calls several conv0, conv1, ..., and a single one by no number.
+        # Names in detectron2's weights: conv0, conv1, ..., but conv if there is only one.
         numbered = OrderedDict((f"conv{i}", conv) for i, conv in enumerate(convs))
         self.conv = convs[0] if len(convs) == 1 else nn.Sequential(numbered)
         self.objectness_logits = SparseGradConv2d(in_channels, num_anchors, kernel_size=1)
@@ -100,7 +100,7 @@ class StandardRPNHead(nn.Module):
         }
 
     def _get_rpn_conv(self, in_channels: int, out_channels: int) -> nn.Module:
-        """Return a 3x3 convolution with its activation, which a subclass may replace."""
+        """Return a 3x3 convolution with its activation; subclasses may override it."""
         return SparseGradConv2d(in_channels, out_channels, 3, padding=1, activation=F.relu_)
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -115,7 +115,7 @@ class StandardRPNHead(nn.Module):
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class RPN(nn.Module):
-    """Scores anchors by objectness, regresses them, and proposes the best (Ren et al. 2015)."""
+    """Scores anchors by objectness, refines them, and proposes the best (Ren et al. 2015)."""
 
     @configurable
     def __init__(
@@ -141,20 +141,20 @@ class RPN(nn.Module):
 
         Args:
             in_features: names of the features to use, one for each level of the anchor generator.
-            head: from features to objectness logits and deltas, see RPN_HEAD_REGISTRY.
+            head: maps features to objectness logits and deltas, see RPN_HEAD_REGISTRY.
             anchor_matcher: labels anchors by their IoU with the ground truth.
-            box2box_transform: codes boxes as deltas to anchors.
-            batch_size_per_image: anchors that are sampled of each image for the loss.
-            positive_fraction: the largest share of foreground among them.
-            pre_nms_topk: proposals kept of each level before NMS, (training, inference).
-            post_nms_topk: proposals kept of each image after NMS, (training, inference).
-            nms_thresh: IoU above which NMS drops the worse of two proposals.
-            min_box_size: smaller sides, in pixels of the input image, are dropped.
-            anchor_boundary_thresh: anchors further than this outside of the image are not
-                trained; negative to train all.
-            loss_weight: one for both losses, or by name: "loss_rpn_cls" and "loss_rpn_loc".
+            box2box_transform: encodes boxes as deltas to anchors.
+            batch_size_per_image: anchors that are sampled per image for the loss.
+            positive_fraction: the maximum fraction of foreground among them.
+            pre_nms_topk: proposals to keep per level before NMS, (training, inference).
+            post_nms_topk: proposals to keep per image after NMS, (training, inference).
+            nms_thresh: IoU above which NMS drops the lower-scoring of two proposals.
+            min_box_size: minimum side in pixels of the input image; smaller proposals are dropped.
+            anchor_boundary_thresh: anchors that extend farther outside of the image than this are
+                ignored in training; negative to use all.
+            loss_weight: one value, or a dict with "loss_rpn_cls" and "loss_rpn_loc".
             box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
-            smooth_l1_beta: below this difference the smooth L1 loss is quadratic.
+            smooth_l1_beta: the smooth L1 loss is quadratic for differences below this.
         """
         super().__init__()
         self.in_features = in_features
@@ -173,7 +173,7 @@ class RPN(nn.Module):
         if isinstance(loss_weight, int | float):
             loss_weight = {"loss_rpn_cls": loss_weight, "loss_rpn_loc": loss_weight}
         self.loss_weight = loss_weight
-        box_loss(box_reg_loss_type)  # fails now if there is none of that name
+        box_loss(box_reg_loss_type)  # raises now if the name is unknown
         self.box_reg_loss_type = box_reg_loss_type
         self.smooth_l1_beta = smooth_l1_beta
 
@@ -211,12 +211,12 @@ class RPN(nn.Module):
         features: dict[str, Tensor],
         gt_instances: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """Propose boxes, and when training compare the anchors with the ground truth.
+        """Propose boxes; in training, also compute the losses.
 
         Args:
-            images: N images; their sizes bound the proposals.
+            images: N images; proposals are clipped to their sizes.
             features: by name, (N, C, Hi, Wi).
-            gt_instances: with `gt_boxes`; needed in training only.
+            gt_instances: with `gt_boxes`; only needed in training.
         Returns:
             For each image Instances with `proposal_boxes` and `objectness_logits`, best first;
             and the losses, empty at inference.
@@ -240,7 +240,7 @@ class RPN(nn.Module):
     def label_and_sample_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Give every anchor of every image a label and a ground-truth box.
+        """Match the anchors of every image with its objects, and sample anchors for the loss.
 
         Args:
             anchors: per level.
@@ -256,7 +256,7 @@ class RPN(nn.Module):
             matches, match_labels = retry_if_cuda_oom(match_boxes)(
                 self.anchor_matcher, gt_boxes, all_anchors
             )
-            # Where the GPU had no room for the matrix, the matching was done on the CPU.
+            # The matching is done on the CPU if the matrix does not fit into GPU memory.
             matches, match_labels = matches.to(gt_boxes.device), match_labels.to(gt_boxes.device)
             if self.anchor_boundary_thresh >= 0:
                 inside = all_anchors.inside_box(gt.image_size, self.anchor_boundary_thresh)
@@ -273,9 +273,9 @@ class RPN(nn.Module):
         pred_anchor_deltas: list[Tensor],
         gt_boxes: list[Tensor],
     ) -> dict[str, Tensor]:
-        """Binary cross entropy of the sampled anchors, and the box loss of the foreground.
+        """Compute the cross entropy of the sampled anchors, and the box loss of the foreground.
 
-        Both are divided by the number of anchors that should be sampled, found or not.
+        Both are divided by the nominal number of samples, `batch_size_per_image` times N.
 
         Args:
             anchors: per level.
@@ -318,7 +318,7 @@ class RPN(nn.Module):
     ) -> list[Instances]:
         """Decode the best anchors of each level and filter them by NMS.
 
-        Gradients end here: the heads take the proposals as given (approximate joint training).
+        Proposals carry no gradients (approximate joint training, Faster R-CNN, sec. 3.2).
 
         Args:
             anchors: per level.
@@ -338,7 +338,7 @@ class RPN(nn.Module):
             return find_top_rpn_proposals(
                 boxes, pred_objectness_logits, image_sizes, pre_nms_topk=pre_nms_topk, **settings
             )
-        # Only candidates are decoded: a few thousand of some hundred thousand anchors.
+        # Only the candidates are decoded: a few thousand of several hundred thousand anchors.
         top = select_top_of_levels(pred_objectness_logits, pre_nms_topk)
         boxes = [
             self._decode(gather_rows(deltas, rows), level_anchors.tensor[rows])
@@ -357,9 +357,9 @@ class RPN(nn.Module):
     def _decode_proposals(
         self, anchors: list[Boxes], pred_anchor_deltas: list[Tensor]
     ) -> list[Tensor]:
-        """Of each level (N, Ri, box_dim): the boxes of all anchors, for subclasses.
+        """Decode the boxes of all anchors: per level, (N, Ri, box_dim).
 
-        `predict_proposals` calls it only where a subclass overrides it.
+        `predict_proposals` calls it only if a subclass overrides it.
         """
         return [
             self._decode(deltas, level_anchors.tensor.expand_as(deltas))
@@ -367,9 +367,9 @@ class RPN(nn.Module):
         ]
 
     def _subsample_labels(self, label: Tensor) -> Tensor:
-        """Turn all labels but those of a random sample into -1, in place (sec. 3.1.3).
+        """Set all labels except those of a random sample to -1, in place (sec. 3.1.3).
 
-        Background would dominate the loss otherwise; a subclass may sample in another way.
+        Otherwise the background would dominate the loss. Subclasses may sample differently.
         """
         positive, negative = subsample_labels(
             label, self.batch_size_per_image, self.positive_fraction, BACKGROUND

@@ -33,7 +33,7 @@ class RRPN(RPN):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict:
-        """As RPN, with deltas of rotated boxes."""
+        """Like RPN, with deltas of rotated boxes."""
         return {
             **super().from_config(cfg, input_shape),
             "box2box_transform": Box2BoxTransformRotated(weights=cfg.MODEL.RPN.BBOX_REG_WEIGHTS),

@@ -1,4 +1,4 @@
-"""Networks that look at proposed regions: classes, boxes, masks and keypoints."""
+"""Heads that predict classes, boxes, masks and keypoints of proposed regions."""
 
 from d2lite.modeling.roi_heads.box_head import (
     ROI_BOX_HEAD_REGISTRY,

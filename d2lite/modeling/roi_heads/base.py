@@ -21,7 +21,7 @@ ROI_HEADS_REGISTRY.__doc__ = """Callables (cfg, input_shape by feature name) -> 
 
 
 def build_roi_heads(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module:
-    """Build the heads that MODEL.ROI_HEADS.NAME names."""
+    """Build the heads named by MODEL.ROI_HEADS.NAME."""
     return ROI_HEADS_REGISTRY.get(cfg.MODEL.ROI_HEADS.NAME)(cfg, input_shape)
 
 
@@ -32,21 +32,21 @@ def select_foreground_proposals(
 
     Args:
         proposals: per image, with `gt_classes`.
-        bg_label: the class that is background; -1, ignored, is none of both.
+        bg_label: the background class; -1 (ignored) is neither.
     Returns:
         The foreground proposals; and for each image the (R,) bool mask that picked them.
     """
     masks = [(x.gt_classes != -1) & (x.gt_classes != bg_label) for x in proposals]
-    # The indices are found once, not once for each field.
+    # Compute the indices once, not once per field.
     chosen = [x[mask.nonzero()[:, 0]] for x, mask in zip(proposals, masks, strict=True)]
     return chosen, masks
 
 
 def select_proposals_with_visible_keypoints(proposals: list[Instances]) -> list[Instances]:
-    """Return the proposals of each image that hold at least one visible keypoint.
+    """Return the proposals of each image that contain at least one visible keypoint.
 
-    Objects without any have nothing to train on; a keypoint outside of the proposal has no cell
-    in its heat map.
+    Others have nothing to train on, since a keypoint outside of the proposal has no cell in its
+    heat map.
 
     Args:
         proposals: with `gt_keypoints` and `proposal_boxes`; all foreground.
@@ -88,8 +88,8 @@ class ROIHeads(nn.Module):
 
         Args:
             num_classes: K, without the background, which gets index K.
-            batch_size_per_image: proposals that are sampled of each image.
-            positive_fraction: the largest share of foreground among them.
+            batch_size_per_image: proposals that are sampled per image.
+            positive_fraction: the maximum fraction of foreground among them.
             proposal_matcher: labels proposals by their IoU with the ground truth.
             proposal_append_gt: whether the ground-truth boxes are proposals too.
         """
@@ -121,14 +121,14 @@ class ROIHeads(nn.Module):
         proposals: list[Instances],
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """Look at the proposed regions.
+        """Predict classes, boxes and so on of the proposed regions.
 
         Args:
             images: the N images of the batch.
             features: by name, (N, C, Hi, Wi).
             proposals: per image, with `proposal_boxes` and `objectness_logits`.
-            targets: per image, with `gt_boxes`, `gt_classes`, and what the branches need of
-                `gt_masks` and `gt_keypoints`; needed in training only.
+            targets: per image, with `gt_boxes`, `gt_classes`, and `gt_masks` and `gt_keypoints` if
+                the branches need them; only needed in training.
         Returns:
             In training the sampled proposals and the losses; otherwise detections, with
             `pred_boxes`, `scores`, `pred_classes` and what the branches add, and no losses.
@@ -139,15 +139,15 @@ class ROIHeads(nn.Module):
     def label_and_sample_proposals(
         self, proposals: list[Instances], targets: list[Instances]
     ) -> list[Instances]:
-        """Give proposals classes and ground truth, and keep a sample of them.
+        """Assign classes and ground truth to the proposals, and sample them for training.
 
         Args:
             proposals: per image, with `proposal_boxes` and `objectness_logits`.
             targets: per image, with `gt_boxes` and `gt_classes`.
         Returns:
             For each image at most `batch_size_per_image` proposals with `gt_classes` (K is
-            background) and every `gt_*` field of the target, taken from the best-matching
-            object. Proposals of an image without objects have `gt_classes` only.
+            background) and the other `gt_*` fields of their matched object. Proposals of an image
+            without objects have only `gt_classes`.
         """
         if self.proposal_append_gt:
             proposals = add_ground_truth_to_proposals(targets, proposals)
@@ -192,7 +192,7 @@ class ROIHeads(nn.Module):
 def build_pooler(
     cfg: CfgNode, input_shape: dict[str, ShapeSpec], head: CfgNode
 ) -> tuple[ROIPooler, ShapeSpec]:
-    """Return the pooler of one branch, and the shape of what it crops."""
+    """Return the pooler of a branch, and the shape of its output."""
     names = cfg.MODEL.ROI_HEADS.IN_FEATURES
     shapes = select_features(input_shape, names, "MODEL.ROI_HEADS.IN_FEATURES")
     channels = {shape.channels for shape in shapes}

@@ -1,4 +1,4 @@
-"""Box heads: from pooled features of a box to one feature vector."""
+"""Box heads: map the pooled features of a box to a feature vector."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ The module takes (R, C, H, W) pooled features and has an `output_shape: ShapeSpe
 
 
 def build_box_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
-    """Build the head that MODEL.ROI_BOX_HEAD.NAME names."""
+    """Build the head named by MODEL.ROI_BOX_HEAD.NAME."""
     return ROI_BOX_HEAD_REGISTRY.get(cfg.MODEL.ROI_BOX_HEAD.NAME)(cfg, input_shape)
 
 
@@ -42,9 +42,9 @@ class FastRCNNConvFCHead(nn.Sequential):
             input_shape: channels, height and width of the pooled features.
             conv_dims: channels of the convolutions.
             fc_dims: widths of the fully connected layers.
-            conv_norm: norm of the convolutions, as `layers.get_norm` takes it.
+            conv_norm: norm of the convolutions, see `layers.get_norm`.
         Raises:
-            ValueError: when there is no layer at all.
+            ValueError: there are no layers.
         """
         super().__init__()
         if not conv_dims and not fc_dims:
@@ -73,7 +73,7 @@ class FastRCNNConvFCHead(nn.Sequential):
             self.add_module(f"fc_relu{k}", nn.ReLU(inplace=True))
             self.fcs.append(fc)
             self._output_size = (width,)
-        # Once all layers exist: the order in which a seed gives detectron2's weights.
+        # Initialize after all layers are created: in this order, a seed gives detectron2's weights.
         for conv in self.conv_norm_relus:
             weight_init.c2_msra_fill(conv)
         for fc in self.fcs:
@@ -81,7 +81,7 @@ class FastRCNNConvFCHead(nn.Sequential):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
-        """Equal widths for all convolutions and for all fully connected layers."""
+        """Use equal widths for all convolutions and for all fully connected layers."""
         head = cfg.MODEL.ROI_BOX_HEAD
         return {
             "input_shape": input_shape,
@@ -98,7 +98,7 @@ class FastRCNNConvFCHead(nn.Sequential):
 
     @property
     def output_shape(self) -> ShapeSpec:
-        """Channels of the result; height and width too when it ends with a convolution."""
+        """Channels of the output; also height and width if the last layer is a convolution."""
         if len(self._output_size) == 1:
             return ShapeSpec(channels=self._output_size[0])
         channels, height, width = self._output_size

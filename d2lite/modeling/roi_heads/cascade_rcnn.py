@@ -1,4 +1,4 @@
-"""Cascade R-CNN (Cai and Vasconcelos 2018): box heads in a row, each on the last one's boxes."""
+"""Cascade R-CNN (Cai and Vasconcelos 2018): each box head refines the boxes of the previous one."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -24,7 +24,7 @@ from d2lite.utils.events import get_event_storage, has_event_storage, log_scalar
 
 @ROI_HEADS_REGISTRY.register()
 class CascadeROIHeads(StandardROIHeads):
-    """Every stage refines the boxes of the one before and is trained at a higher IoU."""
+    """Region heads whose stages refine each other's boxes, trained at increasing IoU thresholds."""
 
     @configurable
     def __init__(
@@ -37,15 +37,16 @@ class CascadeROIHeads(StandardROIHeads):
         proposal_matchers: list[Matcher],
         **kwargs,
     ):
-        """Compose the stages; `box_heads`, `box_predictors`, `proposal_matchers` have one for each.
+        """Compose the stages; `box_heads`, `box_predictors`, `proposal_matchers` have one per
+        stage.
 
         Args:
             box_in_features: names of the features.
-            box_pooler: crops a region's features, for all stages.
-            proposal_matchers: the first labels proposals, the others relabel refined boxes.
+            box_pooler: crops the features of a region, for all stages.
+            proposal_matchers: the first one labels proposals, the others refined boxes.
             kwargs: of StandardROIHeads.
         Raises:
-            ValueError: when the lists differ in length.
+            ValueError: the lists differ in length.
         """
         counts = {len(box_heads), len(box_predictors), len(proposal_matchers)}
         if len(counts) != 1:
@@ -66,7 +67,7 @@ class CascadeROIHeads(StandardROIHeads):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
-        """Return the first stage's matcher replaces the common one."""
+        """Build the stages; the matcher of the first one replaces that of ROIHeads."""
         arguments = super().from_config(cfg, input_shape)
         arguments.pop("proposal_matcher")
         return arguments
@@ -77,7 +78,7 @@ class CascadeROIHeads(StandardROIHeads):
         pooler, shape = build_pooler(cfg, input_shape, cfg.MODEL.ROI_BOX_HEAD)
         stages = cfg.MODEL.ROI_BOX_CASCADE_HEAD
         heads, predictors = [], []
-        for weights in stages.BBOX_REG_WEIGHTS:  # stage by stage, so random numbers come in order
+        for weights in stages.BBOX_REG_WEIGHTS:  # stage by stage, for detectron2's initial weights
             heads.append(build_box_head(cfg, shape))
             transform = Box2BoxTransform(weights=weights)
             predictors.append(
@@ -107,7 +108,7 @@ class CascadeROIHeads(StandardROIHeads):
         assert targets is not None, "ROI heads need ground truth in training: 'instances'"
         proposals = self.label_and_sample_proposals(proposals, targets)
         losses = self._forward_box(features, proposals, targets)
-        # Masks and keypoints train on the proposals, not on refined boxes: these vary more.
+        # Masks and keypoints train on the proposals, which vary more than refined boxes.
         losses.update(self._forward_mask(features, proposals))
         losses.update(self._forward_keypoint(features, proposals))
         return proposals, losses
@@ -118,10 +119,10 @@ class CascadeROIHeads(StandardROIHeads):
         proposals: list[Instances],
         targets: list[Instances] | None = None,
     ) -> dict[str, Tensor] | list[Instances]:
-        """Losses of all stages in training; detections otherwise."""
+        """Return the losses of all stages in training, and detections otherwise."""
         levels = [features[name] for name in self.box_in_features]
         image_sizes = [x.image_size for x in proposals]
-        outputs = []  # of each stage: predictions, and the proposals they refine
+        outputs = []  # per stage: predictions and the proposals that they refine
         refined: list[Tensor] = []
         for stage in range(self.num_cascade_stages):
             if stage > 0:
@@ -135,7 +136,7 @@ class CascadeROIHeads(StandardROIHeads):
             return self._detections(outputs, refined)
         losses = {}
         for stage, (predictions, proposals) in enumerate(outputs):
-            # What a stage logs gets its name, when there is a storage to log to.
+            # Prefix what a stage logs with its name, if there is a storage.
             logs = has_event_storage() and get_event_storage().name_scope(f"stage{stage}")
             with logs or nullcontext():
                 stage_losses = self.box_predictor[stage].losses(predictions, proposals)
@@ -145,7 +146,7 @@ class CascadeROIHeads(StandardROIHeads):
     def _detections(
         self, outputs: list[tuple[tuple, list[Instances]]], boxes: list[Tensor]
     ) -> list[Instances]:
-        """Return the last stage's boxes with the mean of all stages' scores (sec. 4.2)."""
+        """Return the boxes of the last stage with the mean scores of all stages."""
         by_stage = [
             predictor.predict_probs(predictions, proposals)
             for predictor, (predictions, proposals) in zip(self.box_predictor, outputs, strict=True)
@@ -166,9 +167,9 @@ class CascadeROIHeads(StandardROIHeads):
     def _match_and_label_boxes(
         self, proposals: list[Instances], stage: int, targets: list[Instances]
     ) -> list[Instances]:
-        """Give the boxes of a later stage `gt_classes` and `gt_boxes`, in place.
+        """Add `gt_classes` and `gt_boxes` to the boxes of a later stage, in place.
 
-        All are kept: with the higher IoU, sampling would leave too few.
+        Unlike in the first stage, all boxes are used, without sampling.
 
         Args:
             proposals: per image, with `proposal_boxes`.
@@ -195,17 +196,17 @@ class CascadeROIHeads(StandardROIHeads):
         """Return the predictions of one stage."""
         pooled = self.box_pooler(features, [x.proposal_boxes for x in proposals])
         if self.training:
-            # Each stage adds its gradient to the shared features: together they weigh as one.
+            # Scale the gradients of all stages so that their sum weighs as much as one stage.
             pooled = _ScaleGradient.apply(pooled, 1.0 / self.num_cascade_stages)
         return self.box_predictor[stage](self.box_head[stage](pooled))
 
     def _create_proposals_from_boxes(
         self, boxes: list[Tensor], image_sizes: list[tuple[int, int]]
     ) -> list[Instances]:
-        """Proposals of each image from refined boxes, clipped; training drops the empty ones.
+        """Make proposals from refined boxes: clipped, without gradients, and without empty ones in
+        training.
 
-        Gradients end here: the next stage takes its boxes as given. At inference all boxes stay,
-        since their scores are averaged row by row over the stages.
+        At inference all boxes are kept, because scores are averaged row by row over the stages.
         """
         proposals = []
         for boxes_per_image, image_size in zip(boxes, image_sizes, strict=True):
@@ -218,7 +219,7 @@ class CascadeROIHeads(StandardROIHeads):
 
 
 class _ScaleGradient(Function):
-    """The identity, whose gradient is multiplied by a factor."""
+    """Identity whose gradient is multiplied by a factor."""
 
     @staticmethod
     def forward(ctx, x: Tensor, scale: float) -> Tensor:
@@ -231,7 +232,7 @@ class _ScaleGradient(Function):
 
 
 def _check_config(cfg: CfgNode) -> None:
-    """Compare the settings of the cascade with the common ones that they repeat."""
+    """Check that the first stage repeats the settings of the standard heads."""
     stages = cfg.MODEL.ROI_BOX_CASCADE_HEAD
     if len(stages.IOUS) != len(stages.BBOX_REG_WEIGHTS):
         raise ArgumentError(

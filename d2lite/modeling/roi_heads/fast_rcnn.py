@@ -1,4 +1,4 @@
-"""The last layers of Fast R-CNN (Girshick 2015): class scores, box deltas, and their use."""
+"""Output layers of Fast R-CNN (Girshick 2015): class scores, box deltas, losses, inference."""
 
 from collections.abc import Callable
 
@@ -27,20 +27,19 @@ def fast_rcnn_inference(
     topk_per_image: int,
     box_dim: int = 4,
 ) -> tuple[list[Instances], list[Tensor]]:
-    """Return the detections of each image: scores above a threshold, NMS within each class, the
-    best.
+    """Return the detections of each image: threshold scores, apply NMS per class, keep the best.
 
     Args:
-        boxes: per image, (Ri, K*B), or (Ri, B) when all classes share their boxes.
+        boxes: per image, (Ri, K*B), or (Ri, B) if all classes share their boxes.
         scores: per image, (Ri, K+1) probabilities, the last one of the background.
         image_shapes: (H, W) of each image; boxes are clipped to it.
         score_thresh: lower scores are dropped.
-        nms_thresh: IoU above which the worse of two boxes of one class is dropped.
-        topk_per_image: detections kept of each image; negative for all.
+        nms_thresh: IoU above which the lower-scoring of two boxes of a class is dropped.
+        topk_per_image: detections to keep per image; negative for all.
         box_dim: B, 4 or for rotated boxes 5.
     Returns:
-        Instances with `pred_boxes`, `scores` and `pred_classes`, best first; and for each of them
-        the row of its proposal.
+        Instances with `pred_boxes`, `scores` and `pred_classes`, best first; and the row of the
+        proposal of each detection.
     """
     results = [
         fast_rcnn_inference_single_image(
@@ -79,9 +78,9 @@ def fast_rcnn_inference_single_image(
 
 
 class FastRCNNOutputLayers(nn.Module):
-    """Score K classes and the background, and refine the box, by two linear layers."""
+    """Two linear layers: scores of K classes and the background, and box deltas."""
 
-    # Of the class, for constructors of programs that replace this one's and know no such losses.
+    # Class attributes, for subclasses whose constructors don't set them.
     use_sigmoid_ce = False
     use_fed_loss = False
 
@@ -107,23 +106,24 @@ class FastRCNNOutputLayers(nn.Module):
         """Describe layers, losses and inference.
 
         Args:
-            input_shape: of the features of a box, flattened here; or their number.
-            box2box_transform: codes boxes as deltas to proposals.
+            input_shape: of the features of a box, which are flattened; or their number.
+            box2box_transform: encodes boxes as deltas to proposals.
             num_classes: K, without the background, which gets index K.
             test_score_thresh: detections with lower scores are dropped.
-            test_nms_thresh: IoU above which NMS drops the worse of two boxes of one class.
-            test_topk_per_image: detections kept of each image; negative for all.
+            test_nms_thresh: IoU above which NMS drops the lower-scoring of two boxes of a class.
+            test_topk_per_image: detections to keep per image; negative for all.
             cls_agnostic_bbox_reg: whether all classes share one set of deltas.
-            smooth_l1_beta: below this difference the smooth L1 loss is quadratic.
+            smooth_l1_beta: the smooth L1 loss is quadratic for differences below this.
             box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
-            loss_weight: one for both losses, or by name: "loss_cls" and "loss_box_reg".
-            use_fed_loss: train only some classes at a time (federated loss of "Probabilistic
-                two-stage detection"), for datasets that do not label all classes everywhere.
-            use_sigmoid_ce: K independent classifiers instead of one softmax.
-            get_fed_loss_cls_weights: gives (K,) sampling weights of the classes.
-            fed_loss_num_classes: classes that are trained at a time, those present included.
+            loss_weight: one value, or a dict with "loss_cls" and "loss_box_reg".
+            use_fed_loss: train only a subset of the classes in each step (federated loss of
+                "Probabilistic two-stage detection"), for datasets whose images are not labeled
+                exhaustively.
+            use_sigmoid_ce: K independent classifiers instead of a softmax.
+            get_fed_loss_cls_weights: returns (K,) sampling weights of the classes.
+            fed_loss_num_classes: size of the subset, including the classes that are present.
         Raises:
-            ValueError: for a federated loss without `use_sigmoid_ce` or without class weights.
+            ValueError: a federated loss without `use_sigmoid_ce` or without class weights.
         """
         super().__init__()
         if isinstance(input_shape, int):
@@ -132,7 +132,7 @@ class FastRCNNOutputLayers(nn.Module):
         self.num_classes = num_classes
         self.box2box_transform = box2box_transform
         self.smooth_l1_beta = smooth_l1_beta
-        box_loss(box_reg_loss_type)  # fails now if there is none of that name
+        box_loss(box_reg_loss_type)  # raises now if the name is unknown
         self.box_reg_loss_type = box_reg_loss_type
         self.test_score_thresh = test_score_thresh
         self.test_nms_thresh = test_nms_thresh
@@ -191,10 +191,10 @@ class FastRCNNOutputLayers(nn.Module):
         return self.cls_score(x), self.bbox_pred(x)
 
     def losses(self, predictions: Predictions, proposals: list[Instances]) -> dict[str, Tensor]:
-        """Classification and box losses, weighted: "loss_cls" and "loss_box_reg".
+        """Return the weighted classification and box losses: "loss_cls" and "loss_box_reg".
 
         Args:
-            predictions: what `forward` gave.
+            predictions: output of `forward`.
             proposals: with `gt_classes`, `proposal_boxes` and, where the image has objects,
                 `gt_boxes`.
         """
@@ -229,14 +229,14 @@ class FastRCNNOutputLayers(nn.Module):
         num_classes: int,
         weight: Tensor | None,
     ) -> Tensor:
-        """Return the classes to train now: those present, filled up by random others.
+        """Return the classes to train in this step: those present, plus random others.
 
         Args:
             gt_classes: (R,) classes present; `num_classes` is the background.
-            num_fed_loss_classes: how many to return, unless more are present.
-            weight: (num_classes,) how likely each is drawn; None for equally.
+            num_fed_loss_classes: number of classes to return, unless more are present.
+            weight: (num_classes,) sampling weights; None for equal ones.
         Returns:
-            (C,) distinct classes; the background is among them when present.
+            (C,) distinct classes, including the background if it is present.
         """
         present = gt_classes.unique()
         missing = num_fed_loss_classes - len(present)
@@ -245,15 +245,15 @@ class FastRCNNOutputLayers(nn.Module):
         chances = present.new_ones(num_classes + 1, dtype=torch.float32)
         if weight is not None:
             chances[:num_classes] = weight.float()
-        chances[num_classes] = 0  # the background is not a class to fill up with
+        chances[num_classes] = 0  # never draw the background
         chances[present] = 0
         return torch.cat([present, chances.multinomial(missing, replacement=False)])
 
     def sigmoid_cross_entropy_loss(self, pred_class_logits: Tensor, gt_classes: Tensor) -> Tensor:
-        """Sum over classes of binary cross entropies, averaged over the boxes.
+        """Return the binary cross entropy, summed over classes and averaged over boxes.
 
         Args:
-            pred_class_logits: (R, K+1); the background's column is not used.
+            pred_class_logits: (R, K+1); the column of the background is not used.
             gt_classes: (R,) in [0, K]; K, the background, is negative for every class.
         """
         if pred_class_logits.numel() == 0:
@@ -304,7 +304,7 @@ class FastRCNNOutputLayers(nn.Module):
         """Return the detections of each image; see `fast_rcnn_inference`.
 
         Args:
-            predictions: what `forward` gave.
+            predictions: output of `forward`.
             proposals: with `proposal_boxes`.
         """
         return fast_rcnn_inference(
@@ -370,7 +370,7 @@ def _check_federated(use_sigmoid_ce: bool, num_trained: int, num_classes: int) -
 def _log_classification_stats(
     pred_logits: Tensor, gt_classes: Tensor, prefix: str = "fast_rcnn"
 ) -> None:
-    """Log how often the best-scored class is right.
+    """Log how often the class with the highest score is correct.
 
     Args:
         pred_logits: (R, K+1), the last one of the background.
@@ -388,7 +388,7 @@ def _log_classification_stats(
         (foreground & correct).sum(),
         (foreground & (predicted == background)).sum(),
     ]
-    # One transfer instead of four: each would wait for the GPU.
+    # One transfer instead of four, since each waits for the GPU.
     num_correct, num_fg, num_fg_correct, num_missed = torch.stack(counts).tolist()
     log_scalar(f"{prefix}/cls_accuracy", num_correct / gt_classes.numel())
     if num_fg > 0:

@@ -23,21 +23,22 @@ all; it returns losses in training and the instances with `pred_keypoints` other
 
 
 def build_keypoint_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
-    """Build the head that MODEL.ROI_KEYPOINT_HEAD.NAME names."""
+    """Build the head named by MODEL.ROI_KEYPOINT_HEAD.NAME."""
     return ROI_KEYPOINT_HEAD_REGISTRY.get(cfg.MODEL.ROI_KEYPOINT_HEAD.NAME)(cfg, input_shape)
 
 
 def keypoint_rcnn_loss(
     pred_keypoint_logits: Tensor, instances: list[Instances], normalizer: float | None
 ) -> Tensor:
-    """Cross entropy between each heat map, as one softmax, and the cell of the true keypoint.
+    """Return the cross entropy between each heat map, as a softmax over its cells, and the cell of
+    the true keypoint (Mask R-CNN, sec. 5).
 
     Args:
         pred_keypoint_logits: (R, K, S, S) heat maps of K keypoints.
         instances: per image, with `gt_keypoints` and `proposal_boxes`; R in all.
-        normalizer: what the sum is divided by; None for the number of visible keypoints.
+        normalizer: divisor of the sum; None for the number of visible keypoints.
     Returns:
-        The loss; 0, with a gradient, when no keypoint is visible.
+        The loss; 0, with a gradient, if no keypoint is visible.
     """
     num_maps, side = pred_keypoint_logits.shape[:2].numel(), pred_keypoint_logits.shape[2]
     occupied = [x for x in instances if len(x) > 0]
@@ -54,7 +55,7 @@ def keypoint_rcnn_loss(
 
 
 def _loss_of_nothing(pred_keypoint_logits: Tensor) -> Tensor:
-    """Zero, with a gradient; and log how many batches there were without a visible keypoint."""
+    """Return zero with a gradient, and log the number of batches without visible keypoints."""
     if has_event_storage():
         name, storage = "kpts_num_skipped_batches", get_event_storage()
         skipped_before, _ = storage.latest().get(name, (0, 0))
@@ -85,7 +86,7 @@ def keypoint_rcnn_inference(pred_keypoint_logits: Tensor, pred_instances: list[I
 
 
 class BaseKeypointRCNNHead(nn.Module):
-    """Losses and inference of a keypoint head; a subclass adds `layers`."""
+    """Base class of keypoint heads: losses and inference. Subclasses define `layers`."""
 
     @configurable
     def __init__(
@@ -99,8 +100,8 @@ class BaseKeypointRCNNHead(nn.Module):
 
         Args:
             num_keypoints: K, keypoints of an object.
-            loss_normalizer: "visible" to divide the loss by the number of visible keypoints, or
-                what to divide it by for each image.
+            loss_normalizer: "visible" to divide the loss by the number of visible keypoints, or a
+                divisor per image.
         """
         super().__init__()
         if isinstance(loss_normalizer, str) and loss_normalizer != "visible":
@@ -111,7 +112,7 @@ class BaseKeypointRCNNHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
-        """Read MODEL.ROI_KEYPOINT_HEAD, and the sampling that a fixed normalizer follows from."""
+        """Read MODEL.ROI_KEYPOINT_HEAD, and the sampling settings for a fixed normalizer."""
         head = cfg.MODEL.ROI_KEYPOINT_HEAD
         normalizer: float | str = "visible"
         if not head.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS:
@@ -126,7 +127,7 @@ class BaseKeypointRCNNHead(nn.Module):
         }
 
     def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
-        """Losses of the foreground in training; otherwise the instances with `pred_keypoints`.
+        """Return the losses in training; otherwise the instances with `pred_keypoints`.
 
         Args:
             x: (R, C, H, W) pooled features of the objects in `instances`.
@@ -155,9 +156,9 @@ class BaseKeypointRCNNHead(nn.Module):
 
 @ROI_KEYPOINT_HEAD_REGISTRY.register()
 class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
-    """3x3 convolutions, then an upsampling by 4: half learned, half bilinear."""
+    """3x3 convolutions, then upsampling by 2 with a deconvolution and by 2 bilinearly."""
 
-    up_scale = 2  # of the bilinear half
+    up_scale = 2  # of the bilinear upsampling
 
     @configurable
     def __init__(

@@ -23,20 +23,20 @@ all; it returns losses in training and the instances with `pred_masks` otherwise
 
 
 def build_mask_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
-    """Build the head that MODEL.ROI_MASK_HEAD.NAME names."""
+    """Build the head named by MODEL.ROI_MASK_HEAD.NAME."""
     return ROI_MASK_HEAD_REGISTRY.get(cfg.MODEL.ROI_MASK_HEAD.NAME)(cfg, input_shape)
 
 
 def mask_rcnn_loss(
     pred_mask_logits: Tensor, instances: list[Instances], vis_period: int = 0
 ) -> Tensor:
-    """Mean binary cross entropy between each object's mask and that of its true class.
+    """Return the mean binary cross entropy of each object's mask, predicted for its true class.
 
     Args:
-        pred_mask_logits: (R, K, M, M), or (R, 1, M, M) when all classes share one mask.
+        pred_mask_logits: (R, K, M, M), or (R, 1, M, M) if all classes share one mask.
         instances: per image, with `gt_masks`, `proposal_boxes` and, unless all classes share
             one mask, `gt_classes`; R in all.
-        vis_period: iterations between pictures of masks put into the event storage; 0 for none.
+        vis_period: iterations between images of masks in the event storage; 0 for none.
     """
     side = pred_mask_logits.shape[2]
     if pred_mask_logits.shape[3] != side:
@@ -60,7 +60,7 @@ def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: list[Instances
     """Add `pred_masks` to the instances: (Ri, 1, M, M) probabilities of the predicted class.
 
     Args:
-        pred_mask_logits: (R, K, M, M), or (R, 1, M, M) when all classes share one mask.
+        pred_mask_logits: (R, K, M, M), or (R, 1, M, M) if all classes share one mask.
         pred_instances: per image, with `pred_classes` unless all classes share one mask; R in
             all.
     """
@@ -73,11 +73,11 @@ def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: list[Instances
 
 
 class BaseMaskRCNNHead(nn.Module):
-    """Losses and inference of a mask head; a subclass adds `layers`."""
+    """Base class of mask heads: loss and inference. Subclasses define `layers`."""
 
     @configurable
     def __init__(self, *, loss_weight: float = 1.0, vis_period: int = 0):
-        """vis_period: iterations between pictures in the event storage; 0 for none."""
+        """vis_period: iterations between images in the event storage; 0 for none."""
         super().__init__()
         self.vis_period = vis_period
         self.loss_weight = loss_weight
@@ -88,7 +88,7 @@ class BaseMaskRCNNHead(nn.Module):
         return {"vis_period": cfg.VIS_PERIOD}
 
     def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
-        """Losses of the foreground in training; otherwise the instances with `pred_masks`.
+        """Return the losses in training; otherwise the instances with `pred_masks`.
 
         Args:
             x: (R, C, H, W) pooled features of the objects in `instances`.
@@ -108,7 +108,7 @@ class BaseMaskRCNNHead(nn.Module):
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
-    """3x3 convolutions, an upsampling by 2, and one mask per class (Mask R-CNN, fig. 4)."""
+    """3x3 convolutions, upsampling by 2, and one mask per class (Mask R-CNN, fig. 4)."""
 
     @configurable
     def __init__(
@@ -123,12 +123,12 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
         """Describe the layers.
 
         Args:
-            num_classes: masks per object; 1 when all classes share one.
-            conv_dims: channels of the convolutions, and last those of the upsampling.
-            conv_norm: norm of the convolutions, as `layers.get_norm` takes it.
+            num_classes: masks per object; 1 if all classes share one.
+            conv_dims: channels of the convolutions, followed by those of the upsampling.
+            conv_norm: norm of the convolutions, see `layers.get_norm`.
             kwargs: of BaseMaskRCNNHead.
         Raises:
-            ValueError: for empty `conv_dims`.
+            ValueError: `conv_dims` is empty.
         """
         super().__init__(**kwargs)
         if not conv_dims:
@@ -153,7 +153,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
-        """Equal widths for all convolutions and the upsampling."""
+        """Use equal widths for all convolutions and the upsampling."""
         head = cfg.MODEL.ROI_MASK_HEAD
         return {
             **super().from_config(cfg, input_shape),
@@ -180,7 +180,7 @@ def _masks_of_classes(logits: Tensor, instances: list[Instances], name: str) -> 
 
 @torch.no_grad()
 def _log_mask_stats(logits: Tensor, gt_masks: Tensor) -> None:
-    """Shares of wrong pixels: of all, of the background, of the foreground."""
+    """Log the fractions of wrong pixels: of all, of the background, of the foreground."""
     if not has_event_storage():
         return
     wrong = (logits > 0) != gt_masks

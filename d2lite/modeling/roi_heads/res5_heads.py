@@ -1,4 +1,4 @@
-"""Region heads that share the last ResNet stage, run on every region (the C4 models)."""
+"""Region heads that run the last ResNet stage on every region (the C4 models)."""
 
 import inspect
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from d2lite.utils.errors import ArgumentError
 
 @ROI_HEADS_REGISTRY.register()
 class Res5ROIHeads(ROIHeads):
-    """Crop res4, run res5 on each region; boxes and masks share its result (Mask R-CNN, fig. 4)."""
+    """Crops res4 and runs res5 on each region, for both boxes and masks (Mask R-CNN, fig. 4)."""
 
     @configurable
     def __init__(
@@ -42,12 +42,11 @@ class Res5ROIHeads(ROIHeads):
         """Compose the heads.
 
         Args:
-            in_features: the name of the feature to crop.
-            pooler: crops it.
-            res5: from crops to region features; a list of blocks, as lazy configs give it, is
-                run in its order.
-            box_predictor: from their spatial mean to predictions, losses and detections.
-            mask_head: from region features to masks; None for no masks.
+            in_features: name of the feature to crop.
+            pooler: crops the feature.
+            res5: maps crops to region features; may be a list of blocks, as in lazy configs.
+            box_predictor: maps their spatial mean to predictions, losses and detections.
+            mask_head: maps region features to masks; None for no masks.
             kwargs: of ROIHeads.
         """
         super().__init__(**kwargs)
@@ -61,12 +60,12 @@ class Res5ROIHeads(ROIHeads):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
-        """Build res5 from MODEL.RESNETS, and the heads that the config turns on."""
+        """Build res5 from MODEL.RESNETS, and the heads that the config enables."""
         _check_config(cfg)
         select_features(input_shape, cfg.MODEL.ROI_HEADS.IN_FEATURES, "MODEL.ROI_HEADS.IN_FEATURES")
         pooler, _ = build_pooler(cfg, input_shape, cfg.MODEL.ROI_BOX_HEAD)
         build_res5 = cls._build_res5_block
-        if not inspect.ismethod(build_res5):  # overridden as a method of the object, as MoCo does
+        if not inspect.ismethod(build_res5):  # overridden as an instance method, as in MoCo
             build_res5 = MethodType(build_res5, cls)
         res5, out_channels = build_res5(cfg)
         arguments = {
@@ -119,7 +118,7 @@ class Res5ROIHeads(ROIHeads):
         regions = self._shared_roi_transform(self._cropped_features(features), boxes)
         predictions = self.box_predictor(regions.mean(dim=[2, 3]))
         if not self.training:
-            del regions  # frees memory: the masks look at the detected boxes
+            del regions  # frees memory: masks use the detected boxes
             detections, _ = self.box_predictor.inference(predictions, proposals)
             return self.forward_with_given_boxes(features, detections), {}
         losses = self.box_predictor.losses(predictions, proposals)
@@ -131,7 +130,7 @@ class Res5ROIHeads(ROIHeads):
     def forward_with_given_boxes(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> list[Instances]:
-        """Add masks to boxes that are known, at inference.
+        """Add masks to known boxes, at inference.
 
         Args:
             features: by name, (N, C, Hi, Wi).

@@ -29,7 +29,7 @@ from d2lite.utils.errors import ArgumentError
 
 @ROI_HEADS_REGISTRY.register()
 class StandardROIHeads(ROIHeads):
-    """Box, mask and keypoint branches that share nothing but the features (with FPN or DC5)."""
+    """Box, mask and keypoint branches that share only the features (for FPN and DC5)."""
 
     @configurable
     def __init__(
@@ -54,10 +54,10 @@ class StandardROIHeads(ROIHeads):
             box_in_features, mask_in_features, keypoint_in_features: names of the features.
             box_pooler, mask_pooler, keypoint_pooler: crop a region's features; without a mask or
                 keypoint pooler the head takes the features by name.
-            box_head: from cropped features to a feature vector.
-            box_predictor: from that vector to predictions, losses and detections.
-            train_on_pred_boxes: whether the mask and keypoint branches train on the predicted
-                boxes, not on the proposals.
+            box_head: maps cropped features to a feature vector.
+            box_predictor: maps that vector to predictions, losses and detections.
+            train_on_pred_boxes: whether the mask and keypoint branches train on predicted boxes
+                instead of proposals.
             kwargs: of ROIHeads.
         """
         super().__init__(**kwargs)
@@ -79,10 +79,10 @@ class StandardROIHeads(ROIHeads):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
-        """Build the branches that the config turns on; a subclass may override each `_init_*`.
+        """Build the branches that the config enables; subclasses may override each `_init_*`.
 
-        One that overrides it as a method of the object, as old code does, calls it after this
-        class's constructor: the branch is then none of the arguments.
+        Old code overrides them as instance methods and calls them after this class's constructor;
+        such a branch is not among the returned arguments.
         """
         arguments = {
             **super().from_config(cfg),
@@ -136,7 +136,7 @@ class StandardROIHeads(ROIHeads):
         """See `ROIHeads.forward`."""
         if not self.training:
             detections = self._forward_box(features, proposals)
-            # The other branches look at the detected boxes: fewer, and better placed.
+            # The other branches use the detected boxes, which are fewer and more accurate.
             return self.forward_with_given_boxes(features, detections), {}
         assert targets is not None, "ROI heads need ground truth in training: 'instances'"
         proposals = self.label_and_sample_proposals(proposals, targets)
@@ -148,7 +148,7 @@ class StandardROIHeads(ROIHeads):
     def forward_with_given_boxes(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> list[Instances]:
-        """Add masks and keypoints to boxes that are known, at inference.
+        """Add masks and keypoints to known boxes, at inference.
 
         Args:
             features: by name, (N, C, Hi, Wi).
@@ -167,7 +167,7 @@ class StandardROIHeads(ROIHeads):
     def _forward_box(
         self, features: dict[str, Tensor], proposals: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
-        """Losses of the box branch in training, its detections otherwise."""
+        """Return the losses of the box branch in training, and its detections otherwise."""
         levels = [features[name] for name in self.box_in_features]
         pooled = self.box_pooler(levels, [x.proposal_boxes for x in proposals])
         predictions = self.box_predictor(self.box_head(pooled))
@@ -186,7 +186,7 @@ class StandardROIHeads(ROIHeads):
     def _forward_mask(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
-        """Losses of the mask branch in training; otherwise the instances with masks."""
+        """Return the losses of the mask branch in training, and instances with masks otherwise."""
         if not self.mask_on:
             return {} if self.training else instances
         if self.training:
@@ -197,7 +197,8 @@ class StandardROIHeads(ROIHeads):
     def _forward_keypoint(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
-        """Losses of the keypoint branch in training; otherwise the instances with keypoints."""
+        """Return the losses of the keypoint branch in training, instances with keypoints
+        otherwise."""
         if not self.keypoint_on:
             return {} if self.training else instances
         if self.training:

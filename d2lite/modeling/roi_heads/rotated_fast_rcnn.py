@@ -24,11 +24,11 @@ fast_rcnn_inference_single_image_rotated = partial(fast_rcnn_inference_single_im
 
 
 class RotatedFastRCNNOutputLayers(FastRCNNOutputLayers):
-    """The last layers of Fast R-CNN with five deltas for each box."""
+    """Output layers of Fast R-CNN with five deltas per box."""
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
-        """As FastRCNNOutputLayers, with deltas of rotated boxes."""
+        """Like FastRCNNOutputLayers, with deltas of rotated boxes."""
         weights = cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS
         return {
             **super().from_config(cfg, input_shape),
@@ -45,7 +45,7 @@ class RROIHeads(StandardROIHeads):
         """kwargs: of StandardROIHeads.
 
         Raises:
-            ValueError: a mask or keypoint branch, or training on predicted boxes, is asked for.
+            ValueError: a mask or keypoint branch, or training on predicted boxes, is requested.
         """
         super().__init__(**kwargs)
         if self.mask_on or self.keypoint_on:

@@ -10,10 +10,10 @@ from .lr_scheduler import WarmupPolyLR
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
-    """Build the schedule that SOLVER.LR_SCHEDULER_NAME names: "WarmupPolyLR", or one of the core.
+    """Build the schedule named by SOLVER.LR_SCHEDULER_NAME: "WarmupPolyLR", or one of the core.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: the name is unknown.
     """
     solver = cfg.SOLVER
     if solver.LR_SCHEDULER_NAME != "WarmupPolyLR":

@@ -64,7 +64,7 @@ class MeanCrossEntropy(nn.CrossEntropyLoss):
 
 
 def build_sem_seg_loss(loss_type: str, ignore_value: int, top_k: float = 0.2) -> nn.Module:
-    """Build the loss that MODEL.SEM_SEG_HEAD.LOSS_TYPE names.
+    """Build the loss named by MODEL.SEM_SEG_HEAD.LOSS_TYPE.
 
     Args:
         loss_type: "cross_entropy" or "hard_pixel_mining".

@@ -132,7 +132,7 @@ class DeepLabV3PlusHead(nn.Module):
 
         Args:
             features: by name, (N, C, Hi, Wi).
-            targets: (N, H, W) labels; needed in training only.
+            targets: (N, H, W) labels; only needed in training.
 
         Returns:
             (N, K, H, W) logits and no losses, or None and {"loss_sem_seg": scalar}. A head that is
@@ -259,7 +259,7 @@ class DeepLabV3Head(nn.Module):
 
         Args:
             features: by name, (N, C, Hi, Wi).
-            targets: (N, H, W) labels; needed in training only.
+            targets: (N, H, W) labels; only needed in training.
 
         Returns:
             (N, K, H, W) logits and no losses, or None and {"loss_sem_seg": scalar}.

@@ -44,7 +44,7 @@ The module is called as `PanopticDeepLabInsEmbedHead` is.
 
 
 def build_ins_embed_branch(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module:
-    """Build the head that MODEL.INS_EMBED_HEAD.NAME names."""
+    """Build the head named by MODEL.INS_EMBED_HEAD.NAME."""
     return INS_EMBED_BRANCHES_REGISTRY.get(cfg.MODEL.INS_EMBED_HEAD.NAME)(cfg, input_shape)
 
 
@@ -315,7 +315,7 @@ class PanopticDeepLabSemSegHead(DeepLabV3PlusHead):
 
         Args:
             features: by name, (N, C, Hi, Wi).
-            targets: (N, H, W) labels; needed in training only.
+            targets: (N, H, W) labels; only needed in training.
             weights: (N, H, W) factors of the pixels' losses.
 
         Returns:
@@ -396,7 +396,7 @@ class PanopticDeepLabInsEmbedHead(DeepLabV3PlusHead):
 
         Args:
             features: by name, (N, C, Hi, Wi).
-            center_targets, center_weights: (N, 1, H, W); needed in training only.
+            center_targets, center_weights: (N, 1, H, W); only needed in training.
             offset_targets: (N, 2, H, W).
             offset_weights: (N, 1, H, W).
 

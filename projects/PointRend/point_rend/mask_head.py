@@ -34,7 +34,7 @@ def calculate_uncertainty(logits: Tensor, classes: Tensor) -> Tensor:
     """How near the mask of each object's class is to a half (sec. 3.1).
 
     Args:
-        logits: (R, K, ...), or (R, 1, ...) when all classes share one mask.
+        logits: (R, K, ...), or (R, 1, ...) if all classes share one mask.
         classes: (R,).
     Returns:
         (R, 1, ...): 0 where it is undecided, the more negative the surer it is.

@@ -26,7 +26,7 @@ POSITION_CHANNELS = 256  # of the encoded position of a point: half sines, half 
 
 
 def build_point_head(cfg: CfgNode, input_channels: ShapeSpec) -> nn.Module:
-    """Build the head that MODEL.POINT_HEAD.NAME names, for features of this shape."""
+    """Build the head named by MODEL.POINT_HEAD.NAME, for features of this shape."""
     return POINT_HEAD_REGISTRY.get(cfg.MODEL.POINT_HEAD.NAME)(cfg, input_channels)
 
 
@@ -36,7 +36,7 @@ def roi_mask_point_loss(
     """Binary cross entropy of the true class's mask at points (sec. 3.1).
 
     Args:
-        mask_logits: (R, K, P), or (R, 1, P) when all classes share one mask.
+        mask_logits: (R, K, P), or (R, 1, P) if all classes share one mask.
         instances: per image, with `gt_classes`; R in all.
         point_labels: (R, P) in [0, 1], or -1 for points that are not trained. These count in the
             mean all the same.
@@ -143,7 +143,7 @@ class ImplicitPointHead(nn.Module):
 
         Args:
             input_shape: its channels are those of the features of a point.
-            num_classes: masks of each object; 1 when all classes share one.
+            num_classes: masks of each object; 1 if all classes share one.
             channels: width of the hidden layers.
             num_layers: of all, the last one included; at least 2.
             image_feature_enabled, positional_encoding_enabled: what a point is described by.

@@ -69,7 +69,7 @@ class PointRendSemSegHead(nn.Module):
 
         Args:
             features: by name, (N, C, Hi, Wi).
-            targets: (N, H, W) labels; needed in training only.
+            targets: (N, H, W) labels; only needed in training.
         Returns:
             (N, K, H, W) logits and no losses; or None, and the losses of the coarse head and
             "loss_sem_seg_point".

@@ -58,5 +58,5 @@ def _add_model(model: CfgNode) -> None:
     ssd.SCORE_THRESH_TEST = 0.01
     # Candidates of each class before non-maximum suppression.
     ssd.TOPK_CANDIDATES_TEST = 400
-    # IoU above which the worse of two boxes of one class is dropped.
+    # IoU above which the lower-scoring of two boxes of a class is dropped.
     ssd.NMS_THRESH_TEST = 0.45

@@ -50,7 +50,7 @@ def multibox_loss(
         gt_labels: (N, R) int64; 0 is background, 1 to K are classes.
         gt_deltas: (P, 4), of the P foreground boxes in order.
         negative_ratio: background boxes trained for each foreground box of an image.
-        beta: below this difference the smooth L1 loss is quadratic.
+        beta: the smooth L1 loss is quadratic for differences below this.
     """
     foreground = gt_labels > 0
     num_negatives = negative_ratio * foreground.sum(dim=1)

@@ -17,8 +17,8 @@ def merge_branch_instances(
     Args:
         instances: of B * N images, all of the first branch first.
         num_branch: B.
-        nms_thresh: IoU above which the worse of two boxes of one class is dropped.
-        topk_per_image: detections kept of each image.
+        nms_thresh: IoU above which the lower-scoring of two boxes of a class is dropped.
+        topk_per_image: detections to keep per image.
     Returns:
         those of the N images, best first.
     """

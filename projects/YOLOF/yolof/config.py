@@ -32,7 +32,7 @@ def add_yolof_config(cfg: CfgNode) -> None:
     yolof.SCORE_THRESH_TEST = 0.05
     # Candidates before non-maximum suppression.
     yolof.TOPK_CANDIDATES_TEST = 1000
-    # IoU above which the worse of two boxes of one class is dropped.
+    # IoU above which the lower-scoring of two boxes of a class is dropped.
     yolof.NMS_THRESH_TEST = 0.6
 
     # Of INPUT.AUGMENTATION resize_shift_and_flip: how likely a training image is moved, and the

@@ -63,5 +63,5 @@ def _add_model(model: CfgNode) -> None:
     yolo.SCORE_THRESH_TEST = 0.005
     # Candidates of an image before non-maximum suppression.
     yolo.TOPK_CANDIDATES_TEST = 1000
-    # IoU above which the worse of two boxes of one class is dropped.
+    # IoU above which the lower-scoring of two boxes of a class is dropped.
     yolo.NMS_THRESH_TEST = 0.45
