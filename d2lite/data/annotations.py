@@ -1,8 +1,8 @@
-"""The values of one annotation: what is wrong with them, and in what form they are used.
+"""Check the values of a single annotation, and convert them to one form.
 
-An annotation is a dict with "bbox", "bbox_mode", "category_id", and perhaps "iscrowd", "area",
-"segmentation" and "keypoints". Other keys, and values of kinds that only a program's own mapper
-understands, are left as they are.
+An annotation is a dict with "bbox", "bbox_mode", "category_id", and optionally "iscrowd", "area",
+"segmentation" and "keypoints". Other keys, and values that only a custom mapper understands, are
+kept.
 """
 
 import math
@@ -15,8 +15,8 @@ import pycocotools.mask as mask_util
 
 from d2lite.structures import BoxMode
 
-# Pixels by which coordinates may lie outside of an image; pycocotools takes memory for each pixel
-# of an outline. Tiles cut from a large image may keep its coordinates.
+# Maximum distance of coordinates from the image in pixels, since pycocotools needs memory for each
+# pixel of an outline. It is large because tiles of a large image may keep its coordinates.
 MAX_DISTANCE = 100_000
 MAX_PIXELS = 2**31  # of a mask: pycocotools counts with 32 bits
 
@@ -24,31 +24,31 @@ ImageSize = tuple[int, int]  # height, width
 
 
 class AnnotationError(ValueError):
-    """A value that an annotation must not have; the message says "has KEY VALUE; expected ...".
+    """An invalid value in an annotation; the message says "has KEY VALUE; expected ...".
 
-    Whoever reads the annotation knows where it comes from, and names file and annotation.
+    The caller, which knows the file and the annotation, adds them to the message.
     """
 
 
 def normalize_annotation(annotation: dict, size: ImageSize | None) -> dict | str:
-    """Check an annotation and bring it to one form.
+    """Check an annotation and convert it to one form.
 
-    Polygons of fewer than three points or with an odd number of coordinates are left out,
-    uncompressed RLE is compressed, an empty "segmentation", "keypoints" or "area" is removed, and
-    whole numbers that are floats (in "category_id", "iscrowd") become integers.
+    Polygons with fewer than three points or an odd number of coordinates are dropped, uncompressed
+    RLE is compressed, an empty "segmentation", "keypoints" or "area" is removed, and integral
+    floats ("category_id", "iscrowd") become integers.
 
     Args:
-        annotation: not changed.
-        size: (height, width) of the image, where it is known.
+        annotation: not modified.
+        size: (height, width) of the image, if known.
     Returns:
-        the annotation, as it is or as a changed copy; or, where training could make nothing of it,
-        why it is to be left out.
+        The annotation, unchanged or as a modified copy; or, if it can't be used in training, the
+        reason as a string.
     Raises:
-        AnnotationError: a value is not what it must be.
+        AnnotationError: a value is invalid.
     """
     changes: dict[str, Any] = {}
     for key in ("category_id", "iscrowd"):
-        # Most are plain integers: one look, since a dataset may have a million annotations.
+        # Fast path for plain integers, since a dataset may have a million annotations.
         if key in annotation and type(annotation[key]) is not int:
             changes[key] = _whole_number(annotation[key], key)
     if annotation.get("iscrowd", 0) not in (0, 1):
@@ -96,12 +96,11 @@ def _whole_number(value: Any, key: str) -> Any:
         return int(value)
     if isinstance(value, (str, float, np.floating)) or value is None:
         raise AnnotationError(f"has {key} {_show(value)}; expected a whole number")
-    return value  # such as several classes, for a mapper that knows what to do with them
+    return value  # such as several classes, for a custom mapper
 
 
 def _total(values: Any) -> float:
-    """Return the sum of numbers; nan where one is not a finite number, which text and None are
-    not."""
+    """Return the sum of the values; not finite if one of them is not a finite number."""
     try:
         if isinstance(values, np.ndarray):
             return float(values.sum(dtype=np.float64))
@@ -115,10 +114,10 @@ def _limit(size: ImageSize | None) -> float:
 
 
 def _check_box(annotation: dict, size: ImageSize | None) -> str | None:
-    """Why a box is to be left out, or None; raises for one that is malformed."""
+    """Return why a box must be dropped, or None; raise an error if it is malformed."""
     box, mode = annotation["bbox"], annotation.get("bbox_mode")
     if mode is None:
-        return None  # its mapper knows what the numbers mean
+        return None  # the format is known only to a custom mapper
     numbers = box if type(box) is list else _flat(box)
     if mode not in _BOX_MODES:
         raise AnnotationError(
@@ -152,7 +151,7 @@ def _check_box(annotation: dict, size: ImageSize | None) -> str | None:
     return None
 
 
-# As plain integers, which compare and look up several times faster than members of an enum.
+# As plain integers: comparing and looking up enum members is several times slower.
 _XYXY, _XYWH, _XYWHA = map(int, (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS))
 _BOX_MODES = (_XYXY, _XYWH, _XYWHA)
 _EXPECTED_BOX = {
@@ -163,8 +162,7 @@ _EXPECTED_BOX = {
 
 
 def _flat(values: Any) -> Sequence[float] | None:
-    """Return a list of what may be a list, a tuple, an array or a tensor; None for anything
-    else."""
+    """Convert a list, tuple, array or tensor to a sequence; None for anything else."""
     if hasattr(values, "tolist"):
         values = values.tolist()
     return values if isinstance(values, (list, tuple)) else None
@@ -202,7 +200,7 @@ def _normalize_segmentation(segmentation: Any, size: ImageSize | None) -> Any:
 
 
 def _valid_polygons(polygons: Sequence, size: ImageSize | None) -> Sequence:
-    """Those of three points or more; the same object where that is all of them."""
+    """Return the polygons with three or more points; the same object if these are all."""
     limit = _limit(size)
     valid = True
     for polygon in polygons:
@@ -269,11 +267,11 @@ def _normalize_rle(rle: dict, size: ImageSize | None) -> dict:
 
 
 def _run_lengths(counts: Sequence[int] | str | bytes) -> np.ndarray | None:
-    """Return the lengths of an RLE's runs as int64; None where the counts are not an RLE.
+    """Return the run lengths of an RLE as int64; None if the counts are not an RLE.
 
-    Compressed counts are numbers of 5 bits a character, from the low bits on, with a bit for
-    "goes on" and, in the last one, a sign; from the fourth number on each is the difference to
-    the one two places before (pycocotools' maskApi.c, rleToString).
+    Compressed counts store 5 bits of a number per character, low bits first, with a continuation
+    bit and, in the last character, a sign. From the fourth number on, each is the difference to the
+    one two places before (pycocotools' maskApi.c, rleToString).
     """
     if isinstance(counts, (list, tuple)):
         if not all(isinstance(count, Integral) for count in counts):

@@ -1,8 +1,8 @@
-"""The two catalogs: what a dataset's name refers to, and what is known about it.
+"""The two catalogs: loading functions and metadata of datasets, by name.
 
 A name is either registered (`DatasetCatalog.register`) or a URI such as
-`coco:train.json?images=photos`, whose part before the colon names a scheme added by
-`register_scheme`. Both catalogs take either.
+`coco:train.json?images=photos`, whose scheme, before the colon, is added by `register_scheme`. Both
+catalogs accept both.
 """
 
 import logging
@@ -21,12 +21,12 @@ from d2lite.utils.registry import UnknownNameError, did_you_mean
 
 logger = logging.getLogger(__name__)
 
-# Two letters or more, so that the drive of a Windows path is no scheme.
+# Two letters or more, so that the drive of a Windows path is not a scheme.
 _SCHEME = re.compile(r"([a-z][a-z0-9_+.-]+):", re.IGNORECASE)
 
 
 class ResolvedDataset(NamedTuple):
-    """What a dataset URI refers to: how to load it, and its metadata by key."""
+    """The dataset of a URI: a function that loads it, and its metadata."""
 
     load: Callable[[], list[dict]]
     metadata: dict[str, Any]
@@ -36,13 +36,13 @@ _SCHEMES: dict[str, Callable[[str], ResolvedDataset]] = {}
 
 
 def register_scheme(scheme: str, resolver: Callable[[str], ResolvedDataset]) -> None:
-    """Make `scheme:...` usable wherever a dataset name is.
+    """Make `scheme:...` usable as a dataset name.
 
     Args:
-        scheme: the letters before the colon, two or more, lower case.
-        resolver: takes the whole URI and returns its `ResolvedDataset`. It runs once per URI,
-            should check what can be checked quickly, and raises ValueError or FileNotFoundError
-            with one line that tells what is wrong.
+        scheme: the part before the colon: two or more letters, lower case.
+        resolver: takes the whole URI and returns its `ResolvedDataset`. It is called once per URI,
+            should do quick checks, and raises ValueError or FileNotFoundError with a one-line
+            message.
     Raises:
         ValueError: the scheme is malformed or taken.
     """
@@ -61,9 +61,9 @@ def is_dataset_uri(name: str) -> bool:
 
 
 def file_stem(dataset_name: str) -> str:
-    """Return a name for files made for a dataset: itself, or for a URI a short safe form of it.
+    """Return a file name stem for a dataset: its name, or a short safe form of a URI.
 
-    Different datasets get different stems, also when only their folders differ.
+    Different datasets get different stems, even if only their folders differ.
     """
     safe = re.sub(r"[^A-Za-z0-9_.+-]+", "_", dataset_name).strip("_")
     if safe == dataset_name and len(safe) <= 100:
@@ -77,24 +77,24 @@ def _scheme_of(name: str) -> str:
 
 
 def _resolve(uri: str) -> None:
-    """Enter the dataset of `uri` into both catalogs."""
+    """Add the dataset of `uri` to both catalogs."""
     resolved = _SCHEMES[_scheme_of(uri)](uri)
-    # Into the plain dictionaries: the catalogs' own look-ups would ask for the URI again.
+    # Use the plain dicts, because lookups in the catalogs would resolve the URI again.
     DatasetCatalog.data[uri] = resolved.load
     MetadataCatalog.data[uri] = Metadata(name=uri).set(**resolved.metadata)
 
 
 class _DatasetCatalog(UserDict):
-    """Functions that load datasets, by name. Use the one instance, `DatasetCatalog`."""
+    """Functions that load datasets, by name. Use its only instance, `DatasetCatalog`."""
 
     def register(self, name: str, func: Callable[[], list[dict]]) -> None:
-        """Give a dataset a name.
+        """Register a dataset.
 
         Args:
-            name: such as "coco_2014_train"; must be new, but for a `functools.partial` equal to the
-                registered one: a notebook cell may register the same files again.
-            func: takes nothing and returns the dataset as a list of dicts; called once for every
-                `get`, and expected to return the same list each time.
+            name: such as "coco_2014_train"; must be new. Only a `functools.partial` equal to the
+                registered one may be registered again, as when a notebook cell is rerun.
+            func: takes no arguments and returns the dataset as a list of dicts; called for every
+                `get`, and must return the same list each time.
         """
         assert callable(func), f"dataset {name!r} needs a function that returns it, not {func!r}"
         old = self.data.get(name)
@@ -109,11 +109,11 @@ class _DatasetCatalog(UserDict):
         self[name] = func
 
     def get(self, name: str) -> list[dict]:
-        """Load the dataset called `name`, or the one a URI describes.
+        """Load the dataset of a name or URI.
 
         Raises:
-            KeyError: no such name; the message has the nearest ones.
-            ValueError, FileNotFoundError: a URI or its data are at fault.
+            KeyError: the name is unknown; the message suggests the closest ones.
+            ValueError, FileNotFoundError: the URI or its data are invalid.
         """
         if name not in self.data and is_dataset_uri(name):
             _resolve(name)
@@ -134,7 +134,7 @@ class _DatasetCatalog(UserDict):
         return list(self.keys())
 
     def remove(self, name: str) -> None:
-        """Forget the dataset `name`. Its metadata stay; see `MetadataCatalog.remove`."""
+        """Remove the dataset `name`, but not its metadata; see `MetadataCatalog.remove`."""
         self.pop(name)
 
     def __str__(self) -> str:
@@ -144,9 +144,9 @@ class _DatasetCatalog(UserDict):
 
 
 class Metadata(types.SimpleNamespace):
-    """What is known about a dataset, as attributes: class names, colors, files, evaluator.
+    """Metadata of a dataset as attributes: class names, colors, files, evaluator type.
 
-    A value may be set again only to an equal value, so that two parts of a program cannot
+    An attribute can't be changed to a different value, so that two parts of a program can't
     disagree about a dataset. Example: `Metadata(name="x").set(thing_classes=["cat"])`.
     """
 
@@ -160,7 +160,7 @@ class Metadata(types.SimpleNamespace):
     }
 
     def __getattr__(self, key: str) -> Any:
-        """Only for missing attributes: an AttributeError that lists those that exist."""
+        """Raise an AttributeError that lists the existing attributes; old names are mapped."""
         if key in self._RENAMED:
             logger.warning("Metadata %r is now called %r", key, self._RENAMED[key])
             return getattr(self, self._RENAMED[key])
@@ -178,10 +178,10 @@ class Metadata(types.SimpleNamespace):
         )
 
     def __setattr__(self, key: str, val: Any) -> None:
-        """Set an attribute; AssertionError when it has another value already.
+        """Set an attribute; raise an AssertionError if it already has a different value.
 
-        Names of classes must be a list or the like: a single text would be taken letter by letter,
-        a dict by its keys.
+        Class names must be a list or similar: a string would be iterated letter by letter, a dict
+        by its keys.
         """
         key = self._RENAMED.get(key, key)
         if key in ("thing_classes", "stuff_classes") and val is not None:
@@ -201,17 +201,17 @@ class Metadata(types.SimpleNamespace):
             super().__setattr__(key, val)
 
     def as_dict(self) -> dict[str, Any]:
-        """All attributes in a new dict; changing it does not change the metadata."""
+        """Return a copy of all attributes as a dict."""
         return dict(self.__dict__)
 
     def set(self, **kwargs: Any) -> "Metadata":
-        """Set several attributes; returns itself."""
+        """Set several attributes, and return self."""
         for key, value in kwargs.items():
             setattr(self, key, value)
         return self
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return the attribute `key`, or `default` when there is none."""
+        """Return the attribute `key`, or `default` if it does not exist."""
         return self.__dict__.get(self._RENAMED.get(key, key), default)
 
 
@@ -221,13 +221,13 @@ def _shorten(value: Any, limit: int = 200) -> str:
 
 
 class _MetadataCatalog(UserDict):
-    """Metadata of datasets, by name. Use the one instance, `MetadataCatalog`."""
+    """Metadata of datasets, by name. Use its only instance, `MetadataCatalog`."""
 
     def get(self, name: str) -> Metadata:
-        """Return the one `Metadata` of `name`; made empty at the first call, or filled from a URI.
+        """Return the `Metadata` of `name`, created empty at the first call or filled from a URI.
 
         Raises:
-            ValueError, FileNotFoundError: a URI or its data are at fault.
+            ValueError, FileNotFoundError: the URI or its data are invalid.
         """
         assert isinstance(name, str) and name, f"a dataset name is a string, not {name!r}"
         if name not in self.data and is_dataset_uri(name):
@@ -239,7 +239,7 @@ class _MetadataCatalog(UserDict):
         return list(self.keys())
 
     def remove(self, name: str) -> None:
-        """Forget the metadata of `name`."""
+        """Remove the metadata of `name`."""
         self.pop(name)
 
     def __str__(self) -> str:

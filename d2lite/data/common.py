@@ -1,4 +1,4 @@
-"""Datasets made of other datasets: lists, mapped, iterated, grouped by aspect ratio."""
+"""Dataset wrappers: lists, mapped datasets, batches grouped by aspect ratio."""
 
 import contextlib
 import copy
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 
-# What models learn from an annotation.
+# The keys of an annotation that models learn from.
 _TRUTH = ("category_id", "bbox", "segmentation", "keypoints", "iscrowd")
 
 
@@ -40,7 +40,7 @@ class Others(NamedTuple):
 
 
 class _MapIterableDataset(data.IterableDataset):
-    """An iterable dataset through a function; items that become None are left out."""
+    """Applies a function to an iterable dataset; skips items for which it returns None."""
 
     def __init__(self, dataset: data.IterableDataset, map_func: Callable):
         self._dataset = dataset
@@ -54,10 +54,10 @@ class _MapIterableDataset(data.IterableDataset):
 
 
 class MapDataset(data.Dataset):
-    """A dataset through a function.
+    """Applies a function to the items of a dataset.
 
-    Where the function returns None, indexing gives another item instead, at random. (Training
-    loaders draw the other item themselves, so that it depends on their seed only.)
+    If the function returns None, indexing returns another random item instead. (Training loaders
+    draw the replacement themselves, so that it depends only on their seed.)
     """
 
     def __new__(cls, dataset, map_func):
@@ -70,7 +70,7 @@ class MapDataset(data.Dataset):
         """
         Args:
             dataset: indexable or iterable.
-            map_func: takes an item; returns the new one, or None to have another item mapped.
+            map_func: takes an item; returns the new one, or None to use another item.
         """
         self._dataset = dataset
         self._map_func = PicklableWrapper(map_func)
@@ -78,19 +78,18 @@ class MapDataset(data.Dataset):
 
     @functools.cached_property
     def _fallback_candidates(self) -> set[int]:
-        """Indices of the items that have not mapped to None."""
+        """Indices of items that have not been mapped to None."""
         return set(range(len(self)))
 
     def __getnewargs__(self) -> tuple:
         return self._dataset, self._map_func
 
     def __len__(self) -> int:
-        """Length of the dataset underneath."""
+        """Return the length of the wrapped dataset."""
         return len(self._dataset)
 
     def fingerprint(self) -> int | None:
-        """Return that of a list underneath (`DatasetFromList.fingerprint`); None for other
-        datasets."""
+        """Return the fingerprint of a wrapped `DatasetFromList`; None for other datasets."""
         return self._dataset.fingerprint() if isinstance(self._dataset, DatasetFromList) else None
 
     def map_item(self, index: int, iteration: int = 0) -> Any:
@@ -107,10 +106,10 @@ class MapDataset(data.Dataset):
         return self._map_func(item)
 
     def __getitem__(self, idx: int) -> Any:
-        """Return the mapped item `idx`, or of another one, if it maps to None.
+        """Return the mapped item `idx`, or another one if it is mapped to None.
 
         Raises:
-            RuntimeError: no item of the dataset maps to anything.
+            RuntimeError: all items are mapped to None.
         """
         with at_work_on(int(idx)):
             item = self.map_item(int(idx))
@@ -130,8 +129,8 @@ class MapDataset(data.Dataset):
 class _SerializedList:
     """A list whose items are pickled into one array.
 
-    Many small Python objects would be copied to every loader worker, one page after another,
-    when their reference counts change; one array stays shared.
+    Forked loader workers share the array. Many small Python objects would gradually be copied to
+    every worker, because changing their reference counts writes to their memory pages.
     """
 
     def __init__(self, lst: list):
@@ -154,7 +153,7 @@ _default_serialization: Callable[[list], Any] = _SerializedList
 
 @contextlib.contextmanager
 def set_default_dataset_from_list_serialize_method(new: Callable[[list], Any]) -> Iterator[None]:
-    """Let DatasetFromList keep its items in `new(list)` inside a `with` block."""
+    """Let DatasetFromList store its items in `new(list)` inside the block."""
     global _default_serialization
     old, _default_serialization = _default_serialization, new
     try:
@@ -172,10 +171,10 @@ class DatasetFromList(data.Dataset):
         """
         Args:
             lst: the items.
-            copy: whether indexing returns a deep copy, where items are not serialized (which always
-                makes new ones).
-            serialize: True keeps the items pickled in one array; a callable makes the container
-                to keep them in; False keeps the list.
+            copy: whether indexing returns a deep copy if items are not serialized (serialized items
+                are always new objects).
+            serialize: True stores the items pickled in one array; a callable creates the container;
+                False keeps the list.
         """
         self._copy = copy
         self._serialize = bool(serialize)
@@ -190,9 +189,9 @@ class DatasetFromList(data.Dataset):
         return len(self._lst)
 
     def fingerprint(self) -> int | None:
-        """Return a number that another image, box or category of the dataset dicts changes.
+        """Return a hash of the images, boxes and categories of the dataset dicts.
 
-        Folders do not count: the same data may lie elsewhere. None where items are not dicts.
+        Folders are ignored, since data may be moved. None if the items are not dicts.
         """
         found = 0
         for i in range(len(self._lst)):
@@ -207,7 +206,7 @@ class DatasetFromList(data.Dataset):
         return found
 
     def __getitem__(self, idx: int) -> Any:
-        """Item `idx`, as a new object if it is serialized or to be copied."""
+        """Return item `idx`; a new object if items are serialized or copied."""
         if self._copy and not self._serialize:
             return copy.deepcopy(self._lst[idx])
         return self._lst[idx]
@@ -219,12 +218,12 @@ def batches_by_group(
     batch_size: int,
     waiting: Mapping[int, list[Item]] | Sequence[list[Item]] | None = None,
 ) -> Iterator[list[Item]]:
-    """Collect items by their group; a batch leaves as soon as its group is full.
+    """Collect items by group, and yield a batch as soon as its group is full.
 
-    Items stay in order within a group. Groups that are not full when `items` end are dropped.
+    Items keep their order within a group. Groups that are not full at the end are dropped.
 
     Args:
-        waiting: items of each group from before, to which these are added.
+        waiting: leftover items of each group from before, to which the new ones are added.
     """
     waiting = defaultdict(list) if waiting is None else waiting
     for item in items:
@@ -232,12 +231,12 @@ def batches_by_group(
         batch.append(item)
         if len(batch) == batch_size:
             full = batch[:]
-            batch.clear()  # before the yield, after which the caller may not come back
+            batch.clear()  # before the yield, because the caller may not resume the generator
             yield full
 
 
 class AspectRatioGroupedDataset(data.IterableDataset):
-    """Batches of items that are all wider than high, or all not, so that padding is small."""
+    """Batches of items that are either all wider than high or all not, to reduce padding."""
 
     def __init__(self, dataset: Iterable[dict], batch_size: int):
         """
@@ -250,7 +249,8 @@ class AspectRatioGroupedDataset(data.IterableDataset):
         self._buckets: tuple[list[dict], list[dict]] = ([], [])  # by aspect_group
 
     def __iter__(self) -> Iterator[list[dict]]:
-        """Batches, each as soon as it is full; what is left waits for the next iteration."""
+        """Yield each batch as soon as it is full; leftover items are kept for the next
+        iteration."""
         return batches_by_group(
             self.dataset,
             lambda item: aspect_group(item["width"], item["height"]),

@@ -1,4 +1,4 @@
-"""Datasets as lists of dicts, ready for a loader: loaded by name, filtered and checked."""
+"""Load datasets by name as lists of dicts, filtered and checked."""
 
 import itertools
 import logging
@@ -32,19 +32,19 @@ def get_detection_dataset_dicts(
     proposal_files: Sequence[str] | None = None,
     check_consistency: bool = True,
 ) -> list[dict] | torchdata.Dataset:
-    """Load datasets, normalize them (see `normalize_dicts`), and put them together.
+    """Load datasets, normalize them (see `normalize_dicts`), and concatenate them.
 
     Args:
         names: names or URIs of datasets, or a single one.
-        filter_empty: leave out images without annotations other than crowds.
-        min_keypoints: leave out images with fewer visible keypoints; 0 keeps all.
-        proposal_files: a file of proposals for each dataset.
+        filter_empty: skip images without annotations other than crowds.
+        min_keypoints: skip images with fewer visible keypoints; 0 keeps all.
+        proposal_files: one proposal file per dataset.
         check_consistency: compare the class names of the datasets with each other and with the
-            annotations, and log how many instances each class has.
+            annotations, and log the number of instances of each class.
     Returns:
-        One list; or, where the catalog has torch datasets under these names, one of those.
+        One list; or a torch dataset, if the catalog has torch datasets under these names.
     Raises:
-        KeyError: no such dataset.
+        KeyError: a dataset is not registered.
         ValueError: a dataset is empty, an annotation is malformed, class names differ, or a
             category id is out of range.
     """
@@ -139,7 +139,7 @@ def _check_classes(names: list[str], dataset_dicts: list[dict]) -> None:
 
 
 def filter_images_with_only_crowd_annotations(dataset_dicts: list[dict]) -> list[dict]:
-    """Leave out images without an annotation that is not a crowd (also those without any)."""
+    """Drop images that have no annotations or only crowds."""
     kept = [
         one
         for one in dataset_dicts
@@ -175,7 +175,7 @@ def filter_images_with_few_keypoints(
 
 
 def print_instances_class_histogram(dataset_dicts: list[dict], class_names: Sequence[str]) -> None:
-    """Log how many instances, without crowds, each class has.
+    """Log the number of instances of each class, without crowds.
 
     Args:
         dataset_dicts: with annotations.
@@ -214,12 +214,12 @@ def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -
     """Add precomputed proposals to the dicts of a dataset.
 
     Args:
-        dataset_dicts: each with "image_id"; changed and returned. They get "proposal_boxes",
-            "proposal_objectness_logits", sorted from the best on, and "proposal_bbox_mode".
-        proposal_file: a pickled dict with "ids", "boxes" and "objectness_logits", one entry an
-            image, and perhaps "bbox_mode" (XYXY_ABS by default).
+        dataset_dicts: each with "image_id"; modified and returned. They get "proposal_boxes",
+            "proposal_objectness_logits", best first, and "proposal_bbox_mode".
+        proposal_file: a pickled dict with "ids", "boxes" and "objectness_logits", one entry per
+            image, and optionally "bbox_mode" (XYXY_ABS by default).
     Raises:
-        ValueError: the file has other contents, or lacks an image.
+        ValueError: the file has other content, or lacks an image.
     """
     logger.info("Loading proposals from %s", proposal_file)
     proposals = _read_proposals(proposal_file)

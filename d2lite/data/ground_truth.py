@@ -1,7 +1,8 @@
-"""One pass over dataset dicts, for training and evaluation alike: what it checks, adds, leaves out.
+"""Check and complete dataset dicts, in the same way for training and evaluation.
 
-Readers of files run it on what they have read, loaders and evaluators on what the catalog gives
-them. So an evaluator sees the objects that training sees, whatever they were read from.
+File readers run it on their output, loaders and evaluators on dicts from the catalog. So evaluators
+use the same objects as training, whatever their source. Single annotations are checked in
+`annotations.py`.
 """
 
 import itertools
@@ -19,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 class NormalizedDicts(list):
-    """Dataset dicts that `normalize_dicts` has seen, so that a loader needn't do it again.
+    """Dataset dicts that have passed `normalize_dicts`, so that loaders don't repeat it.
 
     Attributes:
-        names: of the datasets, for messages.
+        names: names of the datasets, for messages.
     """
 
     def __init__(self, dicts: list[dict], names: Sequence[str]):
@@ -35,20 +36,19 @@ def normalize_dicts(
     source: str,
     describe: Callable[[dict, int], str] | None = None,
 ) -> list[dict]:
-    """Check dataset dicts, add what evaluation needs, and leave out what cannot be learned.
+    """Check dataset dicts, add what evaluation needs, and drop annotations that can't be learned.
 
-    Dicts without "image_id" get one, counted from 0; if any dict has "annotations", all have them.
-    Annotations become what `normalize_annotation` makes of them; those that have no area, or lie
-    outside of their image, are left out and counted in a warning.
+    Dicts without "image_id" get one, counted from 0; if any dict has "annotations", all get them.
+    Annotations are converted by `normalize_annotation`; those without area or outside of their
+    image are dropped, with a warning that counts them.
 
     Args:
-        dataset_dicts: not changed. Items that are no dicts, and annotations that are no dicts, are
-            left as they are.
+        dataset_dicts: not modified. Items and annotations that are not dicts are kept unchanged.
         source: file or dataset, for messages.
         describe: names annotation number `index` of a dict, for messages.
     Raises:
-        ValueError: an image or an annotation has a value that it must not have; not a single
-            annotation is left; or all boxes are fractions of their images.
+        ValueError: an image or an annotation has an invalid value; no annotation is left; or all
+            boxes are fractions of their images.
     """
     if not all(isinstance(record, dict) for record in dataset_dicts):
         return dataset_dicts
@@ -78,16 +78,15 @@ def normalize_dicts(
 
 
 def load_ground_truth(dataset_name: str, *, sizes: bool = True) -> list[dict]:
-    """Return the dicts of a registered dataset, as an evaluator needs them: ids and sizes are
-    known.
+    """Return the dicts of a registered dataset with the ids and sizes that evaluators need.
 
-    Where its dicts have no annotations but its metadata a `json_file`, these are read from there,
+    If the dicts have no annotations, but the metadata has a `json_file`, they are loaded from there
     as COCO instances.
 
     Args:
-        sizes: read the "height" and "width" that dicts lack from their images.
+        sizes: read missing "height" and "width" from the images.
     Raises:
-        ValueError: two images have the same "image_id", or as `normalize_dicts`.
+        ValueError: two images have the same "image_id"; or see `normalize_dicts`.
     """
     dicts = DatasetCatalog.get(dataset_name)
     source = f"dataset {dataset_name!r}"
@@ -156,7 +155,7 @@ def _normalize_annotations(
     if annotations is None:
         return []
     if not isinstance(annotations, (list, tuple)):
-        return annotations  # packed in a way of its mapper's
+        return annotations  # in a format of a custom mapper
     kept = []
     for index, annotation in enumerate(annotations):
         if not isinstance(annotation, Mapping):
@@ -174,19 +173,19 @@ def _normalize_annotations(
 
 
 def _check_unit(records: list[dict], source: str) -> None:
-    """Raise an error where all boxes lie within the first pixel of their image, and not at its
-    edges."""
+    """Raise an error if the boxes seem to be fractions of the image: no value is above 1, and not
+    all are whole numbers."""
     boxes = (
         annotation["bbox"]
         for record in records
         for annotation in record["annotations"]
         if isinstance(annotation, Mapping)
         and "bbox" in annotation
-        and annotation.get("bbox_mode") is not None  # else its mapper knows what the numbers mean
+        and annotation.get("bbox_mode") is not None  # else only a custom mapper knows the format
     )
     first = next(boxes, None)
     if first is None or max(first[:4]) > 1:
-        return  # as nearly always
+        return  # the usual case
     all_boxes = [first, *boxes]
     if max(max(box[:4]) for box in all_boxes) <= 1 and any(
         float(side) % 1 for box in all_boxes for side in box[:4]
@@ -199,7 +198,7 @@ def _check_unit(records: list[dict], source: str) -> None:
 
 
 def _report(left_out: list[tuple[str, str]], kept: int, source: str) -> None:
-    """Warn of annotations that were left out; an error if there are no others."""
+    """Warn of dropped annotations; raise an error if none is left."""
     first = dict(reversed(left_out))
     counts = Counter(reason for reason, _ in left_out)
     reasons = "; ".join(

@@ -1,4 +1,4 @@
-"""Training loaders that know their position: they can be stopped anywhere and go on exactly."""
+"""Training loaders with a position, which can be stopped anywhere and resumed exactly."""
 
 import atexit
 import contextlib
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def _collate(collate_fn: Callable[[list], Any], samples: list[Sample]) -> Sample:
-    """Collate the values that there are, and pass on what went wrong."""
+    """Collate the existing values, and pass on errors and skipped files."""
     for sample in samples:
         if sample.error is not None:
             return Sample(None, [], _portable(sample.error))
@@ -39,8 +39,7 @@ def _collate(collate_fn: Callable[[list], Any], samples: list[Sample]) -> Sample
 
 
 def _portable(error: OSError | ValueError) -> OSError | ValueError:
-    """Return an error that survives the way from a worker: its last line as message, the rest as
-    cause."""
+    """Return an error that can be pickled by a worker: last line as message, the rest as cause."""
     if torchdata.get_worker_info() is None:
         return error
     kind = type(error)
@@ -53,13 +52,13 @@ def _portable(error: OSError | ValueError) -> OSError | ValueError:
     return portable
 
 
-# Iterators with worker processes. They are closed before Python ends its child processes, which it
-# does by a SIGTERM: workers take that for a scheduler's, and stay to finish the step.
+# Iterators with worker processes. They are closed before Python terminates its child processes by
+# SIGTERM, because workers ignore that signal, which a scheduler may send during a step.
 _RUNNING: "weakref.WeakSet[Iterator]" = weakref.WeakSet()
 
 
 def _board(dataset: torchdata.Dataset, num_workers: int) -> WorkBoard | None:
-    """Return what the workers of a loader write down; None where it has no workers."""
+    """Return the board on which the workers of a loader report their work; None without workers."""
     if num_workers == 0:
         return None
     base = dataset
@@ -67,7 +66,7 @@ def _board(dataset: torchdata.Dataset, num_workers: int) -> WorkBoard | None:
         base = base._dataset if isinstance(base, MapDataset) else base.dataset
 
     def name_of(index: int) -> str:
-        # Items of other datasets are made when they are asked for.
+        # Indexing other datasets would load the item.
         item = base[index] if isinstance(base, (DatasetFromList, list)) else None
         name = item.get("file_name") if isinstance(item, dict) else None
         return f"item {index}" if name is None else str(name)
@@ -78,9 +77,9 @@ def _board(dataset: torchdata.Dataset, num_workers: int) -> WorkBoard | None:
 def _running(
     start: Callable[[], Iterator], board: WorkBoard | None, keep_workers: bool = False
 ) -> Iterator:
-    """Return the batches of torch's iterator, which `start` makes. Errors tell of the worker.
+    """Yield the batches of torch's iterator, created by `start`. Errors name the worker.
 
-    It ends the workers when it is closed, unless they are kept for the next iterator.
+    Closing it ends the workers, unless they are kept for the next iterator.
     """
     with signals_held(), board.starting() if board is not None else contextlib.nullcontext():
         batches = start()
@@ -104,8 +103,8 @@ def _running(
 
 @atexit.register
 def close_running_loaders() -> None:
-    """End the worker processes of all loaders. A spawned process calls it, since it ends its own
-    child processes before the functions for its exit are called."""
+    """End the worker processes of all loaders. Spawned processes call it, because they terminate
+    their child processes before exit handlers run."""
     for batches in list(_RUNNING):
         batches.close()
 
@@ -113,7 +112,8 @@ def close_running_loaders() -> None:
 def _start_worker(
     init: Callable[[int], None] | None, board: WorkBoard | None, worker_id: int
 ) -> None:
-    """Start a worker: its own function first, which may handle signals, then the signals."""
+    """Start a worker: call its function first, which may set signal handlers, then release
+    signals."""
     if board is not None:
         board.sign_on(worker_id)
     if init is not None:
@@ -122,17 +122,17 @@ def _start_worker(
 
 
 class TrainingLoader:
-    """Batches of a training stream, made by worker processes.
+    """Loader of the batches of a training stream, with worker processes.
 
-    `iter(loader)` goes on from the position, which counts the batches that were delivered, not
-    those prefetched. `state_dict` and `load_state_dict` keep and restore it. The number of worker
-    processes changes nothing, and the random state of this process stays untouched.
+    `iter(loader)` continues from the position, which counts delivered batches, not prefetched ones.
+    `state_dict` and `load_state_dict` save and restore it. The number of worker processes changes
+    nothing, and the random state of this process is not changed.
 
     Attributes:
-        dataset: what the samples come from.
-        batch_size: of this worker.
-        num_skipped: bad samples that were replaced since the training began.
-        skipped_files: by file why it could not be used.
+        dataset: source of the samples.
+        batch_size: of this rank.
+        num_skipped: number of bad samples replaced since training began.
+        skipped_files: reason why each file could not be used.
     """
 
     def __init__(
@@ -150,10 +150,10 @@ class TrainingLoader:
         Args:
             dataset: indexable; usually a MapDataset.
             stream: order, batches and position.
-            total_batch_size: of all workers together.
-            collate_fn: makes a batch of a list of samples.
+            total_batch_size: of all ranks together.
+            collate_fn: makes a batch from a list of samples.
             on_bad_sample: "raise" or "skip", see `MappedSamples`.
-            worker_init_fn: called in every worker process, with its number, when it starts.
+            worker_init_fn: called with the worker's number when a worker process starts.
             loader_options: for torch's DataLoader: num_workers, prefetch_factor, pin_memory, ...
         """
         self.dataset = dataset
@@ -174,17 +174,18 @@ class TrainingLoader:
         )
 
     def __len__(self) -> int:
-        """Batches of one pass through the sampler; a TypeError where that has no length."""
+        """Return the batches of one pass; TypeError if the sampler has no length."""
         return len(self._stream)
 
     def __bool__(self) -> bool:
-        return True  # of a loader without a length, too
+        return True  # also without a length
 
     def __iter__(self) -> Iterator[Any]:
-        """Batches from the position on; after the end of a finite sampler, from its beginning."""
-        # One number of the process's generator, as torch's loader takes for its workers: so a
-        # program of its own, under a seed, samples anchors and proposals as with detectron2. Now,
-        # not with the first batch: a trainer seeds its steps, and this is of none.
+        """Yield batches from the position on; after the end of a finite sampler, start over."""
+        # Draw one number from the global generator, as torch's loader does for its workers, so that
+        # a seeded program with its own loop samples the same anchors and proposals as with
+        # detectron2. Do it now, not at the first batch, which is inside a step that has its own
+        # seed.
         torch.empty((), dtype=torch.int64).random_()
         batches = self._deliver()
         _RUNNING.add(batches)
@@ -214,7 +215,7 @@ class TrainingLoader:
                 self.skipped_files[file_name] = reason
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position and the seeds, and by what the position was counted."""
+        """Return the position, the seeds, and the settings that the position depends on."""
         return {
             "batches": self._stream.batches_done,
             "samples_before": self._stream.samples_before,
@@ -236,10 +237,10 @@ class TrainingLoader:
         return sampler.seeds() if hasattr(sampler, "use_seeds") else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a position and its seeds; the next `iter(loader)` starts there.
+        """Load a position and its seeds; the next `iter(loader)` starts there.
 
-        With another dataset, batch size or number of workers the stream cannot be the same: a
-        warning tells so, and training goes on after the same number of samples.
+        With another dataset, batch size or number of ranks the stream can't be the same: training
+        then continues after the same number of samples, with a warning.
         """
         stream = self._stream
         stream.seed = state_dict["seed"]
@@ -281,7 +282,7 @@ class TrainingLoader:
 
 
 class _TolerantSamples(torchdata.Dataset):
-    """A mapped dataset whose items are (file name, reason) where they cannot be made."""
+    """A mapped dataset that returns (file name, reason) for items that can't be loaded."""
 
     def __init__(self, dataset: MapDataset):
         self._samples = MappedSamples(dataset)
@@ -301,7 +302,7 @@ class _TolerantSamples(torchdata.Dataset):
 
 
 class InferenceLoader(torchdata.DataLoader):
-    """A loader for inference, whose errors tell which worker failed, and on which image."""
+    """A loader for inference whose errors name the worker and the image."""
 
     def __init__(
         self,
@@ -315,9 +316,9 @@ class InferenceLoader(torchdata.DataLoader):
         """
         Args:
             dataset: indexable or iterable.
-            collate_fn: makes a batch of a list of samples.
-            worker_init_fn: called in every worker process, with its number, when it starts.
-            num_workers: processes that make samples; 0 makes them in this one.
+            collate_fn: makes a batch from a list of samples.
+            worker_init_fn: called with the worker's number when a worker process starts.
+            num_workers: number of loader processes; 0 loads in this process.
             options: for torch's DataLoader.
         """
         self._board = _board(dataset, num_workers)
@@ -330,25 +331,25 @@ class InferenceLoader(torchdata.DataLoader):
         )
 
     def __iter__(self) -> Iterator[Any]:
-        """All batches, in their order. The worker processes end with the iterator."""
+        """Yield all batches in order. The worker processes end with the iterator."""
         return _running(super().__iter__, self._board)
 
 
 class TolerantLoader(InferenceLoader):
-    """A loader for inference that leaves out images which cannot be read.
+    """A loader for inference that skips unreadable images.
 
-    Each is a warning, and their number is told at the end: their objects count as missed.
+    Each gives a warning, and their number is logged at the end: their objects count as missed.
 
     Attributes:
-        skipped_files: by file why it could not be used.
+        skipped_files: reason why each file could not be used.
     """
 
     def __init__(self, dataset: MapDataset, *, collate_fn: Callable[[list], Any], **options: Any):
         """
         Args:
             dataset: indexable.
-            collate_fn: makes a batch of a list of samples.
-            options: as of InferenceLoader.
+            collate_fn: makes a batch from a list of samples.
+            options: see InferenceLoader.
         """
         self.skipped_files: dict[str, str] = {}
         super().__init__(
@@ -356,7 +357,7 @@ class TolerantLoader(InferenceLoader):
         )
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield the batches, without those of which no image can be read."""
+        """Yield the batches, except those whose images are all unreadable."""
         num_skipped = 0
         for batch in super().__iter__():
             for file_name, reason in batch.skipped:
@@ -375,9 +376,9 @@ class TolerantLoader(InferenceLoader):
 
 
 class IterableTrainingLoader:
-    """Batches of an iterable dataset, which only the dataset itself can order.
+    """Loader of batches of an iterable dataset, whose order only the dataset knows.
 
-    It has a position too, but getting there means to load everything that lies before.
+    It has a position too, but reaching it means loading everything before it.
     """
 
     def __init__(
@@ -388,9 +389,9 @@ class IterableTrainingLoader:
     ):
         """
         Args:
-            loader: gives single samples.
-            make_batches: takes them and gives batches.
-            count_batches: from a number of samples to the number of batches; None: not known.
+            loader: yields single samples.
+            make_batches: makes batches from them.
+            count_batches: number of batches from the number of samples; None if unknown.
         """
         self._count_batches = count_batches
         self.dataset = loader.dataset
@@ -399,7 +400,7 @@ class IterableTrainingLoader:
         self._batches = 0
 
     def __len__(self) -> int:
-        """Batches of one pass; a TypeError where the dataset has no length."""
+        """Return the batches of one pass; TypeError if the dataset has no length."""
         if self._count_batches is None:
             raise TypeError("batches of one aspect-ratio group each cannot be counted in advance")
         return self._count_batches(len(self.dataset))
@@ -408,7 +409,7 @@ class IterableTrainingLoader:
         return True
 
     def __iter__(self) -> Iterator[Any]:
-        """Batches; the first time after a resume, those of before are loaded and dropped."""
+        """Yield batches; after resuming, first load and drop those before the position."""
         delivered = self._batches
         if delivered:
             logger.warning(
@@ -427,5 +428,5 @@ class IterableTrainingLoader:
         return {"batches": self._batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a position."""
+        """Load a position."""
         self._batches = state_dict["batches"]

@@ -1,8 +1,8 @@
 """The training stream: which samples come in which order, as a function of seed and position.
 
-Indices are drawn and grouped into batches before any image is read, and the k-th sample of the
-stream is augmented with random numbers seeded by (seed, k). So it does not matter which process
-makes a sample, and a stream can start anywhere without reading what lies before.
+Indices are drawn and grouped into batches before any image is read, and the augmentation of the
+k-th sample is seeded by (seed, k). So it does not matter which process loads a sample, and a stream
+can start anywhere without reading the samples before.
 """
 
 import contextlib
@@ -25,22 +25,22 @@ from d2lite.utils.random_state import RandomState
 
 logger = logging.getLogger(__name__)
 
-# So many replacements in a row mean that something else is wrong than single images.
+# This many replacements in a row mean that more is wrong than single images.
 _MAX_REPLACEMENTS = 1000
 
 
 class SampleRef(NamedTuple):
-    """A sample to be made."""
+    """Reference to a sample to be loaded."""
 
     index: int  # item of the dataset
-    position: int  # its number k in the stream of all workers
+    position: int  # its number k in the stream of all ranks
     seed: int  # of the stream
     iteration: int = 0  # number of its batch since the training began
 
 
 @contextlib.contextmanager
 def seeded_rng(*seeds: int) -> Iterator[None]:
-    """Inside, `random`, `np.random` and `torch` (CPU) are seeded by the numbers; then as before.
+    """Seed `random`, `np.random` and `torch` (CPU) inside the block, and restore them afterward.
 
     Args:
         seeds: non-negative integers, such as the seed of a stream and a position in it.
@@ -58,15 +58,15 @@ def seeded_rng(*seeds: int) -> Iterator[None]:
 
 
 class TrainingStream:
-    """The batches of this worker, as lists of references to samples, from a position on.
+    """The batches of this rank from a position on, as lists of references to samples.
 
-    To iterate over it gives the batches that remain in this pass through the sampler, which for the
-    training samplers is endless. torch's DataLoader takes it as its batch sampler.
+    Iterating yields the remaining batches of this pass through the sampler, which is endless for
+    training samplers. It is the batch sampler of torch's DataLoader.
 
     Attributes:
         seed: of the augmentation.
-        batches_done: batches of this pass that count as used; whoever uses them counts them.
-        samples_before: samples of this worker in earlier passes.
+        batches_done: number of used batches of this pass; the consumer counts them.
+        samples_before: number of samples of this rank in earlier passes.
     """
 
     def __init__(
@@ -80,11 +80,12 @@ class TrainingStream:
     ):
         """
         Args:
-            sampler: this worker's indices.
-            batch_size: of this worker.
-            group_of: group of an index; batches are all of one group. None: no groups.
-            drop_last: whether a last batch that is not full is dropped; with groups it always is.
-            seed: non-negative; of the augmentation.
+            sampler: yields the indices of this rank.
+            batch_size: of this rank.
+            group_of: returns the group of an index; a batch has items of one group. None: no
+                groups.
+            drop_last: whether to drop the last batch if it is not full; always true with groups.
+            seed: seed of the augmentation; not negative.
         """
         self.sampler = sampler
         self.batch_size = batch_size
@@ -95,16 +96,16 @@ class TrainingStream:
         self.samples_before = 0
 
     def __len__(self) -> int:
-        """Batches of one pass; a TypeError where it depends on the groups or the sampler has none.
+        """Return the batches of one pass; TypeError with groups, or if the sampler has no length.
 
-        The training samplers are endless and so have no length.
+        Training samplers are endless and have no length.
         """
         if self.group_of is not None:
             raise TypeError("batches of one aspect-ratio group each cannot be counted in advance")
         return num_batches(len(self.sampler), self.batch_size, self.drop_last)
 
     def __iter__(self) -> Iterator[list[SampleRef]]:
-        """Return the batches that remain in this pass. What lies before is drawn, but not read."""
+        """Yield the remaining batches of this pass. Earlier indices are drawn, but not loaded."""
         if self.group_of is None:
             batches = consecutive_batches(self._refs(), self.batch_size, self.drop_last)
         else:
@@ -120,7 +121,7 @@ class TrainingStream:
         )
 
     def end_pass(self) -> None:
-        """Go to the beginning of the sampler; positions of samples go on from here."""
+        """Return to the beginning of the sampler; positions of samples keep counting."""
         self.samples_before += self.batches_done * self.batch_size
         self.batches_done = 0
 
@@ -143,15 +144,15 @@ def consecutive_batches(items: Iterator, batch_size: int, drop_last: bool) -> It
 
 
 def num_batches(num_samples: int, batch_size: int, drop_last: bool) -> int:
-    """Batches that so many samples fill."""
+    """Return the number of batches of `num_samples` samples."""
     return num_samples // batch_size if drop_last else -(-num_samples // batch_size)
 
 
 def _with_own_rng(sampler: Sampler, *seeds: int) -> Iterator[int]:
-    """Iterate over a sampler of torch's kind, which draws from the process's generators.
+    """Iterate over a torch sampler that draws from the global random generators.
 
-    It gets random states of its own, so that its order depends on the seeds only and nothing else
-    of the process depends on it.
+    It gets its own random states, so that its order depends only on the seeds, and nothing else in
+    the process depends on it.
     """
     with seeded_rng(*seeds):
         indices = iter(sampler)
@@ -170,14 +171,14 @@ def _with_own_rng(sampler: Sampler, *seeds: int) -> Iterator[int]:
 
 
 class AspectGroups:
-    """The aspect-ratio group of every item of a dataset, from what is known without its image.
+    """Finds the aspect-ratio group of a dataset's items without decoding their images.
 
-    That is "width" and "height" of its dict, else the head of its file. Only for a dataset that
-    is not made of dicts and a mapper has the whole sample to be loaded once.
+    It uses "width" and "height" of the dict, or else the header of the file. Only if the dataset
+    does not consist of dicts and a mapper, the whole sample is loaded once.
     """
 
     def __init__(self, dataset: torchdata.Dataset):
-        """dataset: indexable; a MapDataset is looked into."""
+        """dataset: indexable; a MapDataset is unwrapped."""
         self._dataset = dataset._dataset if isinstance(dataset, MapDataset) else dataset
         self._groups = np.full(len(dataset), -1, dtype=np.int8)
         self._loads_samples = not isinstance(dataset, (MapDataset, DatasetFromList))
@@ -188,13 +189,13 @@ class AspectGroups:
             )
 
     def __call__(self, index: int) -> int:
-        """0 for images wider than high, else 1."""
+        """Return 0 for images wider than high, else 1."""
         if self._groups[index] < 0:
             self._groups[index] = self._find(index)
         return int(self._groups[index])
 
     def _find(self, index: int) -> int:
-        # Datasets that make whole samples may draw random numbers for them.
+        # Datasets that return whole samples may draw random numbers.
         with seeded_rng(index) if self._loads_samples else contextlib.nullcontext():
             item = self._dataset[index]
         if "width" in item and "height" in item:
@@ -207,15 +208,15 @@ class AspectGroups:
 
 
 class Sample(NamedTuple):
-    """A sample or, once collated, a batch of them; or the reason why there is none."""
+    """A sample or, after collating, a batch; or an error in its place."""
 
-    value: Any  # of a batch, what the collate function made; None where there is nothing
+    value: Any  # of a batch, the output of the collate function; None if there is nothing
     skipped: list[tuple[str, str]]  # (file, reason) of the images it replaces
     error: OSError | ValueError | None = None
 
 
 class MappedSamples(torchdata.Dataset):
-    """Makes samples of references, with the random numbers of their position."""
+    """Loads the samples of references, with random numbers seeded by their position."""
 
     def __init__(
         self,
@@ -227,9 +228,9 @@ class MappedSamples(torchdata.Dataset):
         """
         Args:
             dataset: indexable; usually a MapDataset.
-            on_bad_sample: "raise": an image that cannot be read is an error; "skip": another
-                sample, which depends on the seed and the position only, takes its place.
-            group_of: a replacement is of the same group.
+            on_bad_sample: "raise" raises an error for an unreadable image; "skip" replaces it by
+                another sample, which depends only on the seed and the position.
+            group_of: replacements are of the same group.
         """
         if on_bad_sample not in ("raise", "skip"):
             raise ValueError(
@@ -245,15 +246,15 @@ class MappedSamples(torchdata.Dataset):
         return len(self.dataset)
 
     def __getitem__(self, ref: SampleRef) -> Sample:
-        """Make the sample, or another one where the mapper returns None or the image is bad.
+        """Load the sample, or another one if the mapper returns None or the image is bad.
 
         Raises:
-            RuntimeError: the mapper has returned None for too many samples in a row.
+            RuntimeError: the mapper returned None for too many samples in a row.
         """
         skipped: list[tuple[str, str]] = []
         index = ref.index
         for attempt in range(_MAX_REPLACEMENTS):
-            # The seeds of the first attempt are (seed, k) alone.
+            # The first attempt is seeded by (seed, k) alone.
             seeds = (ref.seed, ref.position, attempt)[: 3 if attempt else 2]
             try:
                 with seeded_rng(*seeds):

@@ -1,7 +1,8 @@
-"""Worker processes of loaders that die or raise: which one, of what, and on which image.
+"""Report which loader worker died or raised an error, why, and on which image.
 
-torch tells of a death in whatever the training process does at that moment, by a RuntimeError with
-a process id. Each worker writes down in shared memory what it is making, so that more can be told.
+torch reports the death of a worker as a RuntimeError with a process id, raised anywhere in the
+training process. Each worker records its current item in shared memory, so that the error can name
+the image.
 """
 
 import contextlib
@@ -38,44 +39,45 @@ _own_row: Any = (
 
 
 class WorkBoard:
-    """Which item each worker process of a loader is making; in shared memory."""
+    """Records in shared memory which item each worker process of a loader is loading."""
 
     def __init__(self, name_of: Callable[[int], str], num_workers: int):
-        """name_of: the file of an item. It must not make the item, which may be fatal here too."""
+        """name_of: returns the file of an item. It must not load the item, which could crash
+        too."""
         self._name_of = name_of
         self._rows = torch.full((num_workers, 3), _NOTHING, dtype=torch.int64).share_memory_()
         self._processes: dict[int, BaseProcess] = {}
         _boards.add(self)
 
-    def __getstate__(self) -> dict:  # on its way to a worker, which needs no more
+    def __getstate__(self) -> dict:  # a worker needs only these
         return {"_rows": self._rows}
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
-        """Remember the processes that the block starts."""
+        """Record the processes started inside the block."""
         before = set(multiprocessing.active_children())
         yield
         started = set(multiprocessing.active_children()) - before
         self._processes = {process.pid: process for process in started}
 
     def sign_on(self, worker_id: int) -> None:
-        """Make this process the worker of that number."""
+        """Register this process as the worker with this number."""
         global _own_row
         _own_row = self._rows[worker_id].numpy()
         _own_row[:] = os.getpid(), _NOTHING, _NOTHING
 
     def end_workers(self, batches: Iterator) -> None:
-        """End all of them: after an error torch waits some seconds for each.
+        """Kill all workers, because torch waits several seconds for each after an error.
 
         Args:
-            batches: torch's iterator, which has started them.
+            batches: torch's iterator that started them.
         """
-        # A worker that is killed while it looks at this event leaves the lock of it taken, and
-        # torch sets the event when the iterator is dropped: it would wait there forever.
+        # A worker killed while it reads this event leaves its lock taken. torch sets the event when
+        # the iterator is dropped, and would wait forever.
         batches._workers_done_event = threading.Event()
         for process in self._processes.values():
             process.kill()
-        # torch's handler of SIGCHLD tells of it once.
+        # torch's SIGCHLD handler reports it once.
         with contextlib.suppress(RuntimeError):
             for process in self._processes.values():
                 process.join(timeout=1.0)
@@ -87,27 +89,26 @@ class WorkBoard:
         return int(found[0, 0]) if len(found) else None
 
     def dead_processes(self) -> list[int]:
-        """Those that have ended otherwise than they should."""
+        """Return the processes that did not exit normally."""
         return [pid for pid, process in self._processes.items() if process.exitcode]
 
     def exit_status(self, process: int) -> int | None:
-        """Of a worker that has died, -N by signal N; None where it is not known."""
+        """Return the exit status of a dead worker, -N for signal N; None if unknown."""
         if process not in self._processes:
             return None
-        worker = self._processes.pop(process)  # so that nobody takes it for a later one
+        worker = self._processes.pop(process)  # so that it is not mistaken for a later process
         worker.join(timeout=1.0)
         return worker.exitcode
 
     def item(self, worker_id: int, *, failed: bool) -> str:
-        """Return the file of what a worker is making, or of what it failed at; "" where there is
-        none."""
+        """Return the file of a worker's current item, or of the one that failed; "" if none."""
         index = int(self._rows[worker_id, 2 if failed else 1])
         return "" if index == _NOTHING else self._name_of(index)
 
 
 @contextlib.contextmanager
 def at_work_on(index: int) -> Iterator[None]:
-    """In a worker, write down that an item of the dataset is being made."""
+    """In a worker, record that an item of the dataset is being loaded."""
     if _own_row is None:
         yield
         return
@@ -115,7 +116,7 @@ def at_work_on(index: int) -> Iterator[None]:
     try:
         yield
     except Exception:
-        if _own_row[2] == _NOTHING:  # the worker goes on with the next ones
+        if _own_row[2] == _NOTHING:  # keep the failed item while the worker continues
             _own_row[2] = index
         raise
     finally:
@@ -123,17 +124,17 @@ def at_work_on(index: int) -> Iterator[None]:
 
 
 def forget_failure() -> None:
-    """In a worker, take back that an item failed: another one takes its place."""
+    """In a worker, clear the record of a failed item, which is replaced by another one."""
     if _own_row is not None:
         _own_row[2] = _NOTHING
 
 
 @contextlib.contextmanager
 def telling_worker_deaths() -> Iterator[None]:
-    """Raise ProcessDiedError, with worker, signal and image, where a loader's worker has died.
+    """Raise ProcessDiedError with worker, signal and image if a loader's worker has died.
 
-    It belongs around everything that happens while a loader is running, not only around the
-    loader: see above.
+    Wrap everything that happens while a loader runs, not only the loader, since torch raises the
+    error anywhere in the process.
     """
     try:
         yield
@@ -150,7 +151,7 @@ def telling_worker_deaths() -> Iterator[None]:
         told = [match for text in runtime_errors if (match := _DEATH.search(text))]
         if not told and not any(isinstance(one, (EOFError, ConnectionError)) for one in chain):
             raise
-        # The queue of a worker that dies breaks before torch's handler of SIGCHLD tells of it.
+        # The queue of a dying worker may break before torch's SIGCHLD handler reports it.
         with contextlib.suppress(RuntimeError):
             time.sleep(0.1)
         dead = (pid for board in list(_boards) for pid in board.dead_processes())
@@ -176,11 +177,11 @@ def _describe(process: int) -> str:
 
 
 def error_in_worker(error: Exception, board: WorkBoard | None) -> Exception | None:
-    """Return the error that a worker process raised, in one line; None where it was not one.
+    """Return the error raised by a worker process in one line; None if it is of another origin.
 
     Returns:
-        an error of the same class where that takes a text, with the worker's number and the image;
-        its cause has the worker's traceback.
+        An error of the same class if its constructor takes a message, with the number of the worker
+        and the image; its cause has the worker's traceback.
     """
     text = str(error.args[0]) if error.args else ""
     match = _RAISED.match(text)
