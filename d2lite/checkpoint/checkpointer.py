@@ -31,7 +31,7 @@ from d2lite.checkpoint.resuming import (
 )
 from d2lite.checkpoint.writing import save_checkpoint_file
 from d2lite.utils import comm
-from d2lite.utils.errors import file_errors
+from d2lite.utils.errors import file_errors, quoted
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.periods import is_due, is_last
 from d2lite.utils.registry import did_you_mean
@@ -247,8 +247,8 @@ class Checkpointer:
             return ""
         if not name or not name.isprintable() or re.search(r"[/\\\ufffd]|^\.*$", name):
             raise CheckpointFileError(
-                f"{self._last_checkpoint_file} is damaged: it contains {name[:80]!r}; expected the "
-                "name of a checkpoint of its own folder"
+                f"{self._last_checkpoint_file} is damaged: it contains {quoted(name)}; expected "
+                "the name of a checkpoint of its own folder"
             )
         return os.path.join(self.save_dir, name)
 

@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from d2lite.utils.errors import file_errors, reason_of
+from d2lite.utils.errors import file_errors, quoted, reason_of
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.plain_pickle import PLAIN_GLOBALS, Named, PlainUnpickler, RefusedGlobalError
 
@@ -240,12 +240,12 @@ class _TorchUnpickler(PlainUnpickler):
         tag, kind, key, _location, numel, *_view = pid
         name = kind.name.removeprefix("torch.") if isinstance(kind, Named) else ""
         if tag != "storage" or name not in _STORAGE_BYTES or not isinstance(key, str):
-            raise pickle.UnpicklingError(f"it has a storage of the kind {name[:40]!r}")
+            raise pickle.UnpicklingError(f"it has a storage of the kind {quoted(name)}")
         if type(numel) is not int or not 0 <= numel < 2**48:
             raise pickle.UnpicklingError(f"it has a storage of {numel!r:.40} elements")
         storage = _Storage(numel * _STORAGE_BYTES[name], _STORAGE_BYTES[name])
         if self.storages.setdefault(key, storage.bytes) != storage.bytes:
-            raise pickle.UnpicklingError(f"it has two sizes of the storage {key[:40]!r}")
+            raise pickle.UnpicklingError(f"it has two sizes of the storage {quoted(key)}")
         return storage
 
 

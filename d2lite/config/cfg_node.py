@@ -24,7 +24,7 @@ from d2lite.config.errors import (
 )
 from d2lite.config.keys import get_key, has_key, rename_key
 from d2lite.config.yaml_files import MAX_LENGTH, load_with_bases
-from d2lite.utils.errors import file_errors
+from d2lite.utils.errors import file_errors, quoted, shortened
 from d2lite.utils.file_io import read_text
 from d2lite.utils.registry import did_you_mean
 from d2lite.utils.renamed import RENAMED_KEYS
@@ -96,7 +96,7 @@ class CfgNode(_CfgNode):
             version = guess_version(loaded, cfg_filename)
             if type(version) is not int or version < 0:
                 raise ConfigVersionError(
-                    f"{cfg_filename}: VERSION is {version!r}; expected a whole number"
+                    f"{cfg_filename}: VERSION is {quoted(version)}; expected a whole number"
                 )
             if version > current:
                 raise ConfigVersionError(
@@ -172,10 +172,10 @@ class CfgNode(_CfgNode):
         for word in map(str, cfg_list):
             key, equals, value = word.partition("=")
             if equals and key in keys:
-                return f"{word} is one word; write {key} {value}"
+                return f"{shortened(word)} is one word; write {key} {shortened(value)}"
         pairs = zip(cfg_list[0::2], [*cfg_list[1::2], None], strict=True)
         key = next(str(key) for key, value in pairs if value is None or str(value) in keys)
-        return f"{key} has no value; write one behind it"
+        return f"{shortened(key)} has no value; write one behind it"
 
     def dump(self, *args: Any, **kwargs: Any) -> str:
         """Return the config as yaml text of plain values, which `merge_from_file` reads back."""
@@ -225,12 +225,12 @@ def _check_type(value: Any, default: Any, full_key: str, source: str) -> None:
     if isinstance(default, CfgNode):
         inner = ", ".join(f"{full_key}.{key}" for key in list(default)[:3])
         raise ConfigTypeError(
-            f"{where}{full_key} is {value!r}, but it is a group of keys: set {inner}, ..."
+            f"{where}{full_key} is {quoted(value)}, but it is a group of keys: set {inner}, ..."
         )
     if isinstance(value, CfgNode):
-        inner = ", ".join(map(str, value))
+        inner = shortened(", ".join(map(str, value)))
         raise ConfigTypeError(
-            f"{where}{full_key} is a single value ({default!r}), but has keys in it: {inner}"
+            f"{where}{full_key} is a single value ({quoted(default)}), but has keys in it: {inner}"
         )
     remedy = ""
     if isinstance(default, float) and type(value) is int:
@@ -240,10 +240,10 @@ def _check_type(value: Any, default: Any, full_key: str, source: str) -> None:
     elif isinstance(default, bool):
         remedy = "; write True or False"
     elif isinstance(default, tuple | list) and isinstance(value, str | int | float):
-        remedy = f"; write ({value!r},)"
+        remedy = f"; write ({quoted(value)},)"
     raise ConfigTypeError(
-        f"{where}{full_key} is {value!r} ({type(value).__name__}), but must be "
-        f"{type(default).__name__}, as its current value {default!r}{remedy}"
+        f"{where}{full_key} is {quoted(value)} ({type(value).__name__}), but must be "
+        f"{type(default).__name__}, as its current value {quoted(default)}{remedy}"
     )
 
 
@@ -254,7 +254,7 @@ def _unknown_key(full_key: str, root: CfgNode, source: str) -> UnknownKeyError:
     last = full_key.split(".")[-1].upper()
     same_name = [key for key in keys if key.split(".")[-1] == last]
     hint = did_you_mean(full_key, keys) or did_you_mean(full_key, same_name) or _list(same_name[:3])
-    return UnknownKeyError(f"{where}there is no config key {full_key!r}.{hint}")
+    return UnknownKeyError(f"{where}there is no config key {quoted(full_key)}.{hint}")
 
 
 def _list(keys: list[str]) -> str:

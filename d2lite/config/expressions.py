@@ -11,6 +11,8 @@ import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from d2lite.utils.errors import quoted
+
 # Far above what configs need, and low enough that no expression takes noticeable time or memory.
 MAX_LENGTH = 2000  # characters of an expression
 MAX_DEPTH = 40  # brackets within brackets, in the expression or in its value
@@ -157,7 +159,7 @@ class _Evaluator:
     def _BinOp(self, node: ast.BinOp) -> Any:
         function = _ARITHMETIC.get(type(node.op))
         if function is None:
-            raise ExpressionError(f"the operator in {ast.unparse(node)[:60]!r} is not allowed")
+            raise ExpressionError(f"the operator in {quoted(ast.unparse(node))} is not allowed")
         left, right = self.value(node.left), self.value(node.right)
         if isinstance(left, _NUMBER) and isinstance(right, _NUMBER):
             if function is operator.pow and isinstance(left, int) and isinstance(right, int):
@@ -290,7 +292,7 @@ def _assigned(target: ast.expr, item: Any) -> dict[str, Any]:
         return {target.id: item}
     names = target.elts if isinstance(target, ast.Tuple | ast.List) else []
     if not names or not all(isinstance(name, ast.Name) for name in names):
-        raise ExpressionError(f"cannot loop over {ast.unparse(target)[:60]!r}")
+        raise ExpressionError(f"cannot loop over {quoted(ast.unparse(target))}")
     if not isinstance(item, list | tuple) or len(item) != len(names):
         raise ExpressionError(f"{_shown(item)} cannot be split into {len(names)} names")
     return {name.id: x for name, x in zip(names, item, strict=True)}

@@ -7,7 +7,7 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from d2lite.config.instantiate import SEQUENCE_CONFIGS
-from d2lite.utils.errors import file_errors
+from d2lite.utils.errors import file_errors, quoted, shortened
 from d2lite.utils.registry import UnknownNameError, did_you_mean
 
 _OVERRIDE = re.compile(r"^(?P<add>\+{0,2})(?P<key>[^=~+\s-][^=~+\s]*)=(?P<value>.*)$", re.DOTALL)
@@ -26,18 +26,19 @@ def apply_override(cfg: DictConfig, override: str) -> None:
         parent, _, last = key.rpartition(".")
         node = OmegaConf.select(cfg, parent) if parent else cfg
         if not OmegaConf.is_config(node) or not _has(node, last):
-            raise UnknownNameError(f"Override ~{key}: there is no such key to remove")
+            raise UnknownNameError(f"Override ~{shortened(key)}: there is no such key to remove")
         del node[int(last) if isinstance(node, SEQUENCE_CONFIGS) else last]
         return
     match = _OVERRIDE.match(override)
     if match is None:
         raise ValueError(
-            f"Cannot read the override {override!r}; write key=value, +key=value to add, "
+            f"Cannot read the override {quoted(override)}; write key=value, +key=value to add, "
             "or ~key to remove"
         )
     key = match["key"]
     _check_path(cfg, key, may_add=bool(match["add"]))
-    with file_errors(ValueError, f"Override {key}", f"cannot be set to {match['value'][:80]!r}"):
+    where, problem = f"Override {shortened(key)}", f"cannot be set to {quoted(match['value'])}"
+    with file_errors(ValueError, where, problem):
         OmegaConf.update(cfg, key, _parse(match["value"]), merge=True, force_add=True)
 
 
@@ -58,12 +59,14 @@ def _parse(text: str) -> Any:
 def _check_path(cfg: DictConfig, key: str, may_add: bool) -> None:
     """Raise an error if `key` does not exist and is not an argument of a call."""
     node: Any = cfg
+    override = f"Override {shortened(key)}"
     parts = key.replace("[", ".").replace("]", "").split(".")
     for depth, part in enumerate(parts):
-        path = ".".join(parts[:depth])
+        path = shortened(".".join(parts[:depth]))
         if not OmegaConf.is_config(node):
             raise UnknownNameError(
-                f"Override {key}: {path} is a single value ({node!r}), it has no {part!r} in it"
+                f"{override}: {path} is a single value ({quoted(node)}), it has no "
+                f"{quoted(part)} in it"
             )
         if not _has(node, part):
             # A call may take more arguments than the config lists; instantiate reports wrong ones.
@@ -72,11 +75,12 @@ def _check_path(cfg: DictConfig, key: str, may_add: bool) -> None:
             hint = did_you_mean(part, map(str, node)) if isinstance(node, DictConfig) else ""
             where = f"{path} has" if path else "the config has"
             raise UnknownNameError(
-                f"Override {key}: {where} no {part!r}.{hint} To add it, write +{key}=..."
+                f"{override}: {where} no {quoted(part)}.{hint} To add it, write "
+                f"+{shortened(key)}=..."
             )
         if depth == len(parts) - 1 and not isinstance(node, ListConfig | DictConfig):
             raise ValueError(
-                f"Override {key}: {path} is a tuple, which is set as a whole only: {path}=[...]"
+                f"{override}: {path} is a tuple, which is set as a whole only: {path}=[...]"
             )
         node = node[int(part) if isinstance(node, SEQUENCE_CONFIGS) else part]
 

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from d2lite.config.errors import ConfigYamlError
+from d2lite.utils.errors import quoted, shortened
 from d2lite.utils.registry import locate
 
 TRUSTED_PACKAGES = [
@@ -65,8 +66,8 @@ def require_trusted_targets(content: Any, filename: str, key: str = "") -> None:
     elif isinstance(content, str):
         if "${" in _PLAIN_REFERENCE.sub("", content):
             raise ConfigYamlError(
-                f"{filename}: {key} is {content[:80]!r}; a reference may name another key, "
-                "${a.b}, or a variable, ${oc.env:NAME}, and nothing else"
+                f"{filename}: {shortened(key)} is {quoted(content)}; a reference may name "
+                "another key, ${a.b}, or a variable, ${oc.env:NAME}, and nothing else"
             )
     elif isinstance(content, dict):
         for name, entry in content.items():
@@ -85,12 +86,12 @@ def _require_trusted_call(call: dict, filename: str, key: str) -> None:
     try:
         trusted = _is_trusted(name)
     except ImportError as error:
-        raise ImportError(f"{filename}: {key or 'the file'}: {error}") from None
+        raise ImportError(f"{filename}: {shortened(key) or 'the file'}: {error}") from None
     if not trusted:
         raise ConfigYamlError(
-            f"{filename}: {key or 'the file'} would call {name[:80]!r}, which is not among the "
-            "parts of models, data and optimizers that a yaml file may name. If you trust the "
-            "file, load it with trust=True (--trust-config)"
+            f"{filename}: {shortened(key) or 'the file'} would call {quoted(name)}, which is not "
+            "among the parts of models, data and optimizers that a yaml file may name. If you "
+            "trust the file, load it with trust=True (--trust-config)"
         )
 
 

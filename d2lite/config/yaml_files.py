@@ -10,6 +10,7 @@ import yaml
 
 from d2lite.config.errors import ConfigFileError, ConfigYamlError
 from d2lite.config.expressions import ExpressionError, evaluate
+from d2lite.utils.errors import quoted
 from d2lite.utils.file_io import TextFileError
 from d2lite.utils.plain_values import Parts, require_bounded
 from d2lite.utils.registry import did_you_mean
@@ -60,7 +61,7 @@ class _Files:
         for base in bases if isinstance(bases, list | tuple) else [bases]:
             if not isinstance(base, str) or not base.isprintable():
                 raise ConfigYamlError(
-                    f"{filename}: {_BASE_KEY} is {str(base)[:40]!r}; expected the path of a file, "
+                    f"{filename}: {_BASE_KEY} is {quoted(str(base))}; expected the path of a file, "
                     "or a list of paths"
                 )
             path = os.path.expanduser(base)
@@ -180,9 +181,8 @@ def _construct_eval(loader: _DataLoader, node: yaml.Node) -> Any:
     try:
         return evaluate(arguments[0])
     except ExpressionError as error:
-        shown = arguments[0] if len(arguments[0]) <= 100 else f"{arguments[0][:100]}..."
-        message = f"cannot evaluate {shown!r}, {error}; use arithmetic over plain values"
-        raise _error_at(node, message) from None
+        message = f"cannot evaluate {quoted(arguments[0])}, {error}"
+        raise _error_at(node, f"{message}; use arithmetic over plain values") from None
 
 
 def _refuse_tag(loader: _DataLoader, node: yaml.Node) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from d2lite.utils.errors import ArgumentError
+from d2lite.utils.errors import ArgumentError, quoted
 from d2lite.utils.registry import UnknownNameError, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ class Metadata(types.SimpleNamespace):
         if key in ("thing_classes", "stuff_classes") and val is not None:
             if isinstance(val, (str, Mapping)) or not isinstance(val, Iterable):
                 raise ArgumentError(
-                    f"{key} of {self.name!r} is {_shorten(val)}; expected a list of names"
+                    f"{key} of {self.name!r} is {quoted(val)}; expected a list of names"
                 )
             if isinstance(val, np.ndarray):
                 val = val.tolist()  # arrays don't compare like lists
@@ -195,7 +195,7 @@ class Metadata(types.SimpleNamespace):
             old = self.__dict__[key]
             assert old == val, (
                 f"Attribute {key!r} in the metadata of {self.name!r} cannot be set to a different "
-                f"value: it is {_shorten(old)}, the new value is {_shorten(val)}"
+                f"value: it is {quoted(old)}, the new value is {quoted(val)}"
             )
         else:
             super().__setattr__(key, val)
@@ -213,11 +213,6 @@ class Metadata(types.SimpleNamespace):
     def get(self, key: str, default: Any = None) -> Any:
         """Return the attribute `key`, or `default` if it does not exist."""
         return self.__dict__.get(self._RENAMED.get(key, key), default)
-
-
-def _shorten(value: Any, limit: int = 200) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 class _MetadataCatalog(UserDict):

@@ -17,7 +17,7 @@ from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
 from d2lite.data.detection_utils import check_metadata_consistency
 from d2lite.data.ground_truth import NormalizedDicts, normalize_dicts
 from d2lite.structures import BoxMode
-from d2lite.utils.errors import ArgumentError, file_errors
+from d2lite.utils.errors import ArgumentError, file_errors, quoted
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.logger import log_first_n
 from d2lite.utils.plain_pickle import PLAIN_GLOBALS, Named, PlainUnpickler, RefusedGlobalError
@@ -229,8 +229,10 @@ def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -
     for one in dataset_dicts:
         row = row_of.get(str(one["image_id"]))
         if row is None:
-            raise ValueError(f"{proposal_file} has no proposals for image_id {one['image_id']!r}")
-        where = f"{proposal_file}: image_id {one['image_id']!r}"
+            raise ValueError(
+                f"{proposal_file} has no proposals for image_id {quoted(one['image_id'])}"
+            )
+        where = f"{proposal_file}: image_id {quoted(one['image_id'])}"
         with file_errors(ValueError, where, "its proposals are malformed"):
             logits = np.asarray(proposals["objectness_logits"][row])
             order = logits.argsort()[::-1]

@@ -15,6 +15,7 @@ from typing import Any
 from d2lite.data.annotations import MAX_PIXELS, AnnotationError, normalize_annotation
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
 from d2lite.data.image_io import read_image_size
+from d2lite.utils.errors import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +103,8 @@ def load_ground_truth(dataset_name: str, *, sizes: bool = True) -> list[dict]:
     repeated = [(i, n) for i, n in Counter(r["image_id"] for r in records).items() if n > 1]
     if repeated:
         raise ValueError(
-            f"{source}: image_id {repeated[0][0]!r} occurs {repeated[0][1]} times; each image "
-            "needs one of its own, since predictions are assigned by it"
+            f"{source}: image_id {quoted(repeated[0][0])} occurs {repeated[0][1]} times; each "
+            "image needs one of its own, since predictions are assigned by it"
         )
     if len({isinstance(record["image_id"], str) for record in records}) > 1:
         raise ValueError(
@@ -113,7 +114,7 @@ def load_ground_truth(dataset_name: str, *, sizes: bool = True) -> list[dict]:
         if "height" not in record or "width" not in record:
             if "file_name" not in record:
                 raise ValueError(
-                    f"{source}: image {record['image_id']!r} has no height and width, and no "
+                    f"{source}: image {quoted(record['image_id'])} has no height and width, and no "
                     "file_name to read them from"
                 )
             record["height"], record["width"] = read_image_size(record["file_name"])
@@ -128,7 +129,7 @@ def _check_image(record: dict, source: str) -> None:
     where = f"{source}: image {record.get('file_name', record['image_id'])}"
     if not isinstance(record["image_id"], (str, Integral)):
         raise ValueError(
-            f"{where} has image_id {record['image_id']!r}; expected a whole number or a text"
+            f"{where} has image_id {quoted(record['image_id'])}; expected a whole number or a text"
         )
     for key in ("height", "width"):
         side = record.get(key)
@@ -137,7 +138,7 @@ def _check_image(record: dict, source: str) -> None:
         elif isinstance(side, float) and side.is_integer():
             record[key] = int(side)
         elif not isinstance(side, Integral):
-            raise ValueError(f"{where} has {key} {side!r}; expected a whole number of pixels")
+            raise ValueError(f"{where} has {key} {quoted(side)}; expected a whole number of pixels")
     sides = [record[key] for key in ("height", "width") if key in record]
     if min(sides, default=1) <= 0 or (len(sides) == 2 and sides[0] * sides[1] > MAX_PIXELS):
         size = " x ".join(map(str, sides))

@@ -17,6 +17,7 @@ from d2lite.structures import (
     ROIMasks,
     RotatedBoxes,
 )
+from d2lite.utils.errors import quoted
 
 STRUCTURES: dict[str, tuple[type, tuple[str, ...]]] = {
     kind.__name__: (kind, attributes)
@@ -87,7 +88,7 @@ def from_plain(plain: Any) -> Any:
     if tag in STRUCTURES:
         return STRUCTURES[tag][0](*map(from_plain, content))
     if tag not in _READERS:
-        raise ValueError(f"it has a value of the unknown kind {tag[:40]!r}")
+        raise ValueError(f"it has a value of the unknown kind {quoted(tag)}")
     return _READERS[tag](content)
 
 

@@ -60,7 +60,17 @@ def reason_of(error: BaseException) -> str:
         text = error.strerror
     elif not text or isinstance(error, TypeError | AttributeError | IndexError):
         text = f"{type(error).__name__} {text}".rstrip()
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    return shortened(text, 200)
+
+
+def quoted(value: object) -> str:
+    """Return the repr of a value that a file or command line has, at most 80 characters of it."""
+    return shortened(repr(value))
+
+
+def shortened(text: str, limit: int = 80) -> str:
+    """Return a text, of which a message quotes no more than the first `limit` characters."""
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 class ProcessDiedError(RuntimeError):

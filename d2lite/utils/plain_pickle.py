@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from d2lite.utils.errors import quoted
 from d2lite.utils.plain_values import require_bounded
 
 MAX_STEPS = 2**23
@@ -53,7 +54,7 @@ class _Type:
         match = isinstance(code, str) and (_NUMBERS.fullmatch(code) or _TEXTS.fullmatch(code))
         if not match:
             raise pickle.UnpicklingError(
-                f"it has an array of the type {str(code)[:40]!r}; only numbers and texts are plain"
+                f"it has an array of the type {quoted(str(code))}; only numbers and texts are plain"
             )
         if type(align) not in (bool, int) or align or type(copy) not in (bool, int):
             raise pickle.UnpicklingError("it has an array of an aligned type")
@@ -122,14 +123,14 @@ def _array_from_buffer(buffer: Any, kind: Any, shape: Any, order: Any = "C", *_:
     data = _bytes_of(buffer)
     _require_size(kind, shape, data)
     if order not in ("C", "F"):
-        raise pickle.UnpicklingError(f"it has an array of the memory order {str(order)[:40]!r}")
+        raise pickle.UnpicklingError(f"it has an array of the memory order {quoted(str(order))}")
     return np.frombuffer(bytearray(data), dtype=kind.numpy).reshape(shape, order=order)
 
 
 def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
     """How Python 3 writes bytes in the pickle protocols of Python 2."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"it has bytes in the encoding {str(encoding)[:40]!r}")
+        raise pickle.UnpicklingError(f"it has bytes in the encoding {quoted(str(encoding))}")
     return text.encode("latin1")
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from fvcore.common.registry import Registry as _Registry
 
-from d2lite.utils.errors import ArgumentError
+from d2lite.utils.errors import ArgumentError, quoted
 from d2lite.utils.renamed import RENAMED_OBJECTS
 
 T = TypeVar("T")
@@ -114,7 +114,7 @@ def did_you_mean(name: str, candidates: Iterable[str], limit: int = 3) -> str:
     # Names that are far worse than the best one only distract from it.
     near = [key for key in near if likeness[key] > max(likeness.values()) - 0.1]
     near.sort(key=lambda key: (-likeness[key], key))
-    return f" Did you mean {' or '.join(repr(by_lower[key]) for key in near)}?"
+    return f" Did you mean {' or '.join(quoted(by_lower[key]) for key in near)}?"
 
 
 def locate(name: str) -> Any:

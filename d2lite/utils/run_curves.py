@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from d2lite.utils.errors import quoted
 from d2lite.utils.file_io import read_text
 
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -40,7 +41,8 @@ def read_curves(run: str) -> Curves:
             if number == len(lines):
                 break  # of a run that was killed while it wrote, or writes right now
             raise ValueError(
-                f"{path}, line {number}: expected a JSON object with 'iteration', got {line[:60]!r}"
+                f"{path}, line {number}: expected a JSON object with 'iteration', got "
+                f"{quoted(line)}"
             ) from None
         for name, value in row.items():
             if name != "iteration" and isinstance(value, (int, float)) and np.isfinite(value):

@@ -192,6 +192,12 @@ FINDINGS: dict[str, dict[str, Change]] = {
         "index that is too large": as_is("optimizer.params[9]=2"),
         "broken reference": as_is("size=${"),
         "nothing": as_is("="),
+        "key of thousands of letters": as_is(f"size.{'x' * 3000}=1"),
+        "single value of thousands of letters": as_is(f"size={'x' * 3000}\nsize.a.b=1"),
+    },
+    "overrides": {
+        "key of thousands of letters": as_is(f"SOLVER.{'x' * 3000}\n1"),
+        "value of thousands of letters": as_is(f"SOLVER.BASE_LR\n{'x' * 3000}"),
     },
     "COCO": {
         "lists in lists": as_is("[" * 100_000),
@@ -259,6 +265,13 @@ FINDINGS: dict[str, dict[str, Change]] = {
             "objects", 1, "polygon", value=[[1e30, 0], [0, 1e30], [5, 5]]
         ),
         "size that is a text": in_json("imgHeight", value="tall"),
+    },
+    "Open Images: train-annotations-bbox.csv": {
+        "number of many digits": replaced("0.125", "9" * 5000),
+    },
+    "YOLO: data.yaml": {
+        "names of two kinds": replaced("0: cat", "a: cat"),
+        "more keypoints than memory": replaced("kpt_shape: [2, 3]", f"kpt_shape: [{2**53}, 3]"),
     },
     "image": {
         "more pixels than memory": as_is(png(60_000, 60_000)),

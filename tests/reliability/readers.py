@@ -11,6 +11,7 @@ import math
 import os
 import pickle
 import random
+import shutil
 import socket
 import threading
 import weakref
@@ -53,12 +54,15 @@ from d2lite.data.image_io import (
     read_image_size,
     read_labels,
 )
+from d2lite.data.layouts import LAYOUTS, read_folder, write_folder
 from d2lite.engine import SimpleTrainer, hooks
 from d2lite.engine.early_stop import EarlyStop
 from d2lite.engine.run_folder import claim_output_dir, release_output_dir
 from d2lite.structures import BoxMode
 from d2lite.utils import downloads
+from d2lite.utils.errors import ArgumentError
 from d2lite.utils.event_files import drop_event_records_from, drop_json_lines_from
+from tests.data.layouts import tiny
 from tests.reliability.mutations import damage_bytes, damage_value
 
 __all__ = ["READERS", "Reader"]
@@ -680,6 +684,72 @@ def _read_annotation(path: Path) -> Any:
     return found
 
 
+# --- layouts of folders, as `d2lite train --data` reads them
+
+
+def _layout_reader(layout: str, file: str) -> Reader:
+    """A folder of a layout with one damaged file; told by looking, as long as that is possible."""
+
+    def root_of(folder: Path) -> Path:
+        return Path(folder, *[".."] * file.count("/")).resolve()
+
+    def good_files(folder: Path) -> list[bytes]:
+        root = root_of(folder)
+        outline = [{"segmentation": [tiny.SQUARE], "keypoints": [10.5, 11.25, 2, 20.5, 20.5, 1]}]
+        points = {"keypoint_names": ["left", "right"], "keypoint_flip_map": [("left", "right")]}
+        splits = {"train": ["a.png", "b.png"], "val": ["c.png"]}
+        contents = []
+        for name, more, keypoints in (("boxes", {}, {}), ("outlines", outline[0], points)):
+            rows = [tiny.thing(0, **more), tiny.thing(1, (0.5, 3.25, 63, 40), **more)]
+            beside = root.with_name(name)
+            data = tiny.labeled(beside, lambda _, rows=rows: rows, splits, keypoints=keypoints)
+            write_folder(data, str(beside / "data"), layout)
+            contents.append((beside / "data" / file).read_bytes())
+        shutil.copytree(beside / "data", root, dirs_exist_ok=True)
+        # Keypoints are read as YOLO's yaml file says, so that its labels are of one kind.
+        return contents[1:] if layout == "yolo" else contents
+
+    def read(path: Path) -> list[dict]:
+        root = root_of(path.parent)
+        try:
+            try:
+                data = read_folder(str(root))
+            except ArgumentError as error:
+                assert str(root) in str(error), "an error without the name of the folder"
+                data = read_folder(str(root), layout)
+            data.metadata()
+        except (ValueError, OSError) as error:
+            assert str(root) in str(error), f"an error without the name of a file: {error}"
+            raise
+        for one in data.records():
+            _map(one)
+        return data.records()
+
+    damage = {".json": _damaged_json, ".xml": _damaged_xml, ".yaml": _damaged_yaml}
+    return Reader(
+        f"data/{file}",
+        good_files,
+        read,
+        (ValueError, OSError),
+        damage.get(Path(file).suffix, _damaged_table),
+        _odd_dicts,
+        names_file=False,
+    )
+
+
+def _damaged_table(content: bytes, rng: random.Random) -> bytes:
+    """Change cells of lines of text, which commas or spaces part."""
+    text = content.decode()
+    separator = "," if "," in text else " "
+    rows = damage_value([line.split(separator) for line in text.splitlines()], rng, _CELLS)
+    lines = [separator.join(map(str, row)) if isinstance(row, list) else str(row) for row in rows]
+    return "\n".join(lines).encode("utf-8", errors="surrogatepass")
+
+
+_CELLS = ["", "-1", "0", "1e400", "nan", "inf", "5e9", "9" * 5000, "x" * 300, '"', "../up.png",
+          "\0", "\u202e", "0x10", "1_000", "\u0664", "a.png", "cat", "True"]  # fmt: skip
+
+
 # --- images
 
 
@@ -1006,6 +1076,24 @@ READERS: dict[str, Reader] = {
         _damaged_json,
         _odd_dicts,
     ),
+    **{
+        f"{LAYOUTS[layout].title}: {file.rpartition('/')[2]}": _layout_reader(layout, file)
+        for layout, file in (
+            ("coco", "annotations/instances_train.json"),
+            ("roboflow", "train/_annotations.coco.json"),
+            ("voc", "Annotations/a.xml"),
+            ("labelimg", "train/a.xml"),
+            ("yolo", "labels/train/a.txt"),
+            ("yolo", "data.yaml"),
+            ("csv", "train.csv"),
+            ("csv", "classes.csv"),
+            ("via", "train/via_region_data.json"),
+            ("labelme", "train/a.json"),
+            ("cvat", "annotations.xml"),
+            ("open_images", "train-annotations-bbox.csv"),
+            ("open_images", "class-descriptions-boxable.csv"),
+        )
+    },
     "annotation": Reader(
         "a.json",
         _annotations,

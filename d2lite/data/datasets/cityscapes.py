@@ -18,6 +18,7 @@ from d2lite.data.datasets.builtin_meta import CITYSCAPES_CATEGORIES, get_builtin
 from d2lite.data.datasets.coco_json import dataset_errors, read_json
 from d2lite.data.image_io import read_labels
 from d2lite.structures import BoxMode
+from d2lite.utils.errors import quoted
 from d2lite.utils.file_io import PathManager
 
 logger = logging.getLogger(__name__)
@@ -159,8 +160,8 @@ def _image_size(data: dict, json_file: str) -> tuple[int, int]:
     height, width = data["imgHeight"], data["imgWidth"]
     if not all(type(side) is int and 0 < side < 2**16 for side in (height, width)):
         raise ValueError(
-            f"{json_file}: imgHeight and imgWidth are {height!r} and {width!r}; expected the sizes "
-            "of an image"
+            f"{json_file}: imgHeight and imgWidth are {quoted(height)} and {quoted(width)}; "
+            "expected the sizes of an image"
         )
     return height, width
 
@@ -173,7 +174,7 @@ def _category_of(label: str, json_file: str) -> tuple[str, int | None]:
     if name in _OTHER_NAMES:
         return label, None
     if name not in _THING_BY_NAME:
-        raise ValueError(f"{json_file}: {label!r} is not a Cityscapes label")
+        raise ValueError(f"{json_file}: {quoted(label)} is not a Cityscapes label")
     return name, _CONTIGUOUS_ID[_THING_BY_NAME[name]]
 
 

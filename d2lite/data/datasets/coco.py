@@ -28,6 +28,7 @@ from d2lite.data.datasets.coco_json import (
 )
 from d2lite.data.ground_truth import normalize_dicts
 from d2lite.structures import BoxMode
+from d2lite.utils.errors import quoted, shortened
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.registry import did_you_mean
 
@@ -90,10 +91,10 @@ def _set_category_metadata(categories: list[dict], dataset_name: str) -> dict[in
         for name in names:
             if classes.count(name) != 1:
                 raise ValueError(
-                    f"dataset {dataset_name!r}: category {name!r} of its file occurs "
+                    f"dataset {dataset_name!r}: category {quoted(name)} of its file occurs "
                     f"{classes.count(name)} times among the thing_classes of its metadata "
-                    f"({', '.join(classes[:6])}).{did_you_mean(name, classes)} Set the "
-                    "names that the file has, or leave thing_classes out"
+                    f"({shortened(', '.join(classes[:6]))}).{did_you_mean(name, classes)} Set "
+                    "the names that the file has, or leave thing_classes out"
                 )
         id_map = {category["id"]: classes.index(category["name"]) for category in categories}
         MetadataCatalog.get(dataset_name).set(thing_dataset_id_to_contiguous_id=id_map)
@@ -168,7 +169,7 @@ def _annotation(
     category = whole_number(row.get("category_id"))
     if not isinstance(category, int) or (id_map is not None and category not in id_map):
         raise ValueError(
-            f"{json_file}: {label(row)} has category_id {category!r}, absent from its "
+            f"{json_file}: {label(row)} has category_id {quoted(category)}, absent from its "
             "'categories'; add it or drop the box"
         )
     annotation = {key: row[key] for key in keys if key in row}

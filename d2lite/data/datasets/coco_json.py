@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import PurePath
 from typing import Any
 
-from d2lite.utils.errors import file_errors
+from d2lite.utils.errors import file_errors, quoted, shortened
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.json_files import parse_json, read_json as read_json, read_json_text
 
@@ -32,7 +32,7 @@ def section(data: Any, key: str, json_file: str) -> list[dict]:
     if key not in data:
         raise ValueError(
             f"{json_file}: has no {key!r}; a COCO file has 'images', 'annotations' and "
-            f"'categories', this one has {', '.join(list(data)[:8]) or 'nothing'}"
+            f"'categories', this one has {shortened(', '.join(data)) or 'nothing'}"
         )
     rows = data[key]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -116,21 +116,21 @@ def sorted_images(data: Any, json_file: str, needs: tuple[str, ...]) -> list[dic
 def _check_image(image: dict, index: int, json_file: str, needs: tuple[str, ...]) -> None:
     if not isinstance(image["id"], int | str):
         raise ValueError(
-            f"{json_file}: image number {index} has id {image['id']!r}; expected a whole number or "
-            "a text"
+            f"{json_file}: image number {index} has id {quoted(image['id'])}; expected a whole "
+            "number or a text"
         )
     for key in ("height", "width"):
         size = image.get(key, 1)
         if not isinstance(size, int | float) or not 0 < size < math.inf:
             raise ValueError(
-                f"{json_file}: image number {index} (id {image['id']}) has {key} {size!r}; "
+                f"{json_file}: image number {index} (id {image['id']}) has {key} {quoted(size)}; "
                 "expected a number of pixels above 0"
             )
     for key in ("file_name", "coco_url"):
         if key in needs and not isinstance(image[key], str):
             raise ValueError(
                 f"{json_file}: image number {index} (id {image['id']}) has {key} "
-                f"{image[key]!r}; expected a text"
+                f"{quoted(image[key])}; expected a text"
             )
 
 
@@ -140,8 +140,8 @@ def check_unique_ids(ids: list, what: str, json_file: str) -> None:
         return
     double = [f"{i} ({n} times)" for i, n in Counter(ids).items() if n > 1]
     raise ValueError(
-        f"{json_file}: {what} ids must be unique, but these are not: {', '.join(double[:5])}"
-        f"{' and others' if len(double) > 5 else ''}"
+        f"{json_file}: {what} ids must be unique, but these are not: "
+        f"{shortened(', '.join(double[:5]))}{' and others' if len(double) > 5 else ''}"
     )
 
 
@@ -157,8 +157,8 @@ def group_by_image(annotations: list[dict], image_ids: list, json_file: str) -> 
         image_id = annotation.get("image_id")
         if not isinstance(image_id, int | str | float | None):
             raise ValueError(
-                f"{json_file}: {label(annotation, index)} has image_id {image_id!r}; expected the "
-                "id of an image"
+                f"{json_file}: {label(annotation, index)} has image_id {quoted(image_id)}; "
+                "expected the id of an image"
             )
         groups.get(image_id, homeless).append(annotation)
     if not homeless:
@@ -168,8 +168,9 @@ def group_by_image(annotations: list[dict], image_ids: list, json_file: str) -> 
         image_id = annotation.get("image_id")
         if str(image_id) in by_text:
             raise ValueError(
-                f"{json_file}: annotation {annotation.get('id')} has image_id {image_id!r}, but "
-                f"the image has id {by_text[str(image_id)]!r}; write both as numbers, or as texts"
+                f"{json_file}: annotation {annotation.get('id')} has image_id {quoted(image_id)}, "
+                f"but the image has id {quoted(by_text[str(image_id)])}; write both as numbers, "
+                "or as texts"
             )
     logger.warning(
         "%s: left out %s annotations of images absent from its 'images', the first of image %s",

@@ -12,6 +12,7 @@ from typing import Any
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
 from d2lite.data.datasets.coco import load_coco_json, load_sem_seg
 from d2lite.data.datasets.coco_json import check_image_folder, dataset_errors, read_json, section
+from d2lite.utils.errors import quoted
 
 
 def load_coco_panoptic_json(
@@ -49,12 +50,12 @@ def _records(
             )
         if not isinstance(row["image_id"], int) and not str(row["image_id"]).isdecimal():
             raise ValueError(
-                f"{json_file}: annotation number {index} has image_id {row['image_id']!r}; "
+                f"{json_file}: annotation number {index} has image_id {quoted(row['image_id'])}; "
                 "expected a whole number"
             )
         if not isinstance(row["file_name"], str):
             raise ValueError(
-                f"{json_file}: annotation number {index} has file_name {row['file_name']!r}; "
+                f"{json_file}: annotation number {index} has file_name {quoted(row['file_name'])}; "
                 "expected a text"
             )
         if not isinstance(row["segments_info"], list):
@@ -87,8 +88,8 @@ def contiguous_segment(segment: dict, meta: dict[str, Any], json_file: str) -> d
         )
     if segment.get("iscrowd", 0) not in (0, 1):
         raise ValueError(
-            f"{json_file}: segment {segment['id']} has iscrowd {segment['iscrowd']!r}; expected 0 "
-            "or 1"
+            f"{json_file}: segment {segment['id']} has iscrowd {quoted(segment['iscrowd'])}; "
+            "expected 0 or 1"
         )
     for isthing, key in ((True, "thing"), (False, "stuff")):
         table = meta[f"{key}_dataset_id_to_contiguous_id"]

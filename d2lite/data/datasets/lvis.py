@@ -26,6 +26,7 @@ from d2lite.data.datasets.lvis_v1_category_image_count import (
 )
 from d2lite.data.ground_truth import normalize_dicts
 from d2lite.structures import BoxMode
+from d2lite.utils.errors import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +142,8 @@ def _instance(
     category = whole_number(row.get("category_id"))
     if not isinstance(category, int) or (category not in id_map if id_map else category < 1):
         raise ValueError(
-            f"{json_file}: {label(row)} has category_id {category!r}, which is not a known category"
+            f"{json_file}: {label(row)} has category_id {quoted(category)}, which is not a known "
+            "category"
         )
     if not isinstance(row.get("segmentation"), list):
         raise ValueError(f"{json_file}: {label(row)} needs a 'segmentation' of polygons")

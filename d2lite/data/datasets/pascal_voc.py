@@ -10,6 +10,7 @@ from d2lite.data.annotations import MAX_PIXELS
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
 from d2lite.data.ground_truth import normalize_dicts
 from d2lite.structures import BoxMode
+from d2lite.utils.errors import quoted
 from d2lite.utils.file_io import PathManager, read_text
 from d2lite.utils.registry import did_you_mean
 
@@ -243,7 +244,7 @@ def _number(element: ET.Element, path: str, xml_file: str, default: str = "") ->
     except ValueError:
         number = float("nan")
     if not abs(number) < float("inf"):  # also false for nan
-        raise ValueError(f"{xml_file}: {path!r} is {text[:40]!r}; expected a number")
+        raise ValueError(f"{xml_file}: {path!r} is {quoted(text)}; expected a number")
     return number
 
 
@@ -251,7 +252,7 @@ def _annotation(obj: dict, index: dict[str, int], xml_file: str, first_pixel: in
     """Return the annotation of a dataset dict."""
     if obj["name"] not in index:
         raise ValueError(
-            f"{xml_file}: has an object of class {obj['name'][:80]!r}, which is not among the "
+            f"{xml_file}: has an object of class {quoted(obj['name'])}, which is not among the "
             f"classes ({', '.join(index)}).{did_you_mean(obj['name'], index)}"
         )
     x0, y0, x1, y1 = obj["bbox"]

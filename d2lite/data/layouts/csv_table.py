@@ -21,6 +21,7 @@ from d2lite.data.layouts.labeled import (
 )
 from d2lite.data.layouts.writing import Destination, Holds, shown_number
 from d2lite.structures import BoxMode
+from d2lite.utils.errors import quoted, shortened
 from d2lite.utils.file_io import read_text
 
 HOLDS = Holds()
@@ -135,8 +136,8 @@ def _read_table(path: str) -> _Table:
         return _Table(*found, rows[1:])
     if not _is_retinanet(rows[0][1]):
         raise ValueError(
-            f"{path}, line {rows[0][0]}: the columns are {', '.join(rows[0][1][:8])}; expected "
-            f"{_EXPECTED}"
+            f"{path}, line {rows[0][0]}: the columns are {shortened(', '.join(rows[0][1]))}; "
+            f"expected {_EXPECTED}"
         )
     columns = {key: index for index, key in enumerate(_WITHOUT_HEADER)}
     return _Table(columns, _CORNERS, rows)
@@ -231,7 +232,7 @@ def _read_records(
         part = split_of(_cell(row, table, "split")) if "split" in table.columns else split
         if split_by_image.setdefault(image, part) != part:
             raise ValueError(
-                f"{path}, line {line}: image {name!r} is in {part!r} here and in "
+                f"{path}, line {line}: image {quoted(name)} is in {quoted(part)} here and in "
                 f"{split_by_image[image]!r} before; an image belongs to one split"
             )
         if _has_box(row, table):
@@ -261,7 +262,7 @@ def _object(
     if table.box == ("box",):
         cells = [cell for cell in re.split(r"[\s,;\[\]()]+", cells[0]) if cell]
     if len(cells) != 4 or not all(_is_number(cell) for cell in cells):
-        raise ValueError(f"{where}: the box is {', '.join(cells)!r}; expected four numbers")
+        raise ValueError(f"{where}: the box is {quoted(', '.join(cells))}; expected four numbers")
     return {"category_id": index[name]}, [float(cell) for cell in cells]
 
 

@@ -20,6 +20,7 @@ from d2lite.data.layouts.labeled import (
 from d2lite.data.layouts.outlines import ellipse_polygon, mask_polygons
 from d2lite.data.layouts.writing import Destination, Holds, shown_number
 from d2lite.structures import BoxMode
+from d2lite.utils.errors import quoted
 
 HOLDS = Holds(masks="parts", difficult=True)
 _ROOT = re.compile(rb"<annotations[\s>]")
@@ -193,7 +194,7 @@ def _polygons(shape: ET.Element, angle: float, where: str) -> list[list[float]]:
     except ValueError:
         polygon = [math.nan]
     if len(polygon) % 2 or not all(map(math.isfinite, polygon)):
-        raise ValueError(f"{where}: the points are {text[:60]!r}; expected 'x,y;x,y;...'")
+        raise ValueError(f"{where}: the points are {quoted(text)}; expected 'x,y;x,y;...'")
     return [polygon] if len(polygon) >= 6 else []
 
 

@@ -11,6 +11,7 @@ from d2lite.data.ground_truth import normalize_dicts
 from d2lite.data.image_io import read_image_size
 from d2lite.data.layouts.outlines import box_of_polygons
 from d2lite.structures import BoxMode
+from d2lite.utils.errors import quoted, shortened
 from d2lite.utils.registry import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class LabeledImages:
         if self.missing:
             raise FileNotFoundError(
                 f"{self.root}: {counted(len(self.missing), 'image')} not found, the first is "
-                f"{self.missing[0]}; add the files, or remove their annotations"
+                f"{shortened(self.missing[0], 400)}; add the files, or remove their annotations"
             )
 
 
@@ -111,8 +112,9 @@ def class_indices(
         unknown = sorted(used - set(listed))
         if unknown:
             raise ValueError(
-                f"{source}: class {unknown[0]!r} of an object is not among the {len(listed)} "
-                f"classes there ({', '.join(listed[:6])}).{did_you_mean(unknown[0], listed)} "
+                f"{source}: class {quoted(unknown[0])} of an object is not among the {len(listed)} "
+                "classes there "
+                f"({shortened(', '.join(listed[:6]))}).{did_you_mean(unknown[0], listed)} "
                 "Add it, or correct the object"
             )
     ordered = list(listed) if listed is not None else sorted(used)

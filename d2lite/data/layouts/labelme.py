@@ -22,6 +22,7 @@ from d2lite.data.layouts.labeled import (
 from d2lite.data.layouts.outlines import box_of_polygons, ellipse_polygon, mask_polygons
 from d2lite.data.layouts.writing import Destination, Holds
 from d2lite.structures import BoxMode
+from d2lite.utils.errors import quoted, shortened
 
 HOLDS = Holds(masks="parts", difficult=True)
 CLASS_LIST = "labels.txt"
@@ -127,7 +128,7 @@ def _objects(shapes: list[dict], index: dict[str, int], path: str) -> tuple[list
     objects: dict[Any, dict] = {}
     left_out = 0
     for number, shape in enumerate(shapes):
-        where = f"{path}: shape number {number} ({shape['label']})"
+        where = f"{path}: shape number {number} ({shortened(str(shape['label']))})"
         polygon, is_box = _outline(shape, where)
         if polygon is None:
             left_out += 1
@@ -162,7 +163,7 @@ def _outline(shape: dict, where: str) -> tuple[list[list[float]] | None, bool]:
         or not all(isinstance(p, (list, tuple)) and len(p) == 2 for p in points)
         or not all(isinstance(v, (int, float)) and math.isfinite(v) for p in points for v in p)
     ):
-        raise ValueError(f"{where} has points {str(points)[:60]}; expected pairs of numbers")
+        raise ValueError(f"{where} has points {quoted(points)}; expected pairs of numbers")
     flat = [float(value) for point in points for value in point]
     if kind == "circle" and len(points) == 2:
         radius = math.dist(*points)
@@ -180,8 +181,8 @@ def _outline(shape: dict, where: str) -> tuple[list[list[float]] | None, bool]:
     if kind in ("polygon", "rotation"):
         return ([flat], False) if len(points) >= 3 else (None, False)
     raise ValueError(
-        f"{where} is a {kind!r} of {len(points)} points; expected a polygon, a rectangle or circle "
-        "of 2 points, or a mask"
+        f"{where} is a {quoted(kind)} of {len(points)} points; expected a polygon, a rectangle or "
+        "circle of 2 points, or a mask"
     )
 
 

@@ -16,6 +16,7 @@ from d2lite.data.layouts.labeled import (
 )
 from d2lite.data.layouts.writing import Destination, Holds, shown_number
 from d2lite.structures import BoxMode
+from d2lite.utils.errors import shortened
 
 HOLDS = Holds(crowds=True)
 _BOX = ("XMin", "XMax", "YMin", "YMax")
@@ -126,8 +127,8 @@ def _read_rows(
             box = [2.0]
         if not all(-0.01 <= value <= 1.01 for value in box):
             raise ValueError(
-                f"{path}, line {line}: {', '.join(_BOX)} are {', '.join(cells)}; expected shares "
-                "of the image from 0 to 1"
+                f"{path}, line {line}: {', '.join(_BOX)} are {shortened(', '.join(cells))}; "
+                "expected shares of the image from 0 to 1"
             )
         crowd = int("IsGroupOf" in column and row[column["IsGroupOf"]] == "1")
         label = row[column["LabelName"]]

@@ -16,6 +16,7 @@ from d2lite.data.layouts.labeled import (
 from d2lite.data.layouts.outlines import ellipse_polygon
 from d2lite.data.layouts.writing import Destination, Holds
 from d2lite.structures import BoxMode
+from d2lite.utils.errors import quoted, shortened
 
 HOLDS = Holds(masks="parts")
 # The attribute that names the class, if a region has one of these.
@@ -112,7 +113,7 @@ def _read_file(path: str) -> tuple[list[tuple[dict, str, list[dict]]], list[str]
     """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object, found {str(content)[:40]!r}")
+        raise ValueError(f"{path}: expected a JSON object, found {quoted(content)}")
     if "_via_img_metadata" not in content and "project" in content:
         raise ValueError(f"{path}: a project of VIA 3; export its annotations as COCO JSON there")
     entries = content.get("_via_img_metadata", content)
@@ -122,10 +123,9 @@ def _read_file(path: str) -> tuple[list[tuple[dict, str, list[dict]]], list[str]
     for entry in entries.values():
         if not isinstance(entry, dict) or not isinstance(entry.get("filename"), str):
             raise ValueError(
-                f"{path}: an entry {str(entry)[:60]!r} has no 'filename'; export the annotations "
-                "again"
+                f"{path}: an entry {quoted(entry)} has no 'filename'; export the annotations again"
             )
-        where = f"{path}: image {entry['filename']!r}"
+        where = f"{path}: image {quoted(entry['filename'])}"
         rows = entry.get("regions") or []
         rows = list(rows.values()) if isinstance(rows, dict) else rows  # a dict: of VIA 1
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -153,8 +153,8 @@ def _class_attribute(regions: dict[str, list], root: str) -> str | None:
     found.discard(_GROUP)
     if len(found) > 1:
         raise ValueError(
-            f"{root}: regions have the attributes {', '.join(sorted(found))}; call the one that "
-            "is the class 'class'"
+            f"{root}: regions have the attributes {shortened(', '.join(sorted(found)))}; call the "
+            "one that is the class 'class'"
         )
     return next(iter(found), None)
 
@@ -170,7 +170,7 @@ def _class_of(region: dict, attribute: str | None, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(
             f"{where}: a region has no class (attribute {attribute!r} is "
-            f"{str(attributes)[:60]}); set it, or remove the region"
+            f"{quoted(attributes)}); set it, or remove the region"
         )
     return value.strip()
 
@@ -182,7 +182,7 @@ def _shape(shape: Any, where: str) -> dict | None:
     def numbers(*keys: str) -> list[float]:
         values = [shape.get(key) for key in keys]
         if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-            raise ValueError(f"{where}: a {kind} has {keys} {values}; expected numbers")
+            raise ValueError(f"{where}: a {kind} has {keys} {quoted(values)}; expected numbers")
         return [float(value) for value in values]
 
     if kind == "rect":
@@ -208,7 +208,8 @@ def _shape(shape: Any, where: str) -> dict | None:
         return None
     else:
         raise ValueError(
-            f"{where}: the shape is {kind!r}; expected rect, polygon, circle, ellipse or point"
+            f"{where}: the shape is {quoted(kind)}; expected rect, polygon, circle, ellipse or "
+            "point"
         )
     return {"segmentation": [polygon]}
 

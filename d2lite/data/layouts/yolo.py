@@ -18,12 +18,15 @@ from d2lite.data.layouts.labeled import ALL, SPLITS, LabeledImages, finish_recor
 from d2lite.data.layouts.outlines import join_polygons
 from d2lite.data.layouts.writing import Destination, Holds, shown_number
 from d2lite.structures import BoxMode
+from d2lite.utils.errors import quoted, shortened
 from d2lite.utils.file_io import read_text
 
 HOLDS = Holds(masks="one", keypoints=True)
 _CLASS_LISTS = ("classes.txt", "obj.names", "labels.txt")
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _ROW = re.compile(rf"\s*\d+(?:\.0*)?(?:\s+{_NUMBER}){{4,}}\s*")
+MAX_KEYPOINTS = 1000
+"""Of an object; a number in a damaged file would otherwise ask for any memory."""
 # Shares that are above 1 by this have been rounded; more is a mistake.
 _SLACK = 0.01
 
@@ -96,11 +99,11 @@ def read_yolo(folder: Folder) -> LabeledImages:
 
 def _class_names(names: Any, source: str) -> list[str]:
     """Return a list of names, or a dict from 0 on."""
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names:
         raise ValueError(
-            f"{source}: 'names' is {str(names)[:60]!r}; expected a list of class names, or a map "
+            f"{source}: 'names' is {quoted(names)}; expected a list of class names, or a map "
             "from 0, 1, ... to them"
         )
     return [str(name) for name in names]
@@ -128,12 +131,13 @@ def _keypoints(settings: dict, source: str) -> tuple[tuple[int, int] | None, dic
     if not (
         isinstance(shape, list)
         and len(shape) == 2
-        and all(type(v) is int and v > 0 for v in shape)
+        and all(type(v) is int for v in shape)
+        and 0 < shape[0] <= MAX_KEYPOINTS
         and shape[1] in (2, 3)
     ):
         raise ValueError(
-            f"{source}: 'kpt_shape' is {shape}; expected [number of keypoints, 2 or 3], where 3 is "
-            "x, y, visibility"
+            f"{source}: 'kpt_shape' is {quoted(shape)}; expected [number of keypoints, 2 or 3] "
+            f"with at most {MAX_KEYPOINTS} keypoints, where 3 is x, y, visibility"
         )
     count = shape[0]
     names = settings.get("kpt_names")
@@ -142,7 +146,9 @@ def _keypoints(settings: dict, source: str) -> tuple[tuple[int, int] | None, dic
         names = [f"keypoint_{number}" for number in range(count)]
     flips = settings.get("flip_idx", list(range(count)))
     if not isinstance(flips, list) or sorted(map(str, flips)) != sorted(map(str, range(count))):
-        raise ValueError(f"{source}: 'flip_idx' is {flips}; expected each of 0 to {count - 1} once")
+        raise ValueError(
+            f"{source}: 'flip_idx' is {quoted(flips)}; expected each of 0 to {count - 1} once"
+        )
     return (count, shape[1]), {
         "keypoint_names": [str(name) for name in names],
         "keypoint_flip_map": [
@@ -173,12 +179,12 @@ def _images_by_split(
         parts = entry if isinstance(entry, list) else [entry]
         images = [_images_of(folder, str(part), base, source, data) for part in parts]
         if split == "test" and None in images:
-            data.notes.append(f"{source}: 'test' is {entry!r}, which does not exist")
+            data.notes.append(f"{source}: 'test' is {quoted(entry)}, which does not exist")
             continue
         if None in images:
             raise FileNotFoundError(
-                f"{source}: {split!r} is {entry!r}, but there is no such folder or list below "
-                f"{folder.root}; correct it, relative to the yaml file"
+                f"{source}: {split!r} is {quoted(entry)}, but there is no such folder or list "
+                f"below {folder.root}; correct it, relative to the yaml file"
             )
         found[split] = sorted({image for some in images for image in some})
     return found
@@ -268,9 +274,11 @@ def _read_row(
     try:
         values = [float(word) for word in words]
     except ValueError:
-        raise ValueError(f"{' '.join(words)[:60]!r} has something that is not a number") from None
+        raise ValueError(f"{quoted(' '.join(words))} has something that is not a number") from None
     if not values[0].is_integer() or not 0 <= values[0] < classes:
-        raise ValueError(f"class {words[0]}; there are {classes}, numbered from 0 to {classes - 1}")
+        raise ValueError(
+            f"class {shortened(words[0])}; there are {classes}, numbered from 0 to {classes - 1}"
+        )
     category, values = int(values[0]), values[1:]
     extra = points[0] * points[1] if points else 0
     if points and len(values) == 4 + extra:
@@ -285,7 +293,7 @@ def _read_row(
         )
     if not all(-_SLACK <= share <= 1 + _SLACK for share in shares):
         raise ValueError(
-            f"{' '.join(words)[:60]!r} has a number that is not between 0 and 1; coordinates are "
+            f"{quoted(' '.join(words))} has a number that is not between 0 and 1; coordinates are "
             "shares of the image's width and height, so divide pixels by these"
         )
     height, width = size

@@ -163,7 +163,7 @@ def test_bad_rows_name_file_and_line(folder, row, message):
             "train: images/trian\nval: images/val\nnames: [cat]\n",
             "'train' is 'images/trian', but there is no",
         ),
-        ("train: images/train\nnames: 3\n", "'names' is '3'; expected a list of class names"),
+        ("train: images/train\nnames: 3\n", "'names' is 3; expected a list of class names"),
         ("train: images/train\nnames: {1: cat}\n", "'names' is .*; expected a list of class names"),
         ("train: images/train\nnames: [cat]\nkpt_shape: 17\n", "'kpt_shape' is 17; expected"),
         (
