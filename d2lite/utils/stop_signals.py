@@ -87,7 +87,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.requested = 0
         self.save_requested = False
-        self._requested_at = 0.0
+        self._requested_at = 0.0  # 0: not of this process itself
         self._replaced: dict[int, object] = {}
         self._outer: StopSignals | None = None
 
@@ -122,8 +122,10 @@ class StopSignals:
             self.save_requested = True
         elif number == FORWARDED:
             self.requested = self.requested or signal.SIGTERM
-        elif not self.requested:
-            self.requested = number
+        elif not self._requested_at:
+            # The same signal to all processes may come here after what `launch` or the other ranks
+            # have made of it.
+            self.requested = self.requested or number
             self._requested_at = time.monotonic()
         else:
             since = time.monotonic() - self._requested_at

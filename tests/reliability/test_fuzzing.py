@@ -83,9 +83,8 @@ def test_every_flipped_bit_of_the_newest_checkpoint_of_a_run(tmp_path):
         checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
     newest = tmp_path / "model_0000005.pth"
     content = bytearray(newest.read_bytes())
-    rng = random.Random(0)
     fell_back = 0
-    for place in rng.sample(range(8 * len(content)), 3000):
+    for place in range(8 * len(content)):
         content[place // 8] ^= 1 << place % 8
         newest.write_bytes(content)
         content[place // 8] ^= 1 << place % 8
@@ -93,7 +92,8 @@ def test_every_flipped_bit_of_the_newest_checkpoint_of_a_run(tmp_path):
         assert found["iteration"] in (3, 5)
         assert (model[0].weight == found["iteration"]).all()
         fell_back += found["iteration"] == 3
-    assert fell_back > 1000
+    print(f"{fell_back} of {8 * len(content)} files are refused for the one before")
+    assert fell_back > 4 * len(content)
 
 
 def test_the_fuzzer_itself_notices(tmp_path, monkeypatch):

@@ -82,6 +82,23 @@ def test_what_launch_passes_on_may_come_after_the_signal_itself():
         assert signals.agreed() == (signal.SIGINT, False)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_signal_itself_may_come_after_what_launch_passes_on(number):
+    """Handlers of signals that wait together are called in the order of their numbers."""
+    with StopSignals() as signals:
+        send(signal.SIGUSR2)
+        send(number)
+        assert signals.agreed() == (signal.SIGTERM, False)
+
+
+def test_the_signal_itself_may_come_after_another_rank_has_told_of_it(monkeypatch):
+    monkeypatch.setattr("d2lite.utils.comm.max_over_ranks", lambda values: [signal.SIGTERM, 0])
+    with StopSignals() as signals:
+        assert signals.agreed() == (signal.SIGTERM, False)
+        send(signal.SIGTERM)
+        assert signals.requested == signal.SIGTERM
+
+
 def test_the_handlers_of_others_stay():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with StopSignals() as signals:
