@@ -71,7 +71,7 @@ setup(
         "omegaconf>=2.1",
         "numpy",
         "Pillow",
-        "shapely",
+        "shapely>=2.0",
         "tabulate",
         "matplotlib",
         "pyyaml",

@@ -360,7 +360,9 @@ def region_mask(annotation: dict, size: tuple[int, int]) -> np.ndarray:
 def _geometry(annotation: dict) -> BaseGeometry:
     """Return the same of an object with polygons or a box alone, as a shapely geometry."""
     rings = [polygon.reshape(-1, 2) for polygon in _outlines(annotation)]
-    return shapely.union_all([shapely.make_valid(shapely.Polygon(ring)) for ring in rings])
+    # Outlines may cross themselves; buffer(0) drops the lines and points that repair leaves.
+    parts = [shapely.make_valid(shapely.Polygon(ring)).buffer(0) for ring in rings]
+    return shapely.union_all(parts)
 
 
 def _outlines(annotation: dict) -> list[np.ndarray]:

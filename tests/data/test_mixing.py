@@ -18,10 +18,20 @@ from d2lite.data import (
 )
 from d2lite.data.build import build_batch_data_loader
 from d2lite.data.common import DatasetFromList, MapDataset, Others
-from d2lite.data.mixing import FILL, CopyPaste, Mixing, MixUp, Mosaic, Scene
+from d2lite.data.mixing import (
+    FILL,
+    CopyPaste,
+    Mixing,
+    MixUp,
+    Mosaic,
+    Scene,
+    mixing_keys,
+    without_mixing,
+)
 from d2lite.data.samplers import TrainingSampler
 from d2lite.data.stream import seeded_rng
 from d2lite.structures import BoxMode, polygons_to_bitmask
+from d2lite.structures.masks import polygon_area
 
 KINDS = ("box", "polygon", "rle")
 
@@ -251,6 +261,18 @@ def test_a_ring_that_is_cut_keeps_its_hole():
         assert found["bbox"].tolist() == box_around(expected[:height, x : x + width])
 
 
+def test_outlines_that_cross_themselves_are_cut_too():
+    bow_tie = [2, 2, 10, 10, 10, 2, 2, 10, 2, 6, 1, 6, 2, 6]  # with a line that sticks out
+    merged = CopyPaste((1.0, 1.0), 0.0)(
+        scene_of((12, 12), (0, bow_tie)), [scene_of((12, 12), (1, square(0, 0, 6)))]
+    )
+    cut = next(a for a in merged.annotations if a["category_id"] == 0)
+    assert cut["bbox"].tolist() == [2, 2, 10, 10]
+    left_below, right = 8, 16  # two triangles of 8 x 4 / 2, the upper half of one covered
+    area = sum(polygon_area(p[0::2], p[1::2]) for p in cut["segmentation"])
+    assert area == pytest.approx(left_below + right)
+
+
 @pytest.mark.parametrize("min_visible, remains", [(0.5, True), (0.51, False)])
 def test_objects_that_mostly_vanish_are_dropped(min_visible, remains):
     below = scene_of((40, 40), (0, square(0, 0, 20)))
@@ -401,6 +423,18 @@ def test_a_config_turns_them_on(tmp_path):
     assert max(counts[:10]) > 2 and max(counts[10:]) == 1
 
 
+def test_precise_batchnorm_sees_single_images(tmp_path):
+    cfg = cfg_for([], INPUT__MIX__MOSAIC_PROB=1.0, INPUT__MIX__COPY_PASTE_PROB=0.5)
+    cfg.freeze()
+    assert mixing_keys(without_mixing(cfg)) == []
+    assert len(mixing_keys(cfg)) == 2
+
+
+class Endless(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return itertools.repeat({})
+
+
 def own_mapper(record):
     return record
 
@@ -446,6 +480,8 @@ def test_what_cannot_be_mixed_is_an_error_before_training(tmp_path, key):
     subset = cfg_for(dicts, **on, **part, DATALOADER__RANDOM_SUBSET_RATIO=0.5)
     with pytest.raises(ValueError, match=r"RANDOM_SUBSET_RATIO is 0.5"):
         build_detection_train_loader(subset, dataset=dicts)
+    with pytest.raises(ValueError, match=rf"{key} is on, but the dataset is iterable only"):
+        build_detection_train_loader(cfg, dataset=Endless())
     labels = str(tmp_path / "labels.png")
     Image.fromarray(np.zeros((60, 80), dtype=np.uint8)).save(labels)
     with pytest.raises(ValueError, match=r"INPUT.MIX cannot mix label images"):
