@@ -13,12 +13,13 @@ EXTRAS = {
     "lvis": ["lvis>=0.5.3"],
     "cityscapes": ["cityscapesscripts"],
     "tracking": ["scipy"],
-    "albumentations": ["albumentations>=2.0"],
     "onnx": ["onnx", "onnxscript", "onnxruntime"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
-# Clients of services, which nothing else needs.
+# Not in "all": clients of services, and a package that brings OpenCV without windows, in place of
+# the one that is there.
 EXTRAS |= {"wandb": ["wandb"], "mlflow": ["mlflow-skinny"]}
+EXTRAS["albumentations"] = ["albumentations>=2.0"]
 EXTRAS["test"] = [
     *EXTRAS["all"],
     *("pytest>=7.3", "pytest-xdist>=3", "ruff"),
