@@ -29,7 +29,7 @@ def blocks(page: Path, language: str) -> list[str]:
 def command_lines() -> list[str]:
     """Each `d2lite ...` of the shell blocks of all pages, on one line."""
     lines = [
-        line.strip()
+        line.strip().removeprefix("python -m ")
         for page in [*PAGES, DOCS.parent / "README.md"]
         for block in blocks(page, "sh")
         for line in block.replace("\\\n", " ").splitlines()
