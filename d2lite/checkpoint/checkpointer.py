@@ -1,4 +1,4 @@
-"""Save and load everything that a training run is made of."""
+"""Save and load the whole state of a training run."""
 
 import logging
 import os
@@ -44,8 +44,8 @@ _LONGEST_NAME = 4096  # bytes read of `last_checkpoint`
 class Checkpointer:
     """Saves and loads a model together with other objects that have a state.
 
-    Files are written beside their final name and renamed, and the file `last_checkpoint` names
-    the newest one only after that: a process that dies at any moment loses no older checkpoint.
+    Files are written under a temporary name and renamed, and then `last_checkpoint` is updated. So
+    a process that dies at any moment loses no older checkpoint.
     """
 
     _resuming = False
@@ -60,9 +60,9 @@ class Checkpointer:
     ):
         """
         Args:
-            model: the model; of a DDP or compiled one the model inside.
+            model: the model; DDP and compiled models are unwrapped.
             save_dir: folder of the checkpoints.
-            save_to_disk: False makes `save` do nothing, as on all ranks but the first.
+            save_to_disk: if False, `save` does nothing, as on all ranks except the first.
             checkpointables: objects with `state_dict` and `load_state_dict`, by the names of
                 their entries in the file.
         """
@@ -92,14 +92,14 @@ class Checkpointer:
         """Write SAVE_DIR/name.pth and make it the last checkpoint.
 
         Args:
-            name: file name without its ending.
+            name: file name without extension.
             kwargs: further entries: tensors, numbers, strings and containers of them.
 
         Raises:
-            TypeError: an entry is of another kind, which could not be loaded safely.
-            FloatingPointError: the model has weights that are not finite; the file is kept aside,
-                under a name that nothing resumes from.
-            WriteError: the disk is full, say. The last checkpoint stays what it was.
+            TypeError: an entry has another type, which could not be loaded safely.
+            FloatingPointError: the model has weights that are not finite; the file is saved under
+                a name that is never resumed from.
+            WriteError: for example, the disk is full. The last checkpoint is unchanged.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -130,7 +130,7 @@ class Checkpointer:
             raise FloatingPointError(
                 f"{basename} is not saved, as {len(broken)} entries of the model are not finite: "
                 f"{', '.join(broken[:4])}{', ...' if len(broken) > 4 else ''}. {kept}; --resume "
-                "goes on from the checkpoint before"
+                "continues from the previous checkpoint"
             )
         self.logger.info("Saving checkpoint to %s", path)
         save_checkpoint_file(data, path)
@@ -141,17 +141,16 @@ class Checkpointer:
 
         Args:
             path: file or URL; "" loads nothing.
-            checkpointables: names of the objects to load; None: all that the file has.
+            checkpointables: names of the objects to load; None loads all that the file has.
 
         Returns:
-            the entries of the file that nothing has taken, such as "iteration".
+            The remaining entries of the file, such as "iteration".
 
         Raises:
-            FileNotFoundError: there is no such file, on this rank or another one.
-            CheckpointFileError: the file is damaged, unsafe, or no checkpoint; or an object cannot
-                take over its state. The message names the file and the entry.
-            ResumeError: an optimizer is to be loaded, and the file has the state of another one,
-                or of other parameters.
+            FileNotFoundError: the file does not exist, on this rank or another one.
+            CheckpointFileError: the file is damaged, unsafe, or not a checkpoint; or an object
+                can't load its state. The message names the file and the entry.
+            ResumeError: the optimizer's state belongs to another optimizer or to other parameters.
         """
         if not path:
             self.logger.info("No checkpoint is given: the model keeps its initial weights")
@@ -177,7 +176,7 @@ class Checkpointer:
         return checkpoint
 
     def _restore(self, item: Any, state: Any, layouts: dict[str, Any], key: str) -> None:
-        """Give an object the state that a checkpoint has for it."""
+        """Load the state of an object from a checkpoint."""
         if isinstance(item, Optimizer):
             require_same_optimizer(state, item, self.model, layouts.get(key))
         else:
@@ -188,21 +187,21 @@ class Checkpointer:
         item.load_state_dict(state)
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """Go on from the last checkpoint of the folder if there is one, else load weights.
+        """Resume from the last checkpoint of the folder if there is one, otherwise load weights.
 
-        Where the last checkpoint is damaged, the newest of the numbered ones that can be read is
-        used, and the log names the damaged file.
+        If the last checkpoint is damaged, the newest readable numbered one is used, and the log
+        names the damaged file.
 
         Args:
-            path: weights to start from where there is nothing to resume; only the model is loaded.
-            resume: False always starts from `path`.
+            path: weights to start from if there is nothing to resume; only the model is loaded.
+            resume: if False, always start from `path`.
 
         Returns:
-            as `load`.
+            See `load`.
 
         Raises:
-            ResumeError: the last checkpoint is of another model, optimizer or set of trained
-                parameters, so that the run cannot go on from it.
+            ResumeError: the last checkpoint belongs to another model, optimizer or set of trained
+                parameters.
         """
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[])
@@ -234,16 +233,16 @@ class Checkpointer:
         return self.path_manager.exists(self._last_checkpoint_file)
 
     def get_checkpoint_file(self) -> str:
-        """Path of the last checkpoint of the folder, or "" when there is none.
+        """Return the path of the last checkpoint of the folder, or "" if there is none.
 
         Raises:
-            CheckpointFileError: `last_checkpoint` does not contain the name of a file, or names
-                one of another folder.
+            CheckpointFileError: `last_checkpoint` does not contain a file name, or names a file in
+                another folder.
         """
         try:
             with self.path_manager.open(self._last_checkpoint_file, "rb") as file:
                 name = file.read(_LONGEST_NAME).decode(errors="replace").strip()
-        except OSError:  # none was saved, or the folder has just been deleted
+        except OSError:  # none was saved, or the folder was just deleted
             return ""
         if not name or not name.isprintable() or re.search(r"[/\\\ufffd]|^\.*$", name):
             raise CheckpointFileError(
@@ -253,19 +252,19 @@ class Checkpointer:
         return os.path.join(self.save_dir, name)
 
     def newest_file(self) -> str:
-        """Return what `resume_or_load` would try first; "" where there is nothing."""
+        """Return the file that `resume_or_load` would try first; "" if there is none."""
         try:
             return next(iter(self.resumable_files()), "")
         except OSError:  # the folder has been deleted
             return ""
 
     def get_all_checkpoint_files(self) -> list[str]:
-        """Paths of all `.pth` files of the folder, by name."""
+        """Return the paths of all `.pth` files in the folder, sorted by name."""
         paths = (os.path.join(self.save_dir, name) for name in self.path_manager.ls(self.save_dir))
         return sorted(p for p in paths if p.endswith(".pth") and self.path_manager.isfile(p))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Make a file of the folder the last checkpoint, by its name."""
+        """Make a file in the folder the last checkpoint."""
         with atomic_write(self._last_checkpoint_file, "w") as file:
             file.write(last_filename_basename)
 
@@ -297,7 +296,7 @@ class Checkpointer:
         except OSError as error:
             local, problem = "", str(error)
         size = os.path.getsize(local) if local else -1
-        # A rank that goes on alone would train other weights than the rest, or wait forever.
+        # A rank that continues alone would train other weights than the rest, or wait forever.
         states = comm.all_gather((size, problem))
         for rank, (its_size, its_problem) in enumerate(states):
             on_rank = f"rank {rank}: " if len(states) > 1 else ""
@@ -314,7 +313,7 @@ class Checkpointer:
         """Read a local file. Subclasses can add formats.
 
         Returns:
-            a dict with "model": names to tensors or arrays, and other entries.
+            A dict with "model" (names to tensors or arrays) and other entries.
         """
         data = read_checkpoint_file(filename)
         if not isinstance(data, dict):
@@ -327,9 +326,9 @@ class Checkpointer:
         return data
 
     def _load_model(self, checkpoint: dict[str, Any]) -> IncompatibleKeys:
-        """Load `checkpoint["model"]`, taking it out, and tell what did not fit.
+        """Load `checkpoint["model"]`, which is removed, and return what did not fit.
 
-        Entries of another shape than the model's are left out.
+        Entries whose shape differs from the model's are skipped.
         """
         state = checkpoint.pop("model")
         metadata = getattr(state, "_metadata", None)
@@ -357,7 +356,7 @@ class Checkpointer:
         )
 
     def _names_of_interest(self) -> list[str]:
-        """Return the model's entries that a report tells about."""
+        """Return the entries of the model that the report covers."""
         return list(self.model.state_dict())
 
     def _log_incompatible_keys(self, incompatible: IncompatibleKeys) -> None:
@@ -367,16 +366,16 @@ class Checkpointer:
 
 
 def _damage_of(path: str, problem: str) -> AbstractContextManager[None]:
-    """Raise what a checkpoint's values cause within as a CheckpointFileError."""
+    """Turn errors caused by values of a checkpoint into a CheckpointFileError."""
     remedy = "Use another checkpoint, or its weights alone, without --resume"
     return file_errors(CheckpointFileError, path, problem, known=(ResumeError,), remedy=remedy)
 
 
 class PeriodicCheckpointer:
-    """Saves a numbered checkpoint every so many iterations, and keeps the newest of them.
+    """Saves a numbered checkpoint periodically, and keeps the newest of them.
 
-    One that cannot be written does not end the training: the log has the reason, the checkpoints of
-    before stay, and the next one is tried when it is due. The final one has to be written.
+    If one can't be written, training continues: the reason is logged, older checkpoints stay, and
+    the next one is tried when it is due. Only the final one must be written.
     """
 
     def __init__(
@@ -389,15 +388,15 @@ class PeriodicCheckpointer:
     ):
         """
         Args:
-            checkpointer: what saves.
-            period: iterations from one checkpoint to the next; 0 saves at the end only.
+            checkpointer: saves the files.
+            period: iterations between checkpoints; 0 saves only at the end.
             max_iter: number of iterations; after the last one FILE_PREFIX_final.pth is saved.
-            max_to_keep: how many numbered files stay; None: all. Other files, such as the final
-                and the best one, are never deleted.
-            file_prefix: what the names of the files start with.
+            max_to_keep: number of numbered files to keep; None keeps all. Other files, such as the
+                final and the best one, are never deleted.
+            file_prefix: prefix of the file names.
 
         Raises:
-            ValueError: when `max_to_keep` is not positive.
+            ValueError: `max_to_keep` is not positive.
         """
         if max_to_keep is not None and max_to_keep < 1:
             raise ValueError(f"max_to_keep is {max_to_keep}; give 1 or more, or None to keep all")
@@ -409,10 +408,10 @@ class PeriodicCheckpointer:
         self.path_manager = checkpointer.path_manager
 
     def step(self, iteration: int, **kwargs: Any) -> None:
-        """Save if one is due after `iteration`, counted from 0, with `kwargs` as more entries.
+        """Save if a checkpoint is due after `iteration` (from 0), with `kwargs` as further entries.
 
         Raises:
-            WriteError: the final checkpoint cannot be written.
+            WriteError: the final checkpoint can't be written.
         """
         iteration = int(iteration)
         state = {"iteration": iteration, **kwargs}
@@ -422,17 +421,17 @@ class PeriodicCheckpointer:
             self.save(f"{self.file_prefix}_final", **state)
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Save at once, under a name of your own."""
+        """Save now, under any name."""
         self.checkpointer.save(name, **kwargs)
 
     def save_or_go_on(self, iteration: int, **kwargs: Any) -> bool:
-        """Save a numbered checkpoint; where it cannot be written, log that and return False."""
+        """Save a numbered checkpoint; if it can't be written, log that and return False."""
         try:
             self.save(f"{self.file_prefix}_{iteration:07d}", iteration=iteration, **kwargs)
         except WriteError as error:
             last = os.path.basename(self.checkpointer.newest_file())
             self.checkpointer.logger.error(
-                "%s. The training goes on; %s",
+                "%s. Training continues; %s",
                 error,
                 f"its last checkpoint is {last}" if last else "it has no checkpoint yet",
             )
@@ -451,8 +450,7 @@ class PeriodicCheckpointer:
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
-    """Return the model itself, whose names are in the checkpoint, inside of DDP and
-    torch.compile."""
+    """Return the model inside DDP and torch.compile, whose parameter names checkpoints have."""
     while True:
         if isinstance(model, (DistributedDataParallel, DataParallel)):
             model = model.module
@@ -463,10 +461,10 @@ def unwrap_model(model: nn.Module) -> nn.Module:
 
 
 def find_checkpoint(path: str, path_manager: Any = PathManager) -> str:
-    """Return the local file of a path or URL, downloaded where it has to be.
+    """Return the local file of a path or URL, downloaded if necessary.
 
     Raises:
-        FileNotFoundError: there is none; the message has near names.
+        FileNotFoundError: it does not exist; the message suggests similar names.
     """
     local = path if os.path.isfile(path) else path_manager.get_local_path(path)
     if os.path.isfile(local):
@@ -481,13 +479,13 @@ def find_checkpoint(path: str, path_manager: Any = PathManager) -> str:
 
 
 class _Loaded:
-    """What the last checkpoint meant for a model, until the model is trained on."""
+    """The checkpoint that was loaded into a model, until the model is trained further."""
 
     def __init__(self, model: nn.Module, about: dict[str, Any], incorrect_shapes: list[tuple]):
         """
         Args:
-            about: what the checkpoint says of itself, {} for those of other programs.
-            incorrect_shapes: entries that kept their values for it.
+            about: entry `about` of the checkpoint; {} for checkpoints of other programs.
+            incorrect_shapes: entries of the model that were not loaded because of their shape.
         """
         self.about = about
         self.shapes = {name: shapes for name, *shapes in incorrect_shapes}
@@ -495,17 +493,17 @@ class _Loaded:
 
 
 def _versions(model: nn.Module) -> dict[str, int]:
-    """Every change in place, as by an optimizer's step, counts a tensor's version up."""
+    """Return the tensors' version counters, which every in-place change increases."""
     return {name: value._version for name, value in model.named_parameters()}
 
 
 def require_loaded(model: nn.Module) -> None:
-    """Raise if the last checkpoint did not fit a model that has not been trained since.
+    """Raise an error if the last loaded checkpoint did not fit a model not trained since.
 
-    Its metrics would be those of a random layer.
+    The model would be evaluated with random layers.
 
     Raises:
-        ValueError: names the entries, and their shapes in the checkpoint and in the model.
+        ValueError: the message names the entries and their shapes in checkpoint and model.
     """
     model = unwrap_model(model)
     loaded = getattr(model, "loaded", None)
@@ -527,10 +525,10 @@ def require_loaded(model: nn.Module) -> None:
 
 
 def metadata_of(model: nn.Module) -> dict[str, Any]:
-    """Class names and the like of a model, by their keys in the metadata of datasets.
+    """Return the class names and other metadata of a model, by their keys in dataset metadata.
 
-    Those of the checkpoint that was loaded, if the model has not been trained since; else those of
-    the datasets that it was built for. {} where neither is known.
+    They come from the loaded checkpoint, if the model has not been trained since, or else from the
+    datasets that it was built for; {} if neither is known.
     """
     model = unwrap_model(model)
     loaded = getattr(model, "loaded", None)
@@ -542,8 +540,8 @@ def metadata_of(model: nn.Module) -> dict[str, Any]:
 
 
 def model_entries(model: nn.Module) -> dict[str, Any]:
-    """Return the entries of a checkpoint that a model alone gives: its state and, where it knows
-    what it was built from, "about": config, class names and version."""
+    """Return the checkpoint entries of a model: its state and, if known, "about" with config, class
+    names and version."""
     entries: dict[str, Any] = {"model": model.state_dict()}
     if hasattr(model, "built_from"):
         entries["about"] = {**model.built_from.about(), "metadata": metadata_of(model)}
@@ -551,9 +549,9 @@ def model_entries(model: nn.Module) -> dict[str, Any]:
 
 
 def non_finite_entries(model: nn.Module) -> list[str]:
-    """Names of the parameters that are not finite and of the buffers with a NaN.
+    """Return the names of parameters that are not finite, and of buffers that contain NaN.
 
-    Buffers may be infinite, as masks of attention are.
+    Buffers may be infinite, such as attention masks.
     """
     checks = [(torch.isfinite, model.named_parameters()), (_is_no_nan, model.named_buffers())]
     return [
@@ -569,13 +567,13 @@ def _is_no_nan(value: torch.Tensor) -> torch.Tensor:
 
 
 def _iteration_of(path: str) -> int | None:
-    """Return the iteration in the name of a numbered checkpoint, None for others."""
+    """Return the iteration in the name of a numbered checkpoint, or None."""
     match = _NUMBERED.match(os.path.basename(path))
     return int(match["iteration"]) if match else None
 
 
 def require_weights(filename: str, weights: Any) -> None:
-    """Raise if `weights` is not a dict from names to tensors or arrays."""
+    """Raise an error if `weights` is not a dict from names to tensors or arrays."""
     if not isinstance(weights, dict) or not weights:
         raise CheckpointFileError(
             f"{filename} has no weights: expected a dict from names to tensors, found "
@@ -590,7 +588,7 @@ def require_weights(filename: str, weights: Any) -> None:
 
 
 def to_tensors(state: dict[str, Any]) -> "_StateDict":
-    """Return the state with tensors in place of arrays."""
+    """Convert the arrays of a state dict to tensors."""
     return _StateDict(
         (name, value if isinstance(value, torch.Tensor) else torch.as_tensor(value))
         for name, value in state.items()
@@ -602,7 +600,7 @@ class _StateDict(dict):
 
 
 def _not_shared(model: nn.Module, missing: list[str]) -> list[str]:
-    """Return the missing names without those whose tensor has another name that was loaded."""
+    """Return the missing names except those whose tensor was loaded under another name."""
     if not missing:
         return missing
     names_of: dict[int, set[str]] = {}

@@ -18,22 +18,22 @@ from d2lite.checkpoint.torchvision_loading import (
 from d2lite.utils import comm
 from d2lite.utils.errors import file_errors
 
-# Constants that detectron2 kept in its checkpoints at one time or another, and the step counter
-# of BatchNorm, which frozen norms lack.
+# Constants that some versions of detectron2 stored in checkpoints, and the step counter of
+# BatchNorm, which frozen norms lack.
 _UNIMPORTANT = re.compile(
     r"(^|\.)(pixel_mean|pixel_std|num_batches_tracked)$|anchor_generator\.cell_anchors"
 )
 
 
 class DetectionCheckpointer(Checkpointer):
-    """A Checkpointer for all weights that a detector can start from.
+    """Checkpointer for all weights that a detector can start from.
 
-    It reads its own and detectron2's `.pth`, detectron2's `.pkl`, those of Detectron, Caffe2 and
-    MSRA, pycls' `.pyth`, and state dicts of torchvision's ResNets; from a path, `https://`,
+    It reads d2lite's and detectron2's `.pth`, `.pkl` of detectron2, Detectron, Caffe2 and MSRA,
+    `.pyth` of pycls, and state dicts of torchvision's ResNets; from a path, `https://`,
     `detectron2://`, `catalog://` or `torchvision://`.
 
-    Weights whose names are not the model's are matched by the longest common ending of names if
-    the file asks for it, or the path does: `weights.pth?matching_heuristics=True`.
+    Names that differ from the model's are matched by their longest common suffix if the file or the
+    path requests it: `weights.pth?matching_heuristics=True`. See `c2_model_loading.py`.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class DetectionCheckpointer(Checkpointer):
         save_to_disk: bool | None = None,
         **checkpointables: Any,
     ):
-        """As for Checkpointer, but `save_to_disk=None` means: on the main process."""
+        """See Checkpointer; by default, only the main process saves."""
         if save_to_disk is None:
             save_to_disk = comm.is_main_process()
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self._match_by_ending = False
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As for Checkpointer. `?matching_heuristics=True` behind the path matches endings."""
+        """See Checkpointer. `?matching_heuristics=True` after the path matches names by suffix."""
         path, self._match_by_ending = split_matching(path or "")
         return super().load(path, *args, **kwargs)
 
@@ -98,8 +98,7 @@ class DetectionCheckpointer(Checkpointer):
 
 
 def split_matching(path: str) -> tuple[str, bool]:
-    """Return a path or URL without its `matching_heuristics`, and whether that was there and
-    true."""
+    """Remove `matching_heuristics` from a path or URL; also return whether it was true."""
     if "matching_heuristics" not in path or os.path.exists(path):
         return path, False
     parts = urlsplit(path)
@@ -109,7 +108,7 @@ def split_matching(path: str) -> tuple[str, bool]:
 
 
 def _from_other_layouts(filename: str, data: dict[str, Any]) -> dict[str, Any]:
-    """Bring the weights of other programs under "model", and say how to match their names."""
+    """Put the weights of other programs under "model", and set how their names are matched."""
     if "model_state" in data:  # pycls
         return {"model": data["model_state"], "__author__": "pycls", "matching_heuristics": True}
     # Caffe2's names, `res2_0_branch2a_w`, have no dots; PyTorch's have.

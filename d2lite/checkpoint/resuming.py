@@ -1,7 +1,7 @@
-"""Compare a checkpoint with the run that is to go on from it, before anything is overwritten.
+"""Compare a checkpoint with the run that resumes from it, before anything is overwritten.
 
-An optimizer takes any state with as many parameters as it has. A fused one then writes beyond the
-ends of buffers of another shape, and others train one parameter with the momentum of another.
+An optimizer accepts any state with the same number of parameters. A fused optimizer then writes
+beyond the ends of buffers of another shape, and others apply the momentum of another parameter.
 """
 
 import collections
@@ -66,7 +66,7 @@ _SHOWN = 4
 
 
 class ResumeError(ValueError):
-    """A checkpoint is sound, but is not one of the run that is to go on from it."""
+    """A valid checkpoint, but of another run than the one that resumes from it."""
 
 
 def require_same_model(found: IncompatibleKeys, model: nn.Module) -> None:
@@ -116,7 +116,7 @@ def require_same_optimizer(
     model: nn.Module,
     layout: Mapping[str, Any] | None = None,
 ) -> None:
-    """Raise if an optimizer cannot go on from a saved state; log the settings it will take over.
+    """Raise if an optimizer cannot resume from a saved state; log the settings it takes from it.
 
     Args:
         state: its `state_dict` in the checkpoint.
@@ -348,7 +348,7 @@ def log_kept_schedule(state: Mapping[str, Any], own_state: Mapping[str, Any]) ->
 def log_kept_setting(what: str, saved: Any, own: Any) -> None:
     """Log that a resumed run takes a setting from its checkpoint, with both values."""
     logger.warning(
-        "The resumed run goes on with %s of the checkpoint, %s, and not with %s, which the "
+        "The resumed run continues with %s of the checkpoint, %s, and not with %s, which the "
         "settings say now",
         what,
         saved,
@@ -357,7 +357,7 @@ def log_kept_setting(what: str, saved: Any, own: Any) -> None:
 
 
 def compare_runs(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Compare what a checkpoint says of itself with the run that goes on from it.
+    """Compare the entry `about` of a checkpoint with the run that resumes from it.
 
     Args:
         saved, own: "config" and "metadata" as `read_about` returns them; may be empty.

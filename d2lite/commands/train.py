@@ -4,7 +4,7 @@ examples:
   d2lite train --data photos/                            a layout that is found by looking
   d2lite train --config COCO-Detection/faster_rcnn_R_50_FPN_1x --num-gpus 8
   d2lite train --data photos/ --epochs 20 --imgsz 640 --batch 8 --name cells SEED 2
-  d2lite train --resume --name cells                     go on with the latest of these runs
+  d2lite train --resume --name cells                     resume the latest of these runs
 """
 
 import argparse

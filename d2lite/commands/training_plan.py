@@ -91,7 +91,7 @@ class _Plan:
         kept = os.path.join(folder, "config.yaml")
         if data is None:
             if not os.path.isfile(kept):
-                raise FileNotFoundError(f"{kept} not found: there is no run to go on with")
+                raise FileNotFoundError(f"{kept} not found: there is no run to resume")
             self.config_file = kept
             return
         args = self._args

@@ -253,7 +253,7 @@ class TrainingLoader:
         if None not in (saved_print, own_print) and saved_print != own_print:
             logger.warning(
                 "The training data have changed since the checkpoint was saved: other images, "
-                "boxes or categories. The run goes on with them, and ends otherwise than before"
+                "boxes or categories. The run continues with them, so its result will differ"
             )
         facts = {
             "dataset_size": "dataset size",
@@ -414,7 +414,7 @@ class IterableTrainingLoader:
         if delivered:
             logger.warning(
                 "The dataset is iterable only: %s batches are loaded and dropped to get to "
-                "the position where training goes on",
+                "the position where training continues",
                 delivered,
             )
         for batch in itertools.islice(self._make_batches(self._loader), delivered, None):

@@ -172,7 +172,7 @@ def _describe(process: int) -> str:
     cause = exit_cause(status)
     return (
         f"{name} of the data loader (process {process}) {cause.words}{on}. "
-        f"{_HINTS.get(cause.signal, _OTHER_HINT)}. --resume goes on from the last checkpoint"
+        f"{_HINTS.get(cause.signal, _OTHER_HINT)}. --resume continues from the last checkpoint"
     )
 
 

@@ -1,9 +1,9 @@
-"""Steps whose loss or gradients are not finite: tell what is known, keep them, stop or go on.
+"""Handle steps whose loss or gradients are not finite: report and save them, then stop or skip.
 
-What it costs while all is well: the losses are looked at where they are fetched for the metrics
-anyway; the states of the random generators are copied (a few microseconds) and so are buffers that
-have changed (BatchNorm's, by one call); gradients are looked at only if `check_gradients` asks for
-it, after the losses were fetched, so that no GPU is waited for once more.
+The cost of a normal step: losses are checked where they are fetched for the metrics anyway; the
+states of the random generators are copied (a few microseconds), and so are buffers that have
+changed (those of BatchNorm, in one call). Gradients are checked only with `check_gradients`, after
+the losses have been fetched, so that the GPU is not waited for again.
 """
 
 import logging
@@ -43,8 +43,8 @@ class NonFiniteError(FloatingPointError):
     """A loss or gradient is not finite. All ranks raise it together.
 
     Attributes:
-        ranks: those on which it happened.
-        in_time: whether it is the current step's, whose gradients are not applied yet.
+        ranks: the ranks on which it happened.
+        in_time: whether it is of the current step, whose gradients are not applied yet.
     """
 
     in_time = True
@@ -55,29 +55,29 @@ class NonFiniteError(FloatingPointError):
 
     @classmethod
     def of_losses(cls, iteration: int, per_rank: list[Mapping[str, float]]) -> "NonFiniteError":
-        """Return the error of the losses of all ranks; the first of those at fault is shown."""
+        """Return the error for the losses of all ranks; it shows the first rank that failed."""
         ranks = [r for r, losses in enumerate(per_rank) if not math.isfinite(sum(losses.values()))]
-        ranks = ranks or list(range(len(per_rank)))  # finite ones, whose sum is not
+        ranks = ranks or list(range(len(per_rank)))  # all finite, but not their sum
         where = f" on rank {ranks[0]}" if len(per_rank) > 1 else ""
         losses = ", ".join(f"{name} {value:.4g}" for name, value in per_rank[ranks[0]].items())
         return cls(f"The loss is not finite in iteration {iteration}{where}: {losses}", ranks)
 
 
 class BadSteps:
-    """Watches the steps of a training, and decides about those that are not finite.
+    """Watches training steps, and decides what to do if one is not finite.
 
-    `begin` is called before the forward pass, `handle` when something was not finite, `end` when
-    all was well. A trainer has one as `bad_steps`; a loop of one's own can use it alike.
+    Call `begin` before the forward pass, `handle` if something was not finite, and `end` otherwise.
+    Trainers have it as `bad_steps`; custom training loops can use it too.
 
     Attributes:
-        num_skipped: steps that were left out.
+        num_skipped: number of skipped steps.
     """
 
     def __init__(self, output_dir: str = "", **settings: Any) -> None:
         """
         Args:
-            output_dir: its folder `bad_steps` gets the files; "": none are written.
-            settings: of `set_up`.
+            output_dir: files are written to its folder `bad_steps`; "" writes none.
+            settings: see `set_up`.
         """
         self.num_skipped = 0
         self._in_a_row = 0
@@ -98,12 +98,13 @@ class BadSteps:
         """Change the settings.
 
         Args:
-            output_dir: as of the constructor.
-            action: "raise" a FloatingPointError, or "skip": the weights stay as they are.
-            check_gradients: look at the gradients of each step, and not at its losses alone. With
-                float16 the GradScaler does so, and a gradient that overflows is no fault.
-            max_in_a_row: so many steps are skipped one after the other; the next one is an error.
-            keep: files of steps that are kept, the newest; 0 writes none.
+            output_dir: see the constructor.
+            action: "raise" a FloatingPointError, or "skip" the step, which leaves the weights
+                unchanged.
+            check_gradients: check the gradients of each step, not only its losses. With float16 the
+                GradScaler does so, and an overflowing gradient is not an error.
+            max_in_a_row: maximum number of consecutive skipped steps; the next one is an error.
+            keep: number of files to keep, the newest ones; 0 writes none.
 
         Raises:
             ArgumentError: the action is unknown, or a number negative.
@@ -122,41 +123,41 @@ class BadSteps:
         self._keep = keep
 
     def set_up_from(self, cfg: CfgNode) -> None:
-        """Take the settings of SOLVER.BAD_STEPS, if a config has them, and its OUTPUT_DIR."""
+        """Use SOLVER.BAD_STEPS, if the config has it, and OUTPUT_DIR."""
         settings = cfg.SOLVER.get("BAD_STEPS", {})
         self.set_up(cfg.OUTPUT_DIR, **{key.lower(): value for key, value in settings.items()})
 
     def begin(self, model: nn.Module, batch: Any) -> None:
-        """Remember what the step will change, and what it starts from.
+        """Record the state before the step.
 
         Args:
-            model: the trained one, in DDP or not.
-            batch: what it is called with.
+            model: the model in training, with or without DDP.
+            batch: input of the model.
         """
         if self._model is not model:
             self._model = model
             self._state = _ModelState(unwrap_model(model))
         self._state.note()
-        # Models may add to the dicts.
+        # Copied, since models may add to the dicts.
         is_dicts = isinstance(batch, list) and all(isinstance(item, dict) for item in batch)
         self._batch = [dict(item) for item in batch] if is_dicts else batch
         self._random = RandomState.now(self._state.device)
 
     def end(self) -> None:
-        """Note that the step was sound."""
+        """Record that the step was finite."""
         self._in_a_row = 0
         self._batch = None
 
     def check_gradients(self, model: nn.Module, iteration: int) -> None:
-        """Look at the gradients, if `check_gradients` is set; all ranks call it together.
+        """Check the gradients, if `check_gradients` is set; all ranks must call it together.
 
         Raises:
-            NonFiniteError: one of them is not finite.
+            NonFiniteError: a gradient is not finite.
         """
         if not self._checks_gradients:
             return
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        # Ten times as fast as a look at each entry; squares of finite ones may be infinite, though.
+        # Ten times as fast as checking each entry, but the squares of finite entries may overflow.
         norms = torch._foreach_norm(gradients, 2) if gradients else ()
         is_bad = bool(norms) and not math.isfinite(float(torch.stack(norms).sum()))
         is_bad = is_bad and not all(bool(torch.isfinite(grad).all()) for grad in gradients)
@@ -175,20 +176,20 @@ class BadSteps:
         scale: float = 1.0,
         about_trainer: Mapping[str, Any] | None = None,
     ) -> None:
-        """Tell what is known of a step that is not finite, keep it, and raise or return.
+        """Describe and save a step that is not finite; then raise an error, or return to skip it.
 
-        If it returns, the step is to be left out: what the forward pass changed of the model is
-        undone, and the caller applies no gradients.
+        If it returns, the changes of the forward pass to the model have been undone, and the caller
+        must not apply the gradients.
 
         Args:
-            error: what was raised.
-            iteration: of the step.
-            optimizer: its gradients are not applied yet.
-            scale: the factor on the gradients, of a GradScaler.
+            error: the error that was raised.
+            iteration: iteration of the step.
+            optimizer: has not applied the gradients yet.
+            scale: scale of the gradients, from a GradScaler.
             about_trainer: plain values for the file.
 
         Raises:
-            FloatingPointError: this is not to be skipped.
+            FloatingPointError: the step can't or must not be skipped.
         """
         together = isinstance(error, NonFiniteError)
         if not getattr(error, "in_time", True):
@@ -198,7 +199,7 @@ class BadSteps:
                 error.ranks,
             )
         model = unwrap_model(self._model)
-        # Within the forward pass, there may be those of the step before.
+        # During the forward pass, gradients of the previous step may still be there.
         gradients = largest_gradients(model, scale) if together else []
         self._state.restore()
         broken = [n for n, p in model.named_parameters() if not torch.isfinite(p).all()]
@@ -221,7 +222,7 @@ class BadSteps:
                 step["about"] = model.built_from.about()
             kept = self._save(step, None if together else comm.get_rank())
         if together:
-            comm.synchronize()  # whoever starts the processes ends all when one of them ends
+            comm.synchronize()  # the launcher kills all processes when one ends
         self._batch = None
         if why_not is not None:
             message += why_not + kept
@@ -267,8 +268,7 @@ class BadSteps:
         return ". ".join(parts)
 
     def _of_ranks(self, error: FloatingPointError, together: bool) -> dict[int, dict]:
-        """Return what each rank at fault has of its own, by rank; {} where this one writes no
-        file."""
+        """Return the data of each rank that failed, by rank; {} if this rank writes no file."""
         if not self._folder:
             return {}
         rank = comm.get_rank()
@@ -276,12 +276,12 @@ class BadSteps:
         if not together or rank in error.ranks:
             batch, lost = to_plain(self._batch)
             own = {"batch": batch, "lost": lost, "random": self._random.as_plain()}
-        if not together:  # the others know nothing of it
+        if not together:  # the other ranks don't know about it
             return {rank: own}
         return {r: its for r, its in enumerate(comm.gather(own)) if its is not None}
 
     def _save(self, step: dict[str, Any], rank: int | None) -> str:
-        """Write the file of a step; returns what to say of it."""
+        """Write the file of a step, and return a sentence about it for the message."""
         of_rank = "" if rank is None or step["world_size"] == 1 else f"_rank{rank}"
         path = os.path.join(self._folder, f"iter_{step['iteration']:07d}{of_rank}.pth")
         try:
@@ -298,7 +298,7 @@ class BadSteps:
         return f". To do it again: python tools/replay_step.py {path}"
 
     def _why_not_skipped(self, together: bool, broken: list[str]) -> str | None:
-        """Why the step is an error, None if it is skipped; all ranks find the same."""
+        """Return why the step must raise an error, or None to skip it; equal on all ranks."""
         if not self._skips:
             return ""
         if not together and comm.get_world_size() > 1:
@@ -307,7 +307,7 @@ class BadSteps:
                 "the forward pass, after which the others wait for it"
             )
         if broken:
-            return ". Skipping it would not help: go on from an earlier checkpoint"
+            return ". Skipping it would not help: resume from an earlier checkpoint"
         if self._in_a_row >= self._max_in_a_row:
             return (
                 f". {self._in_a_row} steps before it were skipped one after the other "
@@ -316,7 +316,7 @@ class BadSteps:
         return None
 
     def state_dict(self) -> dict[str, int]:
-        """Return the counts, {} while there are none."""
+        """Return the counts, or {} if there are none."""
         if not self.num_skipped:
             return {}
         return {"num_skipped": self.num_skipped, "in_a_row": self._in_a_row}
@@ -328,15 +328,15 @@ class BadSteps:
 
 
 class _ModelState:
-    """What a forward pass changes of a model: buffers, and states of modules beside them.
+    """Copy of what a forward pass changes in a model: buffers, and other states of modules.
 
-    Only buffers that may have changed since the last time are copied, all in one call.
+    Only buffers that may have changed since the last copy are copied, all in one call.
     """
 
     def __init__(self, model: nn.Module) -> None:
         parameter = next(model.parameters(), None)
         self.device = None if parameter is None else parameter.device
-        # Walking through a model takes longer than all the rest.
+        # Done once, since iterating over the modules takes longer than all the rest.
         self._owners = [(m, name) for m in model.modules() for name in m._buffers]
         self._stateful = [
             (name, m) for name, m in model.named_modules() if hasattr(m, "training_state")
@@ -350,14 +350,14 @@ class _ModelState:
             buffer = module._buffers.get(name)
             if buffer is None:
                 continue
-            # The kernels of BatchNorm do not count its running statistics up.
+            # BatchNorm kernels don't increase the version of its running statistics.
             uncounted = isinstance(module, _NormBase) and module.training
             if uncounted or self._versions[index] != (id(buffer), buffer._version):
                 yield index, buffer
 
     @torch.no_grad()
     def note(self) -> None:
-        """Take copies."""
+        """Copy the state."""
         into, out_of = [], []
         for index, buffer in self._changed():
             copy = self._copies[index]
@@ -381,7 +381,7 @@ class _ModelState:
             module.load_training_state(self._modules[name])
 
     def modules(self) -> dict[str, Any]:
-        """Return the states of modules beside their buffers, by name."""
+        """Return the states of modules besides their buffers, by name."""
         return self._modules
 
 

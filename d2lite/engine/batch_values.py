@@ -1,4 +1,4 @@
-"""A batch of the training as plain values, which a checkpoint may have, and back."""
+"""Convert training batches to plain values that checkpoints can contain, and back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,18 +31,18 @@ STRUCTURES: dict[str, tuple[type, tuple[str, ...]]] = {
         (ImageList, ("tensor", "image_sizes")),
     )
 }
-"""By name a class, and the attributes that its constructor takes. Programs can add their own."""
+"""Classes by name, with the attributes that their constructors take. Programs can add their own."""
 
 _LEAVES = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
 
 
 def to_plain(value: Any) -> tuple[Any, list[str]]:
-    """Return a batch as tensors (on the CPU), numbers, texts and containers of them.
+    """Convert a batch to tensors (on the CPU), numbers, strings and containers.
 
-    A pair (tag, content) stands for each object that is not a number or text.
+    Each object that is not a number or string becomes a pair (tag, content).
 
     Returns:
-        the plain value, and the kinds of the objects that it does not have.
+        The plain value, and the kinds of objects that could not be converted.
     """
     lost: list[str] = []
     return _plain(value, lost), lost
@@ -75,10 +75,10 @@ def _plain(value: Any, lost: list[str]) -> Any:
 
 
 def from_plain(plain: Any) -> Any:
-    """Return the value that `to_plain` was given; None for what it could not keep.
+    """Restore a value converted by `to_plain`, with None for objects that could not be converted.
 
     Raises:
-        ValueError: it is not a value of `to_plain`.
+        ValueError: `plain` was not made by `to_plain`.
     """
     if type(plain) in _LEAVES:
         return plain

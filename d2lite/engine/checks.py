@@ -1,4 +1,4 @@
-"""Compare settings with what they can be, before anything is built from them."""
+"""Check settings before anything is built from them."""
 
 import logging
 import math
@@ -24,7 +24,7 @@ from d2lite.utils.registry import did_you_mean
 
 logger = logging.getLogger(__name__)
 
-# The least values of settings.
+# Minimum values of settings.
 _MINIMA_IN_TRAINING: dict[str, float] = {
     "SOLVER.IMS_PER_BATCH": 1,
     "SOLVER.ACCUMULATE_STEPS": 1,
@@ -51,13 +51,13 @@ _MINIMA: dict[str, float] = {
 
 
 def check_evaluation_settings(cfg: CfgNode, resume: bool = False) -> None:
-    """Check the settings of an evaluation alone; warn where it is one of random weights.
+    """Check the settings of an evaluation without training; warn if the weights are random.
 
     Args:
-        resume: the weights come from OUTPUT_DIR, if it has any.
+        resume: whether weights come from OUTPUT_DIR, if it has any.
     Raises:
-        ValueError: a number is too small, the device is absent, the image format is unknown, or
-            there is nothing to evaluate on.
+        ValueError: a number is too small, the device does not exist, the image format is unknown,
+            or there is no test set.
     """
     _check_shared(cfg)
     if not cfg.DATASETS.TEST:
@@ -88,11 +88,11 @@ def _check_shared(cfg: CfgNode) -> None:
 
 
 def check_training_settings(cfg: CfgNode) -> None:
-    """Check the settings of a training.
+    """Check the settings of a training run.
 
     Raises:
-        ValueError: a number is too small, the device is absent, a name is unknown, or two settings
-            contradict each other.
+        ValueError: a number is too small, the device does not exist, a name is unknown, or two
+            settings contradict each other.
     """
     _check_shared(cfg)
     _check_minima(cfg, _MINIMA_IN_TRAINING)
@@ -170,7 +170,7 @@ def _check_minima(cfg: CfgNode, minima: dict[str, float]) -> None:
             raise ValueError(f"{key} is {value}; it has to be {least} or more")
 
 
-# How many devices of a type this machine has; others are left to torch.
+# Number of devices of each type on this machine; torch checks other types.
 _DEVICE_COUNTS: dict[str, Callable[[], int]] = {
     "cuda": lambda: torch.cuda.device_count() if torch.cuda.is_available() else 0,
     "mps": lambda: int(torch.backends.mps.is_available()),
@@ -195,12 +195,12 @@ def _check_device(name: str) -> None:
 
 
 def check_test_classes(cfg: CfgNode) -> None:
-    """Match the classes that are learned with those of the test sets, by name.
+    """Check that the classes of the training set and the test sets can be matched by name.
 
-    To be called when the datasets have been read, so that their classes are known.
+    Call it after the datasets have been loaded, when their classes are known.
 
     Raises:
-        ValueError: they cannot be matched, see `match_names`.
+        ValueError: they can't be matched, see `match_names`.
     """
     trained = dataset_classes(cfg.DATASETS.TRAIN)
     for name in cfg.DATASETS.TEST:
@@ -210,12 +210,12 @@ def check_test_classes(cfg: CfgNode) -> None:
 
 
 def check_keypoints(cfg: CfgNode) -> None:
-    """Compare NUM_KEYPOINTS with the names of the data's keypoints and with the OKS sigmas.
+    """Compare NUM_KEYPOINTS with the keypoints of the data and with the OKS sigmas.
 
     Raises:
-        ValueError: names the key, both numbers, and the dataset.
+        ValueError: they differ; the message names the key, both numbers, and the dataset.
     """
-    # Other architectures have keypoint heads of their own.
+    # Other architectures may have their own keypoint heads.
     if not (cfg.MODEL.KEYPOINT_ON and "MODEL.ROI_HEADS.NUM_CLASSES" in class_count_keys(cfg)):
         return
     key, count = "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
@@ -247,15 +247,14 @@ def check_evaluators(
     cfg: CfgNode,
     build_evaluator: Callable[[CfgNode, str], Any] = lambda cfg, name: evaluator_for(name, cfg),
 ) -> None:
-    """Build the evaluators of all test sets and let them evaluate no detections.
-
-    What is wrong with a test set is known so before the training, not after it.
+    """Build the evaluators of all test sets and run their checks, so that errors come before
+    training.
 
     Args:
-        build_evaluator: as of DefaultTrainer; test sets for which it raises NotImplementedError
-            are left out.
+        build_evaluator: see DefaultTrainer; test sets for which it raises NotImplementedError are
+            skipped.
     Raises:
-        ValueError: an evaluator cannot be built, or cannot evaluate what the model predicts.
+        ValueError: an evaluator can't be built, or can't evaluate what the model predicts.
     """
     predicted = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
     metrics: set[str] | None = set()
@@ -264,7 +263,7 @@ def check_evaluators(
             evaluator = build_evaluator(cfg, name)
         except NotImplementedError:
             continue
-        check = getattr(evaluator, "check", lambda _: None)  # some only look like evaluators
+        check = getattr(evaluator, "check", lambda _: None)  # custom evaluators may lack it
         found = check([task for task, is_on in predicted.items() if is_on])
         if metrics is not None and found is not None:
             metrics |= {f"{name}/{m}" for m in found} if len(cfg.DATASETS.TEST) > 1 else found
@@ -272,7 +271,7 @@ def check_evaluators(
             metrics = None
     best = cfg.TEST.BEST_METRIC
     if best and metrics is not None and best not in metrics:
-        # Not an error yet: evaluations of a program's own may report it.
+        # Only a warning, since a custom evaluation may report it.
         logger.warning(
             "TEST.BEST_METRIC is %r, which no evaluator reports.%s They report %s",
             best,

@@ -1,4 +1,4 @@
-"""Compare a config's class counts with its datasets before anything is built."""
+"""Compare class counts in a config with the datasets before anything is built."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -22,22 +22,21 @@ def check_class_counts(
     only_open: bool = False,
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Set class counts of -1 to what the data has, and compare the others with it.
+    """Replace class counts of -1 by the number in the data, and compare other counts with the data.
 
-    The counts are those that the model names in `class_count_keys`, a dict from config keys to
-    the metadata that they count ("thing_classes" or "stuff_classes"). Nothing is done for
-    datasets that name no classes.
+    The model's `class_count_keys` maps config keys to the metadata entry that they count
+    ("thing_classes" or "stuff_classes"). Datasets without class names are not compared.
 
     Args:
-        cfg: changed in place where a count is -1, frozen or not.
+        cfg: counts of -1 are replaced in place, even if it is frozen.
         dataset_names: names or URIs; by default those of DATASETS.TRAIN, else of DATASETS.TEST.
-        only_open: only set the counts of -1. Datasets need not exist where there is none.
-        about: what the checkpoint that is evaluated says of itself (`about_weights`). The counts
-            are compared with its own instead of the data's, where it has them.
+        only_open: only replace counts of -1. If there are none, the datasets need not exist.
+        about: `about_weights` of the checkpoint to be evaluated. If it has counts, they are
+            compared with instead of the data.
 
     Raises:
-        ValueError: a model has fewer classes than the data or another number than its checkpoint,
-            or a count is -1 and no dataset says how many there are.
+        ValueError: the model has fewer classes than the data, or a different number than its
+            checkpoint; or a count is -1 and no dataset has class names.
     """
     names = dataset_names or cfg.DATASETS.TRAIN or cfg.DATASETS.TEST
     for key, kind in class_count_keys(cfg).items():
@@ -83,18 +82,17 @@ def check_class_counts(
 
 
 def _trained_count(cfg: CfgNode, key: str, about: Mapping[str, Any]) -> int | None:
-    """Return the count in the config of a checkpoint; None where it has none, or is of another
-    model."""
+    """Return the count in the config of a checkpoint; None if there is none, or another model."""
     its_cfg = about.get("config", {})
     architecture = get_key(its_cfg, "MODEL.META_ARCHITECTURE", None)
     return get_key(its_cfg, key, None) if architecture == cfg.MODEL.META_ARCHITECTURE else None
 
 
 def check_model_classes(model: nn.Module) -> None:
-    """Compare the classes of a model that was built without a yaml config with its training data's.
+    """Compare the classes of a model built without a yaml config with those of its training data.
 
     Raises:
-        ValueError: the model has fewer; more are a warning.
+        ValueError: the model has fewer classes; if it has more, a warning is logged.
     """
     classes = trained_classes(model).get("thing_classes")
     count = model._num_label_classes() if hasattr(model, "_num_label_classes") else None
@@ -116,14 +114,14 @@ def _without_classes(names: Sequence[str], kind: str) -> str:
 
 
 def class_count_keys(cfg: CfgNode) -> dict[str, str]:
-    """Return the keys that hold a class count of this model, each with the metadata that it
-    counts."""
+    """Return the config keys with class counts of this model, and the metadata entries they
+    count."""
     model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     return dict(getattr(model, "class_count_keys", {}))
 
 
 def dataset_classes(names: Sequence[str]) -> dict[str, list[str]]:
-    """Class names by "thing_classes" and "stuff_classes", of the first dataset that has them."""
+    """Return "thing_classes" and "stuff_classes", each of the first dataset that has them."""
     found: dict[str, list[str]] = {}
     for name in names:
         for kind in ("thing_classes", "stuff_classes"):
@@ -134,13 +132,13 @@ def dataset_classes(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def trained_classes(model: nn.Module, cfg: CfgNode | None = None) -> dict[str, list[str]]:
-    """Return what the classes of a model are called, as its checkpoint or its training sets say.
+    """Return the class names of a model from its checkpoint or its training sets.
 
     Args:
-        model: perhaps within DistributedDataParallel or test-time augmentation.
-        cfg: names the training sets of a model that does not know what it was built from.
+        model: may be wrapped in DistributedDataParallel or test-time augmentation.
+        cfg: names the training sets if the model has no record of them.
     Returns:
-        names by "thing_classes" and "stuff_classes", where they are known.
+        Names by "thing_classes" and "stuff_classes", as far as known.
     """
     while not hasattr(model, "built_from"):
         inner = getattr(model, "module", None) or getattr(model, "model", None)
@@ -155,7 +153,7 @@ def _classes(names: Sequence[str], kind: str) -> tuple[str, list[str]]:
     """Return the first dataset that names classes of this kind, and the classes."""
     for dataset in names:
         if not MetadataCatalog.get(dataset).get(kind):
-            # Some readers know the classes only once the annotations are read.
+            # Some readers know the classes only after loading the annotations.
             DatasetCatalog.get(dataset)
         if classes := MetadataCatalog.get(dataset).get(kind):
             return dataset, classes

@@ -295,7 +295,7 @@ class DefaultTrainer(TrainerBase):
             period = self.cfg.SOLVER.CHECKPOINT_PERIOD
             return f"{stopped} No checkpoint was saved yet (SOLVER.CHECKPOINT_PERIOD is {period})."
         last = self.checkpointer.get_checkpoint_file()
-        return f"{stopped} The last checkpoint is {last}; the same command with --resume goes on."
+        return f"{stopped} The last checkpoint is {last}; the same command with --resume continues."
 
     def run_step(self) -> None:
         """Run one step; its random numbers depend only on the seed, the iteration and the rank."""

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its model: the config to build it with, and its classes."""
+"""Config and class names of a model from its checkpoint."""
 
 import logging
 import os
@@ -17,27 +17,28 @@ from d2lite.projects import add_projects, require_known
 
 logger = logging.getLogger(__name__)
 
-# Where a run has a moving average of its weights, that was what it evaluated.
+# Averaged weights come first, since a run that has them evaluated them.
 _BEST_FIRST = ("model_best_ema.pth", "model_best.pth", "model_final_ema.pth", "model_final.pth")
 
 
 def about_weights(weights: str) -> dict[str, Any]:
-    """Return what a checkpoint says of itself (`read_about`); {} where `weights` is "".
+    """Return the entry `about` of a checkpoint (`read_about`); {} if `weights` is "".
 
     Args:
-        weights: path or URL, as MODEL.WEIGHTS has it.
+        weights: path or URL, as in MODEL.WEIGHTS.
 
     Raises:
-        FileNotFoundError, CheckpointFileError: there is no such file, or it is damaged.
+        FileNotFoundError: the file does not exist.
+        CheckpointFileError: the file is damaged.
     """
     return read_about(find_checkpoint(split_matching(weights)[0])) if weights else {}
 
 
 def weights_of_run(path: str) -> str:
-    """Return the checkpoint of a run to detect with: of a folder the best one, else the last one.
+    """Return the checkpoint of a run to use for inference: the best one, or else the last one.
 
     Args:
-        path: of a run's folder; paths of files and URLs are returned as they are.
+        path: folder of a run; paths of files and URLs are returned unchanged.
 
     Raises:
         FileNotFoundError: the folder has no checkpoint.
@@ -56,8 +57,8 @@ def weights_of_run(path: str) -> str:
 
 
 def weights_to_load(cfg: CfgNode, resume: bool) -> str:
-    """Return the checkpoint that `resume_or_load` takes: with `resume` the last one of OUTPUT_DIR
-    where there is one, or the one before where that is damaged, else MODEL.WEIGHTS."""
+    """Return the checkpoint that `resume_or_load` would load: with `resume`, the last intact one in
+    OUTPUT_DIR if there is one; otherwise MODEL.WEIGHTS."""
     checkpointer = Checkpointer(nn.Module(), cfg.OUTPUT_DIR)
     if not resume or not checkpointer.has_checkpoint():
         return cfg.MODEL.WEIGHTS
@@ -73,9 +74,9 @@ def weights_to_load(cfg: CfgNode, resume: bool) -> str:
 
 
 def config_from_checkpoint(weights: str | os.PathLike, opts: Sequence[str] = ()) -> CfgNode:
-    """Return the config that a checkpoint of d2lite was trained with, to detect or to evaluate.
+    """Return the config that a checkpoint of d2lite was trained with, for inference or evaluation.
 
-    Paths and devices of the machine that trained it are left out: MODEL.WEIGHTS is the checkpoint,
+    Paths and devices of the training machine are replaced: MODEL.WEIGHTS is the checkpoint,
     MODEL.DEVICE the best device of this machine, and OUTPUT_DIR the default.
 
     Args:
@@ -83,8 +84,8 @@ def config_from_checkpoint(weights: str | os.PathLike, opts: Sequence[str] = ())
         opts: overrides KEY VALUE.
 
     Raises:
-        ValueError: the checkpoint contains no config, or one of a lazy config; ImportError: it
-            needs a package that is not one of the projects and has not been imported.
+        ValueError: the checkpoint contains no config, or a lazy config.
+        ImportError: it needs a package that is not one of the projects and is not imported.
     """
     weights = os.fspath(weights)
     about = about_weights(weights)
@@ -100,7 +101,7 @@ def config_from_checkpoint(weights: str | os.PathLike, opts: Sequence[str] = ())
     elif projects := [str(name) for name in about["config"].get("PROJECTS", ())]:
         require_known(projects, weights)
         add_projects(cfg, "", ["PROJECTS", ",".join(projects)])
-    # Code that has registered the model may have added keys which are not known here.
+    # The code that registers the model may have added keys that are unknown here.
     cfg.set_new_allowed(True)
     cfg.merge_from_other_cfg(CfgNode(about["config"]))
     cfg.set_new_allowed(False)
@@ -112,15 +113,14 @@ def config_from_checkpoint(weights: str | os.PathLike, opts: Sequence[str] = ())
 
 
 def model_metadata(cfg: CfgNode, about: Mapping[str, Any]) -> Metadata:
-    """Return the metadata of a model's classes: what its checkpoint says, else its datasets' in a
-    config.
+    """Return the metadata of a model's classes, from its checkpoint or else from its datasets.
 
-    Where a dataset of the config is not on this machine, its name gets the checkpoint's metadata
-    in the MetadataCatalog too, which is where programs look for them.
+    If a dataset of the config is not on this machine, the checkpoint's metadata are also stored in
+    the MetadataCatalog under its name, where programs look for them.
 
     Args:
-        cfg: of which DATASETS is read.
-        about: what `about_weights` returned.
+        cfg: only DATASETS is used.
+        about: result of `about_weights`.
     """
     kept = about.get("metadata") or {}
     names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
@@ -130,7 +130,7 @@ def model_metadata(cfg: CfgNode, about: Mapping[str, Any]) -> Metadata:
     for absent in names:
         if absent in DatasetCatalog or is_dataset_uri(absent):
             continue
-        if len(MetadataCatalog.get(absent).as_dict()) == 1:  # its name alone
+        if len(MetadataCatalog.get(absent).as_dict()) == 1:  # only its name
             MetadataCatalog.get(absent).set(**kept)
     known = MetadataCatalog.data.get(name)
     if known is not None and all(known.get(key) == value for key, value in kept.items()):

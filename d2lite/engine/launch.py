@@ -1,4 +1,4 @@
-"""Start one process per device, or join those that `torchrun` has started."""
+"""Start one process per device, or join those started by `torchrun`."""
 
 import gc
 import logging
@@ -29,8 +29,8 @@ from d2lite.utils.stop_signals import FORWARDED
 DEFAULT_TIMEOUT = timedelta(minutes=30)
 logger = logging.getLogger(__name__)
 
-_GRACE = 5.0  # seconds that workers have to end after one of them has failed
-_FAREWELL = 28.0  # seconds that workers have to stop; schedulers kill after 30
+_GRACE = 5.0  # seconds for workers to end after one of them has failed
+_FAREWELL = 28.0  # seconds for workers to stop; schedulers kill after 30
 
 
 def launch(
@@ -42,28 +42,27 @@ def launch(
     args: tuple = (),
     timeout: timedelta = DEFAULT_TIMEOUT,
 ) -> Any:
-    """Run `main_func(*args)` once in every process of a job.
+    """Run `main_func(*args)` in every process of a job.
 
-    Under `torchrun` the processes exist already and this one joins them; the other arguments
-    are then torchrun's affair. Otherwise this process spawns `num_gpus_per_machine` workers, or
-    calls the function itself when the job is a single process. Without CUDA devices the workers
-    run on the CPU and talk through gloo.
+    Under `torchrun` this process joins the existing ones, and the other arguments are ignored.
+    Otherwise this process spawns `num_gpus_per_machine` workers, or calls the function itself if
+    the job is a single process. Without CUDA devices the workers run on the CPU and use gloo.
 
     Args:
-        num_gpus_per_machine: processes to start on this machine.
-        num_machines, machine_rank: how many machines take part, and which this one is (from 0).
+        num_gpus_per_machine: number of processes to start on this machine.
+        num_machines, machine_rank: number of machines, and the index of this one.
         dist_url: "tcp://HOST:PORT" of the first machine's first process. None or "auto" finds a
             free port, which works on a single machine only.
         timeout: of every collective operation.
 
     Raises:
-        ValueError: these processes cannot be started on this machine.
-        SystemExit: a worker ended itself, with its exit status; 130 after Ctrl-C, 143 after
-            SIGTERM, which are passed on to the workers.
-        RankDiedError: a worker was killed, or has raised an error; the others were ended.
+        ValueError: these processes can't be started on this machine.
+        SystemExit: a worker exited, with its exit status; 130 after Ctrl-C, 143 after SIGTERM,
+            which are forwarded to the workers.
+        RankDiedError: a worker was killed or raised an error; the others were ended.
 
     Returns:
-        What `main_func` returns if it ran in this process, None if it ran in spawned ones.
+        The result of `main_func` if it ran in this process, None if it ran in spawned ones.
     """
     under_torchrun = "RANK" in os.environ and "LOCAL_RANK" in os.environ
     if under_torchrun and not dist.is_initialized():
@@ -103,7 +102,7 @@ def launch(
 
 
 class RankDiedError(ProcessException, ProcessDiedError):
-    """A spawned rank was killed, or has raised an error.
+    """A spawned rank was killed or raised an error.
 
     Attributes:
         error_index: its number on this machine.
@@ -112,10 +111,10 @@ class RankDiedError(ProcessException, ProcessDiedError):
 
 
 def _wait_for(workers: mp.ProcessContext, first_rank: int) -> None:
-    """Wait until all workers have finished; end this process as they end.
+    """Wait until all workers have finished, and exit with their status.
 
-    A first SIGINT or SIGTERM is passed on to them, a second one ends them; SIGUSR1 goes to the
-    first of them, which saves.
+    The first SIGINT or SIGTERM is forwarded to them, a second one kills them; SIGUSR1 is forwarded
+    to the first of them, which saves a checkpoint.
     """
     received: list[tuple[int, float]] = []
 
@@ -125,7 +124,7 @@ def _wait_for(workers: mp.ProcessContext, first_rank: int) -> None:
             if len(received) > 1 or FORWARDED is None:
                 process.kill()
             elif process.is_alive():
-                # Where the signal came from a terminal they have it already; this one does no harm.
+                # After Ctrl-C in a terminal they already have the signal; a second one is harmless.
                 os.kill(process.pid, FORWARDED)
 
     def save(number: int, frame: FrameType | None) -> None:
@@ -160,7 +159,7 @@ def _wait_for(workers: mp.ProcessContext, first_rank: int) -> None:
 
 
 def _end(processes: list[BaseProcess]) -> None:
-    """End the processes that are left, which may wait for the one that has failed forever."""
+    """End the remaining processes, which may wait forever for the one that has failed."""
     for process in processes:
         if process.is_alive():
             process.terminate()
@@ -173,8 +172,7 @@ def _end(processes: list[BaseProcess]) -> None:
 
 
 def _reason(workers: mp.ProcessContext, index: int, first_rank: int) -> BaseException:
-    """Return what to raise for a worker that has failed, of those whose ranks begin with
-    `first_rank`."""
+    """Return the error to raise for a failed worker; the first worker has rank `first_rank`."""
     process, error_file = workers.processes[index], Path(workers.error_files[index])
     rank = f"Rank {first_rank + index} (process {process.pid})"
     if error_file.exists():  # of an exception
@@ -194,14 +192,14 @@ def _reason(workers: mp.ProcessContext, index: int, first_rank: int) -> BaseExce
             "DATALOADER.NUM_WORKERS. "
         )
     return RankDiedError(
-        f"{rank} {cause.words}. {hint}The other ranks were ended; --resume goes on from the last "
+        f"{rank} {cause.words}. {hint}The other ranks were ended; --resume continues from the last "
         "checkpoint",
         *(index, process.pid),
     )
 
 
 def _rendezvous(dist_url: str | None, num_machines: int) -> tuple[str, int]:
-    """Host and port at which the processes meet."""
+    """Return the host and port of the rendezvous."""
     if dist_url in (None, "auto"):
         if num_machines > 1:
             raise ValueError(
@@ -225,8 +223,8 @@ def _free_port() -> int:
 def _spawned_worker(
     local_rank, machine_rank, environment, start_method, main_func, args, timeout
 ) -> None:
-    """Set what torchrun would set, then go the same way in."""
-    # Python would spawn the workers of loaders here too, each of which takes seconds to import all.
+    """Set the variables that torchrun would set, then join the job in the same way."""
+    # Otherwise Python would spawn loader workers too, each of which takes seconds to import.
     multiprocessing.set_start_method(start_method, force=True)
     rank = machine_rank * int(environment["LOCAL_WORLD_SIZE"]) + local_rank
     os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(local_rank))
@@ -234,12 +232,12 @@ def _spawned_worker(
         _join_and_run(main_func, args, timeout)
     finally:
         close_running_loaders()
-        # The process ends: looking for garbage among its modules and models would take seconds.
+        # The process ends; a garbage collection of its modules and models would take seconds.
         gc.freeze()
 
 
 def _check_device_count(num_processes: int) -> None:
-    """Without any GPU the processes run on the CPU; otherwise each needs one of its own."""
+    """Check that each process has its own GPU; without any GPU they run on the CPU."""
     if not torch.cuda.is_available() or num_processes <= torch.cuda.device_count():
         return
     raise ValueError(
@@ -262,7 +260,7 @@ def _join_and_run(main_func: Callable[..., Any], args: tuple, timeout: timedelta
     )
     comm.create_local_process_group(local_world_size)
     try:
-        # Nobody starts work, and maybe fails, before all have arrived.
+        # No process starts to work, and perhaps fails, before all have joined.
         comm.synchronize()
         return main_func(*args)
     finally:

@@ -1,4 +1,4 @@
-"""A training program for lazy configs: it trains or evaluates what a Python config describes.
+"""The training program for lazy configs: it trains or evaluates the model of a Python config.
 
 The config has `model`, `dataloader`, `optimizer`, `lr_multiplier` and `train`; the parts under
 `configs/common/` are made for it. Overrides are KEY=VALUE.
@@ -36,17 +36,18 @@ logger = logging.getLogger(__name__)
 
 
 class SeedSteps(HookBase):
-    """Have the random numbers of each step depend on the seed, the iteration and the rank only.
+    """Hook that seeds each step by the seed, the iteration and the rank.
 
-    So a run that is stopped and resumed ends with the same weights as one that was not.
+    So a run that is stopped and resumed ends with the same weights as an uninterrupted one.
     """
 
     def __init__(self, seed: int) -> None:
-        """seed: negative draws one, which is kept in the checkpoint."""
+        """seed: if negative, a random one is drawn and stored in the checkpoint."""
         self._seed = seed if seed >= 0 else comm.shared_random_seed()
 
     def before_train(self) -> None:
-        # Starting a loader draws random numbers, and a resumed run starts it elsewhere.
+        # Start the loader before seeding: that draws random numbers, in a resumed run at another
+        # iteration.
         _ = self.trainer._data_loader_iter
 
     def before_step(self) -> None:
@@ -56,21 +57,21 @@ class SeedSteps(HookBase):
         return {"seed": self._seed}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on with the seed of the run that is resumed."""
+        """Continue with the seed of the resumed run."""
         self._seed = state["seed"]
 
 
 def train_datasets(cfg: DictConfig) -> list[str]:
-    """Names of the training sets, where the config has them at the usual place."""
+    """Return the names of the training sets, if the config has them in the usual place."""
     names = OmegaConf.select(cfg, "dataloader.train.dataset.names", default=[])
     return [names] if isinstance(names, str) else list(names)
 
 
 def evaluate(cfg: DictConfig, model: nn.Module) -> Mapping | None:
-    """Return the figures on the test data, where the config has an evaluator."""
+    """Return the metrics on the test data, if the config has an evaluator."""
     if "evaluator" not in cfg.dataloader:
         return None
-    if not has_event_storage():  # in a training they may not have learned anything yet
+    if not has_event_storage():  # during training they may not have learned anything yet
         require_loaded(model)
     loader = instantiate(cfg.dataloader.test)
     evaluator = match_classes(instantiate(cfg.dataloader.evaluator), trained_classes(model))
@@ -80,9 +81,9 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> Mapping | None:
 
 
 def check_data(cfg: DictConfig, model: nn.Module) -> None:
-    """Compare the model with its data, and build what `evaluate` needs, hours before it does.
+    """Compare the model with its data, and check the evaluation hours before it runs.
 
-    The data have been read, so that the names of their classes are known.
+    The data must have been loaded, so that their class names are known.
     """
     check_model_classes(model)
     if "evaluator" in cfg.dataloader:
@@ -119,10 +120,10 @@ def build_hooks(
         hooks.IterationTimer(),
         hooks.LRScheduler(scheduler=schedule),
         hooks.SyncBuffers(model, periods) if comm.get_world_size() > 1 else None,
-        # Before the evaluation, which may fail: the work is safe by then.
+        # Before the evaluation, which may fail: the checkpoint is safe by then.
         hooks.PeriodicCheckpointer(checkpointer, **train.checkpointer) if is_main else None,
         hooks.EvalHook(train.eval_period, lambda: evaluate(cfg, model)),
-        # Last, so that what all others have put is written.
+        # Last, to write the values of all other hooks.
         hooks.PeriodicWriter(writers, period=train.log_period) if is_main else None,
     ]
 
@@ -134,7 +135,7 @@ def train(cfg: DictConfig, model: nn.Module, resume: bool) -> None:
     checkpointer = DetectionCheckpointer(trainer.model, cfg.train.output_dir, trainer=trainer)
     trainer.register_hooks(build_hooks(cfg, trainer, checkpointer))
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
-    # What is stored is the last iteration that was completed.
+    # The checkpoint stores the last completed iteration.
     start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
     trainer.train(start, cfg.train.max_iter)
 

@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 
 class DefaultPredictor:
-    """The model of a config on its device, called with one image at a time.
+    """Runs the model of a config on its device, on one image at a time.
 
-    A checkpoint of d2lite contains its config and class names, so the checkpoint alone will do::
+    A checkpoint of d2lite contains its config and class names, so the checkpoint is enough::
 
         predictor = DefaultPredictor("output/model_final.pth")
 
@@ -40,8 +40,8 @@ class DefaultPredictor:
     Attributes:
         cfg: a copy of the config.
         model: in evaluation mode.
-        metadata: names and colors of the classes: what the checkpoint contains, else the metadata
-            of the first dataset in `DATASETS.TEST`.
+        metadata: class names and colors, from the checkpoint or else from the first dataset in
+            `DATASETS.TEST`.
     """
 
     def __init__(self, cfg: CfgNode | str | os.PathLike) -> None:
@@ -50,12 +50,12 @@ class DefaultPredictor:
             cfg: a config, or the path or URL of a checkpoint that contains one.
 
         Raises:
-            ValueError: the weights were trained with another number of classes, or differ from
-                the model in shapes; or the checkpoint contains no config.
+            ValueError: the weights have another number of classes or other shapes than the model;
+                or the checkpoint contains no config.
         """
         if isinstance(cfg, (str, os.PathLike)):
             cfg = config_from_checkpoint(cfg)
-        self.cfg = cfg.clone()  # projects change theirs afterward
+        self.cfg = cfg.clone()  # since programs modify theirs afterward
         about = about_weights(self.cfg.MODEL.WEIGHTS)
         check_class_counts(self.cfg, only_open=True, about=about)
         self.model = build_model(self.cfg)
@@ -64,37 +64,37 @@ class DefaultPredictor:
         DetectionCheckpointer(self.model).load(self.cfg.MODEL.WEIGHTS)
         require_loaded(self.model)
         augs = build_augmentation(self.cfg, is_train=False)
-        # A single one is kept as it is: callers use its get_transform.
+        # A single augmentation is not wrapped, since callers use its get_transform.
         self.aug = augs[0] if len(augs) == 1 else T.AugmentationList(augs)
         self.input_format = self.cfg.INPUT.FORMAT
         if self.input_format not in ("RGB", "BGR", "L"):
             raise ValueError(f"INPUT.FORMAT is {self.input_format!r}; use 'RGB', 'BGR' or 'L'")
 
-    @torch.no_grad()  # not inference_mode: what callers get is theirs to change in place
+    @torch.no_grad()  # not inference_mode: callers may modify the results in place
     def __call__(self, original_image: np.ndarray) -> dict:
         """Detect on one image.
 
         Args:
-            original_image: (H, W, 3) in BGR order, 0 to 255, as cv2.imread gives it; for a model of
-                gray images (INPUT.FORMAT "L") also (H, W) or (H, W, 1). uint16 images are scaled
-                as INPUT.MAX_VALUE_16_BIT says.
+            original_image: (H, W, 3) in BGR order, 0 to 255, as from cv2.imread; for models of gray
+                images (INPUT.FORMAT "L") also (H, W) or (H, W, 1). uint16 images are scaled by
+                INPUT.MAX_VALUE_16_BIT.
 
         Returns:
-            What the model returns for it, such as {"instances": Instances} in the image's own
-            pixels.
+            The output of the model, such as {"instances": Instances} in pixels of the original
+            image.
 
         Raises:
-            ValueError: not an image of three channels, or of one where the model takes that.
+            ValueError: the image has a wrong number of channels.
         """
         return self.model([self.model_input(original_image)])[0]
 
     @torch.no_grad()
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[dict]:
-        """Detect on several images at once, as for one each; they are padded to one size."""
+        """Detect on several images in one batch, padded to the same size."""
         return list(self.model([self.model_input(image) for image in images]))
 
     def model_input(self, original_image: np.ndarray) -> dict[str, Any]:
-        """Return what the model takes for an image; see `__call__`."""
+        """Return the input of the model for an image; see `__call__`."""
         shape = original_image.shape if isinstance(original_image, np.ndarray) else ()
         is_gray = len(shape) == 2 or (len(shape) == 3 and shape[2] == 1)
         if not (len(shape) == 3 and shape[2] == 3) and not (is_gray and self.input_format == "L"):
@@ -124,7 +124,7 @@ class DefaultPredictor:
 
 
 class SlicedPredictor:
-    """Detects in overlapping tiles of large images, and merges what is found.
+    """Detects in overlapping tiles of large images, and merges the detections.
 
     Masks of the results are RLE dicts of the whole image (`d2lite.modeling.tiles`).
     """
@@ -140,11 +140,12 @@ class SlicedPredictor:
         """
         Args:
             size: side of the tiles in pixels.
-            overlap: share of it that neighbors have in common; an object should fit in there.
-            batch: tiles that are given to the model at once.
-            whole: detect in the whole image too, for objects that are larger than tiles.
+            overlap: overlap of neighboring tiles, as a fraction of `size`; objects should fit into
+                it.
+            batch: number of tiles in a batch.
+            whole: also detect in the whole image, for objects larger than a tile.
         """
-        tile_windows(size, size, size, overlap)  # raises if they are out of range
+        tile_windows(size, size, size, overlap)  # raises if out of range
         self._predictor = predictor
         self._size, self._overlap, self._batch, self._whole = size, overlap, batch, whole
 

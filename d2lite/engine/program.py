@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 
 
 class TrainerWithTTA(DefaultTrainer):
-    """The standard trainer, and evaluation with test-time augmentation."""
+    """DefaultTrainer with an additional evaluation with test-time augmentation."""
 
     def build_hooks(self) -> list[HookBase | None]:
-        """After training, evaluate with augmentation too where TEST.AUG.ENABLED asks for it."""
+        """Add an evaluation with augmentation after training, if TEST.AUG.ENABLED is set."""
         built = super().build_hooks()
         if self.cfg.TEST.AUG.ENABLED:
             with_tta = hooks.EvalHook(0, lambda: self.test_with_TTA(self.cfg, self.model))
@@ -41,24 +41,24 @@ class TrainerWithTTA(DefaultTrainer):
 
     @classmethod
     def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> Mapping:
-        """Evaluate on several sizes and flips of each image; metrics get the ending _TTA."""
+        """Evaluate on several sizes and flips of each image; metrics get the suffix _TTA."""
         logger.info("Evaluating with test-time augmentation")
         results = cls.test(cfg, GeneralizedRCNNWithTTA(cfg, model))
         return OrderedDict((f"{task}_TTA", metrics) for task, metrics in results.items())
 
 
 def run_program(main: Callable[[Namespace], Any], parser: ArgumentParser | None = None) -> None:
-    """Parse the command line and call `main(args)` in each process that it asks for.
+    """Parse the command line and call `main(args)` in each requested process.
 
     Args:
-        main: a function of the program, so that spawned processes find it.
-        parser: with the arguments of `default_argument_parser`, and maybe more; None: just these.
+        main: a top-level function, so that spawned processes can import it.
+        parser: has at least the arguments of `default_argument_parser`, the default.
     """
     launch_program(main, (parser or default_argument_parser()).parse_args())
 
 
 def launch_program(main: Callable[[Namespace], Any], args: Namespace) -> None:
-    """Call `main(args)` in each process that the arguments of `add_run_arguments` ask for."""
+    """Call `main(args)` in each process requested by the arguments of `add_run_arguments`."""
     with report_user_errors():
         launch(
             main,
@@ -71,19 +71,18 @@ def launch_program(main: Callable[[Namespace], Any], args: Namespace) -> None:
 
 
 def train_or_evaluate(args: Namespace, trainer: type[DefaultTrainer]) -> Mapping | None:
-    """Do what each process of a training program does.
+    """Train or evaluate, in each process of a training program.
 
-    Without `--eval-only` the model of the config is trained. With it MODEL.WEIGHTS, or with
-    `--resume` the last checkpoint of OUTPUT_DIR, is evaluated by `trainer.test`, and where
-    TEST.AUG.ENABLED asks for it by `trainer.test_with_TTA` too. Mistakes of the user end the
-    program with one line.
+    With `--eval-only`, MODEL.WEIGHTS (or with `--resume` the last checkpoint of OUTPUT_DIR) is
+    evaluated by `trainer.test`, and also by `trainer.test_with_TTA` if TEST.AUG.ENABLED is set.
+    Otherwise the model of the config is trained. User errors end the program with one line.
 
     Args:
-        args: as of `default_argument_parser`.
+        args: of `default_argument_parser`.
         trainer: builds model, loaders and evaluators.
 
     Returns:
-        the results of the evaluation.
+        The results of the evaluation.
     """
     with report_user_errors():
         cfg = config_from_args(args)
@@ -110,7 +109,7 @@ def _evaluate(cfg: CfgNode, resume: bool, trainer: type[DefaultTrainer]) -> Mapp
         cfg.MODEL.WEIGHTS, resume=resume
     )
     if hasattr(model, "built_from"):
-        # The classes are those of the checkpoint, whatever DATASETS.TRAIN is now.
+        # The classes come from the checkpoint, whatever DATASETS.TRAIN is now.
         about = about_weights(weights_to_load(cfg, resume))
         model.built_from.metadata = about.get("metadata") or None
     results = trainer.test(cfg, model)

@@ -1,4 +1,4 @@
-"""A step of a training in a file, and doing it again."""
+"""Save a training step to a file, and replay it."""
 
 import contextlib
 import math
@@ -34,8 +34,8 @@ _OF_RANK = {"batch", "lost", "random"}
 
 
 def largest_gradients(model: nn.Module, scale: float = 1.0) -> list[tuple[str, float]]:
-    """Return the names of the parameters with a gradient, and the largest entry of that over
-    `scale`, those that are not finite first, then the largest."""
+    """Return names and largest gradient entries, divided by `scale`, of all parameters that have
+    gradients: first those that are not finite, then in descending order."""
     named = [
         (name, p.grad.detach().to_dense() if p.grad.is_sparse else p.grad.detach())
         for name, p in model.named_parameters()
@@ -53,14 +53,14 @@ def largest_gradients(model: nn.Module, scale: float = 1.0) -> list[tuple[str, f
 
 
 def save_step(path: str, step: Mapping[str, Any]) -> None:
-    """Write the file of a step, whole or not at all.
+    """Write the file of a step atomically.
 
     Args:
-        path: its folder is made where it does not exist.
-        step: plain values, by the entries that `read_step` names.
+        path: its folder is created if necessary.
+        step: plain values, with the entries of `read_step`.
 
     Raises:
-        WriteError: it cannot be written.
+        WriteError: the file can't be written.
     """
     with naming_write_errors(path):
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
@@ -68,7 +68,7 @@ def save_step(path: str, step: Mapping[str, Any]) -> None:
 
 
 def read_step(path: str) -> dict[str, Any]:
-    """Read the file of a step; nothing in it is imported or run.
+    """Read the file of a step; nothing in it is imported or executed.
 
     Returns:
         "iteration", "message" (what the training said), "world_size", "ranks" (by rank "batch",
@@ -78,7 +78,7 @@ def read_step(path: str) -> dict[str, Any]:
         the model knows it, "about", as of a checkpoint.
 
     Raises:
-        CheckpointFileError: it is no such file, or damaged.
+        CheckpointFileError: the file is damaged, or not the file of a step.
     """
     step = read_checkpoint_file(path)
     if not isinstance(step, dict) or step.get("kind") != _KIND:
@@ -101,13 +101,13 @@ def read_step(path: str) -> dict[str, Any]:
 
 @dataclass
 class Replay:
-    """What came of a step that was done again.
+    """Result of a replayed step.
 
     Attributes:
         losses: by name.
-        gradients: (name of the parameter, largest entry), those that are not finite first.
-        error: what the model raised, None where it came to its end.
-        is_scaled: whether gradients may overflow, as they do with a GradScaler now and then.
+        gradients: (parameter name, largest entry), those that are not finite first.
+        error: the error raised by the model, or None.
+        is_scaled: whether gradients may overflow, as with a GradScaler.
     """
 
     losses: dict[str, float] = field(default_factory=dict)
@@ -117,17 +117,17 @@ class Replay:
 
     @property
     def is_bad(self) -> bool:
-        """Return whether a loss or gradient is not finite, or the model said so."""
+        """Return whether a loss or gradient is not finite, or the model raised an error."""
         gradients = [] if self.is_scaled else [value for _, value in self.gradients]
         values = [*self.losses.values(), *gradients]
         return self.error is not None or not all(map(math.isfinite, values))
 
 
 def load_state(model: nn.Module, step: Mapping[str, Any]) -> None:
-    """Bring a model to where the step began.
+    """Load the state of the model before the step.
 
     Raises:
-        RuntimeError: the weights are of another model.
+        RuntimeError: the weights belong to another model.
     """
     model.load_state_dict(to_tensors(step["model"]))
     modules = dict(model.named_modules())
@@ -141,13 +141,13 @@ def load_state(model: nn.Module, step: Mapping[str, Any]) -> None:
 def replay_step(
     model: nn.Module, step: Mapping[str, Any], rank: int, *, detect_anomaly: bool = False
 ) -> Replay:
-    """Do forward and backward pass of a step again, with its random numbers; change no weights.
+    """Repeat the forward and backward pass of a step with its random numbers; update no weights.
 
     Args:
-        model: built as in the training, on any device.
-        step: of `read_step`.
-        rank: whose batch.
-        detect_anomaly: have torch find the operation whose gradient is NaN.
+        model: built as in training, on any device.
+        step: from `read_step`.
+        rank: rank whose batch is used.
+        detect_anomaly: let torch find the operation whose gradient is NaN.
     """
     load_state(model, step)
     of_rank, scale = step["ranks"][rank], float(step["trainer"].get("scale", 1.0))

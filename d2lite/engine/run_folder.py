@@ -1,4 +1,4 @@
-"""The folder of a run belongs to one run at a time, and to one run in the end."""
+"""Output folders: numbering, locking, and moving an old run aside."""
 
 import datetime
 import json
@@ -22,10 +22,10 @@ except ImportError:  # Windows
 
 logger = logging.getLogger(__name__)
 
-RUNS = "runs"  # in which runs without an OUTPUT_DIR get folders
+RUNS = "runs"  # parent folder of runs without an OUTPUT_DIR
 LOCK = "run.lock"
 OLD_RUNS = "old_runs"
-# What a run leaves behind. Other files in the folder are left alone.
+# Files of a run. Other files in the folder are not touched.
 _FILES = (
     "log.txt*",
     "config.yaml",
@@ -43,23 +43,23 @@ _FILES = (
     "visualizations",
     "results.png",
 )
-# Without any of these the folder holds no run: default_setup writes its log and config first.
+# Without any of these the folder contains no run: default_setup writes log and config first.
 _TRACES = ("metrics.json", "last_checkpoint", "model_*.pth")
 
-# The folders that this process holds, and all that it has held.
+# Folders that this process has locked, and all that it ever locked.
 _claimed: dict[str, IO] = {}
 _used: set[str] = set()
 
 
 class OutputDirInUseError(OSError):
-    """Another process trains in this OUTPUT_DIR."""
+    """Another process is training in this OUTPUT_DIR."""
 
 
 def new_run_folder(name: str, base: str = RUNS) -> str:
-    """Make the folder of the next run of this name: `runs/NAME-1`, `runs/NAME-2`, ...
+    """Create the folder of the next run with this name: `runs/NAME-1`, `runs/NAME-2`, ...
 
     Args:
-        name: what to call the run; letters that do not belong into a file name are an error.
+        name: name of the run; characters that can't be in a file name are an error.
     """
     if not name or os.path.basename(name) != name or name.startswith("."):
         raise ValueError(f"--name is {name!r}; expected a name without slashes, such as 'cells'")
@@ -75,14 +75,14 @@ def new_run_folder(name: str, base: str = RUNS) -> str:
 
 
 def last_run_folder(name: str, base: str = RUNS) -> str:
-    """Return the folder of the latest run of this name.
+    """Return the folder of the latest run with this name.
 
     Raises:
         FileNotFoundError: there is none.
     """
     numbers = _numbered_runs(name, base)
     if not numbers:
-        raise FileNotFoundError(f"there is no run {os.path.join(base, name)}-N to go on with")
+        raise FileNotFoundError(f"there is no run {os.path.join(base, name)}-N to resume")
     return os.path.join(base, f"{name}-{max(numbers)}")
 
 
@@ -93,20 +93,20 @@ def _numbered_runs(name: str, base: str) -> list[int]:
 
 
 def claim_output_dir(folder: str, *, new_run: bool, weights: str = "") -> None:
-    """Take an output folder for the run of this process, until `release_output_dir` or its end.
+    """Lock an output folder for this process, until `release_output_dir` or the end of the process.
 
-    The folder is locked: by the system, on the file `run.lock`, which says who holds it. The lock
-    of a process that was killed is free. And what an earlier process has left is moved into
-    `old_runs/N` in the folder, if this is a new run: that would overwrite one part of it, add to
-    another and leave a third, and a later `--resume` could go on from the wrong one.
+    The system locks the file `run.lock`, which names the owner; the lock of a killed process is
+    released. If this is a new run, files of an earlier run are moved to `old_runs/N` in the folder.
+    Otherwise the new run would overwrite some of them and append to others, and a later `--resume`
+    could continue from the wrong one.
 
-    Only the main process of a run does so, and the second time that a process trains in a folder
-    it leaves the files where they are.
+    Only the main process of a run calls it. If a process trains in the same folder again, it does
+    not move the files.
 
     Args:
         folder: the output folder.
-        new_run: whether the run starts anew, and does not resume the one in the folder.
-        weights: the file that a new run starts from; it stays where it is, and is copied.
+        new_run: whether this is a new run that does not resume the one in the folder.
+        weights: the file that a new run starts from; it is copied and stays in place.
 
     Raises:
         OutputDirInUseError: another process holds the lock; the message names host and process.
@@ -122,7 +122,7 @@ def claim_output_dir(folder: str, *, new_run: bool, weights: str = "") -> None:
 
 
 def release_output_dir(folder: str) -> None:
-    """Give up the lock of `claim_output_dir`, where this process has it."""
+    """Release the lock of `claim_output_dir`, if this process has it."""
     file = _claimed.pop(os.path.realpath(folder), None)
     if file is not None:
         file.truncate(0)
@@ -135,7 +135,7 @@ def _lock(folder: str) -> None:
     path = os.path.join(folder, LOCK)
     file = _open_lock(path)
     try:
-        # Not flock, which the workers of a data loader would inherit and hold on to.
+        # Not flock, which the workers of a data loader would inherit and keep.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         holder = _read(file)
@@ -166,9 +166,9 @@ def _lock(folder: str) -> None:
 
 
 def _open_lock(path: str) -> IO:
-    """Open the lock's file, which stays open as long as it is locked; raises a WriteError.
+    """Open the lock file, which stays open while it is locked; raise a WriteError if that fails.
 
-    In a folder from elsewhere it could be a link, to a file that would then be emptied, or a pipe.
+    In a folder from elsewhere it could be a link to a file that would be truncated, or a pipe.
     """
     flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     with naming_write_errors(path):
@@ -183,7 +183,7 @@ def _read(file: IO) -> dict:
     file.seek(0)
     try:
         content = json.loads(file.read() or "{}")
-    except (ValueError, RecursionError):  # of a process that died while it wrote
+    except (ValueError, RecursionError):  # of a process that died while writing
         return {}
     return content if isinstance(content, dict) else {}
 

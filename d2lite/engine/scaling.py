@@ -9,14 +9,14 @@ logger = logging.getLogger(__name__)
 
 
 def auto_scale(cfg: CfgNode, num_workers: int) -> CfgNode:
-    """Fit the schedule to the number of processes, or to the batch size, if the config asks.
+    """Scale the schedule to the number of processes or the batch size, if the config requests it.
 
-    `SOLVER.REFERENCE_WORLD_SIZE` > 0: the batch grows with the number of processes, each having
-    as many images as in a run with that many. `SOLVER.AUTO_SCALE_LR`: the batch stays as it
-    is, and the rest of the schedule, made for `SOLVER.REFERENCE_BATCH` images, is fitted to it.
+    `SOLVER.REFERENCE_WORLD_SIZE` > 0: the batch size grows with the number of processes, keeping
+    the number of images per process. `SOLVER.AUTO_SCALE_LR`: the batch size stays, and the
+    schedule, made for `SOLVER.REFERENCE_BATCH` images, is scaled to it.
 
     Args:
-        num_workers: processes of this job.
+        num_workers: number of processes of this job.
 
     Returns:
         The config itself if nothing changes, otherwise a scaled copy.
@@ -47,8 +47,9 @@ def auto_scale(cfg: CfgNode, num_workers: int) -> CfgNode:
 def scale_to_batch_size(cfg: CfgNode, old: int, new: int) -> CfgNode:
     """Return a copy of the config for batches of `new` images, made for batches of `old`.
 
-    The learning rate grows with the batch, and all counts of iterations shrink with it, so that
-    the same images are seen (Goyal et al., Accurate, Large Minibatch SGD, 2017).
+    The learning rate grows in proportion to the batch size, and all numbers of iterations shrink in
+    proportion, so that the number of images stays the same (Goyal et al., Accurate, Large Minibatch
+    SGD, 2017).
     """
     factor = new / old
     frozen = cfg.is_frozen()

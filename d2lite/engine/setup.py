@@ -1,4 +1,4 @@
-"""What a program does before it trains: arguments, logs, seeds, output folder, DDP."""
+"""Setup of training programs: arguments, logs, seeds, output folder, DDP."""
 
 import argparse
 import os
@@ -47,7 +47,7 @@ def create_ddp_model(
     if next(model.parameters()).is_cuda:
         kwargs.setdefault("device_ids", [comm.get_local_rank()])
     with warnings.catch_warnings():
-        # Newer versions of torch have another word for it, which older ones do not know.
+        # Newer versions of torch have renamed it; older ones don't know the new name.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         ddp = DistributedDataParallel(model, **kwargs)
     if fp16_compression:
@@ -69,7 +69,7 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
   change settings:       {program} --config-file cfg.yaml SOLVER.BASE_LR 0.001 OUTPUT_DIR runs/a
   own data, no Python:   {program} --config-file cfg.yaml \\
                              DATASETS.TRAIN "('coco:train.json?images=train',)"
-  go on after a stop:    {program} --config-file cfg.yaml --resume
+  resume after a stop:   {program} --config-file cfg.yaml --resume
   evaluate:              {program} --eval-only MODEL.WEIGHTS model_final.pth
   eight GPUs:            {program} --config-file cfg.yaml --num-gpus 8
   under torchrun:        torchrun --nproc-per-node 8 {program} --config-file cfg.yaml

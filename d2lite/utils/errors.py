@@ -1,4 +1,4 @@
-"""Errors that belong to no room: wrong arguments, bad files, dead processes."""
+"""Errors used everywhere: wrong arguments, bad files, dead processes."""
 
 import contextlib
 import signal
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 
 class ArgumentError(AssertionError, ValueError, TypeError):
-    """An argument or setting that cannot be used.
+    """An invalid argument or setting.
 
-    It is raised where detectron2 has an assertion, which programs may catch as such; those that do
-    not know so expect a ValueError or, of a wrong type, a TypeError.
+    Raised where detectron2 has an assertion, which programs may catch. Other callers expect a
+    ValueError or, for a wrong type, a TypeError; this is all of them.
     """
 
 
@@ -23,17 +23,18 @@ def file_errors(
     known: tuple[type[Exception], ...] = (),
     remedy: str = "",
 ) -> Iterator[None]:
-    """Raise whatever the content of a file causes within as one documented class, in one line.
+    """Turn any error that the content of a file causes in the block into a one-line documented
+    error.
 
-    Decoders, parsers and the code that walks over what they return meet damage in every possible
-    way. Errors that already name the file pass through if they are of the class, or of a known one.
+    Decoders, parsers and the code that uses their results fail on damaged files in many ways.
+    Errors that already name the file pass through if they are of the class, or of a known one.
 
     Args:
         kind: the documented class.
         path: the file, or the file and a part of it; messages start with it.
         problem: what is wrong with the file in general, such as "not valid XML".
-        known: classes that pass through whatever they say.
-        remedy: what to do about it.
+        known: classes that always pass through.
+        remedy: how to fix it.
 
     Raises:
         kind: "PATH: PROBLEM: reason. REMEDY".
@@ -74,21 +75,21 @@ def shortened(text: str, limit: int = 80) -> str:
 
 
 class ProcessDiedError(RuntimeError):
-    """A process that this one depends on was killed, or has ended by itself.
+    """A process that this one depends on was killed or exited.
 
-    It may be a worker of a data loader, or a rank of the training.
+    It may be a worker of a data loader or a training rank.
     """
 
 
 class ExitCause(NamedTuple):
-    """Why a process has ended."""
+    """The reason why a process has ended."""
 
     signal: str  # name of the signal that killed it; "" for none
     words: str  # such as "was killed by SIGKILL"
 
 
 def exit_cause(status: int | None) -> ExitCause:
-    """Return what an exit status means: -N is signal N; None is one that is not known."""
+    """Interpret an exit status: -N means signal N, None an unknown status."""
     if status is None:
         return ExitCause("", "has ended")
     if status >= 0:

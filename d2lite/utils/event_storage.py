@@ -1,7 +1,7 @@
-"""Where a training step leaves its figures.
+"""The EventStorage, in which training steps store their values.
 
-A step puts figures into the EventStorage that is open; writers (`events.py`) read them from it, and
-nobody else does. Iterations count from 0.
+A step puts values into the open EventStorage, and event writers (`events.py`) read them from there.
+Iterations count from 0.
 """
 
 from collections import defaultdict
@@ -14,13 +14,16 @@ from fvcore.common.history_buffer import HistoryBuffer
 
 _OPEN_STORAGES: list["EventStorage"] = []
 
-# How many of the latest values of a figure a checkpoint keeps: the longest window a writer reads.
+# Number of latest values of a scalar that checkpoints store: the longest window of a writer.
 _KEPT_VALUES = 1000
 
 
 def get_event_storage() -> "EventStorage":
-    """Return the storage opened last by `with EventStorage(...)`; an AssertionError where none is
-    open."""
+    """Return the storage last opened by `with EventStorage(...)`.
+
+    Raises:
+        AssertionError: no storage is open.
+    """
     assert _OPEN_STORAGES, (
         "no EventStorage is open: call this inside `with EventStorage(start_iter) as storage:`, or "
         "use log_scalar, which is silent without one"
@@ -34,13 +37,13 @@ def has_event_storage() -> bool:
 
 
 def is_time_to_draw(period: int) -> bool:
-    """Return whether pictures of this iteration are wanted: a storage is open, and `period` (0 is
-    never) divides its iteration, so that the first one is drawn."""
+    """Return whether to draw images in this iteration: a storage is open, and its iteration is a
+    multiple of `period` (0 means never)."""
     return period > 0 and has_event_storage() and get_event_storage().iter % period == 0
 
 
 def log_scalar(name: str, value: float, smoothing_hint: bool = True) -> None:
-    """Put a scalar into the open storage; do nothing when none is open."""
+    """Put a scalar into the open storage; do nothing if none is open."""
     if has_event_storage():
         get_event_storage().put_scalar(name, value, smoothing_hint=smoothing_hint)
 
@@ -58,10 +61,10 @@ def log_histogram(name: str, values: torch.Tensor, bins: int = 1000) -> None:
 
 
 class _History(HistoryBuffer):
-    """A series of (value, iteration) that can be stored in a checkpoint and brought back."""
+    """A series of (value, iteration) that checkpoints can store."""
 
     def state_dict(self) -> dict:
-        """Return the latest values, and what the mean over all needs, as tensors and numbers."""
+        """Return the latest values, and the state of the global mean, as tensors and numbers."""
         values, iterations = zip(*self._data[-_KEPT_VALUES:], strict=True)
         return {
             "values": torch.tensor(values, dtype=torch.float64),
@@ -71,7 +74,7 @@ class _History(HistoryBuffer):
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Continue the series of `state_dict`; raises a ValueError where it is none."""
+        """Continue the series of a `state_dict`; raise a ValueError if it is malformed."""
         values, iterations = state["values"], state["iterations"]
         count, average = state["count"], state["global_avg"]
         if not (
@@ -88,7 +91,7 @@ class _History(HistoryBuffer):
 
 
 class EventStorage:
-    """The figures of a run: scalars with their history, images and histograms.
+    """Values of a run: scalars with their history, images and histograms.
 
     with EventStorage(start_iter) as storage:
         storage.iter = ...
@@ -96,12 +99,12 @@ class EventStorage:
     """
 
     def __init__(self, start_iter: int = 0):
-        """start_iter: the iteration the run starts with; above 0 when it is resumed."""
+        """start_iter: the first iteration of the run; above 0 if it is resumed."""
         self.start_iter = start_iter
         self._iter = start_iter
         self._history: dict[str, _History] = defaultdict(_History)
         self._smoothing_hints: dict[str, bool] = {}
-        self._restored: set[str] = set()  # names whose hint is that of a checkpoint
+        self._restored: set[str] = set()  # names whose hint comes from a checkpoint
         self._latest_scalars: dict[str, tuple[float, int]] = {}
         self._current_prefix = ""
         self._vis_data: list[tuple[str, Any, int]] = []
@@ -111,7 +114,7 @@ class EventStorage:
 
     @property
     def iter(self) -> int:
-        """The current iteration; whoever runs the loop sets it."""
+        """The current iteration, set by the training loop."""
         return self._iter
 
     @iter.setter
@@ -120,11 +123,11 @@ class EventStorage:
 
     @property
     def iteration(self) -> int:
-        """The same as `iter`, under its older name."""
+        """Old name of `iter`."""
         return self._iter
 
     def step(self) -> None:
-        """Go on to the next iteration."""
+        """Advance to the next iteration."""
         self._iter += 1
 
     def put_scalar(
@@ -134,14 +137,14 @@ class EventStorage:
 
         Args:
             value: a number or a tensor of one element.
-            smoothing_hint: whether the figure is noisy, so that writers show a median of its latest
-                values. It must be the same in all calls for one name.
+            smoothing_hint: whether the value is noisy, so that writers show a median of its latest
+                values. It must be the same in all calls for a name.
             cur_iter: the iteration it belongs to; the current one by default.
         """
         name = self._current_prefix + name
         value = float(value.detach() if isinstance(value, torch.Tensor) else value)
         cur_iter = self._iter if cur_iter is None else int(cur_iter)
-        if name in self._restored:  # the program that goes on knows better than the checkpoint
+        if name in self._restored:  # the running program overrides the checkpoint
             self._restored.remove(name)
             self._smoothing_hints[name] = smoothing_hint
         known_hint = self._smoothing_hints.setdefault(name, smoothing_hint)
@@ -170,8 +173,8 @@ class EventStorage:
         """Add a histogram of a tensor's values.
 
         Args:
-            hist_tensor: values of any shape; an empty one is left out.
-            bins: number of equal bins between the least and the greatest value.
+            hist_tensor: values of any shape; an empty tensor is ignored.
+            bins: number of equal bins between the minimum and the maximum.
         """
         values = hist_tensor.detach().flatten().float().cpu()
         if values.numel() == 0:
@@ -194,7 +197,7 @@ class EventStorage:
         )
 
     def history(self, name: str) -> HistoryBuffer:
-        """All values of one scalar; KeyError where there is none of that name."""
+        """Return all values of a scalar; raise a KeyError if there is none of that name."""
         if name not in self._history:
             raise KeyError(f"no scalar {name!r} was put into the event storage")
         return self._history[name]
@@ -204,7 +207,7 @@ class EventStorage:
         return self._history
 
     def latest(self) -> dict[str, tuple[float, int]]:
-        """Return the latest value of every scalar and its iteration, as it was put."""
+        """Return the latest value of every scalar and its iteration, without smoothing."""
         return self._latest_scalars
 
     def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
@@ -218,7 +221,7 @@ class EventStorage:
         return latest
 
     def count_samples(self, name: str, window_size: int = 20) -> int:
-        """How many values of a scalar fall into its latest `window_size` iterations.
+        """Return the number of values of a scalar in its latest `window_size` iterations.
 
         A scalar that is put every 5th iteration has 4 values in 20 iterations, one that is put
         twice in each has 40.
@@ -233,20 +236,20 @@ class EventStorage:
         return count
 
     def smoothing_hints(self) -> dict[str, bool]:
-        """By name, whether a scalar is to be smoothed."""
+        """Return by name whether a scalar is to be smoothed."""
         return self._smoothing_hints
 
     def clear_images(self) -> None:
-        """Forget the images; called by the writer that shows them."""
+        """Delete the images; called by the writer that has written them."""
         self._vis_data = []
 
     def clear_histograms(self) -> None:
-        """Forget the histograms; called by the writer that shows them."""
+        """Delete the histograms; called by the writer that has written them."""
         self._histograms = []
 
     @contextmanager
     def name_scope(self, name: str):
-        """Put `name/` before the names of all scalars that are put within."""
+        """Prefix the names of all scalars put in the block by `name/`."""
         outer = self._current_prefix
         self._current_prefix = name.rstrip("/") + "/"
         try:
@@ -255,7 +258,7 @@ class EventStorage:
             self._current_prefix = outer
 
     def state_dict(self) -> dict:
-        """Return what a resumed run needs in order to show the same smoothed figures."""
+        """Return what a resumed run needs to show the same smoothed values."""
         return {
             name: {
                 **history.state_dict(),
@@ -266,10 +269,10 @@ class EventStorage:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Bring back the figures of `state_dict`; the current iteration stays as it is.
+        """Load the values of a `state_dict`; the current iteration is kept.
 
         Raises:
-            ValueError, TypeError, KeyError, AttributeError: it is not such a state.
+            ValueError, TypeError, KeyError, AttributeError: the state is malformed.
         """
         for name, entry in state.items():
             value, iteration = entry["latest"]

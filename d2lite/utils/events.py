@@ -1,6 +1,6 @@
-"""The writers that carry a run's figures from the EventStorage to the outside.
+"""Event writers, which write the values in the EventStorage to the terminal and to files.
 
-The storage itself (`event_storage.py`) is found here too.
+Also re-exports the storage itself (`event_storage.py`).
 """
 
 import contextlib
@@ -34,23 +34,23 @@ logger = logging.getLogger(__name__)
 
 
 class EventWriter:
-    """Interface of what carries values from the storage to somewhere.
+    """Base class of event writers.
 
     Attributes:
-        every_iteration: whether it is to be called after each, whatever the period of others is.
+        every_iteration: whether it is called after every iteration, regardless of the period.
     """
 
     every_iteration = False
 
     def write(self) -> None:
-        """Carry over what is new in `get_event_storage()`."""
+        """Write the new values in `get_event_storage()`."""
         raise NotImplementedError
 
     def write_last_again(self) -> None:
-        """Drop what the former run wrote of the iteration before the first one.
+        """Drop what the previous run wrote for the iteration before the first one.
 
-        Called where a run is resumed, before any write, by a loop that writes that iteration again
-        if it is due. By default nothing is dropped.
+        Called when a run is resumed, before any write; that iteration is then written again if it
+        is due. By default nothing is dropped.
         """
 
     def close(self) -> None:
@@ -60,15 +60,15 @@ class EventWriter:
 class NewScalars:
     """Picks the scalars that a writer has not written yet.
 
-    A resumed run starts with figures that come back with the checkpoint; those up to the last
-    iteration that the former run wrote are not new.
+    A resumed run starts with the values stored in the checkpoint; those up to the last iteration
+    written by the previous run are not new.
 
-    What is new is known name by name: hooks that run after the writer put values for an iteration
-    of which others are written, as the evaluation after a loop of somebody's own does.
+    This is tracked per name, because hooks that run after the writer may put values for an
+    iteration that has already been written, such as an evaluation after a custom training loop.
     """
 
     def __init__(self, window_size: int, last_written: int, by_name: dict[str, int] | None = None):
-        """last_written: iteration, of all names but those in `by_name`."""
+        """last_written: last written iteration, for all names except those in `by_name`."""
         self.window_size = window_size
         self._last_written = defaultdict(lambda: last_written, by_name or {})
 
@@ -87,8 +87,8 @@ class NewScalars:
 class PatientWriter(EventWriter):
     """Base of writers to files. Training does not end where a disk is full.
 
-    What cannot be written is kept and tried again at the next write; the log tells when that
-    begins and when it is over. If it lasts until `close`, that raises.
+    Values that can't be written are kept and tried again at the next write, and the log reports the
+    beginning and the end of the problem. If it persists until `close`, that raises an error.
     """
 
     _is_failing = False
@@ -111,12 +111,11 @@ class PatientWriter(EventWriter):
 class JSONWriter(PatientWriter):
     """Adds a line of json to a file at each write: {"iteration": 19, "loss": ...}.
 
-    When a run is resumed, the lines that the former one wrote for iterations that are now run again
-    are dropped, so that the file has each iteration once. Lines that cannot be written, on a full
-    disk, are kept and tried again.
+    When a run is resumed, lines of iterations that will be repeated are dropped, so the file has
+    every iteration once. Lines that can't be written are kept and tried again.
     """
 
-    _last_write = -1  # the latest iteration written; subclasses with a write() of their own keep it
+    _last_write = -1  # the last written iteration; subclasses that override write() update it
 
     def __init__(self, json_file: str, window_size: int = 20):
         """json_file: path of the file. window_size: iterations over which medians are taken."""
@@ -147,7 +146,7 @@ class JSONWriter(PatientWriter):
         self._lines.clear()
 
     def write_last_again(self) -> None:
-        """Drop the line of that iteration. Files in a format of a subclass are left alone."""
+        """Drop the line of that iteration. Files in the format of a subclass are not changed."""
         if type(self).write is JSONWriter.write:
             self._last_too = True
             with self._trying():
@@ -174,12 +173,12 @@ class JSONWriter(PatientWriter):
 class TensorboardXWriter(PatientWriter):
     """Writes scalars, images and histograms for TensorBoard.
 
-    When a run is resumed, records of iterations that are now run again are dropped from the event
-    files of the former one, so that every viewer shows each iteration once. What cannot be written,
-    on a full disk, is kept and tried again.
+    When a run is resumed, records of iterations that will be repeated are dropped from the event
+    files of the previous run, so viewers show every iteration once. Values that can't be written
+    are kept and tried again.
     """
 
-    _last_write = -1  # as that of JSONWriter
+    _last_write = -1  # see JSONWriter
 
     def __init__(self, log_dir: str, window_size: int = 20, **kwargs: Any):
         """log_dir: folder of the event files. kwargs: for torch's SummaryWriter."""
@@ -233,14 +232,14 @@ class TensorboardXWriter(PatientWriter):
 
 
 class _Remaining:
-    """Estimates the seconds that are left of a run, from step times where there are some."""
+    """Estimates the remaining seconds of a run, from step times if there are any."""
 
     def __init__(self, max_iter: int):
         self.max_iter = max_iter
         self._last_seen: tuple[int, float] | None = None  # (iteration, clock)
 
     def seconds(self, storage: EventStorage) -> float | None:
-        """Seconds to go, None when nothing is known yet."""
+        """Return the remaining seconds, or None if not known yet."""
         steps_left = self.max_iter - storage.iter - 1
         if "time" in storage.histories():
             return float(storage.history("time").median(1000)) * steps_left
@@ -254,11 +253,11 @@ class _Remaining:
 class CommonMetricPrinter(EventWriter):
     """Logs a line with time left, iteration, losses, timing, learning rate and memory."""
 
-    # (iteration, clock) of subclasses that estimate the time left on their own.
+    # (iteration, clock) for subclasses that estimate the remaining time themselves.
     _last_write: tuple[int, float] | None = None
 
     def __init__(self, max_iter: int | None = None, window_size: int = 20):
-        """max_iter: iterations of the run, for the time left; None: not shown."""
+        """max_iter: iterations of the run, for the remaining time; None: not shown."""
         self.logger = logging.getLogger("d2lite.utils.events")
         self._max_iter = max_iter
         self._window_size = window_size
@@ -268,7 +267,7 @@ class CommonMetricPrinter(EventWriter):
         """Log one line about the current iteration; none once training is over."""
         storage = get_event_storage()
         if storage.iter == self._max_iter:
-            # The writers run once more after training, for figures of the last evaluation.
+            # Writers run once more after training, for the metrics of the last evaluation.
             return
         eta = self._get_eta(storage)
         self.logger.info(
@@ -282,7 +281,7 @@ class CommonMetricPrinter(EventWriter):
         )
 
     def _get_eta(self, storage: EventStorage) -> str | None:
-        """Return the time that is left, as "0:12:34"; None where it is not known."""
+        """Return the remaining time as "0:12:34"; None if it is not known."""
         seconds = self._remaining.seconds(storage) if self._remaining else None
         if seconds is None:
             return None
@@ -291,7 +290,7 @@ class CommonMetricPrinter(EventWriter):
         return str(datetime.timedelta(seconds=int(seconds)))
 
     def _timing(self, storage: EventStorage) -> str:
-        """Mean over the window, and latest, of step and data seconds; absent at the very start."""
+        """Describe mean over the window and latest value of step and data seconds, if known."""
         text = ""
         for name in ("time", "data_time"):
             if name in storage.histories():
@@ -306,7 +305,7 @@ _WITH_LINES_OF_THEIR_OWN = ("val_loss/", "epoch/")
 
 
 def _describe_scalars(storage: EventStorage, window_size: int) -> str:
-    """Medians over the window of the losses, then of what has "[metric]" in its name."""
+    """Describe medians over the window: losses, then scalars with "[metric]" in their names."""
     return "  ".join(
         f"{name}: {history.median(storage.count_samples(name, window_size)):.4g}"
         for part in ("loss", "[metric]")
@@ -322,13 +321,13 @@ def _describe_lr(storage: EventStorage) -> str:
 
 
 def _describe_memory() -> str:
-    """Return the most memory used so far: of the GPU, else of this process."""
+    """Describe the peak memory: of the GPU, or else of this process."""
     megabytes = peak_memory_mb()
     return "" if megabytes is None else f"  max_mem: {megabytes:.0f}M"
 
 
 def peak_memory_mb() -> float | None:
-    """Peak memory in MiB: allocated on the GPU, else resident; None where neither is known."""
+    """Return the peak memory in MiB: allocated on the GPU, or else resident; None if unknown."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 2**20
     try:
@@ -340,9 +339,9 @@ def peak_memory_mb() -> float | None:
 
 
 class ProgressBarWriter(EventWriter):
-    """A live bar with total loss, learning rate and memory, for a terminal.
+    """Progress bar for a terminal, with total loss, learning rate and memory.
 
-    It is called at every iteration: the terminal is redrawn a few times a second at most.
+    It is called at every iteration, but redraws at most a few times per second.
     """
 
     every_iteration = True
@@ -361,7 +360,7 @@ class ProgressBarWriter(EventWriter):
         return bool(getattr(stream, "isatty", lambda: False)()) and os.getenv("TERM") != "dumb"
 
     def write(self) -> None:
-        """Move the bar to the current iteration."""
+        """Update the bar to the current iteration."""
         storage = get_event_storage()
         if self._bar is None:
             self._bar = tqdm(
@@ -373,7 +372,7 @@ class ProgressBarWriter(EventWriter):
                 dynamic_ncols=True,
             )
         done = min(storage.iter + 1, self._max_iter)
-        # Text only when it will be drawn: medians at every step would cost more than the bar.
+        # Make the text only if it is drawn: medians at every step would cost more than the bar.
         if time.time() - self._bar.last_print_t >= self._bar.mininterval:
             parts = [_describe_lr(storage).strip(), _describe_memory().strip()]
             if "total_loss" in storage.histories():

@@ -77,7 +77,7 @@ class _TerminalHandler(logging.Handler):
 
 
 class _FileHandler(logging.StreamHandler):
-    """Says on the terminal that the file cannot be written, once, and goes on.
+    """Reports once on the terminal that the file cannot be written, and continues.
 
     A handler of Python prints a traceback for every line.
     """
@@ -101,7 +101,7 @@ class _FileHandler(logging.StreamHandler):
         self._failed = True
         if not self._is_failing:
             with contextlib.suppress(OSError):  # it may be a file on the same disk
-                sys.stderr.write(f"{WriteError(self.log_path, error)}; the log goes on\n")
+                sys.stderr.write(f"{WriteError(self.log_path, error)}; logging continues\n")
 
 
 def setup_logger(

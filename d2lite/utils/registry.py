@@ -17,35 +17,38 @@ logger = logging.getLogger(__name__)
 
 
 class UnknownNameError(KeyError):
-    """A KeyError whose text prints as written; a plain KeyError shows the repr of it."""
+    """A KeyError that prints its message; a plain KeyError prints the repr of it."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
 
 
 class Registry(_Registry):
-    """Maps names to classes or functions; each of them registers itself under its own name.
+    """Maps names to classes or functions, which register themselves under their own names.
 
         BACKBONE_REGISTRY = Registry("BACKBONE")
 
         @BACKBONE_REGISTRY.register()
         def build_tiny_backbone(cfg, input_shape): ...
 
-    Registering a name twice is an AssertionError.
+    Registering a name twice raises an AssertionError.
     """
 
     def __init__(self, name: str, *, config_key: str = "") -> None:
         """
         Args:
-            name: what the registry is called in messages.
-            config_key: the setting that chooses from it, named in messages.
+            name: name of the registry, for messages.
+            config_key: config key that selects an entry, for messages.
         """
         super().__init__(name)
         self._config_key = config_key
 
     def get(self, name: str) -> Any:
-        """Return the object registered as `name`; raises UnknownNameError (a KeyError) with near
-        names."""
+        """Return the object registered as `name`.
+
+        Raises:
+            UnknownNameError: a KeyError that suggests similar names.
+        """
         if name in self:
             return self._obj_map[name]
         where = f"{self._config_key}: " if self._config_key else ""

@@ -1,7 +1,7 @@
-"""Signals that ask a training to stop, or to save a checkpoint, at the next good moment.
+"""Signals that request to stop training, or to save a checkpoint, at the next safe point.
 
-SIGINT (Ctrl-C) and SIGTERM stop after the current iteration, with a checkpoint; exit statuses are
-130 and 143, as shells have them. A second one acts at once. SIGUSR1 saves a checkpoint and goes on.
+SIGINT (Ctrl-C) and SIGTERM stop after the current iteration, with a checkpoint; the exit status is
+130 or 143, as in shells. A second signal stops at once. SIGUSR1 saves a checkpoint and continues.
 """
 
 import os
@@ -18,17 +18,17 @@ from d2lite.utils import comm
 # may come twice: a terminal and some schedulers send theirs to all processes.
 FORWARDED = getattr(signal, "SIGUSR2", None)
 _SAVE = getattr(signal, "SIGUSR1", None)
-# torchrun passes on the signal that a scheduler has sent to its workers already.
+# torchrun forwards the signal, although a scheduler has already sent it to the workers.
 _COPY_SECONDS = 5.0
 
 _open: "StopSignals | None" = None
 
 
 class StopRequested(KeyboardInterrupt):
-    """A training leaves because of a signal.
+    """Training stops because of a signal.
 
     Attributes:
-        number: of the signal.
+        number: number of the signal.
         exit_code: 128 + number.
     """
 
@@ -39,9 +39,9 @@ class StopRequested(KeyboardInterrupt):
 
 
 def check_stop() -> None:
-    """Raise StopRequested if a stop was requested of the training that is running, if any is.
+    """Raise StopRequested if training is running and a stop was requested.
 
-    For long work within a training, such as an evaluation, at moments at which it can be left.
+    Long work during training, such as an evaluation, calls it where it can be interrupted.
     """
     if _open is not None and _open.requested:
         raise StopRequested(_open.requested)
@@ -49,11 +49,11 @@ def check_stop() -> None:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back from processes that start in the block.
+    """Block SIGINT and SIGTERM in processes started in the block.
 
-    They call `release_signals` when they are ready: a signal to all processes would otherwise kill
-    a worker before it can handle one, and with it the step that the training wants to finish. This
-    process may still get the signals, by its other threads.
+    They call `release_signals` when they are ready. Otherwise a signal to all processes could kill
+    a worker before its handlers are set, and with it the step that training wants to finish. This
+    process may still receive the signals in other threads.
     """
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
@@ -66,22 +66,22 @@ def signals_held() -> Iterator[None]:
 
 
 def release_signals() -> None:
-    """Take the signals that `signals_held` holds back in this process."""
+    """Unblock the signals that `signals_held` has blocked in this process."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
 class StopSignals:
-    """While it is open, the first signal is only noted; `agreed` says so on all ranks alike.
+    """While it is open, the first signal is only recorded; `agreed` returns it on all ranks.
 
-    A KeyboardInterrupt in the middle of anything can be lost, or turn into another error: in
-    torch.save it becomes a RuntimeError about a position in the file.
+    A KeyboardInterrupt at an arbitrary point can be lost or turn into another error: in torch.save
+    it becomes a RuntimeError about a position in the file.
 
-    Signals that somebody else handles, and those of threads, are left alone.
+    Signals with other handlers are not changed, and outside of the main thread nothing is done.
 
     Attributes:
-        requested: number of the signal that asked to stop; 0: none.
-        save_requested: whether a checkpoint was asked for.
+        requested: number of the signal that requested to stop; 0: none.
+        save_requested: whether a checkpoint was requested.
     """
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ class StopSignals:
         self._replaced.clear()
 
     def agreed(self) -> tuple[int, bool]:
-        """(signal to stop for, whether to save) of any rank; all ranks call it together."""
+        """Return (signal to stop for, whether to save) of any rank; all ranks must call it."""
         stop, save = comm.max_over_ranks([self.requested, int(self.save_requested)])
         self.requested, self.save_requested = self.requested or stop, False
         return stop, bool(save)

@@ -1,7 +1,7 @@
-"""Write files whole or not at all, and say in one line why one cannot be written.
+"""Write files atomically, and report in one line why one can't be written.
 
-A disk can be full, read-only or over quota at any moment, and a folder can vanish. Whoever writes
-with these functions leaves the file of before, or a complete new one, and raises `WriteError`.
+A disk can be full, read-only or over quota at any moment, and a folder can vanish. These functions
+leave either the old file or a complete new one, and raise `WriteError` if they fail.
 """
 
 import contextlib
@@ -15,15 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-# Where it helps to know how much was needed, and how much there is.
+# Errors for which the message gives the needed and the free space.
 _OF_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 class WriteError(OSError):
-    """A file cannot be written; the message names it, the reason, and the space if that lacks.
+    """A file can't be written; the message gives the file, the reason and, if relevant, the space.
 
     Attributes:
-        errno: as of the system's error.
+        errno: of the system's error.
         filename: the path.
     """
 
@@ -32,7 +32,7 @@ class WriteError(OSError):
         Args:
             path: of the file.
             cause: the system's error.
-            needed: bytes that the file would have, as far as they are known.
+            needed: size of the file in bytes, if known.
         """
         reason = _reason(path, cause)
         if cause.errno in _OF_SPACE:
@@ -45,10 +45,10 @@ class WriteError(OSError):
         self.errno, self.filename, self.needed = cause.errno, str(path), needed
         self.reason = reason
 
-    def __str__(self) -> str:  # an OSError with a number would tell that and the name alone
+    def __str__(self) -> str:  # an OSError with a number prints only the number and the name
         return str(self.args[0])
 
-    def __reduce__(self) -> tuple:  # errors travel between processes
+    def __reduce__(self) -> tuple:  # errors are sent between processes
         return _restored, (str(self), self.errno, self.filename, self.needed, self.reason)
 
 
@@ -70,7 +70,7 @@ def _reason(path: str | Path, cause: OSError) -> str:
 
 
 def _existing(path: str | Path) -> str:
-    """Return the innermost folder of a path that exists."""
+    """Return the innermost existing folder of a path."""
     folder = os.path.dirname(os.path.abspath(path))
     while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
         folder = os.path.dirname(folder)
@@ -89,8 +89,8 @@ def naming_write_errors(path: str | Path, needed: int | None = None) -> Iterator
     """Turn an OSError of the block into a WriteError that names the file.
 
     Args:
-        path: what the block writes, and all that it writes.
-        needed: bytes that it would have.
+        path: the only file that the block writes.
+        needed: its size in bytes, if known.
     """
     try:
         yield
@@ -101,7 +101,7 @@ def naming_write_errors(path: str | Path, needed: int | None = None) -> Iterator
 
 
 class _NotingFile(io.FileIO):
-    """A file that keeps the error of a write.
+    """A file that stores the error of a failed write.
 
     torch.save turns it into a RuntimeError about a position in the file.
     """
@@ -122,20 +122,20 @@ class _NotingFile(io.FileIO):
 def atomic_write(
     path: str | Path, mode: str = "wb", needed: int | None = None, *, together: bool = False
 ) -> Iterator[IO]:
-    """Open a file for writing that appears under `path` when it is complete and on the disk.
+    """Open a file for writing that appears at `path` only when it is complete and on disk.
 
-    Until then it has a name that ends in ".partial", which is removed if writing fails.
+    Until then its name ends in ".partial"; it is removed if writing fails.
 
     Args:
         path: a local path; its folder exists.
         mode: "wb" or "w".
-        needed: bytes that the file will have, for the message where there is no room; None: as
-            many as were given when writing failed.
-        together: several processes, of several machines even, may write the file at once; the last
-            one wins.
+        needed: size of the file in bytes, for the message if there is no space; None: the number of
+            bytes when writing failed.
+        together: whether several processes, even on several machines, may write the file at once;
+            the last one wins.
 
     Raises:
-        WriteError: the file cannot be written. The one of before, if any, is as it was.
+        WriteError: the file can't be written. An existing file is unchanged.
     """
     path = Path(path)
     writer = f".{socket.gethostname()}-{os.getpid()}" if together else ""
@@ -158,7 +158,7 @@ def atomic_write(
         _sync_folder(path.parent)
     except BaseException as error:
         if raw is not None:
-            for opened in (raw, file):  # the inner one first, so that nothing is left to be written
+            for opened in (raw, file):  # the inner one first, so that nothing is flushed
                 with contextlib.suppress(OSError, ValueError, AttributeError):
                     opened.close()
         with contextlib.suppress(OSError):
@@ -174,7 +174,8 @@ def atomic_write(
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the new name of a file survive a power cut too, where the system can promise it."""
+    """Flush the folder, so that the new name of a file survives a power cut if the system
+    allows."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -185,12 +186,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def append(path: str | Path, data: bytes) -> None:
-    """Add bytes to the end of a file, all of them or none, and have them on the disk.
+    """Append bytes to a file, all of them or none, and flush them to disk.
 
-    The folder is made where it does not exist.
+    The folder is created if necessary.
 
     Raises:
-        WriteError: they cannot be written. The file is as it was.
+        WriteError: the bytes can't be written. The file is unchanged.
     """
     with naming_write_errors(path, len(data)):
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)

@@ -78,7 +78,7 @@ def test_eval_takes_a_run(folder, config, capsys):
     [
         (["train"], "nothing to train on: give --data PATH or --config NAME"),
         (["train", "--config", "quick_strat"], "Did you mean 'quick_start'"),
-        (["train", "--resume", "--name", "b"], "there is no run runs/b-N to go on with"),
+        (["train", "--resume", "--name", "b"], "there is no run runs/b-N to resume"),
         (["train", "--name", "a/b", "--config", "quick_start"], "--name is 'a/b'; expected a name"),
         (["train", "--config", "fcos_R_50_FPN_1x", "--lr", "1"], "--lr is for yaml configs"),
         (["train", "--data", "none"], "none: there is no such f"),

@@ -1,4 +1,4 @@
-"""A disk that is full for a while: the run goes on, and ends as one that had room all the time."""
+"""A disk that is full for a while: the run continues, and ends like one that always had space."""
 
 import json
 import os
@@ -112,7 +112,7 @@ def test_checkpoints_that_cannot_be_written_do_not_end_the_run(tmp_path, with_ro
     # The best checkpoint of iteration 2 was the last one.
     assert tagged[3:6] == ["model_best.pth"] * 3
     errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert any("model_0000005.pth cannot be written" in e and "goes on" in e for e in errors)
+    assert any("model_0000005.pth cannot be written" in e and "continues" in e for e in errors)
     assert all("\n" not in error for error in errors)
     assert metrics_of(tmp_path) == metrics_of(with_room)
 

@@ -12,4 +12,4 @@ def test_results_that_cannot_be_written_do_not_end_the_evaluation(tmp_path, capl
         save_results(str(tmp_path / "x.pth"), lambda file: torch.save(torch.zeros(99), file))
     assert path.read_text() == "[1]" and not (tmp_path / "x.pth").exists()
     assert [record.levelname for record in caplog.records] == ["ERROR"] * 2
-    assert "results.json cannot be written" in caplog.text and "goes on" in caplog.text
+    assert "results.json cannot be written" in caplog.text and "continues" in caplog.text

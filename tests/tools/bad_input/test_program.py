@@ -85,7 +85,7 @@ def test_a_stop_keeps_the_work_and_says_how_to_go_on(good, tmp_path, number, cod
     assert "Traceback" not in done.stdout + done.stderr
     told = re.search(
         r"Stopped at iteration (\d+) of 100000\. The last checkpoint is (\S+model_(\d{7})\.pth); "
-        r"the same command with --resume goes on\.",
+        r"the same command with --resume continues\.",
         done.stderr if number == signal.SIGINT else done.stdout,
     )
     assert told, done.stdout + done.stderr
