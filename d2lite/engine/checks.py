@@ -75,7 +75,20 @@ def check_evaluation_settings(cfg: CfgNode, resume: bool = False) -> None:
 def _check_shared(cfg: CfgNode) -> None:
     _check_finite(cfg)
     _check_minima(cfg, _MINIMA)
-    _check_device(cfg.MODEL.DEVICE)
+    name = cfg.MODEL.DEVICE
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(
+            f"MODEL.DEVICE is {name!r}; use 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'"
+        ) from None
+    if device.type in _DEVICE_COUNTS:
+        count = _DEVICE_COUNTS[device.type]()
+        if (device.index or 0) >= count:
+            raise ValueError(
+                f"MODEL.DEVICE is {name!r}, but torch {torch.__version__} finds {count} "
+                f"{device.type} devices here; set MODEL.DEVICE to auto or cpu"
+            )
     image_format = cfg.INPUT.FORMAT
     if image_format not in ("BGR", "YUV-BT.601"):
         try:
@@ -175,23 +188,6 @@ _DEVICE_COUNTS: dict[str, Callable[[], int]] = {
     "cuda": lambda: torch.cuda.device_count() if torch.cuda.is_available() else 0,
     "mps": lambda: int(torch.backends.mps.is_available()),
 }
-
-
-def _check_device(name: str) -> None:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(
-            f"MODEL.DEVICE is {name!r}; use 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'"
-        ) from None
-    if device.type not in _DEVICE_COUNTS:
-        return
-    count = _DEVICE_COUNTS[device.type]()
-    if (device.index or 0) >= count:
-        raise ValueError(
-            f"MODEL.DEVICE is {name!r}, but torch {torch.__version__} finds {count} {device.type} "
-            "devices here; set MODEL.DEVICE to auto or cpu"
-        )
 
 
 def check_test_classes(cfg: CfgNode) -> None:

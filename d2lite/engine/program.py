@@ -96,25 +96,21 @@ def train_or_evaluate(args: Namespace, trainer: type[DefaultTrainer]) -> Mapping
             check_class_counts(cfg, only_open=True)
         cfg.freeze()
         default_setup(cfg, args)
-        if args.eval_only:
-            return _evaluate(cfg, args.resume, trainer)
-        run = trainer(cfg)
-        run.resume_or_load(resume=args.resume)
-        return run.train()
-
-
-def _evaluate(cfg: CfgNode, resume: bool, trainer: type[DefaultTrainer]) -> Mapping:
-    model = trainer.build_model(cfg)
-    DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(
-        cfg.MODEL.WEIGHTS, resume=resume
-    )
-    if hasattr(model, "built_from"):
-        # The classes come from the checkpoint, whatever DATASETS.TRAIN is now.
-        about = about_weights(weights_to_load(cfg, resume))
-        model.built_from.metadata = about.get("metadata") or None
-    results = trainer.test(cfg, model)
-    if cfg.TEST.AUG.ENABLED and hasattr(trainer, "test_with_TTA"):
-        results.update(trainer.test_with_TTA(cfg, model))
-    if comm.is_main_process():
-        verify_results(cfg, results)
-    return results
+        if not args.eval_only:
+            run = trainer(cfg)
+            run.resume_or_load(resume=args.resume)
+            return run.train()
+        model = trainer.build_model(cfg)
+        DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(
+            cfg.MODEL.WEIGHTS, resume=args.resume
+        )
+        if hasattr(model, "built_from"):
+            # The classes come from the checkpoint, whatever DATASETS.TRAIN is now.
+            about = about_weights(weights_to_load(cfg, args.resume))
+            model.built_from.metadata = about.get("metadata") or None
+        results = trainer.test(cfg, model)
+        if cfg.TEST.AUG.ENABLED and hasattr(trainer, "test_with_TTA"):
+            results.update(trainer.test_with_TTA(cfg, model))
+        if comm.is_main_process():
+            verify_results(cfg, results)
+        return results

@@ -152,6 +152,12 @@ def replay_step(
     load_state(model, step)
     of_rank, scale = step["ranks"][rank], float(step["trainer"].get("scale", 1.0))
     device = next(model.parameters()).device
+    precision: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if name := step["trainer"].get("precision", ""):
+        # CPUs do not compute in float16.
+        dtype = {"float16": torch.float16, "bfloat16": torch.bfloat16}[name]
+        dtype = torch.bfloat16 if device.type == "cpu" else dtype
+        precision = torch.autocast(device.type, dtype)
     model.zero_grad()
     replay = Replay(is_scaled=scale != 1.0)
     of_rank["random"].restore(device)
@@ -159,7 +165,7 @@ def replay_step(
         with EventStorage(step["iteration"]), torch.autograd.set_detect_anomaly(detect_anomaly):
             num_parts = int(step["trainer"].get("accumulate_steps", 1))
             for part, share in split_batch(of_rank["batch"], num_parts):
-                with _precision(step, device):
+                with precision:
                     losses = model(part)
                 losses = {"total_loss": losses} if isinstance(losses, torch.Tensor) else losses
                 for name, loss in losses.items():
@@ -172,12 +178,3 @@ def replay_step(
         replay.error = error
     replay.gradients = largest_gradients(model, scale)
     return replay
-
-
-def _precision(step: Mapping[str, Any], device: torch.device) -> contextlib.AbstractContextManager:
-    name = step["trainer"].get("precision", "")
-    if not name:
-        return contextlib.nullcontext()
-    # CPUs do not compute in float16.
-    dtype = {"float16": torch.float16, "bfloat16": torch.bfloat16}[name]
-    return torch.autocast(device.type, torch.bfloat16 if device.type == "cpu" else dtype)

@@ -26,7 +26,12 @@ def put_metrics(
     Raises:
         NonFiniteError: the losses are not finite; on all ranks alike.
     """
-    metrics = _to_floats(loss_dict)
+    losses = [loss.detach().reshape(()) for loss in loss_dict.values()]
+    # A loss that is a constant is often made on the CPU; else all are copied at once.
+    if len({loss.device for loss in losses}) == 1:
+        # Wide enough for all of them, since stacking promotes.
+        losses = torch.stack([x.float() if x.dtype.itemsize < 4 else x for x in losses]).tolist()
+    metrics = {name: float(loss) for name, loss in zip(loss_dict, losses, strict=True)}
     storage.put_scalar("rank_data_time", data_time, cur_iter=cur_iter)
     per_rank = comm.all_gather({**metrics, "data_time": data_time})
     # A step waits for the slowest rank.
@@ -41,14 +46,3 @@ def put_metrics(
     storage.put_scalar(f"{prefix}total_loss", total, cur_iter=cur_iter)
     if len(mean) > 1:
         storage.put_scalars(cur_iter=cur_iter, **mean)
-
-
-def _to_floats(loss_dict: Mapping[str, Tensor]) -> dict[str, float]:
-    """All losses, of one element each, in one copy from the device."""
-    losses = [loss.detach().reshape(()) for loss in loss_dict.values()]
-    if len({loss.device for loss in losses}) == 1:
-        # Wide enough for all of them, since stacking promotes.
-        values = torch.stack([loss.float() if loss.dtype.itemsize < 4 else loss for loss in losses])
-        return dict(zip(loss_dict, map(float, values.tolist()), strict=True))
-    # A loss that is a constant is often made on the CPU.
-    return {name: float(loss) for name, loss in zip(loss_dict, losses, strict=True)}

@@ -50,8 +50,14 @@ class EarlyStop(HookBase):
             self._stop_if_due(self.trainer.iter)
 
     def _stop_if_due(self, iteration: int) -> None:
+        since_best = 0  # evaluations
+        if self._best is not None and self._best.best_iter is not None:
+            since_best = (iteration - self._best.best_iter) // self._period
+        # Don't stop because of a metric that no evaluation returns; BestCheckpointer warns of it.
+        elif self._best is not None and self._val_metric in self.trainer.storage.latest():
+            since_best = (iteration + 1 - self._first_iter) // self._period
         # Only the main process has results; a rank that went on alone would wait forever.
-        waited = comm.all_gather(self._evaluations_since_best(iteration))[0]
+        waited = comm.all_gather(since_best)[0]
         if waited >= self._patience:
             logger.info(
                 "%s has not improved for %d evaluations (TEST.PATIENCE): stopping at iteration %d",
@@ -61,16 +67,6 @@ class EarlyStop(HookBase):
             )
             self._stopped = True
             self.trainer.stop()
-
-    def _evaluations_since_best(self, iteration: int) -> int:
-        if self._best is None:
-            return 0
-        if self._best.best_iter is not None:
-            return (iteration - self._best.best_iter) // self._period
-        # Don't stop because of a metric that no evaluation returns; BestCheckpointer warns of it.
-        if self._val_metric not in self.trainer.storage.latest():
-            return 0
-        return (iteration + 1 - self._first_iter) // self._period
 
     def state_dict(self) -> dict:
         return {"first_iter": self._first_iter, "stopped": self._stopped}

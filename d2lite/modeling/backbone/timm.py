@@ -67,7 +67,6 @@ class TimmBackbone(Backbone):
         super().__init__()
         timm = _import_timm()
         check_choice("norm of a timm backbone", norm, NORMS)
-        _check_name(timm, name)
         self.net = _create(timm, name, pretrained, out_indices, in_chans)
         info = self.net.feature_info
         levels = [_level(name, stride) for stride in info.reduction()]
@@ -170,19 +169,16 @@ def _import_timm() -> ModuleType:
     return timm
 
 
-def _check_name(timm: ModuleType, name: str) -> None:
-    """Names with a colon lie on a hub or a disk, where only timm can look."""
+def _create(
+    timm: ModuleType, name: str, pretrained: bool, out_indices: Sequence[int], in_chans: int
+) -> nn.Module:
     architecture = name.partition(".")[0]
+    # Names with a colon lie on a hub or a disk, where only timm can look.
     if ":" not in name and not timm.is_model(architecture):
         hint = did_you_mean(architecture, timm.list_models())
         raise ValueError(
             f"MODEL.TIMM_MODEL.NAME is {name!r}, which timm {timm.__version__} does not have.{hint}"
         )
-
-
-def _create(
-    timm: ModuleType, name: str, pretrained: bool, out_indices: Sequence[int], in_chans: int
-) -> nn.Module:
     kwargs = {"pretrained": pretrained, "in_chans": in_chans}
     if out_indices:
         kwargs["out_indices"] = tuple(out_indices)
