@@ -109,8 +109,7 @@ def build_batch_data_loader(
         )
     group_of = AspectGroups(dataset) if aspect_ratio_grouping else None
     if seed is None:
-        with_seeds = hasattr(sampler, "seeds")
-        seed = sampler.seeds()["seed"] if with_seeds else comm.shared_random_seed()
+        seed = sampler.seeds()["seed"] if hasattr(sampler, "seeds") else comm.shared_random_seed()
     return TrainingLoader(
         dataset,
         TrainingStream(sampler, batch_size, group_of, drop_last, seed=int(seed)),

@@ -243,11 +243,8 @@ def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -
                     f"{where}: has boxes of the shape {boxes.shape} and logits of {logits.shape}; "
                     f"expected (N, {sides}) and (N,)"
                 )
-            for values in (boxes, logits):
-                if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
-                    raise ValueError(
-                        f"{where}: its proposals have values that are not finite numbers"
-                    )
+            if not all(v.dtype.kind in "fiu" and np.isfinite(v).all() for v in (boxes, logits)):
+                raise ValueError(f"{where}: its proposals have values that are not finite numbers")
         one["proposal_boxes"] = boxes
         one["proposal_objectness_logits"] = logits[order]
         one["proposal_bbox_mode"] = mode

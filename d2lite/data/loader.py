@@ -31,25 +31,21 @@ logger = logging.getLogger(__name__)
 def _collate(collate_fn: Callable[[list], Any], samples: list[Sample]) -> Sample:
     """Collate the existing values, and pass on errors and skipped files."""
     for sample in samples:
-        if sample.error is not None:
-            return Sample(None, [], _portable(sample.error))
+        if sample.error is None:
+            continue
+        error = sample.error
+        if torchdata.get_worker_info() is not None:
+            # It has to survive the way from a worker: its last line as message, the rest as cause.
+            try:
+                error = type(error)(str(error))
+            except TypeError:
+                kind = OSError if isinstance(error, OSError) else ValueError
+                error = kind(f"{type(error).__name__}: {error}")
+            error.worker_traceback = "".join(traceback.format_exception(sample.error))
+        return Sample(None, [], error)
     skipped = [one for sample in samples for one in sample.skipped]
     values = [sample.value for sample in samples if sample.value is not None]
     return Sample(collate_fn(values) if values else None, skipped)
-
-
-def _portable(error: OSError | ValueError) -> OSError | ValueError:
-    """Return an error that can be pickled by a worker: last line as message, the rest as cause."""
-    if torchdata.get_worker_info() is None:
-        return error
-    kind = type(error)
-    try:
-        portable = kind(str(error))
-    except TypeError:
-        kind = OSError if isinstance(error, OSError) else ValueError
-        portable = kind(f"{type(error).__name__}: {error}")
-    portable.worker_traceback = "".join(traceback.format_exception(error))
-    return portable
 
 
 # Iterators with worker processes. They are closed before Python terminates its child processes by

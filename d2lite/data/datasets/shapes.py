@@ -205,12 +205,33 @@ def load_shapes(split: str) -> list[dict]:
 
     A keypoint's visibility is 2, or 1 where a later shape covers it.
     """
-    return [_record(split, index, _instance) for index in range(SPLITS[split].length)]
+    records = []
+    for index in range(SPLITS[split].length):
+        scene = make_scene(split, index)
+        annotations = [
+            _instance(shape, scene.shapes[position + 1 :])
+            for position, shape in enumerate(scene.shapes)
+        ]
+        records.append({**_picture(split, index, scene), "annotations": annotations})
+    return records
 
 
 def load_shapes_rotated(split: str) -> list[dict]:
     """Dataset dicts with rotated boxes (XYWHA_ABS), the frames of the shapes."""
-    return [_record(split, index, _rotated_instance) for index in range(SPLITS[split].length)]
+    records = []
+    for index in range(SPLITS[split].length):
+        scene = make_scene(split, index)
+        annotations = [
+            {
+                "bbox": [*shape.center, *shape.size, shape.angle],
+                "bbox_mode": BoxMode.XYWHA_ABS,
+                "category_id": shape.category,
+                "iscrowd": 0,
+            }
+            for shape in scene.shapes
+        ]
+        records.append({**_picture(split, index, scene), "annotations": annotations})
+    return records
 
 
 def load_shapes_sem_seg(split: str) -> list[dict]:
@@ -260,15 +281,6 @@ def _picture(split: str, index: int, scene: Scene) -> dict:
     }
 
 
-def _record(split: str, index: int, to_instance) -> dict:
-    scene = make_scene(split, index)
-    annotations = [
-        to_instance(shape, scene.shapes[position + 1 :])
-        for position, shape in enumerate(scene.shapes)
-    ]
-    return {**_picture(split, index, scene), "annotations": annotations}
-
-
 def _instance(shape: Shape, later: tuple[Shape, ...]) -> dict:
     outlines = [other.outline.astype(np.float32) for other in later]
     keypoints = []
@@ -281,15 +293,6 @@ def _instance(shape: Shape, later: tuple[Shape, ...]) -> dict:
         "category_id": shape.category,
         "segmentation": [shape.outline.ravel().tolist()],
         "keypoints": keypoints,
-        "iscrowd": 0,
-    }
-
-
-def _rotated_instance(shape: Shape, later: tuple[Shape, ...]) -> dict:
-    return {
-        "bbox": [*shape.center, *shape.size, shape.angle],
-        "bbox_mode": BoxMode.XYWHA_ABS,
-        "category_id": shape.category,
         "iscrowd": 0,
     }
 

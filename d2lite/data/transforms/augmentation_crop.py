@@ -178,20 +178,15 @@ class MinIoURandomCrop(Augmentation):
             if min_iou == 1:
                 return NoOpTransform()
             for _ in range(self.crop_trials):
-                window = self._draw_window(size)
-                if window is not None and _fits(window, boxes, min_iou):
+                extent = np.random.uniform(self.min_crop_size * size, size)
+                if not 0.5 <= extent[1] / extent[0] <= 2:
+                    continue  # too oblong
+                corner = np.random.uniform(0, size - extent)
+                window = np.concatenate([corner, corner + extent]).astype(int)  # (4,) XYXY
+                if (window[2:] > window[:2]).all() and _fits(window, boxes, min_iou):
                     x0, y0, x1, y1 = window.tolist()
                     return CropTransform(x0, y0, x1 - x0, y1 - y0, *size.tolist())
         return NoOpTransform()
-
-    def _draw_window(self, size: np.ndarray) -> np.ndarray | None:
-        """(4,) int XYXY inside the image; None when too oblong or empty."""
-        extent = np.random.uniform(self.min_crop_size * size, size)
-        if not 0.5 <= extent[1] / extent[0] <= 2:
-            return None
-        corner = np.random.uniform(0, size - extent)
-        window = np.concatenate([corner, corner + extent]).astype(int)
-        return window if (window[2:] > window[:2]).all() else None
 
 
 def _fits(window: np.ndarray, boxes: np.ndarray, min_iou: float) -> bool:
