@@ -64,8 +64,20 @@ class _Plan:
                 args.data, folder, val_share=args.val_share, layout=args.layout
             )
             self._lines += [f"data: {data.summary()}", *(f"  {note}" for note in data.notes)]
-        if not self.config_file:
-            self._find_config(folder, data)
+        if not self.config_file and data is None:
+            # That of the run that is resumed.
+            self.config_file = os.path.join(folder, "config.yaml")
+            if not os.path.isfile(self.config_file):
+                raise FileNotFoundError(
+                    f"{self.config_file} not found: there is no run to go on with"
+                )
+        elif not self.config_file:
+            device = own_data.chosen_device(args.device or overrides.get("MODEL.DEVICE"))
+            weights = "" if args.weights == "none" else args.weights
+            self._choice = own_data.choose_model(set(data.kinds), device, weights)
+            self.config_file = find_config(self._choice.config)
+            self._set("", **self._choice.settings)
+            self._lines.append(f"config: {self._choice.config} ({self._choice.reason})")
         self._set_flags()
         if data is not None:
             fitting = own_data.fit_to_data(self._merged(), data.train, data.val)
@@ -85,22 +97,6 @@ class _Plan:
         opts = [*self.words(), *self._args.opts]
         names = {"config_file": self.config_file, "opts": opts, "eval_only": False}
         return config_from_args(argparse.Namespace(**names))
-
-    def _find_config(self, folder: str, data: Any) -> None:
-        """Choose the config of the run that is resumed, or one that suits the data."""
-        kept = os.path.join(folder, "config.yaml")
-        if data is None:
-            if not os.path.isfile(kept):
-                raise FileNotFoundError(f"{kept} not found: there is no run to resume")
-            self.config_file = kept
-            return
-        args = self._args
-        device = own_data.chosen_device(args.device or self._overrides.get("MODEL.DEVICE"))
-        weights = "" if args.weights == "none" else args.weights
-        self._choice = own_data.choose_model(set(data.kinds), device, weights)
-        self.config_file = find_config(self._choice.config)
-        self._set("", **self._choice.settings)
-        self._lines.append(f"config: {self._choice.config} ({self._choice.reason})")
 
     def _set_flags(self) -> None:
         args = self._args

@@ -91,7 +91,24 @@ class PolygonMasks:
                 f"PolygonMasks takes a list of objects, each a list of polygons; found a "
                 f"{type(polygons).__name__}"
             )
-        self.polygons: list[list[np.ndarray]] = [_checked_parts(parts) for parts in polygons]
+        self.polygons: list[list[np.ndarray]] = []
+        for parts in polygons:
+            if not isinstance(parts, list):
+                raise ValueError(
+                    f"each object must be a list of polygons, found a {type(parts).__name__}; "
+                    "an object of one polygon is a list of one"
+                )
+            arrays = [
+                part.detach().cpu().numpy() if isinstance(part, Tensor) else part for part in parts
+            ]
+            arrays = [np.asarray(part, dtype=np.float64) for part in arrays]
+            for array in arrays:
+                if array.ndim != 1 or array.size % 2 or array.size < 6:
+                    raise ValueError(
+                        f"a polygon must be a flat list of at least 3 vertices (x0, y0, x1, y1, "
+                        f"...), found shape {array.shape}"
+                    )
+            self.polygons.append(arrays)
 
     def to(self, *args: Any, **kwargs: Any) -> "PolygonMasks":
         """Return this object itself: polygons do not live on a device."""
@@ -176,27 +193,6 @@ class PolygonMasks:
         masks = copy.copy(self)
         masks.polygons = polygons
         return masks
-
-
-def _checked_parts(parts: list) -> list[np.ndarray]:
-    if not isinstance(parts, list):
-        raise ValueError(
-            f"each object must be a list of polygons, found a {type(parts).__name__}; "
-            "an object of one polygon is a list of one"
-        )
-    arrays = [
-        np.asarray(
-            part.detach().cpu().numpy() if isinstance(part, Tensor) else part, dtype=np.float64
-        )
-        for part in parts
-    ]
-    for array in arrays:
-        if array.ndim != 1 or array.size % 2 or array.size < 6:
-            raise ValueError(
-                f"a polygon must be a flat list of at least 3 vertices (x0, y0, x1, y1, ...), "
-                f"found shape {array.shape}"
-            )
-    return arrays
 
 
 class BitMasks:
