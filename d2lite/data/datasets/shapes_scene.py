@@ -43,13 +43,7 @@ def _circle(num_points: int, radius: float = 1.0) -> np.ndarray:
     return radius * np.stack([np.sin(angle), -np.cos(angle)], axis=1)
 
 
-def _star() -> np.ndarray:
-    points = _circle(10)
-    points[1::2] *= 0.45
-    low, high = points.min(axis=0), points.max(axis=0)
-    return (points - low) / (high - low) * 2 - 1  # a five-pointed star does not fill its box
-
-
+_STAR = _circle(10) * np.tile([[1.0], [0.45]], (5, 1))
 _HALF_CROSS = np.array(
     [(-0.34, -1), (0.34, -1), (0.34, -0.34), (1, -0.34), (1, 0.34), (0.34, 0.34)]
 )
@@ -59,7 +53,8 @@ OUTLINES = {
     "circle": _circle(40),
     "square": np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], dtype=np.float64),
     "triangle": np.array([(0, -1), (1, 1), (-1, 1)], dtype=np.float64),
-    "star": _star(),
+    # A five-pointed star does not fill its box of itself.
+    "star": (_STAR - _STAR.min(axis=0)) / np.ptp(_STAR, axis=0) * 2 - 1,
     "cross": np.concatenate([_HALF_CROSS, -_HALF_CROSS]),
     # One loop: around outside, across at the top, around the hole the other way, and back.
     "ring": np.concatenate([*(_OUTER, _OUTER[:1]), *(_INNER[:1], _INNER[::-1])]),
