@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from d2lite.data import DatasetCatalog, MetadataCatalog
+from d2lite.data.dataset_mapper import DATASET_MAPPER_REGISTRY
 from d2lite.data.datasets.shapes import load_shapes
-from d2lite.engine import SimpleTrainer, hooks, launch
+from d2lite.engine import DefaultTrainer, SimpleTrainer, hooks, launch
+from d2lite.engine.hooks import validation_loss
 from d2lite.engine.hooks.validation_loss import build_loss_loader
 from d2lite.utils import comm
 from d2lite.utils.events import get_event_storage
@@ -109,8 +111,6 @@ def test_runs_with_and_without_end_alike_and_the_values_are_written(tmp_path):
 
 
 def test_a_detector_has_all_its_losses_on_the_test_set(tmp_path):
-    from d2lite.engine import DefaultTrainer
-
     cfg = tiny_cfg(
         tmp_path, SOLVER__MAX_ITER=1, DATASETS__TEST=("shapes_val",), TEST__LOSS_PERIOD=1
     )
@@ -188,3 +188,28 @@ def test_losses_are_gathered_over_ranks_that_have_different_numbers_of_images(tm
 def test_without_a_test_set_there_is_nothing_to_evaluate(tmp_path):
     with pytest.raises(ValueError, match=r"LOSS_PERIOD is 5, but DATASETS\.TEST is empty"):
         ToyTrainer(toy_cfg(tmp_path, TEST__LOSS_PERIOD=5, DATASETS__TEST=(), TEST__BEST_METRIC=""))
+
+
+@DATASET_MAPPER_REGISTRY.register()
+def mapper_without_a_mode(cfg, is_train):
+    return dict
+
+
+def test_a_mapper_that_cannot_read_annotations_in_testing_is_named(tmp_path):
+    cfg = toy_cfg(tmp_path, TEST__LOSS_PERIOD=5, INPUT__DATASET_MAPPER="mapper_without_a_mode")
+    with pytest.raises(ValueError, match=r"DATASET_MAPPER mapper_without_a_mode has no `is_train`"):
+        build_loss_loader(cfg, "toy_val", ToyTrainer.build_model(cfg))
+
+
+def test_other_stuff_classes_are_refused(tmp_path, monkeypatch):
+    cfg = toy_cfg(tmp_path, TEST__LOSS_PERIOD=5)
+    model = ToyTrainer.build_model(cfg)
+    classes = {"toy_train": ["sky", "grass"], "toy_val": ["grass", "sky"]}
+    monkeypatch.setattr(
+        validation_loss, "trained_classes", lambda *_: {"stuff_classes": classes["toy_train"]}
+    )
+    monkeypatch.setattr(
+        validation_loss, "dataset_classes", lambda names: {"stuff_classes": classes[names[0]]}
+    )
+    with pytest.raises(ValueError, match=r"the stuff classes of toy_val are not those"):
+        build_loss_loader(cfg, "toy_val", model)
