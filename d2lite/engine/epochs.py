@@ -52,7 +52,7 @@ def with_periods_of_epochs(cfg: CfgNode, data_loader: Iterable) -> CfgNode:
         if epochs > 0:
             cfg[node][key] = math.ceil(epochs * num_images / cfg.SOLVER.IMS_PER_BATCH)
             logger.info(
-                "%s.%s is %d iterations: %g epochs of %d images",
+                "%s.%s is %d iterations, for %g times %d images",
                 *(node, key, cfg[node][key], epochs, num_images),
             )
     if frozen:
