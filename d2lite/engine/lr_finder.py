@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 # The sweep ends where the smoothed loss is so many times the lowest one.
 _DIVERGED = 4.0
-# The first values, of few batches, say nothing about a slope.
+# The first averages, of few batches, may be low by chance.
 _LEAST_POINTS = 10
 
 
@@ -33,7 +33,7 @@ class LRSweep(NamedTuple):
     rates: list[float]
     losses: list[float]
     smoothed: list[float]
-    suggested: float  # where the smoothed loss falls fastest
+    suggested: float  # a tenth of the rate where the smoothed loss is lowest
 
 
 def find_lr(
@@ -54,8 +54,8 @@ def find_lr(
         num_iter: iterations; fewer where the loss diverges before.
         smoothing: weight of the past in the average of the loss, in [0, 1).
     Returns:
-        The sweep. The suggested rate is the one at which the smoothed loss falls fastest per factor
-        of the rate, before its lowest point.
+        The sweep. The suggested rate is a tenth of the one at which the smoothed loss is lowest,
+        where it still falls and is far from diverging.
     Raises:
         ValueError: there are several processes, the loss diverges at once or does not fall.
     """
@@ -97,8 +97,7 @@ def _suggest(rates: list[float], smoothed: list[float]) -> float:
             f"the loss does not fall in {len(smoothed)} iterations with growing learning rates. "
             "Check the data and the weights to start from, or search over more iterations"
         )
-    slopes = np.gradient(np.array(smoothed), np.log(rates))
-    return rates[first + int(np.argmin(slopes[first : lowest + 1]))]
+    return rates[lowest] / 10
 
 
 def draw_sweep(sweep: LRSweep, path: str) -> None:
@@ -137,7 +136,7 @@ def find_lr_program(args: argparse.Namespace) -> LRSweep:
     with atomic_write(os.path.join(cfg.OUTPUT_DIR, "lr_finder.json"), "w") as file:
         json.dump(sweep._asdict(), file)
     logger.info(
-        "The loss falls fastest at a learning rate of %.2g and is lowest at %.2g; see %s",
-        *(sweep.suggested, sweep.rates[int(np.argmin(sweep.smoothed))], picture),
+        "The loss is lowest at ten times the suggested learning rate of %.2g; see %s",
+        *(sweep.suggested, picture),
     )
     return sweep
