@@ -52,8 +52,8 @@ class ActivationStatistics(HookBase):
         if isinstance(output, Tensor) and output.is_floating_point() and output.numel() > 0:
             values = output.detach().float()
             variance, mean = torch.var_mean(values, correction=0)
-            figures = torch.stack([mean, variance, (values == 0).float().mean()])
-            self._outputs.setdefault(name, []).append((values.numel(), figures))
+            statistics = torch.stack([mean, variance, (values == 0).float().mean()])
+            self._outputs.setdefault(name, []).append((values.numel(), statistics))
 
     def after_step(self) -> None:
         if not is_due(self.trainer.iter, self._period):
@@ -65,9 +65,9 @@ class ActivationStatistics(HookBase):
             means, variances, shares = zip(*(x.tolist() for _, x in outputs), strict=True)
             mean = _average(means, counts)
             squares = [v + (m - mean) ** 2 for v, m in zip(variances, means, strict=True)]
-            figures = {"mean": mean, "std": _average(squares, counts) ** 0.5}
-            figures["zeros"] = _average(shares, counts)
-            for what, value in figures.items():
+            statistics = {"mean": mean, "std": _average(squares, counts) ** 0.5}
+            statistics["zeros"] = _average(shares, counts)
+            for what, value in statistics.items():
                 storage.put_scalar(f"activation/{name}/{what}", value, smoothing_hint=False)
         self._remove()
 
