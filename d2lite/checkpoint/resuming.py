@@ -254,6 +254,7 @@ def _kind(value: Any) -> str:
 
 
 _KINDS = [
+    (bool, "true or false"),
     (str, "a text"),
     (dict, "a dict"),
     ((list, tuple), "a list"),

@@ -235,17 +235,19 @@ def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -
         where = f"{proposal_file}: image_id {quoted(one['image_id'])}"
         with file_errors(ValueError, where, "its proposals are malformed"):
             logits = np.asarray(proposals["objectness_logits"][row])
-            order = logits.argsort()[::-1]
-            boxes = np.asarray(proposals["boxes"][row])[order]
+            boxes = np.asarray(proposals["boxes"][row])
             sides = 5 if mode == BoxMode.XYWHA_ABS else 4
-            if logits.ndim != 1 or boxes.shape not in ((len(logits), sides), (0,)):
+            if boxes.shape == logits.shape == (0,):  # an empty list has no sides
+                boxes = boxes.reshape(0, sides)
+            if logits.ndim != 1 or boxes.shape != (len(logits), sides):
                 raise ValueError(
                     f"{where}: has boxes of the shape {boxes.shape} and logits of {logits.shape}; "
                     f"expected (N, {sides}) and (N,)"
                 )
             if not all(v.dtype.kind in "fiu" and np.isfinite(v).all() for v in (boxes, logits)):
                 raise ValueError(f"{where}: its proposals have values that are not finite numbers")
-        one["proposal_boxes"] = boxes
+        order = logits.argsort()[::-1]
+        one["proposal_boxes"] = boxes[order]
         one["proposal_objectness_logits"] = logits[order]
         one["proposal_bbox_mode"] = mode
     return dataset_dicts

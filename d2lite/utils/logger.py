@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.printable import printable
-from d2lite.utils.writing import WriteError
+from d2lite.utils.writing import WriteError, naming_write_errors
 
 D2_LOG_BUFFER_SIZE_KEY: str = "D2_LOG_BUFFER_SIZE"
 """Environment variable with the size in bytes of the log file's buffer on remote storage."""
@@ -144,9 +144,11 @@ def setup_logger(
         if distributed_rank > 0:
             path += f".rank{distributed_rank}"
         if not any(getattr(handler, "log_path", None) == path for handler in logger.handlers):
-            if folder := os.path.dirname(path):
-                PathManager.mkdirs(folder)
-            handler = _FileHandler(_open_log_stream(path), path)
+            with naming_write_errors(path):
+                if folder := os.path.dirname(path):
+                    PathManager.mkdirs(folder)
+                stream = _open_log_stream(path)
+            handler = _FileHandler(stream, path)
             handler.setFormatter(_AbbreviatingFormatter(_PLAIN_FORMAT, name, abbrev_name))
             logger.addHandler(handler)
     return logger

@@ -138,6 +138,8 @@ FINDINGS: dict[str, dict[str, Change]] = {
         "no second moment": saved(*_ADAM, "exp_avg_sq", value=...),
         "step that is negative": saved(*_ADAM, "step", value=torch.tensor(-3.0)),
         "one beta": saved(*_GROUP, "betas", value=[0.9]),
+        "rate that is false": saved(*_GROUP, "lr", value=False),
+        "setting that is a number": saved(*_GROUP, "differentiable", value=0.0001),
         "no rate": saved(*_GROUP, "lr", value=...),
         "rate that is a text": saved(*_GROUP, "lr", value="fast"),
         "rate that is not a number": saved(*_GROUP, "lr", value=float("nan")),
@@ -163,6 +165,9 @@ FINDINGS: dict[str, dict[str, Change]] = {
         "logits that are a number": pickled("objectness_logits", value=[np.float32(1), 2]),
         "boxes of texts": pickled("boxes", value=[np.array([["a"] * 4] * 3), np.zeros((2, 4))]),
         "boxes that are not finite": pickled("boxes", value=[np.full((3, 4), np.nan)] * 2),
+        "one box of three sides for no logits": lambda good: pickled(
+            "boxes", value=[np.zeros(3), np.zeros((2, 4))]
+        )(pickled("objectness_logits", value=[[], np.zeros(2)])(good)),
         "unknown mode": pickled("bbox_mode", value=77),
         "name with a line break": as_is(b"cd2lite.struct\nures.boxes\nBoxMode\n."),
     },
