@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.distributed.rendezvous import rendezvous
 from torch.multiprocessing.spawn import ProcessException
 
 from d2lite.data.loader import close_running_loaders
@@ -256,7 +257,10 @@ def _join_and_run(main_func: Callable[..., Any], args: tuple, timeout: timedelta
         torch.cuda.set_device(local_rank)
         device = torch.device("cuda", local_rank)
     dist.init_process_group(
-        "nccl" if device is not None else "gloo", timeout=timeout, device_id=device
+        "nccl" if device is not None else "gloo",
+        timeout=timeout,
+        device_id=device,
+        **_store_of_a_restart(timeout),
     )
     comm.create_local_process_group(local_world_size)
     try:
@@ -266,3 +270,19 @@ def _join_and_run(main_func: Callable[..., Any], args: tuple, timeout: timedelta
     finally:
         logging.shutdown()
         dist.destroy_process_group()
+
+
+def _store_of_a_restart(timeout: timedelta) -> dict[str, Any]:
+    """Return the arguments of `init_process_group` that a restart by torchrun needs.
+
+    All its restarts share one store, in which the addresses of the processes before are left: a
+    rank that reads one before it is replaced would connect to a process that has died. So each has
+    names of its own in there. Several machines may have counted other numbers of restarts.
+    """
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if restarts == "0" or os.environ.get("GROUP_WORLD_SIZE") != "1":
+        return {}
+    store, rank, world_size = next(rendezvous("env://", timeout=timeout))
+    store.set_timeout(timeout)
+    own = dist.PrefixStore(f"restart {restarts}", store)
+    return {"store": own, "rank": rank, "world_size": world_size}
