@@ -65,7 +65,7 @@ class VideoVisualizer:
         if "COLOR" in fields:
             colors = [tuple(color) for color in fields["COLOR"]]
         elif "ID" in fields:
-            colors = [distinct_color(int(number)) for number in predictions.ID]
+            colors = self._assign_colors_by_id(predictions)
         else:
             box_rows = None if boxes is None else boxes.tensor.numpy()
             colors = self._follow(classes or [0] * count, box_rows, masks)
@@ -154,6 +154,10 @@ class VideoVisualizer:
         self._old_instances = [x for i, x in enumerate(self._old_instances) if i not in continued]
         self._forget(instances)
         return [instance.color for instance in instances]
+
+    def _assign_colors_by_id(self, instances: Any) -> list[RGB]:
+        """Return the colors of the numbers `ID` of tracked Instances."""
+        return [distinct_color(int(number)) for number in instances.ID]
 
     def _forget(self, now: list[_DetectedInstance]) -> None:
         """Count down what the current frame does not have."""

@@ -182,12 +182,15 @@ class RepeatFactorTrainingSampler(_SeededSampler):
     def _infinite_indices(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed)
         while True:
-            draws = torch.rand(len(self._frac_part), generator=generator)
-            repeats = self._int_part + (draws < self._frac_part).float()
-            epoch = torch.repeat_interleave(torch.arange(len(repeats)), repeats.long())
+            epoch = self._get_epoch_indices(generator)
             if self._shuffle:
                 epoch = epoch[torch.randperm(len(epoch), generator=generator)]
             yield from epoch.tolist()
+
+    def _get_epoch_indices(self, generator: torch.Generator) -> torch.Tensor:
+        draws = torch.rand(len(self._frac_part), generator=generator)
+        repeats = self._int_part + (draws < self._frac_part).float()
+        return torch.repeat_interleave(torch.arange(len(repeats)), repeats.long())
 
 
 class InferenceSampler(Sampler):

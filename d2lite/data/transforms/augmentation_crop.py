@@ -37,17 +37,32 @@ class FixedSizeCrop(Augmentation):
 
     def get_transform(self, image) -> TransformList:
         """Return the crop, and the padding if wanted."""
+        transforms = [self._get_crop(image)]
+        if self.pad:
+            transforms.append(self._get_pad(image))
+        return TransformList(transforms)
+
+    def _get_crop(self, image: np.ndarray) -> Transform:
         height, width = image.shape[:2]
         crop_h, crop_w = min(self.crop_size[0], height), min(self.crop_size[1], width)
         # One number places the window on both axes, as in detectron2.
         place = np.random.uniform(0.0, 1.0)
         y0, x0 = (int(np.round(free * place)) for free in (height - crop_h, width - crop_w))
-        transforms: list[Transform] = [CropTransform(x0, y0, crop_w, crop_h, width, height)]
-        if self.pad:
-            right, bottom = self.crop_size[1] - crop_w, self.crop_size[0] - crop_h
-            values = self.pad_value, self.seg_pad_value
-            transforms.append(PadTransform(0, 0, right, bottom, crop_w, crop_h, *values))
-        return TransformList(transforms)
+        return CropTransform(x0, y0, crop_w, crop_h, width, height)
+
+    def _get_pad(self, image: np.ndarray) -> Transform:
+        (height, width), (want_h, want_w) = image.shape[:2], self.crop_size
+        have_h, have_w = min(height, want_h), min(width, want_w)
+        return PadTransform(
+            0,
+            0,
+            want_w - have_w,
+            want_h - have_h,
+            have_w,
+            have_h,
+            self.pad_value,
+            self.seg_pad_value,
+        )
 
 
 _CROP_TYPES = ("relative", "relative_range", "absolute", "absolute_range")

@@ -178,13 +178,15 @@ class ResizeScale(Augmentation):
         super().__init__()
         self._init(locals())
 
-    def get_transform(self, image) -> Transform:
-        """Return the resize for this image, with the factor drawn."""
-        scale = np.random.uniform(self.min_scale, self.max_scale)
+    def _get_resize(self, image: np.ndarray, scale: float) -> Transform:
         size = np.array(image.shape[:2])
         target = np.array([self.target_height, self.target_width]) * scale
         new_h, new_w = np.round(size * (target / size).min()).astype(int).clip(min=1)
         return ResizeTransform(*image.shape[:2], int(new_h), int(new_w), self.interp)
+
+    def get_transform(self, image) -> Transform:
+        """Return the resize for this image, with the factor drawn."""
+        return self._get_resize(image, np.random.uniform(self.min_scale, self.max_scale))
 
 
 class RandomResize(Augmentation):
