@@ -7,6 +7,7 @@ from pathlib import Path
 
 from d2lite.data.stream import MappedSamples
 from tests.reliability import toy
+from tests.reliability.faults import inject
 from tests.reliability.places import Places
 
 __all__ = ["Job", "run_job"]
@@ -26,6 +27,9 @@ class Job:
         kill_name: only places with this text in their names count.
         kill_in_worker: number of the sample at which a loader worker kills the process that
             started it; 0: none.
+        fault: what is wrong with the disk, of `faults.FAULTS`; "": nothing.
+        fault_file: regular expression for the files that it concerns.
+        fault_spared: so many times they are opened without it.
         measure: write down after every 20th iteration what the process uses, beside `log` with the
             ending ".measured".
         environment: more variables.
@@ -38,6 +42,9 @@ class Job:
     kill_at: int = 0
     kill_name: str = ""
     kill_in_worker: int = 0
+    fault: str = ""
+    fault_file: str = ""
+    fault_spared: int = 0
     measure: bool = False
     environment: dict = field(default_factory=dict)
 
@@ -54,6 +61,8 @@ def run_job(job: Job) -> None:
     toy.ToyTrainer.places = places
     if job.kill_in_worker:
         _kill_from_worker(job.kill_in_worker)
+    if job.fault:
+        inject(job.fault, job.fault_file, job.fault_spared, job.output_dir)
     if job.measure:
         toy.ToyTrainer.measured_in = f"{job.log}.measured"
     toy.start(job.output_dir, resume=job.resume, settings=job.settings)
