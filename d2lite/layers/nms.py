@@ -1,4 +1,4 @@
-"""Non-maximum suppression, also of rotated boxes and per group."""
+"""Non-maximum suppression, per group and for rotated boxes."""
 
 import torch
 from torch import Tensor
@@ -6,33 +6,34 @@ from torchvision.ops import boxes as box_ops, nms as nms
 
 from d2lite.layers.rotated_boxes import bounding_boxes_meet, paired_iou_rotated
 
-CANDIDATES_PER_CHUNK = 1 << 22  # pairs looked at together; a byte or a float each
+CANDIDATES_PER_CHUNK = 1 << 22  # pairs computed at a time; a byte or a float each
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """NMS within each group (category or level) on its own.
+    """Apply NMS to each group (category or level) separately.
 
     Args:
         boxes: (R, 4) XYXY.
         scores: (R,).
         idxs: (R,) group of each box.
-        iou_threshold: a box goes when its IoU with a better kept one of its group exceeds this.
+        iou_threshold: a box is dropped if its IoU with a kept, higher-scoring one of its group
+            exceeds this.
     Returns:
-        (kept,) int64 indices by falling score.
+        (kept,) int64 indices by descending score.
     """
-    # Half precision cannot hold the offsets by which torchvision tells groups apart.
+    # Half precision can't represent the offsets by which torchvision separates groups.
     return box_ops.batched_nms(boxes.float(), scores, idxs, iou_threshold)
 
 
 def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """NMS of rotated boxes.
+    """Apply NMS to rotated boxes.
 
     Args:
         boxes: (R, 5) of (center x, center y, width, height, angle in degrees counter-clockwise).
         scores: (R,).
-        iou_threshold: a box goes when its IoU with a better kept one exceeds this.
+        iou_threshold: a box is dropped if its IoU with a kept, higher-scoring one exceeds this.
     Returns:
-        (kept,) int64 indices by falling score; of equal scores the lower index comes first.
+        (kept,) int64 indices by descending score; for equal scores, the lower index comes first.
     """
     order = scores.sort(descending=True, stable=True).indices
     better, worse = overlapping_pairs(boxes[order], iou_threshold)
@@ -42,7 +43,7 @@ def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 def batched_nms_rotated(
     boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float
 ) -> Tensor:
-    """NMS of (R, 5) rotated boxes within each group on its own; see `batched_nms`."""
+    """Apply NMS to each group of (R, 5) rotated boxes separately; see `batched_nms`."""
     keep = torch.zeros_like(scores, dtype=torch.bool)
     for group in idxs.unique().tolist():
         members = (idxs == group).nonzero()[:, 0]

@@ -1,4 +1,5 @@
-"""Thin wrappers of torch operators: convolution with its norm and activation, empty-safe losses."""
+"""Thin wrappers of torch operators: convolution with norm and activation, losses on empty
+inputs."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,18 +16,18 @@ interpolate = F.interpolate
 
 
 class Conv2d(nn.Conv2d):
-    """A 2-d convolution followed by an optional norm and an optional activation.
+    """2-d convolution followed by an optional norm and an optional activation.
 
-    A frozen batch norm is folded into the convolution, so that it costs no pass over the
-    activations; a norm with hooks is called as a module.
+    A frozen batch norm is folded into the convolution, which saves a pass over the activations; a
+    norm with hooks is called as a module.
     """
 
     def __init__(self, *args, **kwargs):
-        """Take what `torch.nn.Conv2d` takes, and the keywords `norm` and `activation`.
+        """Accept the arguments of `torch.nn.Conv2d`, and the keywords `norm` and `activation`.
 
         Args:
-            norm: a module applied to the result, or None.
-            activation: a callable applied last, or None.
+            norm: module applied after the convolution, or None.
+            activation: callable applied last, or None.
         """
         norm = kwargs.pop("norm", None)
         activation = kwargs.pop("activation", None)
@@ -46,13 +47,13 @@ class Conv2d(nn.Conv2d):
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Concatenate like `torch.cat`, but hand back a lone tensor without a copy."""
+    """Concatenate like `torch.cat`, but return a single tensor without a copy."""
     assert isinstance(tensors, list | tuple), type(tensors)
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)
 
 
 def empty_input_loss_func_wrapper(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Make a loss of (input, target) return 0, with a gradient, for the mean over nothing."""
+    """Make a loss of (input, target) return 0, with a gradient, for the mean of an empty input."""
 
     def wrapped_loss_func(input: Tensor, target: Tensor, *, reduction: str = "mean", **kwargs):
         if target.numel() == 0 and reduction == "mean":

@@ -15,7 +15,7 @@ RawBoxes = list[float] | tuple[float, ...] | Tensor | np.ndarray
 
 @unique
 class BoxMode(IntEnum):
-    """How the numbers of a box are to be read."""
+    """The format of a box."""
 
     XYXY_ABS = 0
     """(x0, y0, x1, y1) in pixels."""
@@ -30,19 +30,19 @@ class BoxMode(IntEnum):
 
     @staticmethod
     def convert(box: RawBoxes, from_mode: "BoxMode", to_mode: "BoxMode") -> RawBoxes:
-        """Rewrite one box or an (N, D) array of boxes in another mode.
+        """Convert a box or an (N, D) array of boxes to another mode.
 
         Args:
             box: a list or tuple of D numbers, or a tensor or array of shape (..., D);
                 D is 5 for XYWHA_ABS and 4 for the other modes.
 
         Returns:
-            The same type as `box`; never an alias of it, unless the two modes are equal. Whole
-            numbers in a list stay whole between XYXY_ABS and XYWH_ABS.
+            The same type as `box`; a copy unless the modes are equal. Integers in a list stay
+            integers between XYXY_ABS and XYWH_ABS.
 
         Raises:
-            AssertionError: a relative mode is involved, or D does not fit `from_mode`.
-            NotImplementedError: there is no conversion between these two modes.
+            AssertionError: a mode is relative, or D does not match `from_mode`.
+            NotImplementedError: there is no conversion between these modes.
         """
         if from_mode == to_mode:
             return box
@@ -77,7 +77,7 @@ def _as_tensor(box: RawBoxes) -> Tensor:
         return box
     if isinstance(box, np.ndarray):
         return torch.from_numpy(box)
-    # Annotations are read from json as doubles; single precision would move them.
+    # Annotations in json are doubles; single precision would change them.
     return torch.tensor(box, dtype=torch.float64)
 
 
@@ -120,11 +120,11 @@ class Boxes:
     """
 
     def __init__(self, tensor: Tensor):
-        """tensor: (N, 4) tensor, or anything that `torch.as_tensor` takes; may be empty."""
+        """tensor: (N, 4) tensor, or anything that `torch.as_tensor` accepts; may be empty."""
         self.tensor = as_box_tensor(tensor, 4)
 
     def clone(self) -> "Boxes":
-        """Return a copy with a tensor of its own."""
+        """Return a copy, including the tensor."""
         return type(self)(self.tensor.clone())
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Boxes":
@@ -132,12 +132,12 @@ class Boxes:
         return type(self)(self.tensor.to(device=device, non_blocking=non_blocking))
 
     def area(self) -> Tensor:
-        """(N,) areas in square pixels; negative where only one side is turned around."""
+        """Return (N,) areas in square pixels; negative if exactly one side is negative."""
         x0, y0, x1, y1 = self.tensor.unbind(dim=1)
         return (x1 - x0) * (y1 - y0)
 
     def clip(self, box_size: tuple[int, int]) -> None:
-        """Move all corners into an image of `box_size` (height, width), in place.
+        """Clip all corners to an image of `box_size` (height, width), in place.
 
         Raises:
             AssertionError: a coordinate is infinite or nan.
@@ -149,13 +149,13 @@ class Boxes:
         self.tensor = torch.stack((x, y), dim=2).flatten(1)  # (N, 4)
 
     def nonempty(self, threshold: float = 0.0) -> Tensor:
-        """(N,) bool: whether both sides are longer than `threshold` pixels."""
+        """Return (N,) bool: whether both sides are longer than `threshold` pixels."""
         return (self.tensor[:, 2:] - self.tensor[:, :2] > threshold).all(dim=1)
 
     def __getitem__(self, item: int | slice | Tensor) -> "Boxes":
-        """Select by an index (giving one box), a slice, or a bool or integer tensor.
+        """Select by an index (one box), a slice, or a bool or integer tensor.
 
-        The result shares memory with this object when indexing a tensor that way does.
+        The result shares memory with this object if indexing a tensor in this way does.
         """
         return type(self)(select_rows(self.tensor, item))
 
@@ -166,9 +166,9 @@ class Boxes:
         return f"{type(self).__name__}({self.tensor})"
 
     def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> Tensor:
-        """(N,) bool: whether a box lies within (height, width), grown by the threshold.
+        """Return (N,) bool: whether a box is inside (height, width), extended by the threshold.
 
-        The right and the bottom edge must stay strictly below the limit.
+        The right and the bottom edge must be strictly below the limit.
         """
         height, width = box_size
         x0, y0, x1, y1 = self.tensor.unbind(dim=1)
@@ -176,7 +176,7 @@ class Boxes:
         return near & (x1 < width + boundary_threshold) & (y1 < height + boundary_threshold)
 
     def get_centers(self) -> Tensor:
-        """(N, 2) centers (x, y)."""
+        """Return (N, 2) centers (x, y)."""
         return (self.tensor[:, :2] + self.tensor[:, 2:]) / 2
 
     def scale(self, scale_x: float, scale_y: float) -> None:
@@ -186,7 +186,7 @@ class Boxes:
 
     @classmethod
     def cat(cls, boxes_list: list["Boxes"]) -> "Boxes":
-        """All boxes of the list, in order, in one object; no boxes for an empty list."""
+        """Concatenate the boxes of a list; an empty list gives no boxes."""
         name = cls.__name__
         assert isinstance(boxes_list, list | tuple), f"{name}.cat takes a list of {name}"
         if not boxes_list:
@@ -200,19 +200,19 @@ class Boxes:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensor lives."""
+        """Device of the tensor."""
         return self.tensor.device
 
     def __iter__(self) -> Iterator[Tensor]:
-        """One (4,) tensor per box; (5,) of rotated ones."""
+        """Yield one (4,) tensor per box, or (5,) for rotated boxes."""
         yield from self.tensor
 
 
 def as_box_tensor(boxes: Tensor, box_dim: int) -> Tensor:
-    """`boxes` as an (N, box_dim) float32 tensor; an empty one gets that shape.
+    """Convert `boxes` to an (N, box_dim) float32 tensor; an empty one gets that shape.
 
     Raises:
-        AssertionError: it has another shape.
+        AssertionError: `boxes` has another shape.
     """
     if not isinstance(boxes, Tensor):
         boxes = torch.as_tensor(boxes, dtype=torch.float32)
@@ -226,7 +226,8 @@ def as_box_tensor(boxes: Tensor, box_dim: int) -> Tensor:
 
 
 def select_rows(rows: Tensor, item: int | slice | Tensor) -> Tensor:
-    """`rows[item]`, where an integer keeps the first axis; the number of axes must not change."""
+    """Return `rows[item]`; an integer keeps the first axis, so the number of axes stays the
+    same."""
     if isinstance(item, int):
         return rows[item].unsqueeze(0)
     selected = rows[item]
@@ -237,7 +238,7 @@ def select_rows(rows: Tensor, item: int | slice | Tensor) -> Tensor:
 
 
 def pairwise_intersection(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """(N, M) areas that N boxes share with M others; 0 where they do not meet."""
+    """Return the (N, M) intersection areas of N and M boxes; 0 if they don't overlap."""
     first = boxes1.tensor.unsqueeze(2)  # (N, 4, 1)
     second = boxes2.tensor.t().contiguous()  # (4, M)
     width = torch.minimum(first[:, 2], second[2]).sub_(torch.maximum(first[:, 0], second[0]))
@@ -246,27 +247,28 @@ def pairwise_intersection(boxes1: Boxes, boxes2: Boxes) -> Tensor:
 
 
 def pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """(N, M) intersection over union; 0 where boxes do not meet, also for empty boxes.
+    """Return the (N, M) intersection over union; 0 if boxes don't overlap or are empty.
 
-    Works for two sets of RotatedBoxes too, so that code which labels boxes need not tell.
+    Two sets of RotatedBoxes work too, so code that labels boxes need not distinguish them.
     """
     return boxes1._iou_with(boxes2)
 
 
 def pairwise_ioa(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """(N, M) shares of the area of `boxes2` that lie in `boxes1`; 0 for empty boxes."""
+    """Return the (N, M) fractions of the area of `boxes2` inside `boxes1`; 0 for empty boxes."""
     return _ratio(pairwise_intersection(boxes1, boxes2), boxes2.area())
 
 
 def pairwise_point_box_distance(points: Tensor, boxes: Boxes) -> Tensor:
-    """(N, M, 4) distances from (N, 2) points to the left, top, right and bottom edges of M boxes.
+    """Return (N, M, 4) distances of N points (N, 2) to the left, top, right and bottom edges of M
+    boxes.
 
-    All four are positive exactly where the point lies inside the box.
+    All four are positive if and only if the point is inside the box.
     """
     points = points.unsqueeze(1)  # (N, 1, 2)
     return torch.cat((points - boxes.tensor[:, :2], boxes.tensor[:, 2:] - points), dim=2)
 
 
 def _ratio(shared: Tensor, whole: Tensor) -> Tensor:
-    """shared / whole, and 0 where nothing is shared (there `whole` may be 0 too)."""
+    """Return shared / whole, or 0 if nothing is shared (`whole` may then be 0 too)."""
     return torch.where(shared > 0, shared / whole, 0.0)

@@ -29,12 +29,12 @@ class ImageList:
         return self.tensor[idx, ..., :height, :width]
 
     def to(self, *args: Any, **kwargs: Any) -> "ImageList":
-        """Return the list with its tensor sent through `Tensor.to`."""
+        """Return a copy with `Tensor.to` applied to the tensor."""
         return ImageList(self.tensor.to(*args, **kwargs), self.image_sizes)
 
     @property
     def device(self) -> torch.device:
-        """Where the tensor lives."""
+        """Device of the tensor."""
         return self.tensor.device
 
     @staticmethod
@@ -44,14 +44,14 @@ class ImageList:
         pad_value: float = 0.0,
         padding_constraints: dict[str, int] | None = None,
     ) -> "ImageList":
-        """Pad images to a common size; each pixel is copied once, or not at all for one image.
+        """Pad images to a common size and stack them; a single image is not copied if possible.
 
         Args:
-            tensors: (..., Hi, Wi), equal in all but the last two axes.
+            tensors: (..., Hi, Wi), equal in all axes except the last two.
             size_divisibility: H and W become multiples of this, if greater than 1.
             pad_value: value of the padding.
-            padding_constraints: may hold "size_divisibility", which comes before the argument,
-                and "square_size": then H and W are that (rounded up to a multiple).
+            padding_constraints: may contain "size_divisibility", which overrides the argument, and
+                "square_size", the value of H and W (rounded up to a multiple).
 
         Raises:
             ValueError: an image is larger than "square_size".
@@ -80,7 +80,7 @@ class ImageList:
             return ImageList(image.unsqueeze(0).contiguous(), sizes)
 
         batch = tensors[0].new_empty((len(tensors), *tensors[0].shape[:-2], *size))
-        # By index: views of the batch would not let gradients through to images that want them.
+        # By index, because writing to views of the batch would block gradients to the images.
         for i, (image, (height, width)) in enumerate(zip(tensors, sizes, strict=True)):
             assert image.shape[:-2] == tensors[0].shape[:-2], (
                 f"images must agree in all but the last two axes, found {tuple(image.shape)} "

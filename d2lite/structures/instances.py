@@ -1,4 +1,4 @@
-"""`Instances`: what is known about the objects of one image, one field per property."""
+"""`Instances`: the objects of one image, with one field per property."""
 
 import itertools
 from typing import Any
@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 class Instances:
-    """Objects of one image: named fields of one length, indexed together.
+    """Objects of one image: named fields of equal length, indexed together.
 
-    A field is set and read as an attribute (`instances.gt_boxes = Boxes(...)`). It may be a
-    tensor, a list, or an object with a length, indexing and, if it is to be joined, a `cat`.
-    Names that start with an underscore are ordinary attributes.
+    Fields are set and read as attributes (`instances.gt_boxes = Boxes(...)`). A field is a tensor,
+    a list, or an object with a length, indexing and, for `Instances.cat`, a `cat`. Names that start
+    with an underscore are ordinary attributes.
     """
 
     def __init__(self, image_size: tuple[int, int], **kwargs: Any):
@@ -34,7 +34,7 @@ class Instances:
             self.set(name, val)
 
     def __getattr__(self, name: str) -> Any:
-        # Asked for before __init__ has run (copy, pickle), `_fields` must not look itself up.
+        # Before __init__ has run (copy, pickle), looking up `_fields` must not recurse.
         if name == "_fields" or name not in self._fields:
             names = sorted(self.__dict__.get("_fields", ()))
             present = f"fields present: {', '.join(names)}" if names else "no field is set"
@@ -58,20 +58,19 @@ class Instances:
         return name in self._fields
 
     def remove(self, name: str) -> None:
-        """Delete the field `name`; a KeyError if there is none."""
+        """Delete the field `name`; raise a KeyError if it does not exist."""
         del self._fields[name]
 
     def get(self, name: str) -> Any:
-        """Return the field `name`; a KeyError if there is none."""
+        """Return the field `name`; raise a KeyError if it does not exist."""
         return self._fields[name]
 
     def get_fields(self) -> dict[str, Any]:
-        """All fields by name. This is the live dict: changing it changes the object."""
+        """Return all fields by name, as the object's own dict, not a copy."""
         return self._fields
 
     def to(self, *args: Any, **kwargs: Any) -> "Instances":
-        """Return a copy whose fields went through their own `to(*args, **kwargs)`, if they have
-        one."""
+        """Return a copy; `to(*args, **kwargs)` is applied to all fields that have it."""
         moved = Instances(self._image_size)
         for name, value in self._fields.items():
             moved.set(name, value.to(*args, **kwargs) if hasattr(value, "to") else value)
@@ -86,7 +85,7 @@ class Instances:
         if isinstance(item, int):
             if not -len(self) <= item < len(self):
                 raise IndexError(f"index {item} is out of range for {len(self)} instances")
-            item = slice(item, None, len(self))  # this row only, whatever kind the field is
+            item = slice(item, None, len(self))  # this row only, for any type of field
         selected = Instances(self._image_size)
         for name, value in self._fields.items():
             if isinstance(value, list) and not isinstance(item, slice):
