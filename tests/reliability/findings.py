@@ -271,11 +271,20 @@ FINDINGS: dict[str, dict[str, Change]] = {
         ),
         "size that is a text": in_json("imgHeight", value="tall"),
     },
+    "COCO JSON: instances_train.json": {
+        "id of a missing image that is a list": lambda good: in_json(
+            "images", 0, "file_name", value="other.png"
+        )(in_json("images", 0, "id", value=[1])(good)),
+    },
+    "CSV: classes.csv": {
+        "number of many digits": replaced(",0", f",{'1' * 5000}"),
+    },
     "Open Images: train-annotations-bbox.csv": {
         "number of many digits": replaced("0.125", "9" * 5000),
     },
     "YOLO: data.yaml": {
         "names of two kinds": replaced("0: cat", "a: cat"),
+        "flips of two kinds": replaced("flip_idx: [1, 0]", "flip_idx: ['1', 0]"),
         "more keypoints than memory": replaced("kpt_shape: [2, 3]", f"kpt_shape: [{2**53}, 3]"),
     },
     "image": {

@@ -92,20 +92,27 @@ def _read_file(
     folder: Folder, file: str, content: Any, ids: dict[int, int], missing: list[str]
 ) -> list[dict]:
     path = folder.path(file)
-    kept, absent = [], set()
+    kept, absent = [], []
     for row in section(content, "images", path):
         name = row.get("file_name")
         found = folder.find_image(name, file) if isinstance(name, str) else None
         if found is None and isinstance(name, str):
             missing.append(f"{name} (image {row.get('id')} of {path})")
-            absent.add(row.get("id"))
+            absent.append(row.get("id"))
         else:
             kept.append({**row, "file_name": found} if found else row)  # the reader tells the rest
     content = {**content, "images": kept}
+    absent = {number for number in absent if isinstance(number, int | str)}
     rows = content.get("annotations")
     if absent and isinstance(rows, list):
         content["annotations"] = [
-            row for row in rows if not (isinstance(row, dict) and row.get("image_id") in absent)
+            row
+            for row in rows
+            if not (
+                isinstance(row, dict)
+                and isinstance(row.get("image_id"), int | str)
+                and row["image_id"] in absent
+            )
         ]
     records = coco_records(content, path, "", ids, ["difficult"])
     return finish_records(records, path, normalize=False)

@@ -172,7 +172,7 @@ def read_csv(folder: Folder) -> LabeledImages:
     for file in folder.files:
         if listed is None and file.lower().rpartition("/")[2] in _CLASS_LISTS:
             rows = [row for _, row in read_rows(folder.path(file))]
-            if rows and all(len(row) == 2 and row[1].isdecimal() for row in rows):
+            if rows and all(len(row) == 2 and re.fullmatch(r"\d{1,9}", row[1]) for row in rows):
                 listed = [row[0] for row in sorted(rows, key=lambda row: int(row[1]))]
     index = class_indices(names - {""}, listed, source)
     data.class_names = list(index)

@@ -145,7 +145,8 @@ def _keypoints(settings: dict, source: str) -> tuple[tuple[int, int] | None, dic
     if not isinstance(names, list) or len(names) != count:
         names = [f"keypoint_{number}" for number in range(count)]
     flips = settings.get("flip_idx", list(range(count)))
-    if not isinstance(flips, list) or sorted(map(str, flips)) != sorted(map(str, range(count))):
+    numbers = isinstance(flips, list) and all(type(flip) is int for flip in flips)
+    if not numbers or sorted(flips) != list(range(count)):
         raise ValueError(
             f"{source}: 'flip_idx' is {quoted(flips)}; expected each of 0 to {count - 1} once"
         )
