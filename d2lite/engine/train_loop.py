@@ -292,10 +292,11 @@ class TrainerBase:
         """
         if not isinstance(state_dict["iteration"], Integral):
             raise ValueError(f"its iteration is {state_dict['iteration']!r:.80}")
-        # The storage is opened when training starts; check its state already now.
-        EventStorage().load_state_dict(state_dict.get("storage") or {})
+        if (storage := state_dict.get("storage")) is not None:
+            # The storage is opened when training starts; check its state already now.
+            EventStorage().load_state_dict(storage)
         self.iter = int(state_dict["iteration"])
-        self._storage_state = state_dict.get("storage")
+        self._storage_state = storage
         hooks = dict(_named(self._hooks))
         for name, state in state_dict.get("hooks", {}).items():
             if name in hooks:

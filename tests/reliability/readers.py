@@ -56,6 +56,7 @@ from d2lite.data.image_io import (
 )
 from d2lite.data.layouts import LAYOUTS, read_folder, write_folder
 from d2lite.engine import SimpleTrainer, hooks
+from d2lite.engine.bad_steps import NonFiniteError
 from d2lite.engine.early_stop import EarlyStop
 from d2lite.engine.run_folder import claim_output_dir, release_output_dir
 from d2lite.structures import BoxMode
@@ -1029,7 +1030,8 @@ READERS: dict[str, Reader] = {
         "model_0000005.pth",
         _checkpoints_of_a_run,
         _resume,
-        (CheckpointFileError, ResumeError),
+        # The last one is due to a weight that is huge but finite.
+        (CheckpointFileError, ResumeError, NonFiniteError),
         _damaged_run,
         _not_finite,
         names_file=False,
