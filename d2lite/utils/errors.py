@@ -70,8 +70,15 @@ def quoted(value: object) -> str:
 
 
 def shortened(text: str, limit: int = 80) -> str:
-    """Return a text, of which a message quotes no more than the first `limit` characters."""
-    return text if len(text) <= limit else f"{text[:limit]}..."
+    """Return a text as a message quotes it: its first `limit` characters, in one line.
+
+    Line breaks and control characters are written as escapes.
+    """
+    start = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text[:limit]
+    )
+    return start if len(text) <= limit else f"{start}..."
 
 
 class ProcessDiedError(RuntimeError):

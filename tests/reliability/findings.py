@@ -283,6 +283,12 @@ FINDINGS: dict[str, dict[str, Change]] = {
     "Open Images: train-annotations-bbox.csv": {
         "number of many digits": replaced("0.125", "9" * 5000),
     },
+    "LabelMe: a.json": {
+        "line break in the name of a shape without points": as_is(
+            '{"imagePath": "a.png", "imageHeight": 48, "imageWidth": 64, '
+            '"shapes": [{"label": "a\\nb", "points": [[8, [32]]], "shape_type": "rectangle"}]}'
+        ),
+    },
     "YOLO: data.yaml": {
         "names of two kinds": replaced("0: cat", "a: cat"),
         "flips of two kinds": replaced("flip_idx: [1, 0]", "flip_idx: ['1', 0]"),
