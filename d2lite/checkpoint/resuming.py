@@ -224,7 +224,8 @@ def require_like(saved: Any, own: Any, where: str, *, finite: bool = False) -> N
     Raises:
         ValueError: names the place, and both kinds.
     """
-    if own is None or (saved is None and not isinstance(own, dict)):
+    # A setting may be left to torch by None in one of them, but a count is a count.
+    if own is None or (saved is None and not isinstance(own, dict) and type(own) is not int):
         return
     kind, own_kind = _kind(saved), _kind(own)
     if kind != own_kind:

@@ -266,10 +266,15 @@ def _join_and_run(main_func: Callable[..., Any], args: tuple, timeout: timedelta
     try:
         # No process starts to work, and perhaps fails, before all have joined.
         comm.synchronize()
-        return main_func(*args)
-    finally:
+        result = main_func(*args)
+    except BaseException:
         logging.shutdown()
+        # The threads of the groups may wait for a rank that has died; nobody waits for them.
         dist.destroy_process_group()
+        raise
+    logging.shutdown()
+    comm.leave_process_groups()
+    return result
 
 
 def _store_of_a_restart(timeout: timedelta) -> dict[str, Any]:

@@ -57,6 +57,18 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
             _LOCAL_PROCESS_GROUP = group
 
 
+def leave_process_groups() -> None:
+    """Destroy all process groups, and end their threads.
+
+    A group that is still referenced keeps its threads, and one of them that needs the interpreter
+    while that shuts down aborts the process.
+    """
+    global _LOCAL_PROCESS_GROUP
+    _LOCAL_PROCESS_GROUP = None
+    _gloo_group_of.cache_clear()
+    dist.destroy_process_group()
+
+
 def get_local_process_group() -> "dist.ProcessGroup":
     """Return the group of the processes on this machine, for collectives within it."""
     assert _LOCAL_PROCESS_GROUP is not None, (

@@ -14,6 +14,7 @@ from d2lite.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_
 from d2lite.engine.accumulation import split_batch
 from d2lite.engine.replay import read_step, replay_step
 from d2lite.solver.build import maybe_add_gradient_clipping
+from d2lite.utils import comm
 from tests.engine.tiny import tiny_cfg
 
 
@@ -155,7 +156,7 @@ def _one_of_two(rank, folder):
     dist.all_gather_object(of_both, results[1].tolist())
     assert of_both[0] == of_both[1]
     dist.barrier()
-    dist.destroy_process_group()
+    comm.leave_process_groups()
 
 
 def test_the_key_reaches_the_trainer(tmp_path):

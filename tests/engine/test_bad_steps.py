@@ -15,6 +15,7 @@ from d2lite.engine import AMPTrainer, ModelEMA, SimpleTrainer, create_ddp_model,
 from d2lite.engine.bad_steps import BadSteps, NonFiniteError
 from d2lite.engine.replay import read_step, replay_step
 from d2lite.solver.build import maybe_add_gradient_clipping
+from d2lite.utils import comm
 from tests.full_disk import no_room
 
 NAN = float("nan")
@@ -276,4 +277,4 @@ def _one_of_two(rank, folder):
     assert list(step["ranks"]) == [0, 1]
     assert [replay_step(Net(), step, r).is_bad for r in (0, 1)] == [False, True]
     dist.barrier()
-    dist.destroy_process_group()
+    comm.leave_process_groups()

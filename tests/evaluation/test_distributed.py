@@ -54,7 +54,7 @@ def _worker(rank: int, folder: str) -> None:
 
     comm.create_local_process_group(2)
     _run(rank, 2, folder)
-    dist.destroy_process_group()
+    comm.leave_process_groups()
 
 
 def test_two_processes_give_the_figures_of_one(tmp_path):

@@ -126,6 +126,9 @@ FINDINGS: dict[str, dict[str, Change]] = {
         "latest value alone": saved(*_STORAGE, "latest", value=(1.0,)),
         "count of none": saved(*_STORAGE, "count", value=-1),
         "storage that is a list": saved("trainer", "storage", value=[1]),
+        "count of a schedule that is nothing": saved(
+            "trainer", "hooks", "LRScheduler", "_step_count", value=None
+        ),
         "storage that is an empty text": saved("trainer", "storage", value=""),
         "iteration that is no whole number": saved("trainer", "iteration", value=3.5),
         "no iteration": saved("trainer", "iteration", value=...),
