@@ -553,17 +553,15 @@ def non_finite_entries(model: nn.Module) -> list[str]:
 
     Buffers may be infinite, such as attention masks.
     """
-    checks = [(torch.isfinite, model.named_parameters()), (_is_no_nan, model.named_buffers())]
-    return [
-        name
-        for is_sound, entries in checks
-        for name, value in entries
-        if not nn.parameter.is_lazy(value) and not value.is_meta and not is_sound(value).all()
-    ]
-
-
-def _is_no_nan(value: torch.Tensor) -> torch.Tensor:
-    return ~torch.isnan(value)
+    bad_names = []
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if nn.parameter.is_lazy(value) or value.is_meta:
+            continue
+        is_parameter = isinstance(value, nn.Parameter)
+        bad = ~torch.isfinite(value) if is_parameter else torch.isnan(value)
+        if bad.any():
+            bad_names.append(name)
+    return bad_names
 
 
 def _iteration_of(path: str) -> int | None:

@@ -1,4 +1,4 @@
-"""The device that "auto" stands for in a config."""
+"""Choice of the device if MODEL.DEVICE is "auto"."""
 
 import functools
 import logging

@@ -18,7 +18,7 @@ def apply_override(cfg: DictConfig, override: str) -> None:
 
     Raises:
         ValueError: the override has none of these forms, or changes part of a tuple.
-        KeyError: there is no such key.
+        KeyError: the key does not exist.
     """
     if override.startswith("~"):
         key = override[1:]

@@ -170,7 +170,7 @@ class DefaultTrainer(TrainerBase):
             built.append(hooks.EpochLosses(num_images, cfg.SOLVER.IMS_PER_BATCH))
         if cfg.ACTIVATION_PERIOD > 0:
             built.append(hooks.ActivationStatistics(self.model, cfg.ACTIVATION_PERIOD))
-        # What they keep belongs into the checkpoint of the same iteration.
+        # Before the checkpointers, because their state belongs in the checkpoint of the iteration.
         built += hooks.build_named_hooks(cfg)
         if comm.get_world_size() > 1:
             periods = [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD]

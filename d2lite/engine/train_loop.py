@@ -656,7 +656,7 @@ class AMPTrainer(SimpleTrainer):
         self.grad_scaler.update()
 
     def _check_gradients(self) -> None:
-        if not self.grad_scaler.is_enabled():  # it checks them itself; overflow is no error
+        if not self.grad_scaler.is_enabled():  # it checks them, and overflow is expected
             super()._check_gradients()
 
     def _handle_bad_step(self, error: FloatingPointError) -> None:

@@ -30,7 +30,7 @@ METRICS = {
     "keypoints": ("AP", "AP50", "AP75", "APm", "APl"),
 }
 DEFAULT_MAX_DETS = (1, 10, 100)
-# For keypoints other than COCO's 17 there is no agreed sigma; this is the mean of COCO's.
+# Keypoints other than COCO's 17 have no agreed sigma; this is the mean of COCO's.
 FALLBACK_OKS_SIGMA = 0.0689
 
 

@@ -224,7 +224,7 @@ def axis_terms(
     share = ((at >= -1) & (at <= last_cell + 1)) / samples[bin_]  # too far outside counts as 0
     at = torch.minimum(at.clamp(min=0), last_cell)
     cell = at.long()
-    upper = (at - cell) * share  # for the cell behind the sample's; the rest is for its own
+    upper = (at - cell) * share  # weight of the next cell; the sample's own cell gets the rest
     # Add up the samples of each bin, from the first cell that it has a sample in.
     first = torch.zeros(len(samples), dtype=torch.int64)  # (R*P,)
     is_first = rank == 0

@@ -42,7 +42,7 @@ class BoxMode(IntEnum):
 
         Raises:
             AssertionError: a mode is relative, or D does not match `from_mode`.
-            NotImplementedError: there is no conversion between these modes.
+            NotImplementedError: these modes cannot be converted.
         """
         if from_mode == to_mode:
             return box

@@ -5,10 +5,12 @@ as WANDB_PROJECT and WANDB_MODE, or MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NA
 folder of the run has its id, by which a run that is resumed goes on there.
 """
 
+import importlib
 import os
 import re
 import time
 import uuid
+from types import ModuleType
 from typing import Any
 
 from d2lite.utils.event_storage import EventStorage
@@ -18,6 +20,16 @@ from d2lite.utils.writing import WriteError, atomic_write
 
 # Of one request of MLflow.
 _MOST_METRICS = 1000
+
+
+def _import_client(package: str) -> ModuleType:
+    """Import an optional package of which the extra and the entry in WRITERS have the name."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ImportError(
+            f"WRITERS has {package!r}: pip install 'd2lite[{package}]' ({error})"
+        ) from error
 
 
 def _run_id(path: str, storage: EventStorage) -> str | None:
@@ -45,13 +57,7 @@ class WandbWriter(EventWriter):
         Raises:
             ImportError: wandb is not installed.
         """
-        try:
-            import wandb
-        except ImportError as error:
-            raise ImportError(
-                f"WRITERS has 'wandb': pip install 'd2lite[wandb]' ({error})"
-            ) from error
-        self._wandb = wandb
+        self._wandb = _import_client("wandb")
         self._output_dir = output_dir
         self._config = config
         self._new = NewScalars(window_size, -1)
@@ -96,13 +102,7 @@ class MLflowWriter(PatientWriter):
         Raises:
             ImportError: mlflow is not installed.
         """
-        try:
-            import mlflow
-        except ImportError as error:
-            raise ImportError(
-                f"WRITERS has 'mlflow': pip install 'd2lite[mlflow]' ({error})"
-            ) from error
-        self._mlflow = mlflow
+        self._mlflow = _import_client("mlflow")
         self._output_dir = output_dir
         self._config = config
         self._window_size = window_size

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 from fvcore.common.param_scheduler import LinearParamScheduler
-from torch import nn
 
 from d2lite.checkpoint import DetectionCheckpointer
 from d2lite.config import get_cfg
@@ -20,17 +19,9 @@ from d2lite.engine import (
 )
 from d2lite.utils import comm
 from d2lite.utils.events import EventStorage, get_event_storage
+from tests.engine.tiny import Weight
 
 MAX_ITER = 6
-
-
-class Weight(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor(1.0))
-
-    def forward(self, x):
-        return {"loss": (self.weight - x) ** 2}
 
 
 class Stream:

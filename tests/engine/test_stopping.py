@@ -1,11 +1,9 @@
 """Signals, and kills between two hooks: the run that goes on ends as one that was left alone."""
 
-import contextlib
 import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 
@@ -17,7 +15,7 @@ from d2lite.checkpoint import Checkpointer
 from d2lite.engine import BestCheckpointer, EarlyStop, SimpleTrainer, hooks
 from d2lite.utils.events import JSONWriter
 from d2lite.utils.stop_signals import StopRequested, check_stop
-from tests.engine.tiny import command, environment
+from tests.engine.tiny import command, started
 
 MAX_ITER, PERIOD, SAVE_PERIOD = 12, 3, 3
 METRICS = [0.1, 0.5, 0.4, 0.3]  # of the evaluations; the second is the best
@@ -319,29 +317,11 @@ def test_two_processes_stop_together_within_the_time_that_schedulers_give(
     if start == "torchrun":
         arguments = [*TORCHRUN, *arguments[1:]]
     output = tmp_path / "out.txt"
-    with output.open("w") as file:
-        process = subprocess.Popen(
-            arguments,
-            env=environment(),
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-        try:
-            deadline = time.monotonic() + 300
-            while moment not in output.read_text():
-                assert process.poll() is None, output.read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            began = time.monotonic()
-            (os.killpg if whole_group else os.kill)(process.pid, number)
-            code = process.wait(timeout=60)
-            seconds = time.monotonic() - began
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    with started(arguments, output, output, until=moment, seconds=300) as process:
+        began = time.monotonic()
+        (os.killpg if whole_group else os.kill)(process.pid, number)
+        code = process.wait(timeout=60)
+        seconds = time.monotonic() - began
     text = output.read_text()
     assert code in codes, text
     assert seconds < 30

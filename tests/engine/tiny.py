@@ -1,9 +1,16 @@
 """A detector and a schedule that are small enough to train in a test."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from d2lite.config import CfgNode, get_cfg
 
@@ -71,6 +78,47 @@ def command(output_dir, *flags: str, tool: str = TRAIN_NET, **changes) -> list[s
 def environment(**extra: str) -> dict[str, str]:
     """One thread, no terminal, no GPU."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **extra}
+
+
+@contextlib.contextmanager
+def started(
+    arguments: list[str], output: Path, errors: Path, *, until: str, seconds: float
+) -> Iterator[subprocess.Popen]:
+    """Start a program in a session of its own; wait until `until` is in its output. Kill the
+    session at the end of the block."""
+    # Both may be the same file.
+    with output.open("a", encoding="utf-8") as out, errors.open("a", encoding="utf-8") as err:
+        process = subprocess.Popen(
+            arguments,
+            env=environment(),
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+            # Programs in the background of a script are started with Ctrl-C ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+    try:
+        deadline = time.monotonic() + seconds
+        while until not in output.read_text(encoding="utf-8"):
+            assert process.poll() is None, errors.read_text(encoding="utf-8")
+            assert time.monotonic() < deadline, f"no {until!r}"
+            time.sleep(0.05)
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+class Weight(nn.Module):
+    """A model of one parameter: its squared distance from the data is the loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x):
+        return {"loss": (self.weight - x) ** 2}
 
 
 def run(arguments: list[str], **extra: str) -> subprocess.CompletedProcess:

@@ -33,7 +33,7 @@ from d2lite.utils.events import log_scalar
 # point (with strides 8, 16, ...: 64, 128, ... pixels, as in sec. 3.2).
 _REACH_IN_STRIDES = (4, 8)
 
-# A point is foreground if any object fits it, see `FCOS._match_anchors`; a quality of 0 is no fit.
+# A point is foreground if any object fits it (quality above 0, see `FCOS._match_anchors`).
 _ANY_FIT = Matcher([1e-5], [BACKGROUND, FOREGROUND])
 
 

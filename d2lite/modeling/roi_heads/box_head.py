@@ -44,7 +44,7 @@ class FastRCNNConvFCHead(nn.Sequential):
             fc_dims: widths of the fully connected layers.
             conv_norm: norm of the convolutions, see `layers.get_norm`.
         Raises:
-            ValueError: there are no layers.
+            ValueError: the head has no layers.
         """
         super().__init__()
         if not conv_dims and not fc_dims:

@@ -5,25 +5,15 @@ import logging
 
 import pytest
 import torch
-from torch import nn
 
 from d2lite.checkpoint import Checkpointer
 from d2lite.engine import DefaultTrainer, EarlyStop, SimpleTrainer, hooks
 from d2lite.engine.checks import check_training_settings
 from d2lite.utils import comm
-from tests.engine.tiny import tiny_cfg
+from tests.engine.tiny import Weight, tiny_cfg
 
 PERIOD = 2
 NAN = float("nan")
-
-
-class Weight(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor(1.0))
-
-    def forward(self, x):
-        return {"loss": (self.weight - x) ** 2}
 
 
 class Crash(Exception):

@@ -4,14 +4,13 @@ import os
 import re
 import signal
 import subprocess
-import time
 
 import pytest
 import torch
 
 from d2lite.engine import launch
 from d2lite.utils import comm
-from tests.engine.tiny import command, environment, run
+from tests.engine.tiny import command, run, started
 from tests.tools.bad_input.runs import STARTED, train_net, train_on
 
 
@@ -50,30 +49,11 @@ def test_more_processes_than_devices(monkeypatch):
 def interrupt(good, folder, number, after: str, **changes) -> subprocess.CompletedProcess:
     """Send a signal to all processes, as a terminal does, when `after` was printed."""
     arguments = command(folder, SOLVER__MAX_ITER=100000, **train_on(good), **changes)
-    with (
-        open(folder / "out.txt", "w", encoding="utf-8") as out,
-        open(folder / "err.txt", "w", encoding="utf-8") as err,
-    ):
-        process = subprocess.Popen(
-            arguments,
-            env=environment(),
-            stdout=out,
-            stderr=err,
-            start_new_session=True,
-            # Programs in the background of a script are started with Ctrl-C ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-        try:
-            deadline = time.monotonic() + 120
-            while after not in (folder / "out.txt").read_text():
-                assert process.poll() is None, (folder / "err.txt").read_text()
-                assert time.monotonic() < deadline, f"no {after!r}"
-                time.sleep(0.05)
-            os.killpg(process.pid, number)
-            code = process.wait(timeout=60)
-        finally:
-            process.kill()
-            process.wait()
+    with started(
+        arguments, folder / "out.txt", folder / "err.txt", until=after, seconds=120
+    ) as process:
+        os.killpg(process.pid, number)
+        code = process.wait(timeout=60)
     texts = [(folder / name).read_text() for name in ("out.txt", "err.txt")]
     return subprocess.CompletedProcess(arguments, code, *texts)
 
