@@ -84,7 +84,7 @@ MOVED: dict[str, dict[str, str]] = {
         "TorchProfiler": "engine.hooks.profiling:TorchProfiler",
     },
     "engine.launch": {
-        "_find_free_port": "engine.launch:_free_port",
+        "_find_free_port": "old.engine:_find_free_port",
     },
     "evaluation.coco_evaluation": {
         "COCOevalMaxDets": "old.evaluation:COCOevalMaxDets",

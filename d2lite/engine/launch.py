@@ -7,7 +7,6 @@ import multiprocessing.connection
 import os
 import pickle
 import signal
-import socket
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -67,7 +66,7 @@ def launch(
     """
     under_torchrun = "RANK" in os.environ and "LOCAL_RANK" in os.environ
     if under_torchrun and not dist.is_initialized():
-        return _join_and_run(main_func, args, timeout)
+        return _join_and_run(main_func, args, timeout, _store_of_a_restart(timeout))
     if not 0 <= machine_rank < num_machines:
         raise ValueError(
             f"--machine-rank is {machine_rank}; with --num-machines {num_machines} it has to be "
@@ -77,7 +76,20 @@ def launch(
     world_size = num_machines * num_gpus_per_machine
     if world_size <= 1:
         return main_func(*args)
-    host, port = _rendezvous(dist_url, num_machines)
+    store = None
+    if dist_url in (None, "auto"):
+        if num_machines > 1:
+            raise ValueError(
+                "--dist-url is needed when --num-machines is above 1: give tcp://HOST:PORT of the "
+                "first machine, the same on every machine"
+            )
+        # In this process, because a port that is only found free now may be taken when rank 0 has
+        # started.
+        host = "127.0.0.1"
+        store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=timeout)
+        port = store.port
+    else:
+        host, port = _host_and_port(dist_url)
     environment = {
         "MASTER_ADDR": host,
         "MASTER_PORT": str(port),
@@ -94,6 +106,7 @@ def launch(
             main_func,
             args,
             timeout,
+            store is not None,
         ),
         start_method="spawn",
         join=False,
@@ -199,15 +212,7 @@ def _reason(workers: mp.ProcessContext, index: int, first_rank: int) -> BaseExce
     )
 
 
-def _rendezvous(dist_url: str | None, num_machines: int) -> tuple[str, int]:
-    """Return the host and port of the rendezvous."""
-    if dist_url in (None, "auto"):
-        if num_machines > 1:
-            raise ValueError(
-                "--dist-url is needed when --num-machines is above 1: give tcp://HOST:PORT of the "
-                "first machine, the same on every machine"
-            )
-        return "127.0.0.1", _free_port()
+def _host_and_port(dist_url: str) -> tuple[str, int]:
     scheme, _, address = dist_url.partition("://")
     host, _, port = address.rpartition(":")
     if scheme != "tcp" or not host or not port.isdigit():
@@ -215,22 +220,21 @@ def _rendezvous(dist_url: str | None, num_machines: int) -> tuple[str, int]:
     return host, int(port)
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 def _spawned_worker(
-    local_rank, machine_rank, environment, start_method, main_func, args, timeout
+    local_rank, machine_rank, environment, start_method, main_func, args, timeout, has_store
 ) -> None:
     """Set the variables that torchrun would set, then join the job in the same way."""
     # Otherwise Python would spawn loader workers too, each of which takes seconds to import.
     multiprocessing.set_start_method(start_method, force=True)
     rank = machine_rank * int(environment["LOCAL_WORLD_SIZE"]) + local_rank
     os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(local_rank))
+    store: dict[str, Any] = {}
+    if has_store:
+        host, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
+        own = dist.TCPStore(host, port, is_master=False, timeout=timeout)
+        store = {"store": own, "rank": rank, "world_size": int(environment["WORLD_SIZE"])}
     try:
-        _join_and_run(main_func, args, timeout)
+        _join_and_run(main_func, args, timeout, store)
     finally:
         close_running_loaders()
         # The process ends; a garbage collection of its modules and models would take seconds.
@@ -248,7 +252,10 @@ def _check_device_count(num_processes: int) -> None:
     )
 
 
-def _join_and_run(main_func: Callable[..., Any], args: tuple, timeout: timedelta) -> Any:
+def _join_and_run(
+    main_func: Callable[..., Any], args: tuple, timeout: timedelta, store: dict[str, Any]
+) -> Any:
+    """Join the job and run `main_func`; `store` has arguments for `init_process_group`, if any."""
     local_rank = int(os.environ["LOCAL_RANK"])
     local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
     device = None
@@ -260,7 +267,7 @@ def _join_and_run(main_func: Callable[..., Any], args: tuple, timeout: timedelta
         "nccl" if device is not None else "gloo",
         timeout=timeout,
         device_id=device,
-        **_store_of_a_restart(timeout),
+        **store,
     )
     comm.create_local_process_group(local_world_size)
     try:

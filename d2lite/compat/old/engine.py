@@ -1,5 +1,6 @@
 """Deprecated parts of detectron2's engine and export."""
 
+import socket
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -66,3 +67,10 @@ def _try_get_key(cfg: Any, *keys: str, default: Any = None) -> Any:
     """Return the first of some dotted keys that a config of either kind has, or the default."""
     found = (get_key(cfg, key, None) for key in keys)
     return next((value for value in found if value is not None), default)
+
+
+def _find_free_port() -> int:
+    """Return a port of this machine that is free now; another program may take it at any time."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
