@@ -1,47 +1,18 @@
-"""All trackers, on films drawn by hand."""
-
-import sys
+"""What all trackers share: numbers of objects over the frames of a film, and missing objects."""
 
 import numpy as np
 import pytest
-import torch
 
 from d2lite.config import CfgNode, get_cfg
-from d2lite.structures import Boxes, Instances
-from d2lite.tracking import (
-    TRACKER_HEADS_REGISTRY,
-    BaseHungarianTracker,
-    BaseTracker,
-    build_tracker_head,
-    create_prediction_pairs,
-)
-from d2lite.tracking.utils import LARGE_COST_VALUE
-
-TRACKERS = [
-    "BBoxIOUTracker",
-    "VanillaHungarianBBoxIOUTracker",
-    "IOUWeightedHungarianBBoxIOUTracker",
-]
-LEFT, RIGHT, FAR = [0, 0, 20, 20], [60, 60, 80, 80], [20, 60, 40, 80]
+from d2lite.tracking import TRACKER_HEADS_REGISTRY, build_tracker_head
+from d2lite.tracking.frame_tracker import FrameTracker
+from tests.tracking.films import FAR, LEFT, RIGHT, TRACKERS, frame, shifted
 
 
 @pytest.fixture(params=TRACKERS)
 def make(request):
     kind = TRACKER_HEADS_REGISTRY.get(request.param)
     return lambda **settings: kind(video_height=100, video_width=100, **settings)
-
-
-def frame(*boxes) -> Instances:
-    return Instances(
-        (100, 100),
-        pred_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)),
-        scores=torch.full((len(boxes),), 0.9),
-        pred_masks=torch.ones(len(boxes), 4, 4, dtype=torch.bool),
-    )
-
-
-def shifted(box, by):
-    return [value + by for value in box]
 
 
 def test_the_first_frame_counts_from_zero(make):
@@ -125,82 +96,11 @@ def test_threshold_decides_what_overlaps_enough(make):
         assert list(got.ID) == [number]
 
 
-@pytest.mark.parametrize(
-    "name, ids",
-    [
-        # IoU: detection 0 with old 0: 0.9, with old 1: 0.8; detection 1 with old 0: 0.82.
-        ("BBoxIOUTracker", [0, 2]),  # the best pair first; nothing is left for detection 1
-        ("VanillaHungarianBBoxIOUTracker", [1, 0]),  # two matches are better than one
-        ("IOUWeightedHungarianBBoxIOUTracker", [1, 0]),  # 0.8 + 0.82 is more than 0.9
-    ],
-)
-def test_trackers_differ_where_matches_compete(name, ids):
-    tracker = TRACKER_HEADS_REGISTRY.get(name)(
-        video_height=100, video_width=100, track_iou_threshold=0.7
-    )
-    tracker.update(frame([0, 0, 100, 100], [20, 0, 100, 100]))
-    got = tracker.update(frame([10, 0, 100, 100], [0, 0, 82, 100]))
-    assert list(got.ID) == ids
-
-
-@pytest.mark.parametrize("name", TRACKERS)
-def test_built_from_a_config(name):
-    cfg = get_cfg()
-    cfg.TRACKER_HEADS = CfgNode(
-        {
-            "TRACKER_NAME": name,
-            "VIDEO_HEIGHT": 100,
-            "VIDEO_WIDTH": 100,
-            "TRACK_IOU_THRESHOLD": 0.3,
-        }
-    )
-    tracker = build_tracker_head(cfg)
-    tracker.update(frame(LEFT))
-    assert tracker.update(frame([10, 0, 30, 20])).ID == [0]
-
-
 def test_a_config_without_the_size_of_the_video_is_refused():
     cfg = get_cfg()
     cfg.TRACKER_HEADS = CfgNode({"TRACKER_NAME": "BBoxIOUTracker", "VIDEO_WIDTH": 100})
     with pytest.raises(ValueError, match=r"TRACKER_HEADS.VIDEO_HEIGHT is missing"):
         build_tracker_head(cfg)
-
-
-def test_pairs_hold_indices_number_and_overlap():
-    previous = frame(RIGHT, LEFT)
-    previous.ID, previous.ID_period = [7, 8], [3, 4]
-    iou = torch.tensor([[0.1, 0.75]])
-    pairs = create_prediction_pairs(frame(LEFT), previous, iou, threshold=0.5)
-    assert pairs == [{"idx": 0, "prev_idx": 1, "prev_id": 8, "IoU": 0.75, "prev_period": 4}]
-
-
-def test_a_hungarian_tracker_may_define_its_own_costs():
-    class ByHeight(BaseHungarianTracker):
-        def build_cost_matrix(self, instances, prev_instances):
-            top = instances.pred_boxes.tensor[:, 1, None]
-            cost = (top - prev_instances.pred_boxes.tensor[:, 1]).abs().numpy()
-            return np.where(cost > 30, LARGE_COST_VALUE, cost)
-
-    tracker = ByHeight(100, 100)
-    tracker.update(frame(LEFT, RIGHT))
-    assert tracker.update(frame(FAR)).ID == [1]  # at the height of RIGHT
-
-
-def test_interfaces_name_what_is_missing():
-    with pytest.raises(NotImplementedError, match="BaseTracker must define update"):
-        BaseTracker().update(frame())
-    with pytest.raises(NotImplementedError, match="must define from_config"):
-        BaseTracker.from_config(get_cfg())
-    with pytest.raises(NotImplementedError, match="must define build_cost_matrix"):
-        BaseHungarianTracker(100, 100).build_cost_matrix(frame(), frame())
-
-
-def test_without_scipy_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
-    tracker = TRACKER_HEADS_REGISTRY.get(TRACKERS[1])(video_height=100, video_width=100)
-    tracker.update(frame(LEFT))
-    with pytest.raises(ImportError, match=r"d2lite\[tracking\]"):
-        tracker.update(frame(LEFT))
 
 
 # --- the steps that subclasses override -----------------------------------------------------------
@@ -260,24 +160,6 @@ def test_each_step_by_itself(make):
     assert instances.pred_boxes.tensor[2].tolist() == LEFT
 
 
-def test_steps_of_the_greedy_tracker():
-    class Own(TRACKER_HEADS_REGISTRY.get("BBoxIOUTracker")):
-        def _create_prediction_pairs(self, instances, iou_all):
-            pairs = super()._create_prediction_pairs(instances, iou_all)
-            assert [pair["IoU"] for pair in pairs] == sorted(
-                (pair["IoU"] for pair in pairs), reverse=True
-            )
-            return pairs[:1]  # the best pair only
-
-        def _assign_new_id(self, instances):
-            assert self._matched_idx == {0}
-            return super()._assign_new_id(instances)
-
-        def _merge_untracked_instances(self, instances):
-            assert self._untracked_prev_idx == {1}
-            return super()._merge_untracked_instances(instances)
-
-    tracker = Own(video_height=100, video_width=100)
-    tracker.update(frame(LEFT, RIGHT))
-    got = tracker.update(frame(LEFT, shifted(RIGHT, 1)))
-    assert got.ID == [0, 2]
+def test_a_tracker_must_define_how_to_match():
+    with pytest.raises(NotImplementedError, match=r"FrameTracker must define match\("):
+        FrameTracker(100, 100).match(frame(LEFT), frame(LEFT))
