@@ -9,10 +9,12 @@ import torch
 
 from d2lite import commands
 from d2lite.checkpoint import read_about
+from d2lite.commands import own_data
 from d2lite.config import get_cfg
+from d2lite.config.files import find_config
 from d2lite.data import DatasetCatalog, MetadataCatalog
+from tests.commands.tiny import write_config
 from tests.data.layouts.tiny import draw
-from tests.engine.tiny import overrides
 
 
 @pytest.fixture
@@ -26,10 +28,7 @@ def folder(tmp_path, monkeypatch):
             draw(tmp_path / "photos" / f"{number}.png", number)
             name = ("zebra", "ant")[number % 2]
             table.writerow([f"{number}.png", name, 8, 8, 28 + number, 32])
-    cfg = get_cfg()
-    tiny = {"SOLVER__MAX_ITER": 4, "SOLVER__STEPS": (3,), "SOLVER__CHECKPOINT_PERIOD": 2}
-    cfg.merge_from_list(overrides(**tiny))
-    (tmp_path / "tiny.yaml").write_text(cfg.dump(), encoding="utf-8")
+    write_config(tmp_path)
     yield tmp_path
     forget()
 
@@ -91,3 +90,48 @@ def test_a_folder_without_labels_is_one_line(folder, capsys):
     assert end.value.code == 1
     first = capsys.readouterr().err.splitlines()[0]
     assert "no known layout of annotations. Looked for" in first and "Found: 12 x .png" in first
+
+
+def test_schedule_of_a_chosen_config_sees_each_image_often_enough():
+    cfg = get_cfg()
+    cfg.SOLVER.IMS_PER_BATCH = 4
+    choice = own_data.Choice("x", "y", {}, epochs=12, iterations=600)
+    few = own_data.schedule_for(cfg, 40, None, choice)
+    assert few["SOLVER.MAX_ITER"] == 600
+    many = own_data.schedule_for(cfg, 4000, None, choice)
+    assert many["SOLVER.MAX_ITER"] == 12000
+    assert many["TEST.EVAL_PERIOD"] == 3000
+
+
+def test_schedule_of_a_given_config_keeps_its_form():
+    cfg = get_cfg()
+    cfg.merge_from_list(
+        ["SOLVER.MAX_ITER", 1000, "SOLVER.STEPS", (600, 800), "SOLVER.IMS_PER_BATCH", 10]
+    )
+    assert own_data.schedule_for(cfg, 100, 10, None) == {
+        "SOLVER.MAX_ITER": 100,
+        "SOLVER.STEPS": (60, 80),
+        "SOLVER.WARMUP_ITERS": 10,
+        "SOLVER.CHECKPOINT_PERIOD": 100,
+    }
+
+
+@pytest.mark.parametrize("kinds", [{"boxes"}, {"boxes", "masks"}, {"boxes", "keypoints"}])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_choice_is_a_config(kinds, device, monkeypatch):
+    monkeypatch.setattr(own_data, "is_available", lambda url: False)
+    choice = own_data.choose_model(kinds, device, None)
+    cfg = get_cfg()
+    cfg.merge_from_file(find_config(choice.config))
+    cfg.merge_from_list([word for pair in choice.settings.items() for word in pair])
+    assert ("masks" in kinds) == cfg.MODEL.MASK_ON
+    assert ("keypoints" in kinds) == cfg.MODEL.KEYPOINT_ON
+    assert cfg.MODEL.BACKBONE.FREEZE_AT == 0  # from scratch
+    assert cfg.MODEL.RESNETS.NORM != "FrozenBN"
+
+
+def test_released_weights_are_chosen_where_they_can_be_had(monkeypatch):
+    monkeypatch.setattr(own_data, "is_available", lambda url: True)
+    choice = own_data.choose_model({"boxes", "masks"}, "cuda", None)
+    assert choice.config == "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x"
+    assert choice.settings["MODEL.WEIGHTS"].endswith("model_final_f10217.pkl")

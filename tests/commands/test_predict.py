@@ -4,42 +4,17 @@ import csv
 import json
 
 import cv2
-import numpy as np
 import pytest
-import torch
 from pycocotools import mask as mask_util
 
 from d2lite import commands
-from d2lite.checkpoint import DetectionCheckpointer
-from d2lite.commands.detecting import thresholds_of
-from d2lite.commands.sources import distinct_names, find_sources
-from d2lite.data import MetadataCatalog
-from d2lite.data.datasets import shapes
-from d2lite.engine import DefaultPredictor, check_class_counts
-from d2lite.engine.predictor import SlicedPredictor
-from d2lite.modeling import build_model
-from tests.engine.tiny import tiny_cfg
+from tests.engine.serving import mask_rcnn_run, picture
 from tests.serving import served
-
-
-def picture(number: int, size=(96, 128)) -> np.ndarray:
-    drawn = shapes.draw_image(f"shapes://val/{number}")[:, :, ::-1]
-    return cv2.resize(np.ascontiguousarray(drawn), size[::-1])
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The folder of a run with a Mask R-CNN."""
-    folder = tmp_path_factory.mktemp("run")
-    cfg = tiny_cfg(folder, MODEL__MASK_ON=True, TEST__DETECTIONS_PER_IMAGE=6)
-    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
-    cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 1
-    cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 8
-    check_class_counts(cfg)
-    torch.manual_seed(0)
-    model = build_model(cfg)
-    DetectionCheckpointer(model, str(folder)).save("model_final")
-    return str(folder)
+    return mask_rcnn_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture
@@ -98,14 +73,6 @@ def test_thresholds_of_classes_hold(folder, run):
     assert {row["class"] for row in rows} <= {"circle", "square"}
 
 
-def test_thresholds_by_name():
-    metadata = MetadataCatalog.get("shapes_val")
-    values = thresholds_of(metadata, 0.5, ["star=0.7"])
-    assert values.tolist() == pytest.approx([0.5, 0.5, 0.5, 0.7, 0.5, 0.5])
-    with pytest.raises(ValueError, match=r"no class 'stars'\. Did you mean 'star'"):
-        thresholds_of(metadata, 0.5, ["stars=0.7"])
-
-
 def test_video_keeps_its_frames(folder, run):
     writer = cv2.VideoWriter("film.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (128, 96))
     for number in range(5):
@@ -142,66 +109,6 @@ def test_tiles_of_a_video_are_drawn(folder, run):
     assert cv2.VideoCapture("out/film.mp4").get(cv2.CAP_PROP_FRAME_COUNT) == 1
 
 
-def test_one_tile_finds_what_the_predictor_finds(run):
-    predictor = DefaultPredictor(f"{run}/model_final.pth")
-    image = picture(3)
-    expected = predictor(image)["instances"]
-    got = SlicedPredictor(predictor, 200)(image)["instances"]
-    # Sorted by score; NMS of tiles is stricter than none and keeps what is far apart.
-    kept = {tuple(box) for box in got.pred_boxes.tensor.tolist()}
-    assert kept and kept <= {tuple(box) for box in expected.pred_boxes.tensor.tolist()}
-    for box, rle in zip(got.pred_boxes.tensor.tolist(), got.pred_masks, strict=True):
-        index = expected.pred_boxes.tensor.tolist().index(box)
-        assert (mask_util.decode(rle) == expected.pred_masks[index].numpy()).all()
-
-
-def test_whole_image_is_one_more_window_unless_it_is_not_wanted(run, monkeypatch):
-    predictor = DefaultPredictor(f"{run}/model_final.pth")
-    given = []
-    detect = predictor.predict_batch
-
-    def look(images):
-        given.extend(image.shape[:2] for image in images)
-        return detect(images)
-
-    monkeypatch.setattr(predictor, "predict_batch", look)
-    SlicedPredictor(predictor, 96, overlap=0, batch=2)(picture(0, (96, 180)))
-    assert given == [(96, 96), (96, 96), (96, 180)]
-    given.clear()
-    SlicedPredictor(predictor, 96, overlap=0, whole=False)(picture(0, (96, 180)))
-    assert given == [(96, 96), (96, 96)]
-
-
-def test_batches_find_what_single_images_find(run):
-    predictor = DefaultPredictor(f"{run}/model_final.pth")
-    images = [picture(number) for number in range(3)]
-    for image, output in zip(images, predictor.predict_batch(images), strict=True):
-        expected = predictor(image)["instances"]
-        torch.testing.assert_close(
-            output["instances"].pred_boxes.tensor, expected.pred_boxes.tensor, atol=1e-3, rtol=1e-3
-        )
-
-
-def test_sources_of_every_kind(folder):
-    (folder / "in/list.txt").write_text("# photos\na/x.png\n\nin/b/x.png\n")
-    (folder / "in/.hidden").mkdir()
-    cv2.imwrite(str(folder / "in/.hidden/y.png"), picture(0))
-    (folder / "in/film.mp4").write_bytes(b"")
-
-    def paths(*words):
-        return [(s.kind, s.path.replace("\\", "/")) for s in find_sources(words)]
-
-    two = [("image", "in/a/x.png"), ("image", "in/b/x.png")]
-    assert paths("in") == [two[0], two[1], ("video", "in/film.mp4")]
-    assert paths("in/*/x.png", "in/a/x.png") == two
-    assert paths("in/list.txt") == two
-    assert paths("0", "rtsp://camera/1") == [("camera", "0"), ("video", "rtsp://camera/1")]
-    assert paths("http://host/a.jpg?x=1", "shapes://val/3") == [
-        ("image", "http://host/a.jpg?x=1"),
-        ("image", "shapes://val/3"),
-    ]
-
-
 def test_image_and_video_of_a_url(folder, run, monkeypatch):
     monkeypatch.setenv("FVCORE_CACHE", str(folder / "cache"))
     writer = cv2.VideoWriter("in/film.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (128, 96))
@@ -212,11 +119,6 @@ def test_image_and_video_of_a_url(folder, run, monkeypatch):
         assert predict(run, *words, "--threshold", "0", "--output", "out") == 1  # the last one
     assert cv2.imread("out/x.png").shape == (96, 128, 3)
     assert cv2.VideoCapture("out/film.mp4").get(cv2.CAP_PROP_FRAME_COUNT) == 1
-
-
-def test_names_are_distinct_without_their_endings():
-    names = distinct_names(["a/x.jpg", "a/x.png", "b/X.jpg", "c/d.jpg"])
-    assert names == ["x", "a_x", "b_X", "d"]
 
 
 @pytest.mark.parametrize(

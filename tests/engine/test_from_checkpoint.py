@@ -21,7 +21,7 @@ from d2lite.engine import (
     config_from_checkpoint,
     default_argument_parser,
 )
-from d2lite.engine.from_checkpoint import weights_to_load
+from d2lite.engine.from_checkpoint import weights_of_run, weights_to_load
 from d2lite.modeling import build_model
 from d2lite.structures import Boxes, Instances
 from tests.engine.tiny import ROOT, tiny_cfg
@@ -239,3 +239,13 @@ def test_classes_come_from_the_checkpoint_that_can_be_read(tmp_path, caplog):
     assert weights_to_load(cfg, resume=True) == str(tmp_path / "model_0000001.pth")
     assert f"{newest} is damaged" in caplog.text
     assert weights_to_load(cfg, resume=False) == "initial.pth"
+
+
+def test_best_weights_of_a_run(tmp_path):
+    assert weights_of_run("model.pth") == "model.pth"
+    with pytest.raises(FileNotFoundError, match="has no checkpoint"):
+        weights_of_run(str(tmp_path))
+    for name in ("model_0000001.pth", "model_final.pth", "model_best.pth"):
+        (tmp_path / name).write_bytes(b"")
+        (tmp_path / "last_checkpoint").write_text(name)
+        assert weights_of_run(str(tmp_path)) == str(tmp_path / name)

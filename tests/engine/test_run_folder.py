@@ -7,11 +7,18 @@ import socket
 import subprocess
 import sys
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 
 from d2lite.engine import run_folder
-from d2lite.engine.run_folder import OutputDirInUseError, claim_output_dir, release_output_dir
+from d2lite.engine.run_folder import (
+    OutputDirInUseError,
+    claim_output_dir,
+    last_run_folder,
+    new_run_folder,
+    release_output_dir,
+)
 from tests.engine.tiny import environment
 
 FILES = {
@@ -148,3 +155,12 @@ def test_a_lock_that_is_not_a_file_is_not_written_to(tmp_path, kind):
     with pytest.raises(OSError, match=r"run\.lock cannot be written"):
         claim_output_dir(str(lock.parent), new_run=False)
     assert other.read_text() == "kept"
+
+
+def test_numbers_of_runs(tmp_path):
+    base = str(tmp_path)
+    assert Path(new_run_folder("x", base)).name == "x-1"
+    (tmp_path / "x-9").mkdir()
+    (tmp_path / "x-y-20").mkdir()
+    assert Path(new_run_folder("x", base)).name == "x-10"
+    assert Path(last_run_folder("x", base)).name == "x-10"
