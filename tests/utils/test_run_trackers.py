@@ -8,11 +8,10 @@ import types
 
 import pytest
 
-from d2lite.engine.named_writers import build_named_writers
 from d2lite.utils.events import EventStorage
 from d2lite.utils.run_trackers import MLflowWriter, WandbWriter
 from d2lite.utils.writing import WriteError
-from tests.engine.toy_run import toy_cfg, toy_trainer
+from tests.engine.toy_run import toy_trainer
 
 
 class FakeWandb(types.ModuleType):
@@ -158,18 +157,6 @@ def test_mlflow_keeps_what_a_server_that_is_down_does_not_take(tmp_path, mlflow,
     writer.close()
     assert len(mlflow.runs["0"].metrics) == 4 + 1500
     assert caplog.text.count("no route to host") == 2
-
-
-@pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_a_missing_package_tells_how_to_install_it(tmp_path, monkeypatch, name):
-    monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=rf"WRITERS has '{name}': pip install 'd2lite\[{name}\]'"):
-        build_named_writers(toy_cfg(tmp_path, WRITERS=(name,)))
-
-
-def test_an_unknown_writer_is_named_with_the_nearest_one(tmp_path):
-    with pytest.raises(ValueError, match=r"WRITERS has 'mlfow'.* Did you mean 'mlflow'"):
-        build_named_writers(toy_cfg(tmp_path, WRITERS=("csv", "mlfow")))
 
 
 def test_a_training_writes_to_all_of_them(tmp_path, wandb, mlflow):

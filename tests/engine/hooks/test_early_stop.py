@@ -8,7 +8,6 @@ import torch
 
 from d2lite.checkpoint import Checkpointer
 from d2lite.engine import DefaultTrainer, EarlyStop, SimpleTrainer, hooks
-from d2lite.engine.checks import check_training_settings
 from d2lite.utils import comm
 from tests.engine.tiny import Weight, tiny_cfg
 
@@ -164,14 +163,3 @@ def test_config_asks_for_it(tmp_path, monkeypatch):
     assert trainer.iter == 2
     assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == 1
     assert (tmp_path / "model_final_ema.pth").exists()
-
-
-@pytest.mark.parametrize(
-    "metric, period, named",
-    [("", 5, r"BEST_METRIC is '' and"), ("bbox/AP", 0, r"'bbox/AP' and TEST\.EVAL_PERIOD 0;")],
-)
-def test_patience_needs_a_metric_and_evaluations(tmp_path, metric, period, named):
-    changes = {"TEST__BEST_METRIC": metric, "TEST__EVAL_PERIOD": period}
-    cfg = tiny_cfg(tmp_path, TEST__PATIENCE=2, DATASETS__TEST=("shapes_val",), **changes)
-    with pytest.raises(ValueError, match=rf"TEST\.PATIENCE is 2, .*{named}"):
-        check_training_settings(cfg)
