@@ -14,7 +14,7 @@ from d2lite.projects import add_projects
 from d2lite.structures import Boxes, Instances
 
 
-def load_config(path: Path, *opts) -> CfgNode:
+def project_config(path: Path, *opts) -> CfgNode:
     """Return the config of a project's file, on the CPU and without weights, with overrides."""
     cfg = get_cfg()
     opts = ("MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", *opts)

@@ -13,7 +13,6 @@ from d2lite.data import transforms as T
 from d2lite.data.dataset_mapper import build_dataset_mapper
 from d2lite.layers import ShapeSpec
 from d2lite.modeling import build_backbone, build_model
-from d2lite.projects import add_projects
 from d2lite.projects.deeplab import (
     DeepLabCE,
     DeepLabStem,
@@ -24,17 +23,14 @@ from d2lite.projects.deeplab import (
 )
 from d2lite.projects.deeplab.loss import MeanCrossEntropy, build_sem_seg_loss
 from d2lite.solver import LRMultiplier
+from tests.project_checks import project_config, train_on
 
 PROJECT = Path(__file__).parents[1]
 SMALL = PROJECT / "configs/shapes_deeplab_v3_plus.yaml"
 
 
 def load_config(*opts, path=SMALL):
-    cfg = get_cfg()
-    add_projects(cfg, str(path))
-    cfg.merge_from_file(str(path))
-    cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 5, *opts])
-    return cfg
+    return project_config(path, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 5, *opts)
 
 
 def rates(count: int, **kwargs) -> list[float]:
@@ -203,13 +199,8 @@ def test_loss_falls_and_every_parameter_learns(opts):
     images = [{"image": torch.rand(3, 32, 32) * 255, "sem_seg": labels} for _ in range(2)]
     images[1] = {**images[1], "sem_seg": torch.full_like(labels, 255)}  # nothing is labeled
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    losses = []
-    for _ in range(8):
-        (loss,) = model(images).values()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    assert len(model(images)) == 1
+    losses = train_on(model, images, optimizer, 8)
     assert losses[-1] < losses[0]
     assert all(math.isfinite(loss) for loss in losses)
     # A bias before a batch norm would have no effect: there is none.

@@ -10,17 +10,22 @@ from torchvision.models import resnet50
 from torchvision.ops import roi_align
 
 from d2lite.checkpoint import DetectionCheckpointer
-from d2lite.config import get_cfg
-from d2lite.data import DatasetCatalog, MetadataCatalog
-from d2lite.engine import DefaultTrainer
 from d2lite.layers import ShapeSpec
 from d2lite.modeling import Backbone, build_backbone, build_model
-from d2lite.projects import add_projects
 from d2lite.projects.detnet import DetNet, DetNetFPN, DilatedBottleneckBlock
-from d2lite.structures import Boxes, Instances
+from d2lite.structures import Boxes
+from tests.project_checks import (
+    batch,
+    check_detections,
+    check_every_weight_learns,
+    check_resumes_exactly,
+    few_images,
+    project_config,
+    train_on,
+    truth,
+)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-TINY_SET = "shapes_detnet_tiny"
 NARROW = [
     *("MODEL.DETNET.NUM_BLOCKS", [1, 1, 1, 2, 1], "MODEL.DETNET.STEM_OUT_CHANNELS", 8),
     *("MODEL.DETNET.RES2_OUT_CHANNELS", 16, "MODEL.DETNET.RES2_BOTTLENECK_CHANNELS", 8),
@@ -33,38 +38,12 @@ FEATURES = ["stem", "res2", "res3", "res4", "res5", "res6"]
 
 
 def load_config(name: str, *opts):
-    cfg = get_cfg()
-    opts = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", *opts]
-    add_projects(cfg, str(CONFIGS / name), opts)
-    cfg.merge_from_file(str(CONFIGS / name))
-    cfg.merge_from_list(opts)
-    return cfg
+    return project_config(CONFIGS / name, *opts)
 
 
 def small_model(name: str = "shapes_FPN.yaml", *opts) -> nn.Module:
     torch.manual_seed(0)
     return build_model(load_config(name, *NARROW, *opts))
-
-
-def truth(boxes, classes, size=(64, 80)) -> Instances:
-    return Instances(
-        size,
-        gt_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)),
-        gt_classes=torch.tensor(classes, dtype=torch.int64),
-    )
-
-
-def batch(*targets: Instances) -> list[dict]:
-    generator = torch.Generator().manual_seed(3)
-    return [
-        {
-            "image": torch.randint(
-                0, 256, (3, *x.image_size), dtype=torch.uint8, generator=generator
-            ),
-            "instances": x,
-        }
-        for x in targets
-    ]
 
 
 def test_detnet59_has_the_shapes_of_the_paper():
@@ -260,22 +239,9 @@ def test_every_trained_parameter_learns_and_the_loss_falls(config):
     if model.roi_heads.mask_on:
         add_masks(images)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.005)
-    totals = []
-    for _ in range(4):
-        torch.manual_seed(0)  # the same anchors and proposals are drawn
-        total = sum(model(images).values())
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-        totals.append(total.item())
+    totals = train_on(model, images, optimizer, 4)
     assert totals[-1] < totals[0]
-    assert not [name for name, p in model.named_parameters() if p.grad is None]
-    silent = [
-        name
-        for name, p in model.backbone.named_parameters()
-        if name.endswith("weight") and not p.grad.any()
-    ]
-    assert not silent
+    check_every_weight_learns(model, model.backbone)
 
 
 def add_masks(images: list[dict]) -> None:
@@ -300,10 +266,7 @@ def test_detections_are_well_formed():
     model = small_model("shapes_FPN.yaml", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0).eval()
     image = batch(truth([], [], size=(50, 70)))[0]["image"]
     found = model([{"image": image, "height": 100, "width": 140}])[0]["instances"]
-    assert found.image_size == (100, 140) and 1 <= len(found) <= 100
-    boxes = found.pred_boxes.tensor
-    assert (boxes >= 0).all() and (boxes[:, 2] <= 140).all() and (boxes[:, 3] <= 100).all()
-    assert (found.scores[:-1] >= found.scores[1:]).all()
+    check_detections(found, (100, 140), most=100)
 
 
 @pytest.mark.parametrize(
@@ -328,12 +291,8 @@ def test_wrong_settings_name_their_key(key, value, message):
 
 @pytest.fixture(scope="module")
 def tiny_set():
-    DatasetCatalog.register(TINY_SET, lambda: DatasetCatalog.get("shapes_val")[:4])
-    metadata = MetadataCatalog.get("shapes_val").as_dict()
-    MetadataCatalog.get(TINY_SET).set(**{k: v for k, v in metadata.items() if k != "name"})
-    yield TINY_SET
-    DatasetCatalog.remove(TINY_SET)
-    MetadataCatalog.remove(TINY_SET)
+    with few_images("shapes_val") as name:
+        yield name
 
 
 def tiny_run(output_dir, data):
@@ -349,18 +308,5 @@ def tiny_run(output_dir, data):
 
 
 def test_training_evaluates_draws_and_resumes_exactly(tmp_path, tiny_set):
-    trainer = DefaultTrainer(tiny_run(tmp_path / "whole", tiny_set))
-    results = trainer.train()
+    results = check_resumes_exactly(tmp_path, lambda folder: tiny_run(folder, tiny_set))
     assert 0 <= results["bbox"]["AP"] <= 100
-    assert len(list((tmp_path / "whole/visualizations").iterdir())) == 1
-
-    half = tiny_run(tmp_path / "parts", tiny_set)
-    stopped = DefaultTrainer(half)
-    stopped.max_iter = 2
-    stopped.train()
-    resumed = DefaultTrainer(half)
-    resumed.resume_or_load(resume=True)
-    assert resumed.start_iter == 2
-    resumed.train()
-    for name, value in trainer.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[name]), name

@@ -10,11 +10,10 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
-from d2lite.config import get_cfg
 from d2lite.modeling import build_model
-from d2lite.projects import add_projects
 from d2lite.projects.mobilenet import TorchvisionAnchorGenerator, convert_faster_rcnn
 from d2lite.structures import Boxes, Instances
+from tests.project_checks import project_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 HEIGHT, WIDTH = 96, 128
@@ -22,12 +21,7 @@ WIDTH_MULT = 0.25
 
 
 def load_config(name: str, *opts):
-    cfg = get_cfg()
-    opts = ["MODEL.DEVICE", "cpu", *opts]
-    add_projects(cfg, str(CONFIGS / name), opts)
-    cfg.merge_from_file(str(CONFIGS / name))
-    cfg.merge_from_list(opts)
-    return cfg
+    return project_config(CONFIGS / name, *opts)
 
 
 def random_image() -> torch.Tensor:

@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from d2lite.config import get_cfg
 from d2lite.data import DatasetCatalog, MetadataCatalog
 from d2lite.evaluation import COCOEvaluator, COCOPanopticEvaluator
 from d2lite.modeling import build_model
-from d2lite.projects import add_projects
 from d2lite.projects.panoptic_deeplab import (
     PanopticDeeplabDatasetMapper,
     PanopticDeepLabTargetGenerator,
@@ -21,6 +19,7 @@ from d2lite.projects.panoptic_deeplab import (
     group_pixels,
     merge_semantic_and_instance,
 )
+from tests.project_checks import project_config, train_on
 
 PROJECT = Path(__file__).parents[1]
 SMALL = PROJECT / "configs/shapes_panoptic_deeplab.yaml"
@@ -28,11 +27,7 @@ DATASET = "shapes_panoptic_standard_val"
 
 
 def load_config(*opts):
-    cfg = get_cfg()
-    add_projects(cfg, str(SMALL))
-    cfg.merge_from_file(str(SMALL))
-    cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 10, *opts])
-    return cfg
+    return project_config(SMALL, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 10, *opts)
 
 
 @pytest.fixture(scope="module")
@@ -247,16 +242,9 @@ def test_losses_fall_and_every_parameter_learns(records, opts):
     np.random.seed(0)
     batch = [mapper(record) for record in records[:2]]
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    steps = []
-    for _ in range(4):
-        losses = model(batch)
-        assert list(losses) == ["loss_sem_seg", "loss_center", "loss_offset"]
-        optimizer.zero_grad()
-        sum(losses.values()).backward()
-        optimizer.step()
-        steps.append({name: loss.item() for name, loss in losses.items()})
-    assert all(math.isfinite(x) for step in steps for x in step.values())
-    assert sum(steps[-1].values()) < sum(steps[0].values())
+    assert list(model(batch)) == ["loss_sem_seg", "loss_center", "loss_offset"]
+    totals = train_on(model, batch, optimizer, 4)
+    assert all(map(math.isfinite, totals)) and totals[-1] < totals[0]
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
     batch[1]["sem_seg"][0, 0] = model.sem_seg_head.num_classes
     with pytest.raises(ValueError, match=r"SEM_SEG_HEAD.NUM_CLASSES to the number of classes"):

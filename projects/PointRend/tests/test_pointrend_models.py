@@ -1,5 +1,6 @@
 """PointRend's models: a few steps on a few images, old weights, and the semantic augmentation."""
 
+import math
 import random
 from pathlib import Path
 
@@ -7,26 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from d2lite.config import get_cfg
 from d2lite.data import DatasetCatalog, DatasetMapper, transforms as T
 from d2lite.data.dataset_mapper import build_dataset_mapper
 from d2lite.layers import ShapeSpec
 from d2lite.modeling import build_model
-from d2lite.projects import add_projects
 from d2lite.projects.point_rend import ColorAugSSDTransform, PointRendMaskHead
 from d2lite.projects.point_rend.roi_heads import PointRendROIHeads
 from d2lite.structures import Boxes, Instances
+from tests.project_checks import project_config, train_on
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def load_config(name: str, *opts):
-    cfg = get_cfg()
-    add_projects(cfg, str(CONFIGS / name))
-    cfg.merge_from_file(str(CONFIGS / name))
-    tiny = ["MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TRAIN", (64,), "INPUT.MIN_SIZE_TEST", 64]
-    cfg.merge_from_list([*tiny, *opts])
-    return cfg
+    tiny = ["INPUT.MIN_SIZE_TRAIN", (64,), "INPUT.MIN_SIZE_TEST", 64]
+    return project_config(CONFIGS / name, *tiny, *opts)
 
 
 @pytest.mark.parametrize(
@@ -44,16 +40,9 @@ def test_losses_fall_and_results_have_the_size_of_the_image(name, losses):
     batch = [mapper(record) for record in records]
     model = build_model(cfg).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-    history = []
-    for _ in range(6):
-        parts = model(batch)
-        assert losses <= parts.keys()
-        history.append(sum(parts.values()))
-        assert torch.isfinite(history[-1])
-        optimizer.zero_grad()
-        history[-1].backward()
-        optimizer.step()
-    assert history[-1] < history[0]
+    assert losses <= model(batch).keys()
+    totals = train_on(model, batch, optimizer, 6)
+    assert all(map(math.isfinite, totals)) and totals[-1] < totals[0]
 
     mapper, record = build_dataset_mapper(cfg, False), records[0]
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from d2lite.projects.point_sup.detection_utils import (
     transform_instance_annotations,
 )
 from d2lite.structures import Boxes, BoxMode, Instances
+from tests.project_checks import project_config, train_on
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TOOL = Path(__file__).parents[1] / "tools/prepare_coco_point_annotations_without_masks.py"
@@ -36,12 +38,8 @@ SQUARE = [[2, 1, 6, 1, 6, 5, 2, 5]]  # of an image of 8 x 10: columns 2 to 5, ro
 
 
 def load_config(name: str, *opts):
-    cfg = get_cfg()
-    add_projects(cfg, str(CONFIGS / name))
-    cfg.merge_from_file(str(CONFIGS / name))
-    tiny = ["MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TRAIN", (64,), "INPUT.MIN_SIZE_TEST", 64]
-    cfg.merge_from_list([*tiny, *opts])
-    return cfg
+    tiny = ["INPUT.MIN_SIZE_TRAIN", (64,), "INPUT.MIN_SIZE_TEST", 64]
+    return project_config(CONFIGS / name, *tiny, *opts)
 
 
 def shapes_with_points(count: int) -> list[dict]:
@@ -194,15 +192,9 @@ def test_losses_fall(name):
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 6
     model = build_model(cfg).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-    history = []
-    for _ in range(5):
-        losses = model(batch)
-        assert losses.keys() & {"loss_mask", "loss_mask_point"}
-        history.append(sum(losses.values()))
-        optimizer.zero_grad()
-        history[-1].backward()
-        optimizer.step()
-    assert history[-1] < history[0] and torch.isfinite(torch.stack(history)).all()
+    assert model(batch).keys() & {"loss_mask", "loss_mask_point"}
+    totals = train_on(model, batch, optimizer, 5)
+    assert all(map(math.isfinite, totals)) and totals[-1] < totals[0]
 
 
 def test_implicit_config_differs_from_that_of_masks_in_the_points_alone():

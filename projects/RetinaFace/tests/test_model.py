@@ -5,26 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from d2lite.config import get_cfg
-from d2lite.data import DatasetCatalog, MetadataCatalog
 from d2lite.engine import DefaultTrainer
 from d2lite.modeling import build_model
-from d2lite.projects import add_projects
 from d2lite.structures import Boxes, Instances, Keypoints
+from tests.project_checks import check_resumes_exactly, few_images, project_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-TINY_SET = "shapes_faces_tiny"
 
 
 def make_cfg(name="shapes_mobilenet0.25.yaml", **changes):
-    cfg = get_cfg()
-    add_projects(cfg, str(CONFIGS / name))
-    cfg.merge_from_file(str(CONFIGS / name))
-    settings = {"MODEL.DEVICE": "cpu", "MODEL.WEIGHTS": "", **changes}
-    cfg.merge_from_list(
-        [part for key, v in settings.items() for part in (key.replace("__", "."), v)]
-    )
-    return cfg
+    opts = [part for key, v in changes.items() for part in (key.replace("__", "."), v)]
+    return project_config(CONFIGS / name, *opts)
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +95,8 @@ def test_data_of_other_landmarks_are_refused(model):
 
 @pytest.fixture(scope="module")
 def tiny_set():
-    DatasetCatalog.register(TINY_SET, lambda: DatasetCatalog.get("shapes_faces_val")[:4])
-    metadata = MetadataCatalog.get("shapes_faces_val").as_dict()
-    MetadataCatalog.get(TINY_SET).set(**{k: v for k, v in metadata.items() if k != "name"})
-    yield TINY_SET
-    DatasetCatalog.remove(TINY_SET)
-    MetadataCatalog.remove(TINY_SET)
+    with few_images("shapes_faces_val") as name:
+        yield name
 
 
 def tiny_run(output_dir, data, **changes):
@@ -131,22 +118,9 @@ def tiny_run(output_dir, data, **changes):
 
 
 def test_training_evaluates_draws_and_resumes_exactly(tmp_path, tiny_set):
-    trainer = DefaultTrainer(tiny_run(tmp_path / "whole", tiny_set))
-    results = trainer.train()
+    results = check_resumes_exactly(tmp_path, lambda folder: tiny_run(folder, tiny_set))
     assert set(results) == {"bbox", "keypoints", "landmarks"}
     assert {"NME", "FR10", "Detected"} == set(results["landmarks"])
-    assert len(list((tmp_path / "whole/visualizations").iterdir())) == 1
-
-    half = tiny_run(tmp_path / "parts", tiny_set)
-    stopped = DefaultTrainer(half)
-    stopped.max_iter = 3
-    stopped.train()
-    resumed = DefaultTrainer(half)
-    resumed.resume_or_load(resume=True)
-    assert resumed.start_iter == 3
-    resumed.train()
-    for name, value in trainer.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[name]), name
 
 
 def test_training_lowers_the_loss(tmp_path, tiny_set):

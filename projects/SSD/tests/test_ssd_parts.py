@@ -35,17 +35,13 @@ from d2lite.projects.ssd.augmentation import (
     PhotometricDistortion,
 )
 from d2lite.structures import Boxes, BoxMode, Instances
+from tests.project_checks import project_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def load_config(name: str, *opts):
-    cfg = get_cfg()
-    opts = ["MODEL.DEVICE", "cpu", "MODEL.SSD.NUM_CLASSES", 6, *opts]
-    add_projects(cfg, str(CONFIGS / name), opts)
-    cfg.merge_from_file(str(CONFIGS / name))
-    cfg.merge_from_list(opts)
-    return cfg
+    return project_config(CONFIGS / name, "MODEL.SSD.NUM_CLASSES", 6, *opts)
 
 
 def test_matching_by_hand():

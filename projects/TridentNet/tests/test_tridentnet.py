@@ -1,5 +1,6 @@
 """TridentNet: branches share weights, differ in dilation, and are merged by NMS."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from d2lite.projects.tridentnet import (
     merge_branch_instances,
 )
 from d2lite.structures import Boxes, Instances
+from tests.project_checks import train_on
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -160,13 +162,8 @@ def test_losses_fall_and_every_image_has_one_result(test_branch):
         image = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator)
         batch.append({"image": image, "instances": truth, "height": 33, "width": 44})
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-    history = []
-    for _ in range(5):
-        history.append(sum(model(batch).values()))
-        optimizer.zero_grad()
-        history[-1].backward()
-        optimizer.step()
-    assert history[-1] < history[0] and torch.isfinite(torch.stack(history)).all()
+    totals = train_on(model, batch, optimizer, 5)
+    assert all(map(math.isfinite, totals)) and totals[-1] < totals[0]
     with torch.no_grad():
         results = model.eval()(batch)
     assert [x["instances"].image_size for x in results] == [(33, 44)] * 2

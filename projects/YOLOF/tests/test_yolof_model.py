@@ -8,19 +8,24 @@ import torch
 from torch import nn
 
 from d2lite.checkpoint import DetectionCheckpointer
-from d2lite.config import get_cfg
-from d2lite.data import DatasetCatalog, MetadataCatalog
-from d2lite.engine import DefaultTrainer, check_class_counts
+from d2lite.engine import check_class_counts
 from d2lite.layers import sigmoid_focal_loss
 from d2lite.modeling import build_model
-from d2lite.projects import add_projects
 from d2lite.projects.yolof import Decoder, DilatedEncoder
 from d2lite.projects.yolof.head import logit_of_product
-from d2lite.structures import Boxes, Instances
+from tests.project_checks import (
+    batch,
+    check_detections,
+    check_every_weight_learns,
+    check_resumes_exactly,
+    few_images,
+    project_config,
+    train_on,
+    truth,
+)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SMALL = "shapes_R_18.yaml"
-TINY_SET = "shapes_yolof_tiny"
 NARROW = [
     *("MODEL.RESNETS.STEM_OUT_CHANNELS", 8, "MODEL.RESNETS.RES2_OUT_CHANNELS", 8),
     *("MODEL.YOLOF.ENCODER.NUM_CHANNELS", 16, "MODEL.YOLOF.ENCODER.BLOCK_MID_CHANNELS", 8),
@@ -28,38 +33,12 @@ NARROW = [
 
 
 def load_config(name: str, *opts):
-    cfg = get_cfg()
-    opts = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", *opts]
-    add_projects(cfg, str(CONFIGS / name), opts)
-    cfg.merge_from_file(str(CONFIGS / name))
-    cfg.merge_from_list(opts)
-    return cfg
+    return project_config(CONFIGS / name, *opts)
 
 
 def small_model(*opts) -> nn.Module:
     torch.manual_seed(0)
     return build_model(load_config(SMALL, *NARROW, "MODEL.YOLOF.DECODER.NUM_CLASSES", 3, *opts))
-
-
-def truth(boxes, classes, size=(64, 80)) -> Instances:
-    return Instances(
-        size,
-        gt_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)),
-        gt_classes=torch.tensor(classes, dtype=torch.int64),
-    )
-
-
-def batch(*targets: Instances) -> list[dict]:
-    generator = torch.Generator().manual_seed(3)
-    return [
-        {
-            "image": torch.randint(
-                0, 256, (3, *x.image_size), dtype=torch.uint8, generator=generator
-            ),
-            "instances": x,
-        }
-        for x in targets
-    ]
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
@@ -151,17 +130,9 @@ def test_every_parameter_learns_and_the_loss_falls():
     model = small_model().train()
     images = batch(truth([[8, 8, 40, 40]], [1]), truth([[30, 20, 70, 60]], [2]))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    totals = []
-    for _ in range(3):
-        total = sum(model(images).values())
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-        totals.append(total.item())
+    totals = train_on(model, images, optimizer, 3)
     assert totals[0] > totals[1] > totals[2]
-    unused = [name for name, p in model.named_parameters() if p.grad is None]
-    still = [n for n, p in model.named_parameters() if n.endswith("weight") and not p.grad.any()]
-    assert not unused and not still
+    check_every_weight_learns(model)
 
 
 def test_images_without_objects_have_finite_losses():
@@ -180,10 +151,7 @@ def test_detections_are_well_formed():
     image = batch(truth([], [], size=(50, 70)))[0]["image"]
     (found,) = model([{"image": image, "height": 100, "width": 140}])
     found = found["instances"]
-    assert found.image_size == (100, 140) and 1 <= len(found) <= 7
-    boxes = found.pred_boxes.tensor
-    assert (boxes >= 0).all() and (boxes[:, 2] <= 140).all() and (boxes[:, 3] <= 100).all()
-    assert (found.scores[:-1] >= found.scores[1:]).all()
+    check_detections(found, (100, 140), most=7)
     assert set(found.pred_classes.tolist()) <= {0, 1, 2}
 
 
@@ -228,12 +196,8 @@ def test_wrong_settings_name_their_key(key, value, message):
 
 @pytest.fixture(scope="module")
 def tiny_set():
-    DatasetCatalog.register(TINY_SET, lambda: DatasetCatalog.get("shapes_val")[:4])
-    metadata = MetadataCatalog.get("shapes_val").as_dict()
-    MetadataCatalog.get(TINY_SET).set(**{k: v for k, v in metadata.items() if k != "name"})
-    yield TINY_SET
-    DatasetCatalog.remove(TINY_SET)
-    MetadataCatalog.remove(TINY_SET)
+    with few_images("shapes_val") as name:
+        yield name
 
 
 def tiny_run(output_dir, data):
@@ -249,18 +213,5 @@ def tiny_run(output_dir, data):
 
 
 def test_training_evaluates_draws_and_resumes_exactly(tmp_path, tiny_set):
-    trainer = DefaultTrainer(tiny_run(tmp_path / "whole", tiny_set))
-    results = trainer.train()
+    results = check_resumes_exactly(tmp_path, lambda folder: tiny_run(folder, tiny_set))
     assert 0 <= results["bbox"]["AP"] <= 100
-    assert len(list((tmp_path / "whole/visualizations").iterdir())) == 1
-
-    half = tiny_run(tmp_path / "parts", tiny_set)
-    stopped = DefaultTrainer(half)
-    stopped.max_iter = 2
-    stopped.train()
-    resumed = DefaultTrainer(half)
-    resumed.resume_or_load(resume=True)
-    assert resumed.start_iter == 2
-    resumed.train()
-    for name, value in trainer.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[name]), name

@@ -7,25 +7,19 @@ import pytest
 import torch
 from PIL import Image
 
-from d2lite.config import get_cfg
-from d2lite.data import DatasetCatalog, DatasetMapper, MetadataCatalog
-from d2lite.engine import DefaultTrainer, check_class_counts
+from d2lite.data import DatasetMapper
+from d2lite.engine import check_class_counts
 from d2lite.modeling import build_model
-from d2lite.projects import add_projects
 from d2lite.projects.yolov3 import Darknet, decode, make_grid
 from d2lite.structures import Boxes, Instances, pairwise_iou
 from d2lite.utils.events import EventStorage
+from tests.project_checks import check_resumes_exactly, few_images, project_config, train_on
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-TINY_SET = "shapes_yolov3_tiny"
 
 
-def load_config(name="shapes_yolov3.yaml", *opts):
-    cfg = get_cfg()
-    add_projects(cfg, str(CONFIGS / name))
-    cfg.merge_from_file(str(CONFIGS / name))
-    cfg.merge_from_list(["MODEL.DEVICE", "cpu", *opts])
-    return cfg
+def load_config(name: str = "shapes_yolov3.yaml", *opts):
+    return project_config(CONFIGS / name, *opts)
 
 
 def tiny_config(*opts):
@@ -256,12 +250,8 @@ def test_training_changes_the_size_every_period():
 
 @pytest.fixture(scope="module")
 def tiny_set():
-    DatasetCatalog.register(TINY_SET, lambda: DatasetCatalog.get("shapes_val")[:4])
-    metadata = MetadataCatalog.get("shapes_val").as_dict()
-    MetadataCatalog.get(TINY_SET).set(**{k: v for k, v in metadata.items() if k != "name"})
-    yield TINY_SET
-    DatasetCatalog.remove(TINY_SET)
-    MetadataCatalog.remove(TINY_SET)
+    with few_images("shapes_val") as name:
+        yield name
 
 
 def tiny_run(output_dir, data, *opts):
@@ -275,19 +265,8 @@ def tiny_run(output_dir, data, *opts):
 
 
 def test_training_evaluates_draws_and_resumes_exactly(tmp_path, tiny_set):
-    trainer = DefaultTrainer(tiny_run(tmp_path / "whole", tiny_set))
-    assert set(trainer.train()) == {"bbox"}
-    assert len(list((tmp_path / "whole/visualizations").iterdir())) == 1
-    half = tiny_run(tmp_path / "parts", tiny_set)
-    stopped = DefaultTrainer(half)
-    stopped.max_iter = 3
-    stopped.train()
-    resumed = DefaultTrainer(half)
-    resumed.resume_or_load(resume=True)
-    assert resumed.start_iter == 3
-    resumed.train()
-    for name, value in trainer.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    results = check_resumes_exactly(tmp_path, lambda folder: tiny_run(folder, tiny_set))
+    assert set(results) == {"bbox"}
 
 
 def test_training_lowers_the_loss():
@@ -296,11 +275,5 @@ def test_training_lowers_the_loss():
     model = build_model(tiny_config()).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     batch = [{"image": image_of(64, 64), "instances": truth([[5, 5, 25, 24]], [4])}] * 2
-    totals = []
-    for _ in range(20):
-        total = sum(model(batch).values())
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-        totals.append(total.item())
+    totals = train_on(model, batch, optimizer, 20)
     assert sum(totals[-3:]) < 0.5 * sum(totals[:3])
