@@ -13,7 +13,8 @@ from d2lite.layers import (
     get_norm,
 )
 from tests.golden import load_case
-from tests.layers.test_wrappers import filled, random_frozen_norm
+from tests.layers.test_frozen_conv import random_frozen_norm
+from tests.layers.test_wrappers import filled
 
 
 def test_golden_frozen():

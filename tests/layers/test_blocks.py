@@ -1,11 +1,10 @@
-"""Convolutional building blocks, ASPP included."""
+"""Convolutional building blocks."""
 
-import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from d2lite.layers import ASPP, CNNBlockBase, DepthwiseSeparableConv2d, FrozenBatchNorm2d, ShapeSpec
+from d2lite.layers import CNNBlockBase, DepthwiseSeparableConv2d, FrozenBatchNorm2d
 from tests.golden import load_case
 from tests.layers.test_wrappers import filled
 
@@ -17,48 +16,6 @@ def test_golden_depthwise_separable():
     block = DepthwiseSeparableConv2d(8, 6, norm1="BN", activation1=F.relu, norm2="BN")
     assert list(block.state_dict()) == CASE.outputs["depthwise_separable_names"]
     CASE.check("depthwise_separable", filled(block, CASE.params["seed"])(CASE.tensor("x")))
-
-
-@torch.no_grad()
-def test_golden_aspp():
-    block = ASPP(8, 4, [1, 2, 3], norm="BN", activation=F.relu)
-    assert list(block.state_dict()) == CASE.outputs["aspp_names"]
-    CASE.check("aspp", filled(block, CASE.params["seed"])(CASE.tensor("x")))
-
-
-def test_aspp_with_separable_convolutions_and_dropout_keeps_the_size():
-    block = ASPP(
-        8,
-        4,
-        [1, 2, 3],
-        norm="",
-        activation=nn.ReLU(),
-        pool_kernel_size=(3, 4),
-        dropout=0.9,
-        use_depthwise_separable_conv=True,
-    )
-    y = block(torch.randn(2, 8, 6, 8))
-    assert y.shape == (2, 4, 6, 8)
-    assert (y == 0).float().mean() > 0.6
-    assert block.convs[1].pointwise.bias is not None
-
-
-def test_aspp_names_a_training_crop_that_the_pool_does_not_divide():
-    block = ASPP(8, 4, [1, 2, 3], norm="", activation=F.relu, pool_kernel_size=(4, 4))
-    with pytest.raises(ValueError, match=r"\(6, 8\).*\(4, 4\)"):
-        block(torch.randn(1, 8, 6, 8))
-    assert block.eval()(torch.randn(1, 8, 6, 8)).shape == (1, 4, 6, 8)
-
-
-def test_aspp_says_which_images_are_too_small_for_its_pool():
-    block = ASPP(8, 4, [1, 2, 3], norm="", activation=F.relu, pool_kernel_size=(4, 4)).eval()
-    with pytest.raises(ValueError, match=r"\(3, 8\).* smaller than .*INPUT\.MIN_SIZE_TEST"):
-        block(torch.randn(1, 8, 3, 8))
-
-
-def test_aspp_takes_three_dilations():
-    with pytest.raises(ValueError, match="3 dilations"):
-        ASPP(8, 4, [1, 2], norm="", activation=F.relu)
 
 
 class Block(CNNBlockBase):
@@ -73,8 +30,3 @@ def test_freezing_a_block():
     assert type(block.norm) is FrozenBatchNorm2d
     assert not any(parameter.requires_grad for parameter in block.parameters())
     assert (block.in_channels, block.out_channels, block.stride) == (3, 4, 1)
-
-
-def test_shape_spec_knows_only_what_it_is_told():
-    assert ShapeSpec(channels=3) == ShapeSpec(3, None, None, None)
-    assert ShapeSpec(stride=4).channels is None
