@@ -12,7 +12,6 @@ from d2lite.utils.logger import (
     log_first_n,
     setup_logger,
 )
-from d2lite.utils.printable import printable
 from tests.full_disk import no_room
 
 
@@ -138,9 +137,3 @@ def test_control_characters_are_written_as_escapes(tmp_path, name, capsys):
     logger.warning("%s: no such file\n\tsecond line", "a\x1b[2J\x07\r\u202eb\x9b\ud800\u00e9")
     for shown in (capsys.readouterr().out, (tmp_path / "log.txt").read_text()):
         assert "a\\x1b[2J\\x07\\r\\u202eb\\x9b\\ud800\u00e9: no such file\n\tsecond line" in shown
-
-
-def test_colors_of_tables_stay():
-    assert printable("\x1b[1;32mgreen\x1b[0m \x1b]0;title\x07") == (
-        "\x1b[1;32mgreen\x1b[0m \\x1b]0;title\\x07"
-    )
