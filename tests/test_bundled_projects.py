@@ -110,7 +110,7 @@ def test_inference_gives_the_numbers_of_detectron2(name: str):
 
 
 def results(name: str) -> list[dict]:
-    """What a small model of a config, with weights by the fill rule, gives."""
+    """Return the outputs of a small model of a config, with weights by the fill rule."""
     small = FACTS[name]["small"]
     cfg = load_config(name).clone()
     overrides = [x for item in small["overrides"].items() for x in item]

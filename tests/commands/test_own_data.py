@@ -34,7 +34,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def forget():
-    """As a new process would find the catalogs."""
+    """Clear the catalogs, as in a new process."""
     for catalog in (DatasetCatalog, MetadataCatalog):
         for name in [name for name in catalog.list() if name.startswith("folder:")]:
             catalog.remove(name)

@@ -19,7 +19,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Two images of one name, and one that is none."""
+    """The working folder, with two images of the same name."""
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate(("a/x.png", "b/x.png")):
         path = tmp_path / "in" / name

@@ -1,4 +1,4 @@
-"""What a report says of detections made by hand."""
+"""Contents of a report, for detections made by hand."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What the flags of `d2lite train` change of a config."""
+"""Settings that the flags of `d2lite train` change."""
 
 from d2lite import commands
 from tests.commands.tiny import write_config

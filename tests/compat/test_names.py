@@ -49,7 +49,7 @@ NOT_HERE = {
 
 
 def import_name(path):
-    """What `from d2lite.a.b import c` gives for the path "a.b.c"."""
+    """Return the object that `from d2lite.a.b import c` imports for the path "a.b.c"."""
     module, _, name = f"d2lite.{path}".rpartition(".")
     scope = {}
     exec(f"from {module} import {name}", scope)

@@ -1,4 +1,4 @@
-"""What expressions give, against Python's own eval; what is refused, and that it is so at once."""
+"""Values of expressions, compared with Python's own eval; refused ones are refused at once."""
 
 import time
 

@@ -77,7 +77,7 @@ def frames(count: int) -> list[np.ndarray]:
 
 @pytest.fixture
 def images(tmp_path):
-    """Two images of one name in two directories."""
+    """Two images with the same name in two directories."""
     paths = [tmp_path / folder / "picture.png" for folder in ("a", "b")]
     for path, picture in zip(paths, frames(2), strict=True):
         path.parent.mkdir()

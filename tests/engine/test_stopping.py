@@ -31,7 +31,7 @@ class Model(nn.Module):
 
 
 class Killed(BaseException):
-    """As kill -9: nothing of the trainer runs after it."""
+    """A stop like kill -9: nothing of the trainer runs afterwards."""
 
 
 class Trainer(SimpleTrainer):

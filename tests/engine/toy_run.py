@@ -24,7 +24,7 @@ def toy_trainer(output_dir, *, resume: bool = False, **changes) -> toy.ToyTraine
 
 
 def metrics_of(folder) -> dict[str, dict[int, float]]:
-    """By name the values of metrics.json, by iteration."""
+    """Return the values of metrics.json by name, then by iteration."""
     found: dict[str, dict[int, float]] = {}
     for line in (folder / "metrics.json").read_text(encoding="utf-8").splitlines():
         values = json.loads(line)

@@ -51,7 +51,7 @@ def damaged_file(reader: str, seeds: list[bytes], seed: int, index: int) -> tupl
 
 
 def problem_of(reader: Reader, path: Path, seeds: list[bytes], by_values: bool) -> str | None:
-    """What is wrong with how a reader takes a file, None if nothing is."""
+    """Return what is wrong with how a reader handles a file, or None."""
     try:
         with _time_limit():
             value = reader.read(path)

@@ -15,7 +15,7 @@ __all__ = ["Job", "run_job"]
 
 @dataclass
 class Job:
-    """What one process of a training is to do.
+    """The task of one process of a training.
 
     Attributes:
         output_dir: of the training.

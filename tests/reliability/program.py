@@ -16,7 +16,7 @@ from tests.reliability.jobs import Job, run_job
 
 
 def main(jobs: list[dict]) -> None:
-    """What each process does; `launch` sets the same variables as torchrun."""
+    """Run one process; `launch` sets the same variables as torchrun."""
     run_job(Job(**jobs[int(os.environ["RANK"])]))
 
 

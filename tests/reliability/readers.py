@@ -529,7 +529,7 @@ def _map(one: dict, masks: bool = True) -> dict | None:
 
 
 def _odd_dicts(dicts: list[dict], seeds: list[bytes], values: bool) -> str | None:
-    """What must hold of any dataset that was read."""
+    """Return what is wrong with a dataset that was read, if anything."""
     for one in dicts:
         for key in ("height", "width"):
             if key in one and not (isinstance(one[key], int) and one[key] > 0):

@@ -216,7 +216,7 @@ def register_data() -> None:
 
 
 def train(output_dir: str, *, resume: bool, settings: dict) -> None:
-    """What `tools/train_net.py` does for a config of these settings."""
+    """Train like `tools/train_net.py` with a config of these settings."""
     register_data()
     settings = {**SETTINGS, **settings, "OUTPUT_DIR": output_dir}
     overrides = [str(part) for pair in settings.items() for part in pair]

@@ -1,4 +1,4 @@
-"""Frames of films drawn by hand."""
+"""Frames of videos made by hand."""
 
 import torch
 

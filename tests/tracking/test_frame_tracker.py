@@ -1,4 +1,4 @@
-"""What all trackers share: numbers of objects over the frames of a film, and missing objects."""
+"""Object numbers over the frames of a video, and missing objects, with all trackers."""
 
 import numpy as np
 import pytest

@@ -158,7 +158,7 @@ def test_writer_that_never_wrote_closes_and_leaves_nothing(tmp_path):
 
 @pytest.fixture
 def log_lines():
-    """What CommonMetricPrinter logs."""
+    """Return what CommonMetricPrinter logs."""
     lines = []
 
     class Collect(logging.Handler):

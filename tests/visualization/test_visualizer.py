@@ -1,4 +1,4 @@
-"""What is drawn where: judged by pixels, since looks can only be looked at."""
+"""Positions of what is drawn, checked by pixels."""
 
 import numpy as np
 import pytest

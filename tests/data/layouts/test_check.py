@@ -1,4 +1,4 @@
-"""What looking over data finds."""
+"""Problems that a check of a data folder finds."""
 
 import logging
 import shutil

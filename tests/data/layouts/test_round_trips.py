@@ -1,4 +1,4 @@
-"""What is written in a layout and read again is what it was."""
+"""Data written in a layout and read again are the same."""
 
 import itertools
 import os

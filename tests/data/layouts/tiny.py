@@ -62,7 +62,7 @@ def labeled(root: Path, things=None, splits=None, names=("cat", "dog"), **more) 
 
 
 def facts(data: LabeledImages, split: str) -> dict:
-    """What must survive: of each image, its size and objects, by name."""
+    """Return what must survive a conversion: size and objects of each image, by name."""
     return {
         os.path.basename(one["file_name"]): (
             (one["height"], one["width"]),

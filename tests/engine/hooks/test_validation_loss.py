@@ -22,7 +22,7 @@ from tests.reliability.toy import ToyTrainer
 
 
 class Model(nn.Module):
-    """Has all that a validation could change: statistics, a counter, random numbers, values."""
+    """A model with all that validation could change: statistics, a counter, random numbers."""
 
     def __init__(self):
         super().__init__()

@@ -58,7 +58,7 @@ def test_the_given_image_is_not_changed():
 
 
 def test_gradients_reach_the_images():
-    """As programs that look for adversarial pixels need them: 1 / std in each pixel."""
+    """Gradients are 1 / std in each pixel, as programs that search for adversarial pixels need."""
     images = [torch.rand(1, 2, 4, requires_grad=True), torch.rand(1, 3, 2, requires_grad=True)]
     batch_images(
         images, torch.full((1, 1, 1), 0.5), torch.full((1, 1, 1), 4.0)

@@ -115,7 +115,7 @@ def test_boxes_without_area_are_dropped_in_training_only():
 
 def test_a_subclass_with_a_box_branch_of_its_own_gets_detached_proposals():
     class OwnBranch(CascadeROIHeads):
-        """What programs write: the stages by hand, from methods of the base class."""
+        """A subclass as programs write it, with stages built by methods of the base class."""
 
         def _forward_box(self, features, proposals, targets=None):
             features = [features[f] for f in self.box_in_features]

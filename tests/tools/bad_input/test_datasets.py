@@ -1,4 +1,4 @@
-"""What train_net.py reports for datasets that are wrong."""
+"""Errors of train_net.py for invalid datasets."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What train_net.py reports for an evaluation that makes no sense."""
+"""Errors and warnings of train_net.py for evaluations that lack a test set, weights or metric."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What train_net.py reports for images that do not decode, or have another size."""
+"""Errors of train_net.py for images that do not decode or have the wrong size."""
 
 import json
 import re

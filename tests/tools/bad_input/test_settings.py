@@ -1,4 +1,4 @@
-"""What train_net.py reports for settings that are wrong."""
+"""Errors of train_net.py for invalid settings."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What train_net.py reports for weights that are damaged, foreign or missing."""
+"""Errors of train_net.py for weights that are damaged, of another model, or missing."""
 
 import os
 import pickle
