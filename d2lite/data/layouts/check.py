@@ -19,7 +19,7 @@ from d2lite.data.layouts.table import read_folder
 SMALL, LARGE = 32**2, 96**2
 """Areas in pixels that bound COCO's small, medium and large objects."""
 FEW_OBJECTS = 10
-"""A class with fewer objects in training is worth a word."""
+"""A class with fewer training objects is reported."""
 CROWDED_IOU, SAME_IOU = 0.5, 0.95
 _HASH_SIDE = 16
 
@@ -31,12 +31,12 @@ class Finding(NamedTuple):
     """"error": training stops at it or learns wrongly; "warning": worth a look."""
     text: str
     files: list[str]
-    """The images that it is about, relative to the root."""
+    """The images concerned, relative to the root."""
 
 
 @dataclass
 class DataReport:
-    """What `check_folder` found."""
+    """Result of `check_folder`."""
 
     data: LabeledImages
     images: dict[str, int]
@@ -44,7 +44,7 @@ class DataReport:
     empty: dict[str, int]
     """Number of images without objects of each split."""
     classes: list[dict]
-    """Of each class: "name", and by split how many "objects" and "images"."""
+    """For each class: "name", and the number of "objects" and "images" by split."""
     sizes: np.ndarray
     """(R, 2) widths and heights of all boxes in pixels."""
     shares: np.ndarray
@@ -52,15 +52,15 @@ class DataReport:
     per_image: np.ndarray
     """(N,) objects of each image."""
     crowded: float
-    """Share of boxes that overlap another of their image by an IoU of 0.5 or more."""
+    """Share of boxes that overlap another box of their image with an IoU of at least 0.5."""
     findings: list[Finding] = field(default_factory=list)
 
     def has_errors(self) -> bool:
-        """Return whether anything is wrong for certain."""
+        """Return whether there is a finding with severity "error"."""
         return any(finding.severity == "error" for finding in self.findings)
 
     def size_shares(self) -> tuple[float, float, float]:
-        """Shares of small, medium and large boxes, as COCO bounds them."""
+        """Return the shares of small, medium and large boxes, by COCO's bounds."""
         areas = self.sizes.prod(axis=1)
         small, large = float((areas < SMALL).mean()), float((areas >= LARGE).mean())
         return small, 1 - small - large, large
@@ -73,10 +73,10 @@ def check_folder(
 
     Args:
         path: folder or annotation file.
-        layout: a name in `LAYOUTS`; told by looking by default.
-        decode: decode every image, which finds damaged ones and pictures that look alike; without
-            it, only the heads of the files are read.
-        threads: that read images.
+        layout: a name in `LAYOUTS`; detected by default.
+        decode: decode every image to find damaged ones and pictures that look alike; otherwise
+            only the headers of the files are read.
+        threads: number of threads that read images.
     Raises:
         ValueError, OSError: the annotations cannot be read at all; as `read_folder`.
     """
@@ -101,7 +101,7 @@ def check_folder(
 
 @contextlib.contextmanager
 def _warnings_of_readers() -> Iterator[list[str]]:
-    """Collect the warnings that are logged while data are read, without the time and place."""
+    """Collect the messages of the warnings that are logged while data are read."""
     said: list[str] = []
 
     class Collect(logging.Handler):
@@ -120,7 +120,7 @@ def _warnings_of_readers() -> Iterator[list[str]]:
 
 
 def _box(annotation: dict) -> list[float]:
-    """Return an upright box; of a rotated one, the one of its size and center."""
+    """Return the upright box; for a rotated one, an upright box of the same size and center."""
     box = annotation["bbox"]
     if len(box) == 5:
         x, y, w, h, _ = box
@@ -163,7 +163,7 @@ def _count(data: LabeledImages) -> DataReport:
 
 
 def _overlaps(boxes: np.ndarray) -> np.ndarray:
-    """(R, R) IoU of (R, 4) boxes, 0 of each with itself."""
+    """Return the (R, R) IoU of (R, 4) boxes, with 0 on the diagonal."""
     corner = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
     sides = (corner - np.maximum(boxes[:, None, :2], boxes[None, :, :2])).clip(min=0)
     inner = sides.prod(axis=2)
@@ -175,11 +175,11 @@ def _overlaps(boxes: np.ndarray) -> np.ndarray:
 
 
 class _Looked(NamedTuple):
-    """What looking at an image file gave."""
+    """Result of checking an image file."""
 
     problem: str  # "" for none
     content: str  # hash of the file
-    look: bytes  # of pictures that look alike the same; b"" where not decoded or without features
+    look: bytes  # equal for pictures that look alike; b"" if not decoded or without features
 
 
 def _look(record: dict, decode: bool) -> _Looked:
@@ -192,7 +192,7 @@ def _look(record: dict, decode: bool) -> _Looked:
             height, width = gray.shape
             small = cv2.resize(gray, (_HASH_SIDE + 1, _HASH_SIDE), interpolation=cv2.INTER_AREA)
             brighter = small[:, 1:].astype(int) > small[:, :-1].astype(int) + 2
-            # Few differences mean a plain picture, and those are alike without being copies.
+            # Few differences mean a plain picture; plain pictures look alike without being copies.
             look = np.packbits(brighter).tobytes() if brighter.sum() > 16 else b""
         problem = ""
         if (height, width) != (record["height"], record["width"]):

@@ -43,12 +43,12 @@ def _coco_files(folder: Folder) -> list[str]:
 
 
 def _files_by_split(folder: Folder) -> dict[str, str]:
-    """Return the file of each split; of COCO's own folder, those of instances."""
+    """Return the file of each split; in COCO's own folder, the files of instances."""
     by_split: dict[str, list[str]] = {}
     for file in _coco_files(folder):
         by_split.setdefault(split_of(file), []).append(file)
     if len(by_split) > 1:
-        by_split.pop(ALL, None)  # beside train.json, an all.json has the same images again
+        by_split.pop(ALL, None)  # next to a train.json, an all.json repeats the same images
     chosen = {}
     for split, files in by_split.items():
         for word in ("instances", "keypoints"):
@@ -64,7 +64,7 @@ def _files_by_split(folder: Folder) -> dict[str, str]:
 
 
 def read_coco(folder: Folder) -> LabeledImages:
-    """Read COCO files; classes come by id, those of the first file before those of the others."""
+    """Read COCO files; classes are sorted by id, those of the first file first."""
     files = _files_by_split(folder)
     contents = {file: read_json(folder.path(file)) for file in files.values()}
     categories, notes = _categories(folder, contents)
@@ -100,7 +100,7 @@ def _read_file(
             missing.append(f"{name} (image {row.get('id')} of {path})")
             absent.append(row.get("id"))
         else:
-            kept.append({**row, "file_name": found} if found else row)  # the reader tells the rest
+            kept.append({**row, "file_name": found} if found else row)  # reader reports the rest
     content = {**content, "images": kept}
     absent = {number for number in absent if isinstance(number, int | str)}
     rows = content.get("annotations")
@@ -121,9 +121,9 @@ def _read_file(
 def _categories(
     folder: Folder, contents: dict[str, Any]
 ) -> tuple[dict[str, list[dict]], list[str]]:
-    """Return the categories of each file, without the one that stands for the project as a whole.
+    """Return the categories of each file, without the one for the project as a whole.
 
-    Roboflow adds it in front: id 0, no objects, and its name is the "supercategory" of all others.
+    Roboflow puts it first: id 0, no objects, and its name is the "supercategory" of all others.
     """
     categories = {file: checked_categories(c, folder.path(file)) for file, c in contents.items()}
     used = Counter(
@@ -147,7 +147,7 @@ def _categories(
 
 
 def _names_with_numbers(rows: list[dict]) -> list[tuple[str, int]]:
-    """Names with how often each came before, as classes of one name are different classes."""
+    """Return each name with its number of earlier uses: equal names are different classes."""
     seen: Counter[str] = Counter()
     numbered = []
     for row in rows:
@@ -186,7 +186,7 @@ def write_roboflow(target: Destination) -> None:
 
 
 def _contents(data: LabeledImages, records: list[dict]) -> dict:
-    """Return a COCO file of records whose file names are as they are to be written."""
+    """Return the contents of a COCO file; the records have their final file names."""
     numbered = [{**record, "image_id": number} for number, record in enumerate(records, start=1)]
     ids = data.category_ids or range(1, len(data.class_names) + 1)
     metadata = Metadata(name=data.layout, thing_classes=data.class_names)

@@ -1,6 +1,6 @@
 """CSV: a row for each box, with columns by name or, as keras-retinanet has it, without a header.
 
-Open Images has a table of its own form, see `open_images`.
+For the tables of Open Images, see `open_images`.
 """
 
 import csv
@@ -25,7 +25,7 @@ from d2lite.utils.errors import quoted, shortened
 from d2lite.utils.file_io import read_text
 
 HOLDS = Holds()
-# Names of columns, in lower case and without other signs; the first that is there is taken.
+# Column names in lower case, without punctuation; the first one that exists is used.
 _COLUMNS = {
     "image": (
         *("filename", "imagepath", "imagename", "image", "imageid", "path", "filepath"),
@@ -55,7 +55,7 @@ _EXPECTED = (
 
 
 class _Table(NamedTuple):
-    """A CSV file: where each column is, the keys that the box is in, and the rows below."""
+    """A CSV file: the index of each column, the keys of the box columns, and the rows."""
 
     columns: dict[str, int]
     box: tuple[str, ...]
@@ -63,10 +63,12 @@ class _Table(NamedTuple):
 
 
 def read_rows(path: str, limit: int | None = None) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each row that is not empty; separated by commas, `;` or tabs.
+    """Yield the line number and cells of each row that is not empty.
+
+    Cells are separated by commas, semicolons or tabs.
 
     Args:
-        limit: read only so many rows.
+        limit: read at most this many lines.
     """
     if limit is None:
         text = read_text(path)
@@ -85,10 +87,10 @@ def read_rows(path: str, limit: int | None = None) -> Iterator[tuple[int, list[s
 
 
 def _columns_of(header: list[str]) -> tuple[dict[str, int], tuple[str, ...]] | None:
-    """Position of each known column, and those that the box is in; None if it is no such table."""
+    """Return the index of each known column, and the keys of the box; None if not such a table."""
     plain = [re.sub(r"[\W_]", "", cell.lower()) for cell in header]
     if "labelname" in plain and "imageid" in plain and "xmin" in plain:
-        return None  # of Open Images
+        return None  # a table of Open Images
     found = {}
     for key, names in _COLUMNS.items():
         name = next((name for name in names if name in plain), None)
@@ -144,9 +146,9 @@ def _read_table(path: str) -> _Table:
 
 
 def read_csv(folder: Folder) -> LabeledImages:
-    """Read tables of boxes; a row with an image alone is an image without objects.
+    """Read tables of boxes; a row with only an image is an image without objects.
 
-    Classes are in alphabetical order, or in that of a `classes.csv` (name, number).
+    Classes are in alphabetical order, or in the order of a `classes.csv` (name, number).
 
     Raises:
         ValueError: a column is missing, or a row is malformed; with file and line.
@@ -254,7 +256,7 @@ def _read_records(
 def _object(
     row: list[str], table: _Table, index: dict[str, int], where: str
 ) -> tuple[dict, list[float]]:
-    """Return an annotation whose box is not set yet, and the four numbers that the row has."""
+    """Return an annotation without its box, and the four numbers of the row."""
     name = _class_of(row, table)
     if not name:
         raise ValueError(f"{where}: a box without a class; name it, or leave the whole row empty")
@@ -269,7 +271,7 @@ def _object(
 def _set_boxes(
     boxes: list[tuple[dict, dict, list[float]]], table: _Table, path: str, data: LabeledImages
 ) -> None:
-    """Bring the boxes of a file to corners in pixels; they are shares if none is above 1."""
+    """Convert the boxes of a file to corners in pixels; they are shares if none is above 1."""
     shares = bool(boxes) and max(max(values) for *_, values in boxes) <= 1
     if shares:
         data.notes.append(f"{path}: no number is above 1, so boxes are shares of the image")

@@ -45,11 +45,11 @@ def _cvat_files(folder: Folder) -> list[str]:
 def read_cvat(folder: Folder) -> LabeledImages:
     """Read CVAT's boxes, polygons, masks and ellipses; points, lines and skeletons are left out.
 
-    Polygons of one label and group are parts of one object; turned boxes become polygons. Splits
-    are the subsets of a project, otherwise what the paths say.
+    Polygons of one label and group are parts of one object; rotated boxes become polygons. The
+    subsets of a project are the splits; without them, the paths name the split.
 
     Raises:
-        ValueError: the file is of a video, or a shape is malformed; with file, image and shape.
+        ValueError: the file is for a video, or a shape is malformed; with file, image and shape.
     """
     roots = {file: parse_xml(folder.path(file)) for file in _cvat_files(folder)}
     used, listed = set(), []
@@ -175,7 +175,7 @@ def _polygons(shape: ET.Element, angle: float, where: str) -> list[list[float]]:
         cx, cy, rx, ry = _numbers(shape, ("cx", "cy", "rx", "ry"), where)
         return [ellipse_polygon((cx, cy), (rx, ry), angle)]
     if shape.tag == "mask":
-        # Runs of 0 and 1 in turn, row by row within the mask's own box.
+        # Alternating runs of 0 and 1, row by row within the mask's own box.
         left, top, w, h = map(int, _numbers(shape, ("left", "top", "width", "height"), where))
         try:
             runs = [int(run) for run in shape.get("rle", "").split(",")]

@@ -1,4 +1,4 @@
-"""The files of a folder of data: listed once, and images found by whatever names them."""
+"""The files of a folder of data: listed once, with a search for the images they name."""
 
 import codecs
 import itertools
@@ -25,8 +25,8 @@ _SPLIT_NAMES = {
 def split_of(path: str) -> str:
     """Return the split that a relative path names: "train", "val", "test", or "all" for none.
 
-    The last part of the path counts most: in `train/labels/val.csv` it is "val". Words are what is
-    left between other signs and digits, as in `instances_train2017.json`.
+    The last part of the path that names one decides: `train/labels/val.csv` is "val". Digits and
+    punctuation separate words, as in `instances_train2017.json`.
     """
     for part in reversed(path.replace("\\", "/").split("/")):
         words = set(re.split(r"[\W\d_]+", part.lower()))
@@ -44,15 +44,15 @@ class Folder:
     Attributes:
         root: the folder.
         files: relative paths, sorted.
-        images: those of them that have the extension of an image.
-        only: the relative path of the annotation file, if the data were given as that.
+        images: those with the extension of an image.
+        only: the relative path of the annotation file, if the path given was that of a file.
     """
 
     def __init__(self, path: str):
         """
         Args:
             path: a folder, or an annotation file. Its images are looked for in its folder, and
-                where this has none, or is called "annotations" or "labels", in the folder above.
+                if that has none or is called "annotations" or "labels", in the folder above.
 
         Raises:
             ArgumentError: there is no such folder or file, or it is empty.
@@ -104,21 +104,21 @@ class Folder:
         return os.path.join(self.root, *relative.split("/"))
 
     def candidates(self, *suffixes: str) -> list[str]:
-        """Files that may be annotations: with these extensions; only the one given, if one is."""
+        """Return the files with these extensions; if a file was given, at most that one."""
         files = self.files if self.only is None else [self.only]
         return [file for file in files if file.lower().endswith(suffixes)]
 
     def find_image(self, name: str, near: str = "") -> str | None:
         """Return the path of the image that an annotation file names, or None.
 
-        It is found by the end of its path, whatever the folders before it are called: annotation
-        files come from other machines. Case, backslashes and the form of accents do not matter,
-        nor does the extension, if the name has none or there is no image of that very name.
+        Paths are compared from their end, since annotation files come from other machines, whose
+        outer folders have other names. Case, backslashes and the Unicode form of accents do not
+        matter, nor does the extension if the name has none or no image has exactly this name.
 
         Args:
-            name: what the file has: a path, a name, or a name without extension.
+            name: the name in the file: a path, a file name, or one without its extension.
             near: the relative path of the annotation file, or a split's name; of several images
-                of the same name, the one in the same folder, or below one of that split, is taken.
+                with the same name, the one in the same folder or in that split is chosen.
         Raises:
             ValueError: several images fit equally well.
         """
@@ -129,7 +129,7 @@ class Folder:
         if not found:
             stem, suffix = os.path.splitext(parts[-1])
             found = self._by_stem.get(stem if suffix in IMAGE_SUFFIXES else parts[-1], [])
-            parts[-1] = ""  # of another extension: names no longer agree
+            parts[-1] = ""  # another extension: the names differ
         if not found:
             return name if os.path.isabs(name) and os.path.isfile(name) else None
         if len(found) == 1:
@@ -144,7 +144,7 @@ class Folder:
         return self.path(ranked[0][1])
 
     def json_keys(self, relative: str) -> JsonKeys:
-        """Return what `json_keys` does of a file, which is read once."""
+        """Return the result of `json_keys` for a file, which is read only once."""
         if relative not in self._json_keys:
             self._json_keys[relative] = json_keys(self.path(relative))
         return self._json_keys[relative]
@@ -155,7 +155,7 @@ class Folder:
         return [line.strip() for line in text.split("\n") if line.strip()]
 
 
-# What unpacking leaves, and the runs of `d2lite`, which have images and JSON files of their own.
+# Leftovers of unpacking, and the runs of `d2lite`, which contain other images and JSON files.
 _NOT_DATA = ("__MACOSX", "runs")
 
 
@@ -167,8 +167,11 @@ _NOT_PHOTOGRAPHS = re.compile(r"mask|label|segm|annot|thumb|(^|[^a-z])gt([^a-z]|
 
 
 def _fit(image: str, wanted: list[str], near: str) -> tuple:
-    """How well an image fits: common parts at the end, common folders at the start, its split,
-    whether its folder sounds like photographs, and its format."""
+    """Return how well an image fits, as a sort key.
+
+    It compares the common folders at the end, those at the start, the split, whether the folder
+    seems to contain photographs, and the format.
+    """
     parts = [_key(part) for part in image.split("/")]
     tail = 0
     for one, other in zip(reversed(parts[:-1]), reversed(wanted[:-1]), strict=False):
@@ -192,7 +195,7 @@ def _fit(image: str, wanted: list[str], near: str) -> tuple:
 
 
 _JSON_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:]')
-_PEEK = 2**16  # bytes of a JSON file that tell what it is
+_PEEK = 2**16  # bytes of a JSON file that are read to recognize it
 
 
 _LEVELS = {"{": 0, "{{": 1, "{[{": 2}
@@ -201,7 +204,7 @@ _LEVELS = {"{": 0, "{{": 1, "{[{": 2}
 def json_keys(path: str) -> JsonKeys:
     """Return the keys at the top of a JSON file, of objects in it, and of objects in lists in it.
 
-    Only the start of a file is looked at, so that large ones are told as quickly.
+    Only the start of the file is read, so large files take no longer.
     """
     with open(path, "rb") as file:
         start = file.read(_PEEK)
@@ -219,5 +222,5 @@ def json_keys(path: str) -> JsonKeys:
         elif sign[0] == '"' and following is not None and following[0] == ":":
             level = _LEVELS.get("".join(opened))
             if level is not None:
-                levels[level].add(sign[1:-1])  # none that tells a layout has an escape
+                levels[level].add(sign[1:-1])  # no key that identifies a layout has an escape
     return levels

@@ -1,4 +1,4 @@
-"""What every layout is read into and written from: dataset dicts by split, and their classes."""
+"""The common form of all layouts: dataset dicts by split, and their classes."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 ALL = "all"
-"""Name of the one split of data that has no splits."""
+"""Name of the only split of data without splits."""
 
 
 @dataclass
@@ -28,31 +28,33 @@ class LabeledImages:
     layout: str
     """Its name in `LAYOUTS`."""
     root: str
-    """The folder that holds everything."""
+    """The folder that contains everything."""
     class_names: list[str]
     """By category_id."""
     splits: dict[str, list[dict]]
-    """Dataset dicts of "train", "val" and "test", those that there are; or of "all".
+    """Dataset dicts of those of "train", "val" and "test" that exist, or of "all".
 
-    Boxes are XYXY_ABS in pixels of the upright image; "iscrowd" and "difficult" are there only
-    where they are 1.
+    Boxes are XYXY_ABS in pixels of the upright image; "iscrowd" and "difficult" are present
+    only if they are 1.
     """
     category_ids: list[int] | None = None
     """The ids that the classes have in the file, if it has ids."""
     keypoints: dict[str, Any] = field(default_factory=dict)
     """Metadata: "keypoint_names", "keypoint_flip_map", "keypoint_connection_rules"."""
     missing: list[str] = field(default_factory=list)
-    """Images that annotations name and the folder lacks, with who names them."""
+    """Images that annotations name but the folder lacks, with the file that names them."""
     notes: list[str] = field(default_factory=list)
-    """What the reader decided or left out, a line each."""
+    """What the reader decided or left out, one line each."""
 
     def records(self) -> list[dict]:
         """Return the dataset dicts of all splits, one after another."""
         return [record for records in self.splits.values() for record in records]
 
     def relative(self, record: dict) -> str:
-        """Return the path of an image below the root, with forward slashes; its name if not
-        there."""
+        """Return the path of an image relative to the root, with forward slashes.
+
+        An image outside the root gets its file name.
+        """
         path = os.path.relpath(record["file_name"], self.root).replace(os.sep, "/")
         return os.path.basename(path) if path.startswith("../") else path
 
@@ -98,14 +100,14 @@ def relative_stem(path: str, root: str) -> str:
 def class_indices(
     names: Iterable[str], listed: Sequence[str] | None, source: str
 ) -> dict[str, int]:
-    """Return the index of each class: in the order of a list of classes, else alphabetical.
+    """Return the index of each class: in the order of the list, or else alphabetically.
 
     Args:
         names: the classes of all objects.
-        listed: the classes that the data name in order; None if they name none.
+        listed: the classes in the order in which the data list them; None without a list.
         source: where the list is, for messages.
     Raises:
-        ValueError: an object is of a class that the list lacks, or there is no class at all.
+        ValueError: an object has a class that is not listed, or there is no class at all.
     """
     used = set(names)
     if listed is not None:
@@ -130,14 +132,15 @@ def finish_records(
     *,
     normalize: bool = True,
 ) -> list[dict]:
-    """Bring what a reader made to the form that all readers share.
+    """Convert the records of a reader to the form that all readers share.
 
-    Images without a size get that of the file, objects without a box that of their polygons.
+    Images without a size get the size of the file; objects without a box get the box around their
+    polygons.
 
     Args:
         records: dataset dicts; changed.
         describe: as for `normalize_dicts`.
-        normalize: False if `normalize_dicts` has seen them.
+        normalize: False if `normalize_dicts` was applied already.
     Raises:
         ValueError: an image is listed twice, or as `normalize_dicts`.
         ImageReadError: an image whose size is needed does not decode.
@@ -163,9 +166,9 @@ def finish_records(
 
 
 def _canonical(annotation: dict) -> dict:
-    """With an upright XYXY box, and without what says nothing."""
+    """Return an annotation with an XYXY or rotated box, without redundant entries."""
     box, mode = [float(v) for v in annotation["bbox"]], annotation["bbox_mode"]
-    if mode == BoxMode.XYWH_ABS:  # in double precision, which BoxMode's conversion has not
+    if mode == BoxMode.XYWH_ABS:  # in double precision, unlike BoxMode's conversion
         box = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
         mode = BoxMode.XYXY_ABS
     found = {"category_id": annotation["category_id"], "bbox": box, "bbox_mode": mode}

@@ -36,7 +36,7 @@ def find_labelme(folder: Folder) -> bool:
 
 
 def _labelme_files(folder: Folder, few: bool = False) -> list[str]:
-    """JSON files with "shapes" and "imagePath"; `few`: the first one alone."""
+    """Return the JSON files with "shapes" and "imagePath"; `few`: only the first one."""
     found = []
     for file in folder.candidates(".json"):
         keys, _, of_rows = folder.json_keys(file)
@@ -51,7 +51,7 @@ def read_labelme(folder: Folder) -> LabeledImages:
     """Read LabelMe's shapes: polygons, rectangles, circles and masks.
 
     Polygons of one label and group_id are parts of one object. Points and lines are left out.
-    Classes are in alphabetical order, or in that of a `labels.txt`.
+    Classes are in alphabetical order, or in the order of a `labels.txt`.
 
     Raises:
         ValueError: a shape is malformed; with file and shape.
@@ -106,7 +106,7 @@ def read_labelme(folder: Folder) -> LabeledImages:
 
 
 def _find_image(folder: Folder, file: str, content: dict) -> str | None:
-    """Return the image that the file names, or the one of the file's own name."""
+    """Return the image that the file names, or else the image with the same name."""
     name = content.get("imagePath")
     found = folder.find_image(name, file) if isinstance(name, str) and name else None
     return found or folder.find_image(file.rpartition("/")[2][: -len(".json")], file)
@@ -124,7 +124,7 @@ def _shapes(content: Any, path: str) -> list[dict]:
 
 
 def _objects(shapes: list[dict], index: dict[str, int], path: str) -> tuple[list[dict], int]:
-    """Annotations, and how many shapes were left out."""
+    """Return the annotations, and the number of shapes left out."""
     objects: dict[Any, dict] = {}
     left_out = 0
     for number, shape in enumerate(shapes):
@@ -153,7 +153,7 @@ def _objects(shapes: list[dict], index: dict[str, int], path: str) -> tuple[list
 
 
 def _outline(shape: dict, where: str) -> tuple[list[list[float]] | None, bool]:
-    """Polygons of a shape, and whether it is no more than a box; None if it is no object."""
+    """Return the polygons of a shape (None if not an object), and whether it is just a box."""
     kind = shape.get("shape_type") or "polygon"
     if kind in _NOT_OBJECTS:
         return None, False
@@ -172,7 +172,7 @@ def _outline(shape: dict, where: str) -> tuple[list[list[float]] | None, bool]:
         x0, y0, x1, y1 = box_of_polygons([flat])
         return [[x0, y0, x1, y0, x1, y1, x0, y1]], True
     if kind == "mask" and len(points) == 2:
-        try:  # a PNG as text, which starts at a corner of its box
+        try:  # a base64 PNG that starts at the first corner of the box
             png = base64.b64decode(shape.get("mask") or "", validate=True)
             pixels = np.asarray(Image.open(io.BytesIO(png), formats=["PNG"])) > 0
         except (binascii.Error, OSError, ValueError, TypeError) as error:

@@ -48,11 +48,11 @@ def _tables(folder: Folder) -> list[str]:
 def read_open_images(folder: Folder) -> LabeledImages:
     """Read Open Images' tables of boxes; groups become crowds.
 
-    Rows of images that the folder lacks are left out, as the tables list all images there are.
-    Images without objects are those that a table of ImageIDs lists and no box has.
+    Rows of images that the folder lacks are left out, since the tables list all images of the
+    dataset. An image in a table of ImageIDs but without boxes is an image without objects.
 
     Raises:
-        ValueError: a row is malformed, with file and line; or no image of the table is there.
+        ValueError: a row is malformed, with file and line; or no image of the table exists.
     """
     data = LabeledImages("open_images", folder.root, [], {})
     labels, rows = {}, {}
@@ -98,7 +98,7 @@ def read_open_images(folder: Folder) -> LabeledImages:
 def _read_rows(
     folder: Folder, file: str, data: LabeledImages
 ) -> tuple[dict[str, list[tuple]], set[str]]:
-    """Of each image that is there: label, XMin, XMax, YMin, YMax, group of each box; and labels."""
+    """Return (label, box, crowd) of each box by existing image, and all labels; boxes as `_BOX`."""
     path = folder.path(file)
     rows = read_rows(path)
     _, header = next(rows)
@@ -143,7 +143,7 @@ def _read_rows(
 
 
 def _class_names(folder: Folder) -> tuple[dict[str, str], bool]:
-    """Name of each label, and whether only those that occur are meant, as in the full list."""
+    """Return the name of each label, and whether to keep only the labels that occur."""
     for file in folder.files:
         name = file.rpartition("/")[2].lower()
         if name.startswith("class-descriptions") or file.lower().endswith("metadata/classes.csv"):
@@ -154,7 +154,7 @@ def _class_names(folder: Folder) -> tuple[dict[str, str], bool]:
 
 
 def _empty_images(folder: Folder, file: str) -> dict[str, list]:
-    """Images of a split that are listed in a table of images."""
+    """Return the images of the file's split that a table of images lists."""
     found: dict[str, list] = {}
     for other in folder.files:
         if not other.lower().endswith(".csv") or split_of(other) != split_of(file):

@@ -19,7 +19,7 @@ def box_of_polygons(polygons: Sequence[Sequence[float]]) -> list[float]:
 def polygons_of(segmentation: Any) -> tuple[list[Polygon], bool]:
     """Return the polygons of a dataset dict's "segmentation", and whether they are exact.
 
-    Those of a mask follow its pixels: its holes and parts of a single pixel's width are lost.
+    Polygons of a mask follow its pixels; holes and parts one pixel wide are lost.
     """
     if isinstance(segmentation, (list, tuple)):
         return [np.asarray(p, dtype=np.float64).ravel().tolist() for p in segmentation], True
@@ -48,9 +48,9 @@ def mask_to_rle(mask: np.ndarray) -> dict:
 
 
 def join_polygons(polygons: Sequence[Sequence[float]]) -> Polygon:
-    """Return one polygon for several, joined by bridges without width between nearest points."""
+    """Return one polygon for several, joined at the nearest points by bridges of zero width."""
     joined, *rest = (np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in polygons)
-    # Turned alike, or areas would count against each other.
+    # All in the same orientation, or their areas would cancel.
     rest = [p if _signed_area(p) * _signed_area(joined) >= 0 else p[::-1] for p in rest]
     while rest:
         squared = [((joined[:, None] - p[None]) ** 2).sum(axis=2) for p in rest]
@@ -63,8 +63,7 @@ def join_polygons(polygons: Sequence[Sequence[float]]) -> Polygon:
 
 
 def _signed_area(points: np.ndarray) -> float:
-    """Return the area of (P, 2) points, negative if they go the other way round (shoelace
-    formula)."""
+    """Return the area of (P, 2) points, whose sign is the orientation (shoelace formula)."""
     x, y = points.T
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 

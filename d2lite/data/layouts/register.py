@@ -2,9 +2,10 @@
 
     folder:PATH?split=train     a split of a folder (or annotation file) of any layout
 
-Options, joined by `&`: `layout` (told by looking by default), `split` (train, val, test or all),
-`classes`, and for data without a validation split `val_share` (0.2) and `seed` (0), which make one.
-The URI says everything, so that a config or a checkpoint that names it can be used as it is.
+Options, joined by `&`: `layout` (detected by default), `split` (train, val, test or all),
+`classes`, and `val_share` (0.2) and `seed` (0), which make a validation
+split if the data have none. The URI is complete, so a config or a checkpoint that contains it can
+be used as it is.
 """
 
 import json
@@ -37,7 +38,7 @@ class RegisteredFolder:
     val: str
     """Name of the dataset to evaluate on."""
     test: str | None
-    """Name of the dataset that is left for a last test, if there is one."""
+    """Name of the test dataset, if there is one."""
     class_names: list[str]
     kinds: tuple[str, ...]
     """What can be learned: "boxes", and "masks" and "keypoints" if all objects have them."""
@@ -46,12 +47,12 @@ class RegisteredFolder:
     sizes: dict[str, int]
     """Number of images of each split."""
     split_file: str | None
-    """Where the split is written down, if one was made."""
+    """Path of the file that records the split, if one was made."""
     notes: list[str] = field(default_factory=list)
-    """What is worth knowing about the data, a line each."""
+    """Remarks about the data, one line each."""
 
     def summary(self) -> str:
-        """One line: layout, images of each split, classes, what can be learned."""
+        """Return one line: layout, images of each split, classes, what can be learned."""
         sizes = ", ".join(f"{count} {split}" for split, count in self.sizes.items())
         shown = ", ".join(self.class_names[:6]) + (", ..." if len(self.class_names) > 6 else "")
         made = f" (split written to {self.split_file})" if self.split_file else ""
@@ -71,16 +72,16 @@ def register_folder(
 ) -> RegisteredFolder:
     """Register the train and the validation set of a folder of any layout.
 
-    The names are URIs, so that they can be used by later programs too (`folder:...`). Data without
-    a validation set are split, the same way for the same images, share and seed; the images of each
-    part are written to `split.json` in the output folder.
+    The names are URIs (`folder:...`), so later programs can use them too. Data without a validation
+    set are split, always in the same way for the same images, share and seed; `split.json` in the
+    output folder lists the images of each part.
 
     Args:
         path: a folder, or an annotation file.
         output_dir: folder of the run.
-        val_share: share of the images to hold out where there is no validation set.
-        seed: of that split.
-        layout: a name in `LAYOUTS`; told by looking by default.
+        val_share: share of the images to hold out if there is no validation set.
+        seed: seed of that split.
+        layout: a name in `LAYOUTS`; detected by default.
     Raises:
         ArgumentError: no layout, or more than one, or no images to train on.
         FileNotFoundError: images are missing.
@@ -100,7 +101,7 @@ def register_folder(
             options += f"&val_share={val_share}&seed={seed}"
         names[split] = f"folder:{quote(path, safe='/:')}?{options}"
         dataset = _Split(path, split, layout, (val_share, seed) if made else None)
-        # As `resolve_folder` would, but without reading again; what was read before is replaced.
+        # As `resolve_folder` does, but without reading again; replaces what was read before.
         DatasetCatalog.data[names[split]] = dataset
         metadata = Metadata(name=names[split]).set(**dataset.metadata(data))
         MetadataCatalog.data[names[split]] = metadata
@@ -121,7 +122,7 @@ def register_folder(
 
 
 def with_validation(data: LabeledImages, val_share: float, seed: int) -> LabeledImages:
-    """Return data that have "train" and "val": as they are, or with a split made.
+    """Return data with "train" and "val": unchanged if they have both, otherwise after a split.
 
     A single split of any name counts as the whole data. With train and test, the validation set is
     taken from train.
@@ -193,7 +194,7 @@ class _Split:
     path: str
     split: str
     layout: str | None
-    share_and_seed: tuple[float, int] | None  # of a validation set that is made, if one is
+    share_and_seed: tuple[float, int] | None  # None unless a validation set must be made
     classes: tuple[str, ...] | None = None  # others are left out
 
     def read(self) -> LabeledImages:
@@ -241,8 +242,9 @@ class _Split:
 
 
 def resolve_folder(uri: str) -> ResolvedDataset:
-    """Return the dataset of a `folder:` URI; without the option, its classes are those of all
-    splits.
+    """Return the dataset of a `folder:` URI.
+
+    Without the option `classes`, its classes are those of all splits.
 
     Raises:
         ValueError, OSError: the URI or the data are malformed, or images are missing.

@@ -1,4 +1,4 @@
-"""Making a validation split: by chance, but the same for the same data, share and seed."""
+"""Random validation splits that depend only on the data, the share and the seed."""
 
 import hashlib
 import os
@@ -9,23 +9,23 @@ from collections.abc import Sequence
 from d2lite.data.layouts.labeled import LabeledImages
 from d2lite.utils.errors import ArgumentError
 
-# Roboflow gives each copy of a photograph that it changes the photograph's name and a hash.
+# Roboflow names augmented copies of a photograph after the photograph, plus a hash.
 _COPY = re.compile(r"\.rf\.[0-9a-z]{16,}$", re.IGNORECASE)
 
 
 def split_records(
     data: LabeledImages, records: Sequence[dict], share: float, seed: int
 ) -> tuple[list[dict], list[dict]]:
-    """Split dataset dicts into those to train on and those to hold out, each in their order.
+    """Split dataset dicts into a training and a held-out part, keeping their order.
 
-    Each class that has two images or more is in both parts. Copies of one image (files of the same
+    Each class with at least two images is in both parts. Copies of one image (files of the same
     content, and Roboflow's augmented copies) stay in the same part.
 
     Args:
-        data: gives the paths that the order is drawn from, so that it does not depend on where
-            the folder is.
-        share: of the images to hold out, above 0 and below 1; at least one image is.
-        seed: another seed, another split.
+        data: gives the relative paths that determine the order, so the location of the folder does
+            not matter.
+        share: share of the images to hold out, above 0 and below 1; at least one is held out.
+        seed: each seed gives another split.
     Raises:
         ArgumentError: `share` is out of range, or there are fewer than two different images.
     """
@@ -60,7 +60,7 @@ def split_records(
         held.add(number)
         return True
 
-    # Rare classes first: the images that must show them are few.
+    # Rare classes first: few images have them.
     for category, numbers in sorted(having.items(), key=lambda item: (len(item[1]), item[0])):
         wanted = max(1, round(share * len(numbers))) if len(numbers) > 1 else 0
         for number in numbers:
@@ -85,7 +85,7 @@ def split_records(
 
 
 def _copies(data: LabeledImages, records: Sequence[dict], seed: int) -> list[list[int]]:
-    """Positions of the records, copies together, in an order that the seed draws."""
+    """Return the indices of the records, with copies grouped, in an order drawn by the seed."""
     names = [data.relative(record) for record in records]
     bytes_of = [os.path.getsize(record["file_name"]) for record in records]
     repeated = Counter(bytes_of)
@@ -99,7 +99,7 @@ def _copies(data: LabeledImages, records: Sequence[dict], seed: int) -> list[lis
     seen: dict[str, int] = {}
     for index, record in enumerate(records):
         keys = [f"name {_COPY.sub('', os.path.splitext(names[index])[0])}"]
-        if repeated[bytes_of[index]] > 1:  # only these can be of equal content
+        if repeated[bytes_of[index]] > 1:  # only these can have equal content
             keys.append(f"content {file_hash(record['file_name'])}")
         for key in keys:
             one, other = first_copy(seen.setdefault(key, index)), first_copy(index)
@@ -116,7 +116,7 @@ def _copies(data: LabeledImages, records: Sequence[dict], seed: int) -> list[lis
 
 
 def file_hash(path: str) -> str:
-    """SHA-256 of a file's content."""
+    """Return the SHA-256 of a file's content."""
     with open(path, "rb") as file:
         digest = hashlib.sha256()
         while chunk := file.read(2**20):

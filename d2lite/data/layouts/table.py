@@ -1,4 +1,4 @@
-"""The table of layouts, and telling by looking which one a folder has."""
+"""The table of layouts, and detecting which one a folder has."""
 
 import os
 from collections import Counter
@@ -18,7 +18,7 @@ class Layout(NamedTuple):
 
     title: str
     looks_like: str
-    """What tells it, for messages."""
+    """How to recognize it, for messages."""
     find: Callable[[Folder], bool]
     read: Callable[[Folder], LabeledImages]
     write: Callable[[Destination], None]
@@ -110,8 +110,10 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def layout_of(folder: Folder, name: str | None = None) -> str:
-    """Return the layout of a listed folder; `name` if it is given and known. Errors as
-    `find_layout`."""
+    """Return `name` if it is given and known, otherwise the layout of a listed folder.
+
+    Raises the errors of `find_layout`.
+    """
     if name is not None:
         if name not in LAYOUTS:
             raise ArgumentError(
@@ -138,10 +140,10 @@ def layout_of(folder: Folder, name: str | None = None) -> str:
 
 
 def find_layout(path: str) -> str:
-    """Return the name of the layout of a folder or annotation file, told by looking.
+    """Detect the layout of a folder or annotation file and return its name.
 
     Raises:
-        ArgumentError: there is no such path, it has no layout that is known, or several; the
+        ArgumentError: the path does not exist, or has no known layout, or more than one; the
             message says what was looked for.
     """
     return layout_of(Folder(path))
@@ -154,8 +156,8 @@ def read_folder(path: str, layout: str | None = None) -> LabeledImages:
         path: a folder, or an annotation file.
         layout: a name in `LAYOUTS`; default: what `find_layout` finds.
     Returns:
-        its splits in the order train, val, test, or "all" alone. Images that are missing are in
-        `missing`; see `LabeledImages.require_images`.
+        the data, with splits in the order train, val, test, or only "all". Missing images are
+        listed in `missing`; see `LabeledImages.require_images`.
     Raises:
         ArgumentError: as `find_layout`.
         ValueError, OSError: the data are malformed; the message names file, line or record.
@@ -181,11 +183,11 @@ def write_folder(
 
     Args:
         data: as `read_folder` returns it.
-        path: of the folder; made if it is missing.
+        path: the folder; created if it does not exist.
         layout: a name in `LAYOUTS`.
-        link: make links to the images in place of copies.
+        link: link to the images instead of copying them.
     Returns:
-        what the layout cannot hold, with how often it was lost.
+        what the layout cannot store, with the number of times it was lost.
     Raises:
         ArgumentError: the folder has files, or there is no such layout.
         OSError: an image is missing, or the folder cannot be written.

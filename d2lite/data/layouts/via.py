@@ -43,14 +43,14 @@ def _via_files(folder: Folder) -> list[str]:
 def read_via(folder: Folder) -> LabeledImages:
     """Read VIA's regions: rectangles, polygons, circles and ellipses; points are left out.
 
-    The class is the attribute that is called class, label, name, type or the like, or the only
-    one; regions without any attribute are of the class "object".
+    The class is the attribute called class, label, name, type or similar, or the only attribute;
+    regions without attributes get the class "object".
 
     Raises:
         ValueError: a region is malformed, or it is not clear which attribute is the class; with
             file, image and region.
     """
-    regions: dict[str, list[tuple[dict, str, list]]] = {}  # by file: entry, where, its regions
+    regions: dict[str, list[tuple[dict, str, list]]] = {}  # by file: entry, description, regions
     listed: list[str] | None = []
     for file in _via_files(folder):
         regions[file], options = _read_file(folder.path(file))
@@ -108,8 +108,8 @@ def _read_file(path: str) -> tuple[list[tuple[dict, str, list[dict]]], list[str]
     """Read the images of a file, and the classes in the order of the project's options.
 
     Returns:
-        the entry of each image, what messages call it, and its regions; None in place of the
-        classes if the file does not list them.
+        the entry of each image with its description for messages and its regions, and the classes;
+        None instead of the classes if the file does not list them.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -127,7 +127,7 @@ def _read_file(path: str) -> tuple[list[tuple[dict, str, list[dict]]], list[str]
             )
         where = f"{path}: image {quoted(entry['filename'])}"
         rows = entry.get("regions") or []
-        rows = list(rows.values()) if isinstance(rows, dict) else rows  # a dict: of VIA 1
+        rows = list(rows.values()) if isinstance(rows, dict) else rows  # VIA 1 has a dict
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ValueError(f"{where}: 'regions' must be a list of regions")
         images.append((entry, where, rows))
@@ -176,7 +176,7 @@ def _class_of(region: dict, attribute: str | None, where: str) -> str:
 
 
 def _shape(shape: Any, where: str) -> dict | None:
-    """Box or outline of a region; None for points and lines."""
+    """Return the box or outline of a region; None for points and lines."""
     kind = shape.get("name") if isinstance(shape, dict) else None
 
     def numbers(*keys: str) -> list[float]:

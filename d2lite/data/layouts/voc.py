@@ -1,4 +1,4 @@
-"""Pascal VOC: an XML file for each image, in VOC's folders or, as labelImg has it, beside it."""
+"""Pascal VOC: an XML file for each image, in VOC's folders or, as labelImg does, next to it."""
 
 import logging
 import re
@@ -27,17 +27,17 @@ logger = logging.getLogger(__name__)
 HOLDS = Holds(difficult=True)
 CLASS_LIST = "classes.txt"
 _ROOT = re.compile(rb"<annotation[\s>]")
-# Where there is no list of this name, one of these is taken.
+# The first of these lists that exists is used.
 _LISTS = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}
 
 
 def find_voc(folder: Folder) -> bool:
-    """Return whether there is VOC's folder `Annotations` with XML files of VOC's form."""
+    """Return whether a folder `Annotations` has XML files in VOC's format."""
     return any("annotations" in _folders(file) for file in _voc_files(folder, few=True))
 
 
 def find_labelimg(folder: Folder) -> bool:
-    """Whether there are XML files of VOC's form in other folders, such as beside the images."""
+    """Return whether other folders, such as those of images, have XML files in VOC's format."""
     return any("annotations" not in _folders(file) for file in _voc_files(folder, few=True))
 
 
@@ -46,8 +46,7 @@ def _folders(file: str) -> list[str]:
 
 
 def _voc_files(folder: Folder, few: bool = False) -> list[str]:
-    """Return the XML files whose root is <annotation>; `few`: only the first of each folder is
-    read."""
+    """Return the XML files whose root is <annotation>; `few`: only the first of each folder."""
     found, known = [], set()
     for file in folder.candidates(".xml"):
         place = file.rpartition("/")[0]
@@ -65,8 +64,8 @@ def _voc_files(folder: Folder, few: bool = False) -> list[str]:
 def read_voc(folder: Folder) -> LabeledImages:
     """Read VOC annotations; classes are in alphabetical order unless `classes.txt` lists them.
 
-    VOC counts pixels from 1 and includes the last. Where any box starts at 0, the program that
-    wrote the files counts from 0, and nothing is taken off.
+    VOC counts pixels from 1 and includes the last. If any box starts at 0, the program that wrote
+    the files counts from 0, and nothing is subtracted.
     """
     files = _voc_files(folder)
     lowest, names = 1.0, set()
@@ -77,7 +76,7 @@ def read_voc(folder: Folder) -> LabeledImages:
     lists = [f for f in folder.files if f.lower().rpartition("/")[2] == CLASS_LIST]
     listed = folder.lines(lists[0]) if lists and folder.only is None else None
     if listed is not None and not names <= set(listed):
-        listed = None  # of another program
+        listed = None  # a file of another program
     index = class_indices(names, listed, folder.root)
     data = LabeledImages("voc", folder.root, list(index), {})
     if lowest <= 0:
@@ -137,7 +136,7 @@ def _splits(folder: Folder, files: list[str]) -> dict[str, list[str]]:
             absent = [file for file in wanted if file not in known]
             if absent and len(absent) == len(wanted) and split == "test":
                 logger.info("%s: its images have no annotations", folder.path(list_file))
-                continue  # as VOC publishes its test images
+                continue  # VOC publishes its test images without annotations
             if absent:
                 raise FileNotFoundError(
                     f"{folder.path(list_file)}: there is no {absent[0]} ({len(absent)} of "
@@ -197,7 +196,7 @@ def _xml_of(record: dict, path: str, class_names: list[str]) -> str:
         ET.SubElement(item, "difficult").text = str(annotation.get("difficult", 0))
         box = ET.SubElement(item, "bndbox")
         x0, y0, x1, y1 = annotation["bbox"]
-        # Pixels from 1. A box that begins before the image would read as one that counts from 0.
+        # Pixels from 1. A box that starts outside the image would look like counting from 0.
         numbers = (max(x0, 0.0) + 1, max(y0, 0.0) + 1, x1, y1)
         for key, value in zip(("xmin", "ymin", "xmax", "ymax"), numbers, strict=True):
             ET.SubElement(box, key).text = shown_number(value)

@@ -1,4 +1,4 @@
-"""Writing data in a layout: what it can hold, where images go, and what is lost on the way."""
+"""Writing data in a layout: what it can store, where images go, and what is lost."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ class Holds(NamedTuple):
 
     masks: str = ""
     """"" for none, "parts" for objects of several polygons, "one" for a single polygon, "any" for
-    polygons, masks of pixels and boxes of their own beside them."""
+    polygons and pixel masks, with boxes that need not match them."""
     keypoints: bool = False
     crowds: bool = False
     """Regions that are left out of evaluation."""
@@ -30,18 +30,18 @@ class Destination:
     """A new folder that a writer fills.
 
     Attributes:
-        data: what to write, brought to what the layout can hold.
+        data: what to write, reduced to what the layout can store.
         root: the folder.
-        losses: what could not be kept, with how often.
+        losses: what could not be kept, with the number of times.
     """
 
     def __init__(self, data: LabeledImages, root: str, holds: Holds, *, link: bool = False):
         """
         Args:
-            data: not changed.
-            root: made if it is missing.
-            holds: of the layout.
-            link: make links to the images in place of copies.
+            data: what to write; not changed.
+            root: the folder; created if it does not exist.
+            holds: what the layout can store.
+            link: link to the images instead of copying them.
 
         Raises:
             ArgumentError: the folder has files already.
@@ -104,11 +104,11 @@ class Destination:
         return annotation
 
     def name_of(self, record: dict, split: str) -> str:
-        """Return the file name that an image gets; names without extension are unique."""
+        """Return the file name for an image; names are unique even without their extensions."""
         return self._names[split, record["file_name"]]
 
     def place_image(self, record: dict, split: str, *folders: str) -> str:
-        """Copy or link an image into a folder; returns its path below the root.
+        """Copy or link an image into a folder and return its path below the root.
 
         Args:
             folders: below the root; "all" and "" stand for none.
@@ -119,7 +119,7 @@ class Destination:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         source = os.path.abspath(record["file_name"])
         if self._link:
-            with contextlib.suppress(OSError):  # Windows needs a right for links
+            with contextlib.suppress(OSError):  # Windows requires a privilege for links
                 os.symlink(source, target)
         if not os.path.exists(target):
             shutil.copyfile(source, target)
@@ -134,7 +134,7 @@ class Destination:
 
 
 def _unique_names(data: LabeledImages) -> dict[tuple[str, str], str]:
-    """Return a name for every image of every split, its own where it can be."""
+    """Return a unique name for every image of every split: its own name, if possible."""
     stems = Counter(
         os.path.splitext(os.path.basename(record["file_name"]))[0].lower()
         for record in data.records()
@@ -156,6 +156,6 @@ def _unique_names(data: LabeledImages) -> dict[tuple[str, str], str]:
 
 
 def shown_number(value: Any, digits: int = 3) -> str:
-    """Return a number for a text file: rounded, without zeros at its end."""
+    """Return a number for a text file: rounded, without trailing zeros."""
     text = f"{float(value):.{digits}f}".rstrip("0").rstrip(".") if digits else f"{value:.0f}"
     return "0" if text == "-0" else text

@@ -1,7 +1,7 @@
-"""YOLO: a text file for each image, of boxes, outlines or keypoints as shares of the image.
+"""YOLO: a text file per image, with boxes, outlines or keypoints as shares of the image size.
 
-`data.yaml` names classes and splits. Without it there is a list of classes (`classes.txt`,
-`obj.names`), as labelImg and darknet have it.
+`data.yaml` names classes and splits. Without it, there must be a list of classes (`classes.txt`,
+`obj.names`), as labelImg and darknet write it.
 """
 
 import io
@@ -26,18 +26,18 @@ _CLASS_LISTS = ("classes.txt", "obj.names", "labels.txt")
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _ROW = re.compile(rf"\s*\d+(?:\.0*)?(?:\s+{_NUMBER}){{4,}}\s*")
 MAX_KEYPOINTS = 1000
-"""Of an object; a number in a damaged file would otherwise ask for any memory."""
-# Shares that are above 1 by this have been rounded; more is a mistake.
+"""Limit per object; otherwise a damaged file could request any amount of memory."""
+# Shares this far outside 0 to 1 are rounding errors; anything more is a mistake.
 _SLACK = 0.01
 
 
 def find_yolo(folder: Folder) -> bool:
-    """Whether there is a yaml file with names of classes, or text files with rows of numbers."""
+    """Return whether there is a yaml file with class names, or text files with rows of numbers."""
     if _yaml_files(folder):
         return True
     if folder.only is not None:
         return False
-    # The first text file that has the name of an image tells.
+    # The first text file named after an image decides.
     stems = {os.path.splitext(image.rpartition("/")[2])[0] for image in folder.images}
     for file in folder.files:
         stem, suffix = os.path.splitext(file.rpartition("/")[2])
@@ -98,7 +98,7 @@ def read_yolo(folder: Folder) -> LabeledImages:
 
 
 def _class_names(names: Any, source: str) -> list[str]:
-    """Return a list of names, or a dict from 0 on."""
+    """Return the class names, given as a list or as a dict with keys 0, 1, ..."""
     if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names:
@@ -124,7 +124,7 @@ def _listed_names(folder: Folder) -> list[str]:
 
 
 def _keypoints(settings: dict, source: str) -> tuple[tuple[int, int] | None, dict[str, Any]]:
-    """Return the number of keypoints and of values of each (2 or 3), and their metadata."""
+    """Return the number of keypoints with the values per keypoint (2 or 3), and their metadata."""
     shape = settings.get("kpt_shape")
     if shape is None:
         return None, {}
@@ -162,7 +162,7 @@ def _keypoints(settings: dict, source: str) -> tuple[tuple[int, int] | None, dic
 def _images_by_split(
     folder: Folder, settings: dict, source: str, data: LabeledImages
 ) -> dict[str, list[str]]:
-    """Paths of the images of each split: as data.yaml says, else by folder."""
+    """Return the paths of the images of each split: as data.yaml says, or else by folder."""
     entries = {split: settings.get(split) for split in SPLITS}
     if entries["val"] is None:
         entries["val"] = settings.get("valid")
@@ -196,8 +196,8 @@ def _images_of(
 ) -> list[str] | None:
     """Return the images of a folder, a list of images or one image; None if there is no such path.
 
-    Paths in these files are relative to "path" or the yaml file, to a parent (as Roboflow writes
-    them), or those of another machine.
+    Paths in these files are relative to "path" or the yaml file, or to a parent folder (as Roboflow
+    writes them), or come from another machine.
     """
     here = os.path.dirname(source)
     entry = entry.replace("\\", "/")
@@ -225,7 +225,7 @@ def _images_of(
 
 
 def _label_path(image: str) -> str:
-    """`images` becomes `labels`, as ultralytics has it; otherwise the label is beside its image."""
+    """Return the label file of an image: in `labels` for `images` (ultralytics), or next to it."""
     folder, name = os.path.split(image)
     stem = os.path.splitext(name)[0]
     parts = folder.replace(os.sep, "/").split("/")
@@ -240,7 +240,7 @@ def _label_path(image: str) -> str:
 
 
 def _labels_without_image(folder: Folder, labels: set[str]) -> list[str]:
-    """Label files in the folders of labels that no image has."""
+    """Describe the images missing for label files in the folders of labels."""
     known = {os.path.abspath(label) for label in labels}
     places = {os.path.dirname(label) for label in known}
     found = []
