@@ -235,10 +235,6 @@ def _check_follows(cfg: Any, mapper: Callable, dataset: Any) -> None:
         )
 
 
-def _plain_sampler(cfg: Any, dataset: Sequence, seed: int) -> Sampler:
-    return TrainingSampler(len(dataset), seed=seed)
-
-
 def _repeat_factor_sampler(cfg: Any, dataset: Sequence, seed: int) -> Sampler:
     factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
         dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
@@ -252,7 +248,7 @@ def _subset_sampler(cfg: Any, dataset: Sequence, seed: int) -> Sampler:
 
 
 _SAMPLERS: dict[str, Callable[[Any, Sequence, int], Sampler]] = {
-    "TrainingSampler": _plain_sampler,
+    "TrainingSampler": lambda cfg, dataset, seed: TrainingSampler(len(dataset), seed=seed),
     "RepeatFactorTrainingSampler": _repeat_factor_sampler,
     "RandomSubsetTrainingSampler": _subset_sampler,
 }

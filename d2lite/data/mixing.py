@@ -223,7 +223,8 @@ class CopyPaste:
         below, above = regions[: len(scene.annotations)], regions[len(scene.annotations) :]
         number = np.random.randint(1, len(above) + 1)
         chosen = np.random.permutation(len(above))[:number]
-        pasted = _union([above[index] for index in chosen])
+        union = np.logical_or.reduce if as_mask else shapely.union_all
+        pasted: Any = union([above[index] for index in chosen])
         if _region_area(pasted) == 0:
             return scene
         image = scene.image.copy()
@@ -370,12 +371,6 @@ def _outlines(annotation: dict) -> list[np.ndarray]:
         return annotation["segmentation"]
     x0, y0, x1, y1 = annotation["bbox"]
     return [np.array([x0, y0, x1, y0, x1, y1, x0, y1])]
-
-
-def _union(regions: Sequence[Any]) -> Any:
-    if isinstance(regions[0], np.ndarray):
-        return np.logical_or.reduce(regions)
-    return shapely.union_all(regions)
 
 
 def _region_area(region: Any) -> float:
