@@ -1,4 +1,4 @@
-"""Transforms (deterministic) and augmentations (random) of images and what lies on them."""
+"""Transforms (deterministic) and augmentations (random) of images and their annotations."""
 
 from fvcore.transforms.transform import (
     BlendTransform,

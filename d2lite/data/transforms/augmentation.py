@@ -12,24 +12,24 @@ from d2lite.utils.errors import ArgumentError
 
 
 class Augmentation:
-    """A rule that makes a Transform for an image (`get_transform`) and applies it (`__call__`).
+    """Base class of augmentations: `get_transform` returns a Transform, `__call__` applies it.
 
-    The parameters of `get_transform` are looked up by name in the input: a subclass that says
-    `def get_transform(self, image, boxes)` gets `aug_input.image` and `aug_input.boxes`.
+    The parameters of `get_transform` are looked up by name in the input: a subclass that defines
+    `get_transform(self, image, boxes)` gets `aug_input.image` and `aug_input.boxes`.
     Random numbers come from `np.random` or `random`, which the loader seeds for every sample.
     """
 
-    # Names of the attributes that get_transform wants; None: read from its signature.
+    # Names of the attributes that get_transform takes; None: read from its signature.
     input_args: tuple[str, ...] | None = None
 
     def _init(self, params: dict[str, Any]) -> None:
-        """Keep the arguments of __init__ (its `locals()`) as attributes, for __repr__."""
+        """Store the arguments of __init__ (its `locals()`) as attributes, for __repr__."""
         for name, value in params.items():
             if name != "self" and not name.startswith("_"):
                 setattr(self, name, value)
 
     def get_transform(self, *args: Any) -> Transform:
-        """Decide, for the given attributes of the input, what to do with it."""
+        """Return the transform to apply, given these attributes of the input."""
         raise NotImplementedError(f"{type(self).__name__} has to define get_transform")
 
     def __call__(self, aug_input: "AugInput") -> Transform:
@@ -46,13 +46,13 @@ class Augmentation:
 
     @staticmethod
     def _rand_range(low: float = 1.0, high: float | None = None, size=None):
-        """Uniform numbers from [low, high), or [0, low) when only one is given."""
+        """Draw uniform numbers from [low, high), or from [0, low) if only one is given."""
         if high is None:
             low, high = 0, low
         return np.random.uniform(low, high, size or [])
 
     def __repr__(self) -> str:
-        """Name and arguments that differ from their defaults."""
+        """Return the name and the arguments that differ from their defaults."""
         shown = []
         for name, parameter in inspect.signature(self.__init__).parameters.items():
             is_star = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
@@ -92,7 +92,7 @@ def _arguments_for(augmentation: Augmentation, aug_input: "AugInput") -> list[An
 
 
 class _TransformToAug(Augmentation):
-    """A fixed transform in the place of an augmentation."""
+    """Augmentation that always returns the same transform."""
 
     input_args = ()
 
@@ -109,7 +109,7 @@ class _TransformToAug(Augmentation):
 
 
 def _transform_to_aug(tfm_or_aug: Augmentation | Transform) -> Augmentation:
-    """Return an augmentation as it is; a transform as one that always returns it."""
+    """Return an augmentation unchanged, and a transform wrapped in an augmentation."""
     if isinstance(tfm_or_aug, Augmentation):
         return tfm_or_aug
     if isinstance(tfm_or_aug, Transform):
@@ -118,10 +118,10 @@ def _transform_to_aug(tfm_or_aug: Augmentation | Transform) -> Augmentation:
 
 
 class AugmentationList(Augmentation):
-    """Augmentations one after another, each seeing what the ones before it made."""
+    """Sequence of augmentations, each of which sees the result of the previous ones."""
 
     def __init__(self, augs: Sequence[Augmentation | Transform]):
-        """augs: applied in order; plain transforms are taken too."""
+        """augs: applied in order; may include plain transforms."""
         super().__init__()
         self.augs = [_transform_to_aug(aug) for aug in augs]
 
@@ -136,9 +136,9 @@ class AugmentationList(Augmentation):
 
 
 class AugInput:
-    """What augmentations look at and change together: an image, boxes and a label map.
+    """Input of augmentations: an image with its boxes and label map, which change together.
 
-    Subclasses may carry more, and extend `transform`; an augmentation gets what it names.
+    Subclasses may have more attributes and extend `transform`; an augmentation gets those it names.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class AugInput:
         self.sem_seg = sem_seg
 
     def transform(self, tfm: Transform) -> None:
-        """Apply `tfm` to everything here, in place; further AugInput fields see the result."""
+        """Apply `tfm` to the image, boxes and labels, and store the results."""
         self.image = tfm.apply_image(self.image)
         if self.boxes is not None:
             self.boxes = tfm.apply_box(self.boxes)
@@ -170,7 +170,7 @@ class AugInput:
     def apply_augmentations(
         self, augmentations: Sequence[Augmentation | Transform]
     ) -> TransformList:
-        """Apply several in order, in place; returns what was done."""
+        """Apply augmentations in order, in place, and return their transforms."""
         return AugmentationList(augmentations)(self)
 
 

@@ -1,4 +1,4 @@
-"""Augmentations of colors; boxes and labels stay."""
+"""Augmentations of colors; boxes and labels do not change."""
 
 import numpy as np
 from fvcore.transforms.transform import BlendTransform, Transform

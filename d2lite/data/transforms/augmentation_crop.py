@@ -16,7 +16,7 @@ from d2lite.utils.registry import check_choice
 
 
 class FixedSizeCrop(Augmentation):
-    """Crop to a fixed size at a random place; pad what is smaller, at the right and bottom."""
+    """Crop to a fixed size at a random place; pad smaller images at the right and bottom."""
 
     def __init__(
         self,
@@ -29,14 +29,14 @@ class FixedSizeCrop(Augmentation):
         Args:
             crop_size: (h, w) of the result, in pixels.
             pad: whether smaller images are padded; otherwise they stay smaller.
-            pad_value: for the image.
-            seg_pad_value: for the label map.
+            pad_value: value of padding in the image.
+            seg_pad_value: value of padding in the label map.
         """
         super().__init__()
         self._init(locals())
 
     def get_transform(self, image) -> TransformList:
-        """Return the crop, and the padding if wanted."""
+        """Return the crop, followed by the padding if `pad` is set."""
         transforms = [self._get_crop(image)]
         if self.pad:
             transforms.append(self._get_pad(image))
@@ -74,7 +74,7 @@ class RandomCrop(Augmentation):
     def __init__(self, crop_type: str, crop_size: tuple[float, float]):
         """
         Args:
-            crop_type: how `crop_size`, always (height, width), is meant:
+            crop_type: the meaning of `crop_size`, which is (height, width) except in the last case:
                 "relative": shares of the image in (0, 1];
                 "relative_range": shares drawn between these and 1;
                 "absolute": pixels;
@@ -86,7 +86,7 @@ class RandomCrop(Augmentation):
         self._init(locals())
 
     def get_transform(self, image) -> Transform:
-        """Return a crop of the wanted size at a random place."""
+        """Return a crop at a random place."""
         height, width = image.shape[:2]
         crop_h, crop_w = self.get_crop_size((height, width))
         assert height >= crop_h and width >= crop_w, f"{self} made {crop_h} x {crop_w}"
@@ -95,7 +95,7 @@ class RandomCrop(Augmentation):
         return CropTransform(x0, y0, crop_w, crop_h, width, height)
 
     def get_crop_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """(h, w) of the window for an image of size (h, w), both in pixels."""
+        """Return the (h, w) of the window for an image of size (h, w), both in pixels."""
         h, w = image_size
         first, second = self.crop_size
         if self.crop_type == "relative":
@@ -113,7 +113,7 @@ class RandomCrop(Augmentation):
 
 
 class RandomCrop_CategoryAreaConstraint(Augmentation):
-    """A random crop in which no semantic category covers too much, if ten tries find one."""
+    """Random crop in which no semantic category covers too much, if ten attempts find one."""
 
     def __init__(
         self,
@@ -125,15 +125,15 @@ class RandomCrop_CategoryAreaConstraint(Augmentation):
         """
         Args:
             crop_type, crop_size: as for RandomCrop.
-            single_category_max_area: share of the labeled pixels that one category may have;
-                1 allows everything.
-            ignored_category: label that does not count.
+            single_category_max_area: largest share of the labeled pixels for one category; 1 means
+                no limit.
+            ignored_category: label that is not counted.
         """
         self.crop_aug = RandomCrop(crop_type, crop_size)
         self._init(locals())
 
     def get_transform(self, image, sem_seg) -> Transform:
-        """Return the last crop tried."""
+        """Return the first suitable crop, or else the last one tried."""
         if self.single_category_max_area >= 1.0:
             return self.crop_aug.get_transform(image)
         for _ in range(10):
@@ -159,17 +159,17 @@ class MinIoURandomCrop(Augmentation):
     ):
         """
         Args:
-            min_ious: minimum IoUs to choose from; besides, the whole image and any crop.
-            min_crop_size: least share of each side of the image.
+            min_ious: minimum IoUs to choose from, in addition to the whole image and any crop.
+            min_crop_size: smallest share of each side of the image.
             mode_trials: how often a minimum IoU is chosen before giving up.
-            crop_trials: windows tried for each.
+            crop_trials: number of windows tried for each choice.
         """
         super().__init__()
         self._init(locals())
         self.sample_mode = (1, *min_ious, 0)
 
     def get_transform(self, image, boxes) -> Transform:
-        """Return a crop, or nothing; `boxes` are (N, 4) XYXY, at least one center is kept."""
+        """Return a crop that contains the center of a box of `boxes` (N, 4) XYXY, or a no-op."""
         if boxes is None:
             return NoOpTransform()
         size = np.array([image.shape[1], image.shape[0]])  # w, h

@@ -52,7 +52,7 @@ class RandomApply(Augmentation):
         return self.aug.get_transform(*args) if self._is_due() else NoOpTransform()
 
     def __call__(self, aug_input) -> Transform:
-        """Change the input in place, or not, and return what was done."""
+        """Change the input in place with the given probability, and return the transform."""
         return self.aug(aug_input) if self._is_due() else NoOpTransform()
 
     def _is_due(self) -> bool:
@@ -77,7 +77,7 @@ class RandomFlip(Augmentation):
         self._init(locals())
 
     def get_transform(self, image) -> Transform:
-        """Return a flip or nothing."""
+        """Return a flip or a no-op."""
         height, width = image.shape[:2]
         if self._rand_range() >= self.prob:
             return NoOpTransform()
@@ -147,7 +147,7 @@ class ResizeShortestEdge(Augmentation):
     def get_output_shape(
         oldh: int, oldw: int, short_edge_length: int, max_size: int
     ) -> tuple[int, int]:
-        """(new_h, new_w) of an (oldh, oldw) image, rounded to pixels, each at least 1."""
+        """Return (new_h, new_w) for an (oldh, oldw) image, rounded to pixels, each at least 1."""
         scale = short_edge_length / min(oldh, oldw)
         # The shorter side is set, not computed, so that rounding cannot miss it.
         new_h, new_w = (
@@ -158,7 +158,7 @@ class ResizeShortestEdge(Augmentation):
         longest = max(new_h, new_w)
         if longest > max_size:
             new_h, new_w = new_h * (max_size / longest), new_w * (max_size / longest)
-        # Of a long thin image a line is left, not nothing.
+        # A long thin image keeps at least one row or column.
         return max(int(new_h + 0.5), 1), max(int(new_w + 0.5), 1)
 
 
@@ -256,7 +256,7 @@ class RandomRotation(Augmentation):
 
 
 class RandomExtent(Augmentation):
-    """Zoom and shift: cut out a rectangle of random size and place, also beyond the image."""
+    """Zoom and shift: cut out a random rectangle, which may reach beyond the image."""
 
     def __init__(self, scale_range: tuple[float, float], shift_range: tuple[float, float]):
         """
@@ -269,7 +269,7 @@ class RandomExtent(Augmentation):
         self._init(locals())
 
     def get_transform(self, image) -> Transform:
-        """Return the extent for this image, with rectangle drawn; pixels keep their scale."""
+        """Return the extent for this image, with the rectangle drawn; pixels keep their scale."""
         height, width = image.shape[:2]
         scale = np.random.uniform(*self.scale_range)
         shift_x = width * self.shift_range[0] * (np.random.rand() - 0.5)

@@ -22,11 +22,11 @@ def change_colors(
     Args:
         image: (H, W, 3) uint8; the order of RGB or BGR does not matter if hues are drawn evenly
             to both sides.
-        brightness: is added, in units of uint8.
+        brightness: added to all channels, in units of uint8.
         contrast: factor of all channels.
-        hue: turn, in degrees.
+        hue: rotation in degrees.
         saturation: factor.
-        value: factor of the largest channel; the others follow, so that hues stay.
+        value: factor of the largest channel; the others follow, so hues do not change.
         contrast_last: multiply by `contrast` after the rest.
     Returns:
         (H, W, 3) uint8.

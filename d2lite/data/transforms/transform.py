@@ -22,14 +22,14 @@ from fvcore.transforms.transform import (
 )
 from PIL import Image
 
-# What torch calls the filters that Pillow knows by number.
+# torch's names of Pillow's filters.
 _TORCH_MODES = {Image.BILINEAR: "bilinear", Image.BICUBIC: "bicubic"}
-# What cv2.warpAffine takes; other label types go through float64, which holds them exactly.
+# Types that cv2.warpAffine takes; other labels are converted to float64, which is exact.
 _WARPABLE = (np.uint8, np.uint16, np.int16, np.float32, np.float64)
 
 
 class ExtentTransform(Transform):
-    """Cut a rectangle out of the image, also one that reaches beyond it, and scale it."""
+    """Cut a rectangle, which may reach beyond the image, out of it and scale it."""
 
     def __init__(self, src_rect, output_size, interp=Image.BILINEAR, fill=0):
         """
@@ -105,7 +105,7 @@ class ResizeTransform(Transform):
         if interp == Image.NEAREST:
             rows = _nearest_indices(self.h, self.new_h)
             columns = _nearest_indices(self.w, self.new_w)
-            # By rows first: whole rows are copied at once.
+            # Rows first: whole rows are copied at once.
             return img.take(rows, axis=0).take(columns, axis=1)
         if img.dtype == np.uint8 and interp not in _TORCH_MODES:
             one_channel = img.ndim == 3 and img.shape[2] == 1
@@ -117,10 +117,10 @@ class ResizeTransform(Transform):
     def _resize_by_torch(self, img: np.ndarray, interp: int) -> np.ndarray:
         if interp not in _TORCH_MODES:
             raise ValueError(f"images of type {img.dtype} cannot be resized with filter {interp}")
-        # torch takes arrays without gaps that it may write to, which Pillow's are not.
+        # torch needs contiguous, writable arrays, which Pillow's are not.
         with_channels = np.require(img if img.ndim == 3 else img[:, :, None], requirements="CW")
         # With its own dimension in front this is a channels_last tensor, for which torch has a
-        # kernel 3 times as fast as for planes; equal to Pillow but for single levels.
+        # kernel 3 times as fast as for planes; equal to Pillow except for single levels.
         batch = torch.from_numpy(with_channels)[None].permute(0, 3, 1, 2)  # (1, C, H, W)
         resized = F.interpolate(
             batch,
@@ -151,7 +151,7 @@ def _nearest_indices(size: int, new_size: int) -> np.ndarray:
     """(new_size,) index of the pixel under the center of each new pixel."""
     steps = np.full(new_size, size / new_size)
     steps[0] /= 2
-    # Added up one by one, as Pillow does, so that centers between two pixels fall alike.
+    # Added up one by one, as Pillow does, so that ties between two pixels are decided equally.
     return steps.cumsum().astype(np.intp).clip(max=size - 1)
 
 
@@ -232,7 +232,7 @@ class RotationTransform(Transform):
 
 
 class ColorTransform(Transform):
-    """Change colors by a function of the image; coordinates and labels stay."""
+    """Change colors by a function of the image; coordinates and labels do not change."""
 
     def __init__(self, op: Callable[[np.ndarray], np.ndarray]):
         """op: takes and returns an (H, W, C) image."""
@@ -246,11 +246,11 @@ class ColorTransform(Transform):
         return self.op(img)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        """Return the points as they are."""
+        """Return the points unchanged."""
         return coords
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        """Return the labels as they are."""
+        """Return the labels unchanged."""
         return segmentation
 
     def inverse(self) -> Transform:
@@ -275,7 +275,7 @@ class PILColorTransform(ColorTransform):
 
 
 def is_mirrored(transform: Transform) -> bool:
-    """Return whether left and right have changed places: by an odd number of horizontal flips."""
+    """Return whether left and right are swapped, by an odd number of horizontal flips."""
     parts = transform.transforms if isinstance(transform, TransformList) else [transform]
     return sum(isinstance(part, HFlipTransform) for part in parts) % 2 == 1
 
