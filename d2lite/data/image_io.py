@@ -26,11 +26,11 @@ _YUV_TO_RGB = np.array([[1.0, 0.0, 1.13983], [1.0, -0.39465, -0.58060], [1.0, 2.
 
 _MAX_16_BIT = 2**16 - 1
 _8_BIT_FORMATS = ("RGB", "BGR", "L", YUV_FORMAT)
-# One byte that worker processes share, so that a warning comes once.
+# One byte shared by worker processes, so that the warning is logged once.
 _WARNED = mmap.mmap(-1, 1)
 
 _EXIF_ORIENTATION = 0x0112
-# How an array is brought upright, by the EXIF orientation of its file.
+# Function that turns an array upright, by EXIF orientation.
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -43,7 +43,7 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 class SizeMismatchError(ValueError):
-    """An image whose size is not what its dataset says."""
+    """Error for an image whose size differs from that in its dataset."""
 
 
 def read_image(
@@ -52,36 +52,36 @@ def read_image(
     max_value_16_bit: int | None = None,
     expected: dict | None = None,
 ) -> np.ndarray:
-    """Read an image upright, that is, turned as its EXIF orientation says.
+    """Read an image and turn it upright, as its EXIF orientation says.
 
     Args:
         file_name: path or URL of a file, or `SCHEME://...` of a registered image scheme.
         format: "RGB", "BGR", "L", "YUV-BT.601", or another mode of Pillow; None keeps the file's.
-        max_value_16_bit: which value of a 16-bit file becomes 255 in the formats of 8 bits, such as
-            4095 where the content has 12 bits. None: 65535, and for "L" no scaling, as the values
-            of label maps are numbers.
-        expected: a dataset dict, with whose "height" and "width" the file is compared before its
-            pixels are decoded.
+        max_value_16_bit: value of a 16-bit file that becomes 255 in 8-bit formats, such as 4095 for
+            12-bit content. None: 65535, and no scaling for "L", since label maps contain class
+            numbers.
+        expected: a dataset dict; its "height" and "width" are compared with those of the file
+            before the pixels are decoded.
     Returns:
         (H, W, C) uint8 in [0, 255]; (H, W, 1) for "L"; float32 for YUV.
     Raises:
         FileNotFoundError: there is no such file.
-        ImageReadError: it does not decode, or is of another format than `raster_formats`.
-        SizeMismatchError: it has another size than expected.
+        ImageReadError: it does not decode, or its format is not one of `raster_formats`.
+        SizeMismatchError: its size is not the expected one.
     """
     draw = find_image_reader(file_name)
     if draw is not None:
         return convert_PIL_to_numpy(Image.fromarray(draw(file_name)), format)
     content = _read_file(file_name)
     image = open_image(io.BytesIO(content), file_name)
-    # Whichever way the image is turned: Pillow decodes a PNG to find its orientation.
+    # Accept both orientations: Pillow would have to decode a PNG to find the right one.
     if expected is not None and not _is_turned(expected, *image.size):
         compare_size(expected, *image.size[::-1])
     with image_errors(file_name):
         if format in ("RGB", "BGR") and image.format == "JPEG" and image.mode == "RGB":
             return _decode_jpeg(content, image, format)
         upright = ImageOps.exif_transpose(image)
-        # Pillow gives the upper 8 bits of a color PNG of 16 bits a channel, which its header tells.
+        # Of a color PNG with 16 bits per channel (see its header), Pillow returns the upper 8 bits.
         is_16_bit_png = content.startswith(b"\x89PNG\r\n\x1a\n") and content[24:25] == b"\x10"
         if format in _8_BIT_FORMATS and is_16_bit_png and upright.mode in ("RGB", "RGBA"):
             upright = _decode_16_bit_png(content, upright, max_value_16_bit or _MAX_16_BIT)
@@ -93,7 +93,7 @@ def read_image(
 def _read_file(file_name: str) -> bytes:
     try:
         with PathManager.open(file_name, "rb") as file:
-            # Told by the size, since read(n) asks for n bytes of memory.
+            # Limited by the file size, since read(n) allocates n bytes.
             size = file.seek(0, io.SEEK_END)
             file.seek(0)
             return file.read(min(size, MAX_BYTES + 1))
@@ -101,21 +101,21 @@ def _read_file(file_name: str) -> bytes:
         raise FileNotFoundError(
             f"{file_name}: no such image file; is the image folder of the dataset right?"
         ) from None
-    except (OSError, ValueError) as error:  # the latter: a name that no file can have
+    except (OSError, ValueError) as error:  # ValueError: an invalid file name
         raise ImageReadError(f"{file_name!r:.300}: cannot be read: {error}") from error
 
 
 def _decode_jpeg(content: bytes, header: Image.Image, format: str) -> np.ndarray:
-    """(H, W, 3) in "RGB" or "BGR" from the bytes of a color JPEG whose header is open.
+    """Return the bytes of a color JPEG, whose header is open, as (H, W, 3) in "RGB" or "BGR".
 
-    torchvision's decoder gives Pillow's pixels in less time, and like Pillow, but unlike OpenCV,
-    refuses a file that is cut off.
+    torchvision's decoder returns the same pixels as Pillow's and is faster. Like Pillow, but unlike
+    OpenCV, it rejects truncated files.
     """
     try:
         encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
         rgb = decode_jpeg(encoded, mode=ImageReadMode.RGB).permute(1, 2, 0).numpy()
     except RuntimeError:
-        # Pillow has the last word on odd files, and a better message.
+        # Pillow decides about unusual files, and has a better message.
         return convert_PIL_to_numpy(ImageOps.exif_transpose(header), format)
     pixels = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR) if format == "BGR" else rgb
     turn = _UPRIGHT.get(header.getexif().get(_EXIF_ORIENTATION))
@@ -123,9 +123,9 @@ def _decode_jpeg(content: bytes, header: Image.Image, format: str) -> np.ndarray
 
 
 def read_image_size(file_name: str) -> tuple[int, int]:
-    """(height, width) of an image, upright, from the head of its file where there is one.
+    """Return the (height, width) of an upright image, from the header of its file if it has one.
 
-    Raises the same as `read_image`.
+    Raises the same errors as `read_image`.
     """
     draw = find_image_reader(file_name)
     if draw is not None:
@@ -139,12 +139,12 @@ def read_image_size(file_name: str) -> tuple[int, int]:
         if isinstance(error.__cause__, FileNotFoundError):
             raise FileNotFoundError(f"{file_name}: no such image file") from None
         raise
-    # Orientations 5 to 8 lie on their side.
+    # Orientations 5 to 8 swap width and height.
     return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
 
 def _is_turned(expected: dict, width: int, height: int) -> bool:
-    """Return whether sides are those of a dataset dict, in one order or the other."""
+    """Return whether the sides match those of a dataset dict, in either order."""
     return {height, width} <= {expected.get("height", height), expected.get("width", width)}
 
 
@@ -167,21 +167,21 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
 
 
 def read_labels(file_name: str, expected: dict | None = None) -> np.ndarray:
-    """Read a label image: the number of every pixel, as training and evaluation take it.
+    """Read a label image: one number per pixel, for training and evaluation.
 
-    Those of a palette are its indices, not the gray of its colors; 16 bits are kept; an image of
-    one bit has 0 and 1.
+    Images with a palette give its indices, not the gray values of its colors; 16 bits are kept;
+    1-bit images give 0 and 1.
 
     Args:
         file_name: path or URL of a file, or `SCHEME://...` of a registered image scheme.
-        expected: "height" and "width" of its image, with which the file is compared before its
-            pixels are decoded.
+        expected: dict with the "height" and "width" of its image, which are compared with those of
+            the file before the pixels are decoded.
     Returns:
-        (H, W) uint8 where the numbers are so small, otherwise int32.
+        (H, W) uint8 if the numbers fit, otherwise int32.
     Raises:
         FileNotFoundError: there is no such file.
-        ImageReadError: it does not decode, or has colors in place of numbers.
-        SizeMismatchError: it has another size than expected.
+        ImageReadError: it does not decode, or has colors instead of numbers.
+        SizeMismatchError: its size is not the expected one.
     """
     draw = find_image_reader(file_name)
     if draw is not None:
@@ -204,11 +204,11 @@ def read_labels(file_name: str, expected: dict | None = None) -> np.ndarray:
 
 
 def _to_8_bits(image: Image.Image, max_value: int) -> Image.Image:
-    """Return a gray image of 16 bits scaled so that `max_value` becomes 255; any other as it is.
+    """Scale a 16-bit gray image so that `max_value` becomes 255; return any other unchanged.
 
-    Numbers of 32 bits count as 16 where they are so large. Floating-point numbers are from 0 to 1
-    where none is above 1. Pillow's own conversion cuts values off at 0 and 255, which leaves a
-    white picture, or a black one.
+    A 32-bit image counts as 16-bit if its maximum is above 255 and below 65536. Floating-point
+    values are taken to be in [0, 1] if none is above 1. Pillow's own conversion clips values to 0
+    and 255, which gives a white or a black picture.
     """
     if image.mode == "F":
         pixels = np.asarray(image)
@@ -228,10 +228,10 @@ def _to_8_bits(image: Image.Image, max_value: int) -> Image.Image:
 
 
 def _decode_16_bit_png(content: bytes, decoded: Image.Image, max_value: int) -> Image.Image:
-    """Return a color PNG of 16 bits, of which Pillow gives the upper 8, scaled by `max_value`.
+    """Return a 16-bit color PNG scaled by `max_value`; Pillow returns only the upper 8 bits.
 
     Args:
-        decoded: what Pillow makes of it; returned where the upper 8 are what is wanted.
+        decoded: Pillow's image; returned unchanged if OpenCV does not decode 16 bits.
     """
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16 or pixels.shape[:2] != decoded.size[::-1]:
@@ -242,10 +242,10 @@ def _decode_16_bit_png(content: bytes, decoded: Image.Image, max_value: int) -> 
 
 
 def scale_16_bits(pixels: np.ndarray, max_value: int) -> np.ndarray:
-    """Values of up to 16 bits as uint8, with 255 for `max_value` and above.
+    """Scale values of up to 16 bits to uint8, with 255 for `max_value` and above.
 
-    Where `max_value` has all its bits set, these are its upper 8. Content that does not fill the
-    range is a warning, once.
+    If all bits of `max_value` are set, the result is the upper 8 bits. Content that uses only a
+    small part of the range is logged as a warning, once.
     """
     greatest = int(pixels.max(initial=0))
     if 0 < greatest <= max_value // 16 and not _WARNED[0]:
@@ -287,7 +287,7 @@ def check_image_size(dataset_dict: dict, image: np.ndarray) -> None:
 
 
 def compare_size(dataset_dict: dict, height: int, width: int) -> None:
-    """Compare the size of an image with "height" and "width" of its dict, where it has them.
+    """Compare the size of an image with "height" and "width" of its dict, if present.
 
     Raises:
         SizeMismatchError: they differ.
