@@ -72,7 +72,7 @@ def kmeans_by_iou(sizes: Tensor, k: int, seed: int = 0) -> Tensor:
 
 
 def _lloyd(sizes: Tensor, anchors: Tensor) -> Tensor:
-    """Run k-means from (k, 2) anchors on, and return the best anchors on the way."""
+    """Run k-means from (k, 2) anchors, and return the best anchors of all rounds."""
     best, best_iou, assigned = anchors, -1.0, None
     for _ in range(MAX_ROUNDS):
         iou, nearest = iou_of_sizes(sizes, anchors).max(dim=1)
@@ -86,15 +86,14 @@ def _lloyd(sizes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def mean_by_group(values: Tensor, group: Tensor, otherwise: Tensor) -> Tensor:
-    """Return the mean of (R, D) values of each of G groups; where a group is empty, `otherwise` (G,
-    D)."""
+    """Return the (G, D) means of (R, D) values by group, and `otherwise` for empty groups."""
     count = torch.bincount(group, minlength=len(otherwise)).to(values)[:, None]
     total = torch.zeros_like(otherwise).index_add_(0, group, values)
     return torch.where(count > 0, total / count.clamp(min=1), otherwise)
 
 
 def _spread_start(sizes: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    """k boxes drawn one after another, those that the earlier fit badly rather (k-means++)."""
+    """Draw k boxes one after another, preferring those that earlier ones fit badly (k-means++)."""
     first = torch.randint(len(sizes), (1,), generator=generator)
     chosen = sizes[first]
     while len(chosen) < k:

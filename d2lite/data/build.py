@@ -399,7 +399,7 @@ def trivial_batch_collator(batch: list) -> list:
 
 
 def _end_later(number: int, frame: FrameType | None) -> None:
-    """Have this process end when the one that started it is gone, or does not need it for long."""
+    """End this process 30 seconds later, when the one that started it no longer needs it."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.alarm(30)
 

@@ -378,7 +378,7 @@ def _region_area(region: Any) -> float:
 
 
 def _area(annotation: dict) -> float:
-    """Return the area of an object with a mask or a box alone."""
+    """Return the area of an object with a mask or only a box."""
     if "segmentation" in annotation:
         return float(annotation["segmentation"].sum())
     x0, y0, x1, y1 = annotation["bbox"]
@@ -403,7 +403,7 @@ def with_region(annotation: dict, region: np.ndarray | BaseGeometry) -> dict:
 
 
 def _polygons(region: BaseGeometry) -> list[np.ndarray]:
-    """Flat polygons that add up to a region; one with holes is divided, as polygons have none."""
+    """Return flat polygons that add up to a region; a region with holes is divided."""
     polygons = []
     for part in shapely.get_parts(region):
         if part.geom_type in ("MultiPolygon", "GeometryCollection"):
@@ -421,7 +421,7 @@ def _polygons(region: BaseGeometry) -> list[np.ndarray]:
 
 
 def _cover_keypoints(annotation: dict, mask: np.ndarray) -> dict:
-    """Label keypoints below a mask as not visible (COCO's 1), those that were visible (2)."""
+    """Mark visible keypoints (COCO's 2) below a mask as not visible (1)."""
     if "keypoints" not in annotation:
         return annotation
     keypoints = np.array(annotation["keypoints"], dtype=np.float64).reshape(-1, 3)

@@ -156,7 +156,7 @@ def _record_from_json(job: tuple[str, str]) -> dict:
 
 
 def _image_size(data: dict, json_file: str) -> tuple[int, int]:
-    """Return the (height, width) that an annotation file has."""
+    """Return the (height, width) in an annotation file."""
     height, width = data["imgHeight"], data["imgWidth"]
     if not all(type(side) is int and 0 < side < 2**16 for side in (height, width)):
         raise ValueError(
@@ -167,7 +167,7 @@ def _image_size(data: dict, json_file: str) -> tuple[int, int]:
 
 
 def _category_of(label: str, json_file: str) -> tuple[str, int | None]:
-    """Name without "group", and contiguous class; None for what is no instance of a class."""
+    """Return the name without "group" and the contiguous class, None if not an instance."""
     if label in _OTHER_NAMES or label in _IGNORED_NAMES:
         return label, None
     name = label.removesuffix("group")

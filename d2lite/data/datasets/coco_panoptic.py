@@ -179,7 +179,7 @@ def register_coco_panoptic_separated(
 
 
 def merge_to_panoptic(detection_dicts: list[dict], sem_seg_dicts: list[dict]) -> list[dict]:
-    """Instance dicts joined with the semantic dicts of the same `file_name`.
+    """Join instance dicts with the semantic dicts of the same `file_name`.
 
     Raises:
         ValueError: an image has instances but no semantic labels.

@@ -217,7 +217,7 @@ def _make_color(draw: _Draw, category: int) -> tuple[int, int, int]:
 
 
 def _covered(box: tuple[float, ...], other: tuple[float, ...]) -> float:
-    """Share of the smaller of two XYXY boxes that the other covers."""
+    """Return the share of the smaller of two XYXY boxes that the other covers."""
     w = min(box[2], other[2]) - max(box[0], other[0])
     h = min(box[3], other[3]) - max(box[1], other[1])
     areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (box, other)]

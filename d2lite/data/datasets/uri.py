@@ -200,7 +200,7 @@ def _resolve_voc(uri: str) -> ResolvedDataset:
 
 
 def _option(parsed: DatasetURI, key: str, allowed: tuple[str, ...]) -> str:
-    """Return the value of an option that has few; the first is the default."""
+    """Return the value of an option with fixed choices, of which the first is the default."""
     value = parsed.options.get(key, allowed[0])
     if value not in allowed:
         raise ValueError(
