@@ -16,12 +16,12 @@ from d2lite.utils.registry import did_you_mean
 __all__ = ["COMMANDS", "build_parser", "main"]
 
 COMMANDS = {
-    "train": "train a detector, on own data or as a config says",
+    "train": "train a detector on your own data or from a config",
     "eval": "compute the metrics of a trained model",
-    "predict": "detect objects in images, videos, or the picture of a camera",
+    "predict": "detect objects in images, videos, or a camera stream",
     "data": "check, convert, split, and draw images with labels",
     "plot": "draw losses, AP, learning rate, and speed of runs",
-    "report": "write one HTML page about a run, or two",
+    "report": "write an HTML page about one or two runs",
     "export": "turn a model into ONNX or torch.export",
     "configs": "list the configs of the model zoo, or show one",
     "info": "describe this installation, or a checkpoint",
@@ -36,14 +36,14 @@ d2lite {version}: train detectors on your images, and use them.
 commands:
 {commands}
 
-`d2lite COMMAND --help` shows what a command takes."""
+`d2lite COMMAND --help` shows the options of a command."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command that the command line names.
 
     Args:
-        argv: the words after the program's name; default: those of this process.
+        argv: the arguments after the program name; default: those of this process.
 
     Raises:
         SystemExit: with the status of the command, unless that is 0.
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(2)
     module = importlib.import_module(f"{__name__}.{name}")
     parser = build_parser(name)
-    # argparse cannot mix options and the rest for commands with actions of their own.
+    # argparse cannot intermix options and positional arguments in parsers with subparsers.
     has_actions = hasattr(module, "ACTIONS")
     parse = parser.parse_args if has_actions else parser.parse_intermixed_args
     args = parse(words[1:])

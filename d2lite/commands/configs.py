@@ -1,8 +1,8 @@
 """List the configs of the model zoo, or show one.
 
 examples:
-  d2lite configs mask R_50                   names with both words
-  d2lite configs --show quick_start          what it changes of the defaults
+  d2lite configs mask R_50                   names that contain both words
+  d2lite configs --show quick_start          the settings that differ from the defaults
 """
 
 import argparse
@@ -10,8 +10,10 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("words", nargs="*", metavar="WORD", help="list names that have all of them")
-    parser.add_argument("--show", metavar="NAME", help="print what this config changes")
+    parser.add_argument(
+        "words", nargs="*", metavar="WORD", help="list names that contain all words"
+    )
+    parser.add_argument("--show", metavar="NAME", help="print the settings it changes")
     parser.add_argument("--full", action="store_true", help="with --show: print all of its keys")
 
 
@@ -22,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     if args.show is None:
         names = [n for n in config_names() if all(w.lower() in n.lower() for w in args.words)]
         if not names:
-            raise ValueError(f"no config of the zoo has {' and '.join(args.words)} in its name")
+            raise ValueError(f"no config in the zoo has {' and '.join(args.words)} in its name")
         print("\n".join(name.removesuffix(".yaml") for name in names))
         return
     path = find_config(args.show)

@@ -1,13 +1,13 @@
-"""Look over, convert, split, and draw images with labels of any common layout.
+"""Check, convert, split, and draw labeled images in any common layout.
 
 examples:
-  d2lite data check photos/ --html check.html     what there is, and what is wrong with it
+  d2lite data check photos/ --html check.html     count the contents and find problems
   d2lite data convert photos/ out/ --to yolo      all layouts: coco, voc, yolo, csv, ...
   d2lite data split photos/ out/ --val 0.2 --test 0.1
   d2lite data show photos/ --output seen/         draw the labels into the images
-  d2lite data anchors photos/                     settings of anchors that fit the boxes
+  d2lite data anchors photos/                     anchor settings that fit the boxes
 
-`d2lite data ACTION --help` shows what each takes.
+`d2lite data ACTION --help` shows the options of each.
 """
 
 import argparse
@@ -21,19 +21,20 @@ LAYOUT_NAMES = (
 )
 _HELP = {
     "check": """\
-Count what a dataset has, and find what is wrong with it.
+Count what a dataset contains, and find problems.
 
-Images that are missing or damaged, copies within and between splits, boxes that are empty, outside,
-or double, classes without objects. The exit status is 1 if training would stop or be misled.
+It finds missing and damaged images, copies within and between splits, boxes that are empty, outside
+the image, or duplicated, and classes without objects. The exit status is 1 if there are errors:
+problems that would stop training or make it learn wrong labels.
 
 examples:
   d2lite data check photos/
   d2lite data check photos/ --html check.html     with plots and pictures, in one file
 """,
     "convert": """\
-Write a dataset in another layout, with copies of or links to its images.
+Write a dataset in another layout, copying or linking its images.
 
-What the other layout cannot hold (outlines, keypoints, crowds) is counted.
+Annotations that the other layout cannot represent (outlines, keypoints, crowds) are counted.
 Layouts: {layouts}.
 
 examples:
@@ -43,15 +44,15 @@ examples:
     "split": """\
 Split a dataset into train, val and, if asked for, test, and write it to a new folder.
 
-Each class with two images or more is in both parts; copies of an image stay together. The same
-seed gives the same split. Splits that the data have are given up.
+Each class with two or more images is in both parts; copies of an image stay together. The same
+seed gives the same split. Existing splits are ignored.
 
 examples:
   d2lite data split photos/ out/ --val 0.2
   d2lite data split photos/ out/ --val 0.15 --test 0.15 --seed 3 --to coco --link
 """,
     "show": """\
-Draw the labels of a dataset into its images, to see that they were read as they were meant.
+Draw the labels of a dataset into its images, to check that they were read correctly.
 
 examples:
   d2lite data show photos/
@@ -60,7 +61,7 @@ examples:
     "anchors": """\
 Find anchors that fit the boxes of a dataset, and print them as settings.
 
-The boxes are measured as the detector sees them, in images that are resized as its config says.
+The boxes are measured as the detector sees them, in images resized according to its config.
 
 examples:
   d2lite data anchors photos/
@@ -70,14 +71,14 @@ examples:
 
 
 _OUTPUT = {"metavar": "OUTPUT", "help": "new folder"}
-_LINK = {"action": "store_true", "help": "link images in place of copies"}
+_LINK = {"action": "store_true", "help": "link images instead of copying them"}
 _ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
     "check": {
         "--html": {"metavar": "FILE", "help": "write a page with plots and pictures"},
         "--num": {"type": int, "default": 24, "metavar": "N", "help": "pictures in it (24)"},
         "--fast": {
             "action": "store_true",
-            "help": "read only the heads of images, do not decode them",
+            "help": "read only the headers of images, do not decode them",
         },
     },
     "convert": {
@@ -87,7 +88,7 @@ _ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "split": {
         "output": _OUTPUT,
-        "--to": {"metavar": "NAME", "help": "layout to write (that of PATH)"},
+        "--to": {"metavar": "NAME", "help": "layout to write (default: that of PATH)"},
         "--link": _LINK,
         "--val": {"type": float, "default": 0.2, "metavar": "X", "help": "share of val (0.2)"},
         "--test": {"type": float, "default": 0.0, "metavar": "X", "help": "share of test (0)"},
@@ -96,7 +97,7 @@ _ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
     "show": {
         "--output": {"default": "seen", "metavar": "DIR", "help": "for the pictures (seen)"},
         "--num": {"type": int, "default": 20, "metavar": "N", "help": "how many; 0: all (20)"},
-        "--split": {"metavar": "NAME", "help": "train, val, or test alone"},
+        "--split": {"metavar": "NAME", "help": "only train, val, or test"},
     },
     "anchors": {
         "--formats": {
@@ -104,7 +105,11 @@ _ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
             "metavar": "A,B",
             "help": "of rpn,ssd,yolo (all)",
         },
-        "--config": {"default": "", "metavar": "NAME", "help": "its INPUT sizes count for RPN"},
+        "--config": {
+            "default": "",
+            "metavar": "NAME",
+            "help": "config with the INPUT sizes, for RPN",
+        },
         **{
             flag: {"type": int, "default": default, "metavar": "N", "help": f"{text} ({default})"}
             for flag, default, text in (
@@ -121,13 +126,13 @@ _ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
             "type": float,
             "default": 0.5,
             "metavar": "X",
-            "help": "a box is reached from here (0.5)",
+            "help": "IoU from which a box counts as covered (0.5)",
         },
         "--seed": {
             "type": int,
             "default": 0,
             "metavar": "N",
-            "help": "of the starts of k-means (0)",
+            "help": "of the initial centers of k-means (0)",
         },
         "--plot": {"metavar": "FILE", "help": "draw boxes and anchors into a picture"},
     },
@@ -152,11 +157,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         one.add_argument("path", metavar="PATH", help="folder, or annotation file")
         for flag, options in _ARGUMENTS[name].items():
             one.add_argument(flag, **options)
-        one.add_argument("--layout", metavar="NAME", help="of PATH, if looking is not enough")
+        one.add_argument("--layout", metavar="NAME", help="of PATH, if it is not recognized")
 
 
 def run(args: argparse.Namespace) -> int | None:
-    """Do what the action says; returns the exit status."""
+    """Run the chosen action; returns the exit status."""
     return ACTIONS[args.action](args)
 
 
@@ -189,10 +194,10 @@ def describe(report) -> str:
         ratios = report.sizes[:, 1] / report.sizes[:, 0]
         low, middle, high = np.percentile(ratios, (5, 50, 95))
         lines += [
-            f"boxes: {small} small, {medium} medium, {large} large (32 and 96 pixels squared), "
+            f"boxes: {small} small, {medium} medium, {large} large (limits 32^2 and 96^2 pixels), "
             f"median {width:.0f} x {height:.0f} pixels",
             f"height / width: {low:.2f} to {high:.2f} for 90% of the boxes, median {middle:.2f}",
-            f"objects of an image: {report.per_image.mean():.1f} on average, at most "
+            f"objects per image: {report.per_image.mean():.1f} on average, at most "
             f"{report.per_image.max()}; {100 * report.crowded:.1f}% overlap another by half",
             f"to learn: {', '.join(report.data.kinds())}",
         ]
@@ -204,16 +209,16 @@ def describe(report) -> str:
 
 
 def split_table(report) -> tuple[list[str], list[list]]:
-    """Return the headers and rows of what each split of a report has."""
+    """Return the headers and rows of a table of the splits of a report."""
     rows = [
         [split, count, report.empty[split], sum(row["objects"][split] for row in report.classes)]
         for split, count in report.images.items()
     ]
-    return ["split", "images", "of these empty", "objects"], rows
+    return ["split", "images", "without objects", "objects"], rows
 
 
 def class_table(report) -> tuple[list[str], list[list]]:
-    """Return the headers and rows of how often each class of a report occurs."""
+    """Return the headers and rows of a table of the classes of a report."""
     splits = list(report.images)
     total = max(sum(sum(row["objects"].values()) for row in report.classes), 1)
     headers = ["class", *(f"objects in {split}" for split in splits), "images", "of all objects"]
@@ -240,7 +245,7 @@ def _write(data, output: str, layout: str, link: bool) -> None:
     for note in data.notes:
         print(f"  {note}")
     for what, count in lost.items():
-        print(f"  lost, as the layout cannot hold it: {count} {what}")
+        print(f"  lost, because the layout cannot store them: {count} {what}")
 
 
 def _split(args: argparse.Namespace) -> None:
@@ -249,8 +254,8 @@ def _split(args: argparse.Namespace) -> None:
 
     if not 0 <= args.test < 1 or not 0 < args.val < 1 - args.test:
         raise ArgumentError(
-            f"--val {args.val:g} and --test {args.test:g}: expected shares of the images that "
-            "leave some to train on"
+            f"--val {args.val:g} and --test {args.test:g}: expected fractions of the images that "
+            "leave some for training"
         )
     data = read_folder(args.path, args.layout)
     data.require_images()
@@ -282,7 +287,7 @@ def _show(args: argparse.Namespace) -> None:
 
 
 def spread(records: list[dict], count: int) -> list[dict]:
-    """So many of the records, evenly over all of them; all for 0."""
+    """Return `count` of the records, evenly spaced; all of them for 0."""
     if count <= 0 or count >= len(records):
         return records
     return [records[index * len(records) // count] for index in range(count)]

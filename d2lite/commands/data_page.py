@@ -1,4 +1,4 @@
-"""The page of `d2lite data check`: one HTML file with plots and pictures, which needs no other."""
+"""The page of `d2lite data check`: one self-contained HTML file with plots and pictures."""
 
 import base64
 import html
@@ -39,8 +39,8 @@ def write_page(report: DataReport, path: str, pictures: int) -> None:
 
     Args:
         report: what `check_folder` returned.
-        path: of the HTML file; its folder is made.
-        pictures: how many images to draw, besides those that findings name.
+        path: of the HTML file; its folder is created.
+        pictures: how many images to draw, in addition to those named by findings.
     """
     PathManager.mkdirs(os.path.dirname(path) or ".")
     root = html.escape(report.data.root)
@@ -53,7 +53,7 @@ def write_page(report: DataReport, path: str, pictures: int) -> None:
         "<h2>Findings</h2>",
     ]
     if not report.findings:
-        parts.append("<p>Nothing that is wrong, or looks so.</p>")
+        parts.append("<p>No problems found.</p>")
     by_name = {report.data.relative(record): record for record in report.data.records()}
     for finding in sorted(report.findings, key=lambda finding: finding.severity != "error"):
         kind = finding.severity
@@ -77,7 +77,7 @@ def _table(headers: list[str], rows: list[list]) -> str:
 
 
 def _pictures(report: DataReport, records: list[dict]) -> str:
-    """Drawings of records, each with its name; those that do not decode with the reason."""
+    """Return drawings of records, each with its name, or the reason why it was not decoded."""
     metadata = Metadata(name=report.data.root).set(**report.data.metadata())
     figures = []
     for record in records:
@@ -106,7 +106,7 @@ def _embedded(content: io.BytesIO, kind: str) -> str:
 
 
 def _plots(report: DataReport) -> str:
-    """Six plots in one PNG: classes, sizes, ratios, objects per image, places, shares of images."""
+    """Draw six plots in one PNG: classes, sizes, ratios, objects per image, centers, areas."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
@@ -138,7 +138,7 @@ def _plots(report: DataReport) -> str:
     axes[2].set(title="aspect ratios", xlabel="log2(height / width)", ylabel="boxes")
     most_objects = int(report.per_image.max())
     axes[3].hist(report.per_image, bins=np.arange(0, most_objects + 2, max(most_objects // 40, 1)))
-    axes[3].set(title="crowding", xlabel="objects of an image", ylabel="images")
+    axes[3].set(title="crowding", xlabel="objects per image", ylabel="images")
     x, y = (report.shares[:, :2] + report.shares[:, 2:]).T / 2
     axes[4].hist2d(x, y, bins=HEAT_CELLS, range=((0, 1), (0, 1)), cmap="magma")
     axes[4].invert_yaxis()

@@ -1,4 +1,4 @@
-"""What `d2lite predict` does: from sources, through the model, to outputs."""
+"""The work of `d2lite predict`: from sources, through the model, to outputs."""
 
 import argparse
 import os
@@ -37,8 +37,8 @@ def detect(args: argparse.Namespace) -> int:
     args.opts = opts + (["MODEL.DEVICE", args.device] if args.device else [])
     cfg = config_from_args(args)
     least = min([args.threshold, *(_class_threshold(text)[1] for text in args.class_threshold)])
-    # The model itself has to keep what the thresholds of the command line let through.
-    for settings in cfg.MODEL.values():  # of every kind of detector, those of projects too
+    # The model itself must keep every detection that the thresholds of the command line accept.
+    for settings in cfg.MODEL.values():  # of every kind of detector, including those of projects
         if isinstance(settings, CfgNode) and "SCORE_THRESH_TEST" in settings:
             settings.SCORE_THRESH_TEST = min(float(settings.SCORE_THRESH_TEST), float(least))
     cfg.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH = float(least)
@@ -59,7 +59,7 @@ def detect(args: argparse.Namespace) -> int:
     try:
         job.run(sources, outputs)
     except KeyboardInterrupt:
-        print("\nStopped; what was done is saved")
+        print("\nStopped; the results so far are saved")
     finally:
         for output in outputs:
             output.close()
@@ -70,7 +70,7 @@ def detect(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace, sources: Sequence[Source], formats: Sequence[str]) -> None:
-    """Raise ValueError for what would be known only after the model is loaded."""
+    """Raise ValueError for errors that would otherwise appear only after the model is loaded."""
     if not sources:
         raise ValueError("nothing to detect on: name images, folders or videos")
     for name in formats:
@@ -78,19 +78,19 @@ def _check(args: argparse.Namespace, sources: Sequence[Source], formats: Sequenc
             hint = did_you_mean(name, OUTPUTS)
             raise ValueError(f"--save has {name!r}; use one or more of {','.join(OUTPUTS)}.{hint}")
     if args.batch < 1:
-        raise ValueError(f"--batch is {args.batch}; it has to be 1 or more")
+        raise ValueError(f"--batch is {args.batch}; it must be at least 1")
     for text in args.class_threshold:
         _class_threshold(text)
     folders = {os.path.realpath(os.path.dirname(s.path) or ".") for s in sources}
     if "drawn" in formats and args.output and os.path.realpath(args.output) in folders:
         raise ValueError(
-            f"--output {args.output} has the images themselves, which drawings of the same names "
-            "would replace; choose another folder"
+            f"--output {args.output} contains the input images, which drawings with the same names "
+            "would overwrite; choose another folder"
         )
 
 
 def _class_threshold(text: str) -> tuple[str, float]:
-    """Name and number of NAME=X."""
+    """Return the name and the number of NAME=X."""
     name, _, value = text.rpartition("=")
     try:
         if name:
@@ -101,18 +101,18 @@ def _class_threshold(text: str) -> tuple[str, float]:
 
 
 def thresholds_of(metadata: Any, threshold: float, by_class: Sequence[str]) -> torch.Tensor:
-    """Return the least score of each class.
+    """Return the minimum score of each class.
 
     Args:
         metadata: with `thing_classes`.
-        threshold: of classes that are not named.
+        threshold: of classes that `by_class` does not name.
         by_class: NAME=X.
 
     Returns:
-        (K,) float tensor; a single value if the metadata name no classes.
+        (K,) float tensor; a single value if the metadata has no class names.
 
     Raises:
-        ValueError: the model has no such class; the message has near names.
+        ValueError: the model has no such class; the message suggests similar names.
     """
     classes = list(metadata.get("thing_classes") or ())
     values = torch.full((max(len(classes), 1),), threshold)
@@ -127,10 +127,10 @@ def thresholds_of(metadata: Any, threshold: float, by_class: Sequence[str]) -> t
 
 
 class Detection:
-    """Goes through sources, detects in batches, and hands the results to outputs.
+    """A run over sources, which detects in batches and passes the results to outputs.
 
     Attributes:
-        count, objects, failed: images or frames, detections, and sources that cannot be read.
+        count, objects, failed: images or frames, detections, and sources that could not be read.
         seconds: spent in the model.
     """
 
@@ -147,10 +147,10 @@ class Detection:
     ) -> None:
         """
         Args:
-            thresholds: (K,) least score of each class.
-            batch: images, or tiles, that the model gets at once.
+            thresholds: (K,) minimum score of each class.
+            batch: number of images, or tiles, that the model gets at once.
             tile: side of tiles in pixels; None: whole images.
-            overlap: share of the tiles' sides.
+            overlap: as a fraction of the tiles' sides.
             whole: detect in the whole image as well as in its tiles.
             max_frames: of each video.
         """
@@ -215,7 +215,7 @@ class Detection:
             print(f"{source.path}: {self.objects - before} objects in {self.count - start} frames")
 
     def _finish(self, waiting: list[Result]) -> None:
-        """Detect on the images that wait, and write the results."""
+        """Detect on the waiting images, and write the results."""
         if not waiting:
             return
         start = time.perf_counter()

@@ -1,7 +1,7 @@
 """Compute the metrics of a trained model, such as COCO's AP.
 
 examples:
-  d2lite eval --weights runs/train-1                     on the validation set of its training
+  d2lite eval --weights runs/train-1                     on the test set of its config
   d2lite eval --weights runs/train-1 --data other/photos --split all
 """
 
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.usage = "d2lite eval --weights RUN [options] [KEY VALUE ...]"
     parser.add_argument("--weights", metavar="RUN", help="folder of a run, or a checkpoint")
-    parser.add_argument("--data", metavar="PATH", help="images and labels in any common layout")
+    parser.add_argument("--data", metavar="PATH", help="images and labels, in any common layout")
     parser.add_argument(
         "--split",
         default="val",
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Evaluate, in as many processes as asked for."""
+    """Evaluate, in the requested number of processes."""
     from d2lite.engine import launch_program
 
     args.eval_only = True
@@ -72,4 +72,4 @@ def main(args: argparse.Namespace) -> None:
     train_or_evaluate(args, TrainerWithTTA)
     folder = settings.get("OUTPUT_DIR")
     if comm.is_main_process() and folder:
-        print(f"The detections are in {folder}; look at them by: d2lite report {folder}")
+        print(f"The detections are in {folder}; to view them: d2lite report {folder}")

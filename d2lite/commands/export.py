@@ -1,4 +1,4 @@
-"""Turn a trained model into a graph for deployment: ONNX, or a program of torch.export.
+"""Export a trained model as a graph for deployment: ONNX, or a program of torch.export.
 
 examples:
   d2lite export --weights runs/cells-1                    ONNX, for images of the test size
@@ -22,9 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         type=int,
         metavar=("H", "W"),
-        help="of the image that the graph takes (a square of INPUT.MIN_SIZE_TEST)",
+        help="of the image that the graph takes (default: a square of INPUT.MIN_SIZE_TEST)",
     )
-    parser.add_argument("--output", metavar="FILE", help="model.FORMAT beside the weights")
+    parser.add_argument(
+        "--output", metavar="FILE", help="default: model.FORMAT next to the weights"
+    )
     add_config_argument(parser)
     add_overrides(parser, anywhere=True)
 
@@ -53,6 +55,6 @@ def run(args: argparse.Namespace) -> None:
     path = args.output or os.path.join(folder, f"model.{args.format}")
     (exported.save_onnx if args.format == "onnx" else exported.save)(path)
     print(
-        f"Wrote {path}: takes an image ({channels}, {height}, {width}) of 0 to 255 in "
-        f"{cfg.INPUT.FORMAT} order, gives {', '.join(exported.output_names)}"
+        f"Wrote {path}: takes an image ({channels}, {height}, {width}) with values 0 to 255 in "
+        f"{cfg.INPUT.FORMAT} order, returns {', '.join(exported.output_names)}"
     )

@@ -1,4 +1,4 @@
-"""Describe this installation, or what a checkpoint says of itself.
+"""Describe this installation, or a checkpoint.
 
 examples:
   d2lite info                                versions, devices
@@ -40,13 +40,13 @@ def run(args: argparse.Namespace) -> None:
     if isinstance(content.get("iteration"), int):
         print(f"iterations: {content['iteration'] + 1}")
     if not about:
-        print("It contains neither a config nor class names: it is not of d2lite")
+        print("It contains neither a config nor class names: it was not written by d2lite")
         return
-    print(f"written by d2lite {about.get('version', 'of unknown version')}")
+    print(f"written by d2lite {about.get('version', '(unknown version)')}")
     for kind in ("thing_classes", "stuff_classes", "keypoint_names"):
         if names := about["metadata"].get(kind):
             print(f"{len(names)} {kind}: {', '.join(map(str, names))}")
     if about.get("config_kind") == "yacs":
         config = CfgNode(about["config"])
-        print("config:" if args.config else "config, where it is not the default:")
+        print("config:" if args.config else "config, where it differs from the default:")
         print((config if args.config else changed_settings(config, get_cfg())).dump(), end="")

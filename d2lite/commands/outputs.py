@@ -1,4 +1,4 @@
-"""What `d2lite predict` writes: drawings, COCO JSON, YOLO labels, CSV."""
+"""The outputs of `d2lite predict`: drawings, COCO JSON, YOLO labels, CSV."""
 
 import csv
 import json
@@ -19,18 +19,20 @@ from d2lite.visualization import GenericMask, VideoVisualizer
 
 @dataclass
 class Result:
-    """What was found in one image or frame."""
+    """The detections in one image or frame."""
 
     image: np.ndarray  # (H, W, 3) BGR
-    output: dict[str, Any]  # of the model; "instances" on the CPU, those below the threshold gone
+    output: dict[
+        str, Any
+    ]  # of the model; "instances" on the CPU, without those below the threshold
     file_name: str  # of the source, as given
-    name: str  # for results: the same for all frames of a video
+    name: str  # for files with results: the same for all frames of a video
     frame: int | None = None  # number of the frame, from 0
     fps: float = 0.0  # of a video
 
     @property
     def instances(self) -> Instances | None:
-        """The detections, of a model that detects objects."""
+        """The detections; None if the model does not detect objects."""
         return self.output.get("instances")
 
 
@@ -40,18 +42,18 @@ class Output:
     def __init__(self, folder: str, metadata: Any) -> None:
         """
         Args:
-            folder: exists.
+            folder: an existing folder.
             metadata: with names and colors of the classes.
         """
         self.folder, self.metadata = folder, metadata
         self.classes: list[str] = list(metadata.get("thing_classes") or ())
 
     def class_name(self, index: int) -> str:
-        """Return the name of a class, or its number where it has none."""
+        """Return the name of a class, or its number if it has no name."""
         return self.classes[index] if index < len(self.classes) else f"class {index}"
 
     def add(self, result: Result) -> None:
-        """Write, or remember, one result."""
+        """Write one result, or keep it for `close`."""
         raise NotImplementedError
 
     def end_source(self) -> None:
@@ -62,7 +64,7 @@ class Output:
 
 
 class DrawnOutput(Output):
-    """Draws detections: images as NAME.jpg (or in their own format), videos as NAME.mp4."""
+    """Drawings of detections: images as NAME.jpg (or in their own format), videos as NAME.mp4."""
 
     _visualizer: VideoVisualizer | None = None
     _video: VideoSink | None = None
@@ -104,7 +106,7 @@ class DrawnOutput(Output):
 
 
 class CocoOutput(Output):
-    """Writes predictions.json: a COCO file whose annotations have scores."""
+    """The file predictions.json: a COCO file whose annotations have scores."""
 
     def __init__(self, folder: str, metadata: Any) -> None:
         super().__init__(folder, metadata)
@@ -142,10 +144,10 @@ class CocoOutput(Output):
 
 
 class YoloOutput(Output):
-    """Writes labels/NAME.txt, a line for each object, and the class names into data.yaml.
+    """Files labels/NAME.txt with a line for each object, and data.yaml with the class names.
 
-    A line is the class index and the box (center, width, height) in shares of the image, or for
-    models with masks the polygon of the object's largest part.
+    A line has the class index and the box (center, width, height), or for models with masks the
+    polygon of the object's largest part, relative to the image size.
     """
 
     def __init__(self, folder: str, metadata: Any) -> None:
@@ -179,7 +181,7 @@ class YoloOutput(Output):
 
 
 def boxes_in_shares(found: Instances) -> list[list[float]]:
-    """Return [center x, center y, width, height] of each box, in shares of the image."""
+    """Return [center x, center y, width, height] of each box, relative to the image size."""
     height, width = found.image_size
     boxes = _corners(found)
     size = boxes[:, 2:] - boxes[:, :2]
@@ -188,7 +190,10 @@ def boxes_in_shares(found: Instances) -> list[list[float]]:
 
 
 def polygon_in_shares(rle: dict, height: int, width: int) -> list[float]:
-    """Return x, y, x, y, ... of the largest part of a mask, in shares of the image; [] for none."""
+    """Return x, y, x, y, ... of the largest part of a mask, relative to the image size.
+
+    The list is empty for an empty mask.
+    """
     polygons = GenericMask(rle, height, width).polygons
     if not polygons:
         return []
@@ -197,7 +202,7 @@ def polygon_in_shares(rle: dict, height: int, width: int) -> list[float]:
 
 
 class CsvOutput(Output):
-    """Writes predictions.csv: file, frame, class, score, and the corners of the box in pixels."""
+    """The file predictions.csv: file, frame, class, score, and corners of the box in pixels."""
 
     def __init__(self, folder: str, metadata: Any) -> None:
         super().__init__(folder, metadata)
@@ -224,7 +229,7 @@ class CsvOutput(Output):
 
 
 def _corners(found: Instances) -> torch.Tensor:
-    """(N, 4) XYXY; rotated boxes have no corners of this kind."""
+    """Return the (N, 4) XYXY boxes; raises ValueError for rotated boxes."""
     if not isinstance(found.pred_boxes, Boxes):
         raise ValueError("YOLO labels and CSV are for upright boxes; use --save drawn or coco")
     return found.pred_boxes.tensor

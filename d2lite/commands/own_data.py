@@ -1,4 +1,4 @@
-"""From a folder of images and a few flags to the settings of a training."""
+"""Training settings derived from a folder of images and a few flags."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from d2lite.utils.file_io import is_available
 
 T = TypeVar("T")
 
-# The models for boxes, masks and keypoints that released weights exist for.
+# Models for boxes, masks and keypoints that have released weights.
 _PRETRAINED = {
     "boxes": "COCO-Detection/faster_rcnn_R_50_FPN_3x",
     "masks": "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x",
@@ -26,19 +26,19 @@ _PRETRAINED = {
 }
 _FROM_SCRATCH = "Misc/scratch_mask_rcnn_R_50_FPN_3x_gn"
 _SMALL = "Base-R18-FPN-small"
-_SMALL_SIZE = 320  # pixels of the long side: a training of minutes on two cores
+_SMALL_SIZE = 320  # pixels of the long side: trains within minutes on two cores
 
 
 @dataclass
 class Choice:
-    """A config and what is changed of it, with the reasons.
+    """A config and its changed settings, with the reason.
 
     Attributes:
         config: name in the zoo.
         reason: why this one, in one line.
         settings: by key.
         epochs: how often each image is used, at least.
-        iterations: of a training of that many epochs, at least: small datasets need them too.
+        iterations: minimum length of the training; small datasets get more epochs to reach it.
     """
 
     config: str
@@ -49,12 +49,12 @@ class Choice:
 
 
 def choose_model(kinds: set[str], device: str, weights: str | None) -> Choice:
-    """Choose a config for a dataset of one's own.
+    """Choose a config for a user's own dataset.
 
     Args:
-        kinds: what the dataset's objects have: "boxes", and maybe "masks" or "keypoints".
-        device: that the model is trained on.
-        weights: to start from: "coco", "" for random ones, a path or URL, None: to be chosen.
+        kinds: annotations of the dataset's objects: "boxes", and maybe "masks" or "keypoints".
+        device: on which the model is trained.
+        weights: to start from: "coco", "" for random ones, a path or URL; None: choose them here.
     """
     kind = next(k for k in ("keypoints", "masks", "boxes") if k in kinds or k == "boxes")
     name = _PRETRAINED[kind]
@@ -85,7 +85,7 @@ def choose_model(kinds: set[str], device: str, weights: str | None) -> Choice:
 
 
 def _heads(kind: str, small: bool = False) -> dict[str, Any]:
-    """Return the settings for what a model predicts besides boxes."""
+    """Return the settings for the predictions of a model besides boxes."""
     settings: dict[str, Any] = {
         "MODEL.MASK_ON": kind == "masks",
         "MODEL.KEYPOINT_ON": kind == "keypoints",
@@ -111,7 +111,7 @@ def fit_to_data(cfg: CfgNode, train: str, val: str) -> dict[str, Any]:
     names = metadata.get("keypoint_names")
     if cfg.MODEL.KEYPOINT_ON and names:
         settings["MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS"] = len(names)
-        if len(names) != 17:  # COCO's sigmas are of people
+        if len(names) != 17:  # COCO's sigmas are for people
             settings["TEST.KEYPOINT_OKS_SIGMAS"] = [0.05] * len(names)
         if metadata.get("keypoint_flip_map") is None:
             settings["INPUT.RANDOM_FLIP"] = "none"
@@ -121,13 +121,13 @@ def fit_to_data(cfg: CfgNode, train: str, val: str) -> dict[str, Any]:
 def schedule_for(
     cfg: CfgNode, num_images: int, epochs: float | None, choice: Choice | None
 ) -> dict[str, Any]:
-    """Return the settings of a schedule that goes over the images that many times.
+    """Return the settings of a schedule with the given number of epochs.
 
     Args:
-        cfg: with the batch size; its steps and warm-up keep their shares of the whole.
+        cfg: with the batch size; its steps are scaled with the number of iterations.
         num_images: of the training set.
-        epochs: None: as the choice says.
-        choice: None for a config that somebody has chosen, whose schedule keeps its form.
+        epochs: None: as given by the choice.
+        choice: None for a config that the user chose, whose schedule keeps its form.
     """
     batch = cfg.SOLVER.IMS_PER_BATCH
     if epochs is None:
@@ -153,14 +153,14 @@ def schedule_for(
 
 
 def chosen_device(given: str | None) -> str:
-    """Return the device that the model is going to be on."""
+    """Return the device to train on."""
     if given and given != "auto":
         return given
     return best_device()
 
 
 def number_of_images(names: tuple[str, ...]) -> int:
-    """Return how many images the datasets have together."""
+    """Return the total number of images in the datasets."""
     return sum(len(DatasetCatalog.get(name)) for name in names)
 
 
@@ -169,7 +169,7 @@ def register_data(path: str, output_dir: str, **options: Any) -> Any:
 
     Args:
         path: of a folder or file in any layout that `d2lite.data.layouts` knows.
-        output_dir: where a split that has to be made is written down.
+        output_dir: where the split is saved if the data has none.
         options: of `register_folder`.
     """
     from d2lite.data.layouts import register_folder
@@ -178,7 +178,7 @@ def register_data(path: str, output_dir: str, **options: Any) -> Any:
 
 
 def on_main_first(function: Callable[[], T]) -> T:
-    """Call a function in the main process, then in the others, unless it has failed there."""
+    """Call a function in the main process, then in the others unless it failed there."""
     result, error = None, None
     if comm.is_main_process():
         try:
@@ -192,8 +192,8 @@ def on_main_first(function: Callable[[], T]) -> T:
 
 
 def run_folder_for(name: str, *, resume: bool) -> str:
-    """Return the folder of this run, the same in all processes: a new one, or the last to go on
-    with."""
+    """Return the folder of this run, the same in all processes: a new one, or the latest one to
+    resume."""
     folder = ""
     if comm.is_main_process():
         folder = last_run_folder(name) if resume else new_run_folder(name)

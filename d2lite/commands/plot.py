@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or metrics.json")
     parser.add_argument(
-        "--output", metavar="FILE", help="picture to write (results.png of the first run)"
+        "--output", metavar="FILE", help="picture to write (results.png in the first run)"
     )
     parser.add_argument("--terminal", action="store_true", help="print the curves as text")
 

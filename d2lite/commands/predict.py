@@ -1,4 +1,4 @@
-"""Detect objects in images, videos, or the picture of a camera.
+"""Detect objects in images, videos, or a camera stream.
 
 A SOURCE is a file, a folder, a pattern, a text file with a path or URL per line, a URL, or the
 number of a camera. Results go to runs/predict-N.
@@ -22,14 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", required=True, metavar="RUN", help="folder of a run, or a checkpoint"
     )
     parser.add_argument(
-        "--threshold", type=float, default=0.5, metavar="X", help="least score (0.5)"
+        "--threshold", type=float, default=0.5, metavar="X", help="minimum score (0.5)"
     )
     parser.add_argument(
         "--class-threshold",
         action="append",
         default=[],
         metavar="NAME=X,..",
-        help="least score of single classes",
+        help="minimum score of individual classes",
     )
     parser.add_argument(
         "--save", default="drawn", metavar="A,B", help="drawn, coco, yolo, csv (drawn)"
@@ -38,7 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images at once (1)")
     parser.add_argument("--tile", type=int, metavar="N", help="side of tiles, for large images")
     parser.add_argument(
-        "--overlap", type=float, default=0.2, metavar="X", help="share of neighboring tiles (0.2)"
+        "--overlap",
+        type=float,
+        default=0.2,
+        metavar="X",
+        help="of neighboring tiles, as a fraction (0.2)",
     )
     parser.add_argument(
         "--tiles-only", action="store_true", help="do not detect in the whole image as well"

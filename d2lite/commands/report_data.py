@@ -1,4 +1,4 @@
-"""What `d2lite report` shows: read from the folders of runs, and computed from detections."""
+"""The data of `d2lite report`: read from the folders of runs, and computed from detections."""
 
 import base64
 import json
@@ -39,14 +39,14 @@ MOST_CLASSES = 40  # in confusion matrices
 MOST_POINTS = 400  # of a curve
 THUMBNAIL = 360  # pixels of the long side
 LEAST_SCORE = 0.05  # of detections that are stored for the images
-LIMIT_MIB = 8.0  # of the images: the page is to stay below 10
+LIMIT_MIB = 8.0  # of the images, so that the page stays below 10
 RESULTS = "coco_instances_results.json"
 _AREAS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 @dataclass
 class _Detections:
-    """The detections of a run on a test set, and what is known of them."""
+    """The detections of a run on a test set, matched with its ground truth."""
 
     results: list[dict]  # in COCO's format
     truth: Any  # COCO
@@ -56,15 +56,15 @@ class _Detections:
 
 
 def collect(runs: Sequence[str], dataset: str | None, num_images: int) -> dict[str, Any]:
-    """Gather what the page shows.
+    """Gather the data of the page.
 
     Args:
-        runs: one folder or two.
+        runs: one or two folders.
         dataset: test set; None: the first of DATASETS.TEST.
-        num_images: that are shown at most.
+        num_images: maximum number of images to show.
 
     Raises:
-        FileNotFoundError: a folder is not that of a run.
+        FileNotFoundError: a folder is not the folder of a run.
     """
     for run in runs:
         if not os.path.isfile(os.path.join(run, "config.yaml")):
@@ -95,17 +95,19 @@ def collect(runs: Sequence[str], dataset: str | None, num_images: int) -> dict[s
         content["images"] = _images(usable, num_images)
         content["classes"] = usable[0].classes
     elif usable:
-        pages[0]["notes"].append("The runs were not evaluated on the same images: none are shown")
+        pages[0]["notes"].append(
+            "The runs were evaluated on different images, so no images are shown"
+        )
     return content
 
 
 def _page_of(run: str, name: str, dataset: str | None) -> tuple[dict, _Detections | None]:
-    """Return what is shown of one run, besides its curves and images."""
+    """Return the data of one run, except its curves and images."""
     notes: list[str] = []
     page: dict[str, Any] = {"name": name, "folder": os.path.abspath(run), "notes": notes}
     page["environment"] = ""
     log = os.path.join(run, "log.txt")
-    if os.path.isfile(log):  # it has a table, of which how torch was built is left out
+    if os.path.isfile(log):  # the table of the environment, up to PyTorch's build options
         with open(log, encoding="utf-8", errors="replace") as file:
             head = file.read(50_000)
         match = re.search(r"Environment:\s*\n(.*?)(?:\nPyTorch built with|\n\[)", head, re.DOTALL)
@@ -113,7 +115,7 @@ def _page_of(run: str, name: str, dataset: str | None) -> tuple[dict, _Detection
     cfg = _config_of(run)
     if cfg is None:
         page["config"] = []
-        notes.append("The config is of another kind (a lazy one): it is in config.yaml")
+        notes.append("The config is a lazy config, which is not shown; see config.yaml")
         return page, None
     page["config"] = _changes(cfg)
     tests = list(cfg.DATASETS.TEST)
@@ -130,7 +132,7 @@ def _page_of(run: str, name: str, dataset: str | None) -> tuple[dict, _Detection
     folder = os.path.join(run, "inference")
     path = os.path.join(folder, *([file_stem(chosen)] if len(tests) > 1 else []), RESULTS)
     if not os.path.isfile(path):
-        notes.append(f"There are no detections ({path}): evaluate the run by `d2lite eval`")
+        notes.append(f"{path} not found: evaluate the run with `d2lite eval`")
         return page, None
     detections = _read_detections(path, chosen, notes)
     if detections is not None:
@@ -145,13 +147,13 @@ def _config_of(run: str) -> CfgNode | None:
         return None
     cfg = get_cfg()
     add_projects(cfg, path)
-    cfg.set_new_allowed(True)  # keys of code that is not known here
+    cfg.set_new_allowed(True)  # keys added by code that is not imported here
     cfg.merge_from_file(path)
     return cfg
 
 
 def _changes(cfg: CfgNode) -> list[list[str]]:
-    """Rows of key, value and default value, of the settings that are not the default."""
+    """Return rows of key, value and default, for the settings that differ from the default."""
     rows: list[list[str]] = []
 
     def walk(node: CfgNode, defaults: Any, prefix: str) -> None:
@@ -179,7 +181,7 @@ def _read_detections(path: str, dataset: str, notes: list[str]) -> _Detections |
         return None
     unknown = {row["image_id"] for row in results} - truth.imgs.keys()
     if unknown:
-        notes.append(f"{path} is of other images than dataset {dataset}: evaluate the run again")
+        notes.append(f"{path} has images that dataset {dataset} lacks: evaluate the run again")
         return None
     categories = [row["id"] for row in truth.dataset["categories"]]
     index = metadata.get("thing_dataset_id_to_contiguous_id") or {
@@ -221,7 +223,7 @@ def _corners(rows: list[dict]) -> np.ndarray:
 
 
 def _analysis(found: _Detections) -> dict[str, Any]:
-    """Tables and curves of the detections of a run."""
+    """Return tables and curves of the detections of a run."""
     matched, count = list(found.matched.values()), len(found.classes)
     precision, recall = analysis.scores_by_threshold(matched, count, THRESHOLDS)
     objects = np.zeros(count, int)
@@ -235,6 +237,8 @@ def _analysis(found: _Detections) -> dict[str, Any]:
     for task in tasks:
         tables[task], curves[task] = _ap_table(found, task)
     shown = np.argsort(-objects, kind="stable")[:MOST_CLASSES]
+    matrices = analysis.confusion_matrices(matched, count, CONFUSION_THRESHOLDS)
+    kept = [*shown.tolist(), count]  # the other classes are left out
     costs = analysis.error_costs(matched, count)
     return {
         "classes": found.classes,
@@ -247,22 +251,16 @@ def _analysis(found: _Detections) -> dict[str, Any]:
         "recall": recall,
         "confusion": {
             "classes": [found.classes[i] for i in shown],
-            "matrices": _confusion(matched, count, shown),
+            "matrices": matrices[:, kept][:, :, kept],
         },
         "calibration": analysis.calibration(matched),
         "errors": [[name, number, gain] for name, (number, gain) in costs.items()],
     }
 
 
-def _confusion(matched: list, count: int, shown: np.ndarray) -> np.ndarray:
-    """Matrices of the classes that are shown; the others are left out."""
-    matrices = analysis.confusion_matrices(matched, count, CONFUSION_THRESHOLDS)
-    kept = [*shown.tolist(), count]
-    return matrices[:, kept][:, :, kept]
-
-
 def _ap_table(found: _Detections, task: str) -> tuple[dict, list]:
-    """AP of all and of each class, and precision over recall at an IoU of 0.5 of each class."""
+    """Return a table of the AP overall and per class, and the precision-recall curve of each class
+    at IoU 0.5."""
     if not found.results:
         return {}, []
     evaluation = evaluate_predictions_on_coco(found.truth, found.results, task)
@@ -310,21 +308,22 @@ def _images(found: Sequence[_Detections], count: int) -> list[dict[str, Any]]:
         }
         size += len(json.dumps(record))
         if size > LIMIT_MIB * 2**20:
-            logger.warning("%d images are shown: more would make the page too large", len(records))
+            logger.warning("only %d images are shown, to limit the size of the page", len(records))
             break
         records.append(record)
     return records
 
 
 def _badness(image: analysis.MatchedImage) -> float:
-    """How wrong an image is: the scores of its false detections, and 1 for each unfound object."""
+    """Return the sum of the scores of false detections, plus 1 for each missed object."""
     false = ~np.isin(image.kinds, (analysis.CORRECT, analysis.IGNORED))
     unfound = (image.found_by < 0) & ~image.objects.gt_crowd
     return float(image.objects.scores[false].sum() + unfound.sum())
 
 
 def _choose(found: _Detections, count: int) -> list:
-    """Three quarters the worst images, so that every class is among them, and the best ones."""
+    """Choose images: three quarters are the worst ones, with every class among them, and the rest
+    are the best ones."""
     order = sorted(found.matched, key=lambda image_id: -_badness(found.matched[image_id]))
     if len(order) <= count:
         return order
@@ -345,7 +344,7 @@ def _choose(found: _Detections, count: int) -> list:
 
 
 def _objects(image: analysis.MatchedImage, scale: float) -> list[list]:
-    """Rows of x0, y0, x1, y1 (in the thumbnail), class, whether it is a crowd."""
+    """Return rows of x0, y0, x1, y1 (in the thumbnail), class, whether it is a crowd."""
     objects = image.objects
     boxes = (objects.gt_boxes * scale).round(1).tolist()
     flags = objects.gt_crowd.astype(int).tolist()
@@ -354,9 +353,9 @@ def _objects(image: analysis.MatchedImage, scale: float) -> list[list]:
 
 
 def _found(image: analysis.MatchedImage, scale: float) -> list[list]:
-    """Rows of x0, y0, x1, y1, class, score, kind (a number), object."""
+    """Return rows of x0, y0, x1, y1, class, score, kind (a number), object."""
     objects = image.objects
-    count = int((objects.scores >= LEAST_SCORE).sum())  # they come by falling score
+    count = int((objects.scores >= LEAST_SCORE).sum())  # they are sorted by score
     boxes = (objects.boxes[:count] * scale).round(1).tolist()
     columns = (objects.classes, objects.scores.round(3), image.kinds, image.gt_of)
     rows = zip(boxes, *(column[:count].tolist() for column in columns), strict=True)

@@ -11,8 +11,8 @@ _PLACE = "/*DATA*/null"
 
 
 def write_page(data: dict[str, Any], path: str) -> None:
-    """Write the page of `collect`'s data."""
-    # No text of the data may end the script that it stands in.
+    """Write the page for the data that `collect` returned."""
+    # No text in the data may end the <script> that contains it.
     text = json.dumps(_plain(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     template = _TEMPLATE.read_text(encoding="utf-8")
     assert template.count(_PLACE) == 1, f"{_TEMPLATE} has no place for the data"
@@ -22,7 +22,7 @@ def write_page(data: dict[str, Any], path: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers of five digits, and null for those that are not finite."""
+    """Round numbers to five digits, and replace those that are not finite by null."""
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

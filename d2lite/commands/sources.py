@@ -1,4 +1,4 @@
-"""What to detect on: words of the command line as images, videos and cameras."""
+"""Sources to detect on: images, videos and cameras named on the command line."""
 
 import glob
 import os
@@ -18,27 +18,27 @@ LIST_SUFFIXES = (".txt", ".lst")
 
 @dataclass(frozen=True)
 class Source:
-    """One thing to detect on."""
+    """An image, video or camera to detect on."""
 
     kind: str  # "image", "video" or "camera"
     path: str  # path, URL, or number of the camera
 
     @property
     def name_path(self) -> str:
-        """The path that results are named after."""
+        """The path from which result files get their names."""
         if self.kind == "camera":
             return f"camera{self.path}"
         return unquote(self.path.partition("?")[0]) if "://" in self.path else self.path
 
 
 def find_sources(words: Iterable[str]) -> list[Source]:
-    """Find the images, videos and cameras that words stand for, each once.
+    """Find the images, videos and cameras that the words name, each once.
 
     A word is a file, a folder (with all images and videos below it), a pattern such as
     'photos/*.jpg', a text file with a path or URL per line, a URL, or the number of a camera.
 
     Raises:
-        FileNotFoundError: there is no such file, or a folder or list is empty.
+        FileNotFoundError: a file does not exist, or a folder or list is empty.
     """
     found: dict[Source, None] = {}
     for word in words:
@@ -84,8 +84,8 @@ def _of_path(path: str) -> Source:
 
 
 def _listed(path: str) -> list[Source]:
-    """Return the sources of a list: paths are relative to here, or else to the list's own
-    folder."""
+    """Return the sources of a list: paths are relative to the working directory, or else to the
+    list's folder."""
     lines = [line.strip() for line in read_text(path).splitlines()]
     sources: list[Source] = []
     for number, line in enumerate(lines, 1):
@@ -104,9 +104,10 @@ def _listed(path: str) -> list[Source]:
 
 
 def distinct_names(paths: Sequence[str]) -> list[str]:
-    """Return a name without ending for the results of each file, none of them twice.
+    """Return a unique name without extension for the results of each file.
 
-    Of files with the same name, the later ones get the name of their folder in front, or a number.
+    If several files have the same name, the later ones are prefixed with the name of their folder,
+    or get a number.
     """
     names: list[str] = []
     taken: set[str] = set()
@@ -115,7 +116,7 @@ def distinct_names(paths: Sequence[str]) -> list[str]:
         stem = os.path.splitext(base)[0]
         candidates = [stem, f"{os.path.basename(folder)}_{stem}"]
         candidates += [f"{stem}_{i}" for i in range(1, len(paths))]
-        # Some file systems do not tell upper and lower case apart.
+        # Some file systems do not distinguish upper and lower case.
         name = next(name for name in candidates if name.lower() not in taken)
         taken.add(name.lower())
         names.append(name)

@@ -1,7 +1,7 @@
-"""Train a detector on your own images, or as a config says.
+"""Train a detector on your own images, or from a config.
 
 examples:
-  d2lite train --data photos/                            a layout that is found by looking
+  d2lite train --data photos/                            the layout is detected
   d2lite train --config COCO-Detection/faster_rcnn_R_50_FPN_1x --num-gpus 8
   d2lite train --data photos/ --epochs 20 --imgsz 640 --batch 8 --name cells SEED 2
   d2lite train --resume --name cells                     resume the latest of these runs
@@ -18,9 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "d2lite train [--data PATH] [--config NAME] [options] [KEY VALUE ...]"
     own = parser.add_argument_group("own data")
     own.add_argument("--data", metavar="PATH", help="folder or file with images and labels")
-    own.add_argument("--layout", metavar="NAME", help="of --data, where looking is not enough")
+    own.add_argument("--layout", metavar="NAME", help="of --data, if it is not recognized")
     own.add_argument(
-        "--val-share", type=float, default=0.2, metavar="X", help="where no split exists: 0.2"
+        "--val-share", type=float, default=0.2, metavar="X", help="if no split exists (0.2)"
     )
     short = parser.add_argument_group("short names of config keys")
     short.add_argument("--epochs", type=float, metavar="N", help="SOLVER.MAX_ITER")
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     short.add_argument("--imgsz", type=int, metavar="N", help="INPUT sizes: the long side, pixels")
     short.add_argument("--lr", type=float, metavar="X", help="SOLVER.BASE_LR")
     short.add_argument(
-        "--find-lr", action="store_true", help="suggest an --lr by a short trial, and end"
+        "--find-lr", action="store_true", help="suggest an --lr by a short trial, and exit"
     )
     short.add_argument("--weights", metavar="PATH", help="MODEL.WEIGHTS; also a run, coco, none")
     short.add_argument("--device", metavar="NAME", help="MODEL.DEVICE")
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, in as many processes as asked for."""
+    """Train, in the requested number of processes."""
     from d2lite.engine import launch_program
 
     launch_program(main, args)

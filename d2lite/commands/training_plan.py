@@ -1,4 +1,4 @@
-"""What the flags of `d2lite train` mean: the config, and the settings that differ from it."""
+"""The config and settings that result from the flags of `d2lite train`."""
 
 import argparse
 import contextlib
@@ -16,9 +16,9 @@ from d2lite.utils import comm
 
 
 def apply_plan(args: argparse.Namespace) -> str:
-    """Put what the flags mean into `args.config_file` and `args.opts`, and print it.
+    """Translate the flags into `args.config_file` and `args.opts`, and print them.
 
-    Overrides on the command line stand above everything.
+    Overrides on the command line have the highest priority.
 
     Args:
         args: of `d2lite train`.
@@ -37,7 +37,7 @@ def apply_plan(args: argparse.Namespace) -> str:
         plan = _Plan(args, overrides, folder)
     except Exception:
         if is_new and comm.is_main_process():
-            with contextlib.suppress(OSError):  # it is not empty: of a run that is resumed
+            with contextlib.suppress(OSError):  # it is not empty if the run is resumed
                 os.rmdir(folder)
         raise
     if comm.is_main_process():
@@ -48,7 +48,7 @@ def apply_plan(args: argparse.Namespace) -> str:
 
 
 class _Plan:
-    """The config and the settings, each with the flag or the reason that it comes from."""
+    """The config and its changed settings, each with the flag or reason that set it."""
 
     def __init__(self, args: argparse.Namespace, overrides: dict[str, str], folder: str) -> None:
         self._args, self._overrides = args, overrides
@@ -65,12 +65,10 @@ class _Plan:
             )
             self._lines += [f"data: {data.summary()}", *(f"  {note}" for note in data.notes)]
         if not self.config_file and data is None:
-            # That of the run that is resumed.
+            # The config of the run to resume.
             self.config_file = os.path.join(folder, "config.yaml")
             if not os.path.isfile(self.config_file):
-                raise FileNotFoundError(
-                    f"{self.config_file} not found: there is no run to go on with"
-                )
+                raise FileNotFoundError(f"{self.config_file} not found: there is no run to resume")
         elif not self.config_file:
             device = own_data.chosen_device(args.device or overrides.get("MODEL.DEVICE"))
             weights = "" if args.weights == "none" else args.weights
@@ -89,7 +87,7 @@ class _Plan:
             self._settings[key] = value, reason
 
     def words(self) -> list[str]:
-        """KEY VALUE of all settings."""
+        """Return KEY VALUE of all settings."""
         return [str(word) for key, (value, _) in self._settings.items() for word in (key, value)]
 
     def _merged(self) -> CfgNode:
@@ -102,7 +100,7 @@ class _Plan:
         args = self._args
         self._set("", PLOT_RESULTS=True)
         if args.weights == "coco" and self._choice is None:
-            # The weights that are released for a config of the zoo.
+            # The released weights of a config in the zoo.
             path, folder = Path(self.config_file).resolve(), configs_folder().resolve()
             in_zoo = path.is_relative_to(folder)
             name = path.relative_to(folder).as_posix() if in_zoo else self.config_file
@@ -147,7 +145,7 @@ class _Plan:
         self._set(reason, **{"SOLVER.MAX_ITER": iterations})
 
     def describe(self) -> str:
-        """Text with the data, the config, and each setting that changes something of it."""
+        """Return text with the data, the config, and each setting that differs from the config."""
         base = config_from_args(
             argparse.Namespace(config_file=self.config_file, opts=[], eval_only=False)
         )

@@ -25,4 +25,4 @@ def test_words_without_a_config_are_one_line(capsys):
     with pytest.raises(SystemExit) as end:
         commands.main(["configs", "xyz"])
     assert end.value.code == 1
-    assert "no config of the zoo has xyz in its name" in capsys.readouterr().err
+    assert "no config in the zoo has xyz in its name" in capsys.readouterr().err

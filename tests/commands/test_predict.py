@@ -126,9 +126,9 @@ def test_image_and_video_of_a_url(folder, run, monkeypatch):
     [
         (["in/a/z.png"], "in/a/z.png: there is no such file or folder. Did you mean 'x.png'?"),
         (["in/a", "--save", "yolov5"], "--save has 'yolov5'; use one or more of drawn,coco,yolo"),
-        (["in/a", "--batch", "0"], "--batch is 0; it has to be 1 or more"),
+        (["in/a", "--batch", "0"], "--batch is 0; it must be at least 1"),
         (["in/a", "--class-threshold", "RBC"], "--class-threshold is 'RBC'; expected NAME=X"),
-        (["in/a", "--output", "in/a"], "--output in/a has the images themselves"),
+        (["in/a", "--output", "in/a"], "--output in/a contains the input images"),
         (["in/empty"], "in/empty: there are no images or videos in this folder"),
         (["in/none.txt"], "in/none.txt: lists no files"),
         (["in/wrong.txt"], "in/wrong.txt, line 2: there is no file nowhere.jpg"),

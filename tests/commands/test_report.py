@@ -45,7 +45,7 @@ def test_page_is_one_file_with_everything(folder, capsys):
     "words, message",
     [
         (["nowhere"], "nowhere is not the folder of a run: it has no config.yaml"),
-        (["a", "a", "a"], "a report is on one run or two; 3 were named"),
+        (["a", "a", "a"], "a report shows one or two runs; got 3"),
         (["a", "--dataset", "coco:x"], "--dataset coco:x is not among DATASETS.TEST of a"),
     ],
 )

@@ -45,7 +45,7 @@ def test_runs_without_detections_are_reported_without_them(folder):
     make_run(folder, "a", GOOD)
     (folder / "a/inference/coco_instances_results.json").unlink()
     (run,) = collect(["a"], None, 10)["runs"]
-    assert "evaluate the run by `d2lite eval`" in run["notes"][0]
+    assert "evaluate the run with `d2lite eval`" in run["notes"][0]
     assert run["curves"]["losses"]
     (folder / "a/config.yaml").write_text("model: {}\n")
     (run,) = collect(["a"], None, 10)["runs"]
