@@ -16,7 +16,7 @@ from d2lite.checkpoint.report import group_names
 
 logger = logging.getLogger(__name__)
 
-# Applied in this order, after "_" became "." everywhere.
+# Applied in this order, after every "_" was replaced by ".".
 _BASIC_RENAMES = [
     (r"^pred\.([bw])$", r"linear.\1"),  # the classifier that Detectron's own backbones had
     (r"\.b$", ".bias"),
@@ -60,23 +60,23 @@ _DETECTRON_RENAMES = [
 
 
 def convert_basic_c2_names(original_keys: list[str]) -> list[str]:
-    """Caffe2's names of a backbone's parameters in detectron2's spelling, in the same order."""
+    """Convert Caffe2's names of a backbone's parameters to detectron2's, in the same order."""
     return [_rename(name.replace("_", "."), _BASIC_RENAMES) for name in original_keys]
 
 
 def convert_c2_detectron_names(
     weights: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Turn the weights of a Detectron or Caffe2 model into detectron2's names and layout.
+    """Convert the weights of a Detectron or Caffe2 model to detectron2's names and layout.
 
-    The background class moves from the first place to the last in `cls_score`, and leaves the
-    box and mask predictions.
+    The background class moves from first to last in `cls_score`, and is removed from the box and
+    mask predictions.
 
     Args:
         weights: name to tensor.
 
     Returns:
-        the weights by new names, and from each new name to the old one.
+        the weights by their new names, and a dict from new to old names.
     """
     names = [_rename(name, _DETECTRON_RENAMES) for name in convert_basic_c2_names(list(weights))]
     original_keys = dict(zip(names, weights, strict=True))
@@ -105,10 +105,10 @@ def align_and_update_state_dicts(
     ckpt_state_dict: Mapping[str, Tensor],
     c2_conversion: bool = True,
 ) -> dict[str, Tensor]:
-    """Give each name of the model the checkpoint's entry with the longest name that it ends in.
+    """Match each name of the model with the checkpoint's longest name that is a suffix of it.
 
-    An ending starts at a dot: "conv1.weight" fits "stem.conv1.weight", not "myconv1.weight".
-    Entries of another shape than the model's are not used, with a warning.
+    A suffix starts at a dot: "conv1.weight" matches "stem.conv1.weight", not "myconv1.weight".
+    Entries whose shape differs from the model's are not used, with a warning.
 
     Args:
         model_state_dict: the model's names and tensors.
@@ -116,8 +116,8 @@ def align_and_update_state_dicts(
         c2_conversion: whether the checkpoint has Caffe2's names.
 
     Returns:
-        the checkpoint's entries under the model's names, then all that fit nothing under their
-        own (converted) names.
+        the checkpoint's entries under the model's names, then those that match nothing under
+        their own (converted) names.
 
     Raises:
         ValueError: one entry of the checkpoint fits several names of the model.
@@ -133,7 +133,7 @@ def align_and_update_state_dicts(
         own_shape, shape = model_state_dict[model_key].shape, ckpt_state_dict[ckpt_key].shape
         if own_shape != shape:
             logger.warning(
-                "%s of the checkpoint does not fit %s of the model: %s against %s. It is not used",
+                "%s of the checkpoint does not fit %s of the model: %s and %s. It is not used",
                 original_keys[ckpt_key],
                 model_key,
                 tuple(shape),
@@ -156,7 +156,7 @@ def align_and_update_state_dicts(
 
 
 def longest_ending(name: str, known: Mapping[str, Any]) -> str | None:
-    """Return the longest of the endings of a dotted name that is known."""
+    """Return the longest known suffix of a dotted name."""
     while name not in known:
         _, dot, name = name.partition(".")
         if not dot:

@@ -7,7 +7,7 @@ from d2lite.utils.registry import UnknownNameError, did_you_mean
 
 
 class UnknownModelError(RuntimeError, UnknownNameError):
-    """A name that the catalog lacks; a RuntimeError as in detectron2."""
+    """A name that is not in the catalog; a RuntimeError as in detectron2."""
 
 
 class ModelCatalog:
@@ -106,7 +106,7 @@ class ModelCatalog:
         """Return the address of "ImageNetPretrained/NAME" or "Caffe2Detectron/COCO/NAME".
 
         Raises:
-            UnknownModelError: there is no such model; the message has the nearest names.
+            UnknownModelError: there is no such model; the message suggests similar names.
         """
         imagenet, detectron = "ImageNetPretrained/", "Caffe2Detectron/COCO/"
         prefix = ModelCatalog.S3_C2_DETECTRON_PREFIX
@@ -131,7 +131,7 @@ _DETECTRON = ModelCatalog.C2_DETECTRON_MODELS
 
 
 class ModelCatalogHandler(PathHandler):
-    """Resolves `catalog://NAME` by `ModelCatalog.get(NAME)`."""
+    """Handler that resolves `catalog://NAME` with `ModelCatalog.get(NAME)`."""
 
     PREFIX = "catalog://"
 

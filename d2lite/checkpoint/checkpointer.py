@@ -42,7 +42,7 @@ _LONGEST_NAME = 4096  # bytes read of `last_checkpoint`
 
 
 class Checkpointer:
-    """Saves and loads a model together with other objects that have a state.
+    """Saving and loading of a model together with other objects that have a state.
 
     Files are written under a temporary name and renamed, and then `last_checkpoint` is updated. So
     a process that dies at any moment loses no older checkpoint.
@@ -83,7 +83,7 @@ class Checkpointer:
             TypeError: the object has no `state_dict`.
         """
         if key in self.checkpointables:
-            raise KeyError(f"The checkpointer has an object called {key!r} already")
+            raise KeyError(f"The checkpointer already has an object called {key!r}")
         if not hasattr(checkpointable, "state_dict"):
             raise TypeError(f"{key} is a {type(checkpointable).__name__}, without a state_dict()")
         self.checkpointables[key] = checkpointable
@@ -116,7 +116,7 @@ class Checkpointer:
         basename = f"{name}.pth"
         path = os.path.join(self.save_dir, basename)
         if os.path.basename(path) != basename:
-            raise ValueError(f"{name!r} is no file name; give one without folders")
+            raise ValueError(f"{name!r} is not a file name; give one without folders")
         with naming_write_errors(path):
             os.makedirs(self.save_dir, exist_ok=True)
         broken = non_finite_entries(self.model)
@@ -128,7 +128,7 @@ class Checkpointer:
             except WriteError as error:
                 kept = str(error)
             raise FloatingPointError(
-                f"{basename} is not saved, as {len(broken)} entries of the model are not finite: "
+                f"{basename} is not saved: {len(broken)} entries of the model are not finite: "
                 f"{', '.join(broken[:4])}{', ...' if len(broken) > 4 else ''}. {kept}; --resume "
                 "continues from the previous checkpoint"
             )
@@ -318,7 +318,7 @@ class Checkpointer:
         data = read_checkpoint_file(filename)
         if not isinstance(data, dict):
             raise CheckpointFileError(
-                f"{filename} holds a {type(data).__name__}; expected a dict with the weights "
+                f"{filename} contains a {type(data).__name__}; expected a dict with the weights "
                 "under 'model', or of the weights themselves"
             )
         data = data if "model" in data else {"model": data}
@@ -326,13 +326,13 @@ class Checkpointer:
         return data
 
     def _load_model(self, checkpoint: dict[str, Any]) -> IncompatibleKeys:
-        """Load `checkpoint["model"]`, which is removed, and return what did not fit.
+        """Load and remove `checkpoint["model"]`, and return the entries that did not fit.
 
         Entries whose shape differs from the model's are skipped.
         """
         state = checkpoint.pop("model")
         metadata = getattr(state, "_metadata", None)
-        if all(name.startswith("module.") for name in state):  # it was saved inside of DDP
+        if all(name.startswith("module.") for name in state):  # it was saved from inside DDP
             state = {name[len("module.") :]: value for name, value in state.items()}
         state = to_tensors(state)
         own_state = self.model.state_dict()
@@ -346,7 +346,7 @@ class Checkpointer:
         for name, _, _ in incorrect_shapes:
             del state[name]
         if metadata is not None:
-            state._metadata = metadata  # versions, by which modules read older states
+            state._metadata = metadata  # versions, which modules need to read older states
         result = self.model.load_state_dict(state, strict=False)
         self.model.loaded = _Loaded(self.model, about_of(checkpoint, "the file"), incorrect_shapes)
         wrong = {name for name, _, _ in incorrect_shapes}
@@ -367,12 +367,12 @@ class Checkpointer:
 
 def _damage_of(path: str, problem: str) -> AbstractContextManager[None]:
     """Turn errors caused by values of a checkpoint into a CheckpointFileError."""
-    remedy = "Use another checkpoint, or its weights alone, without --resume"
+    remedy = "Use another checkpoint, or load only its weights, without --resume"
     return file_errors(CheckpointFileError, path, problem, known=(ResumeError,), remedy=remedy)
 
 
 class PeriodicCheckpointer:
-    """Saves a numbered checkpoint periodically, and keeps the newest of them.
+    """Periodic saving of numbered checkpoints, of which the newest are kept.
 
     If one can't be written, training continues: the reason is logged, older checkpoints stay, and
     the next one is tried when it is due. Only the final one must be written.
@@ -520,15 +520,15 @@ def require_loaded(model: nn.Module) -> None:
         raise ValueError(
             f"The weights do not fit the model: {shown}. These parts would be evaluated with "
             "random weights. Give the config and the class count that the weights were trained "
-            "with (a checkpoint of d2lite has its own: leave the config file out)"
+            "with (a checkpoint of d2lite contains its config: leave the config file out)"
         )
 
 
 def metadata_of(model: nn.Module) -> dict[str, Any]:
     """Return the class names and other metadata of a model, by their keys in dataset metadata.
 
-    They come from the loaded checkpoint, if the model has not been trained since, or else from the
-    datasets that it was built for; {} if neither is known.
+    They come from the loaded checkpoint if the model has not been trained since, or else from the
+    datasets for which it was built; {} if neither is known.
     """
     model = unwrap_model(model)
     loaded = getattr(model, "loaded", None)
@@ -551,7 +551,7 @@ def model_entries(model: nn.Module) -> dict[str, Any]:
 def non_finite_entries(model: nn.Module) -> list[str]:
     """Return the names of parameters that are not finite, and of buffers that contain NaN.
 
-    Buffers may be infinite, such as attention masks.
+    Buffers may be infinite: attention masks, for example.
     """
     bad_names = []
     for name, value in [*model.named_parameters(), *model.named_buffers()]:

@@ -62,7 +62,7 @@ class DetectionCheckpointer(Checkpointer):
                 data = _from_other_layouts(filename, data)
         if not isinstance(data, dict):
             raise CheckpointFileError(
-                f"{filename} holds a {type(data).__name__}; expected a dict with the weights "
+                f"{filename} contains a {type(data).__name__}; expected a dict with the weights "
                 "under 'model', or of the weights themselves"
             )
         require_weights(filename, data["model"])
@@ -108,7 +108,7 @@ def split_matching(path: str) -> tuple[str, bool]:
 
 
 def _from_other_layouts(filename: str, data: dict[str, Any]) -> dict[str, Any]:
-    """Put the weights of other programs under "model", and set how their names are matched."""
+    """Put the weights of other programs under "model", and choose how to match their names."""
     if "model_state" in data:  # pycls
         return {"model": data["model_state"], "__author__": "pycls", "matching_heuristics": True}
     # Caffe2's names, `res2_0_branch2a_w`, have no dots; PyTorch's have.

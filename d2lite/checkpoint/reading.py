@@ -1,9 +1,9 @@
 """Read checkpoint files without trusting them.
 
-All pickles go through `PlainUnpickler`, which knows arrays, tensors and plain containers only.
-Files of PyTorch are then loaded by `torch.load`, which looks at no checksums and sizes itself. The
-format is told by a file's content; its name matters for formats that projects add to `READERS`
-alone.
+All pickles go through `PlainUnpickler`, which only allows arrays, tensors and plain containers.
+Files of PyTorch are then loaded by `torch.load`, which itself checks neither checksums nor sizes.
+The format is recognized by the content of a file; its name matters only for formats that projects
+add to `READERS`.
 """
 
 import importlib
@@ -22,35 +22,35 @@ from d2lite.utils.errors import file_errors, quoted, reason_of
 from d2lite.utils.file_io import PathManager
 from d2lite.utils.plain_pickle import PLAIN_GLOBALS, Named, PlainUnpickler, RefusedGlobalError
 
-# Formats of other programs, by the ending of a file's name. The reader gets the name, and returns a
+# Formats of other programs, by the end of the file name. The reader gets the name, and returns a
 # dict with the weights under "model": names to tensors or arrays. It raises CheckpointFileError.
 READERS: dict[str, Callable[[str], dict[str, Any]]] = {}
 
 ZIP_MAGIC = b"PK\x03\x04"
-# What torch.save wrote before version 1.6: the pickle of a fixed number comes first.
+# Files that torch.save wrote before version 1.6 start with the pickle of a fixed number.
 LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 # A pickle starts with its protocol; those of protocols 0 and 1, from Python 2, with a dict or list.
 PICKLE_MAGICS = (b"\x80", b"(dp", b"(lp", b"}q", b"]q", b"ccollections")
 
 
 class CheckpointFileError(ValueError):
-    """A checkpoint file is damaged, unsafe, or no checkpoint at all."""
+    """A checkpoint file is damaged, unsafe, or not a checkpoint at all."""
 
 
 class CheckpointNotFoundError(FileNotFoundError, AssertionError):
-    """A checkpoint file does not exist; fvcore's checkpointer, and so detectron2's, asserts it."""
+    """A checkpoint file does not exist; an AssertionError as in detectron2 (from fvcore)."""
 
 
 def read_checkpoint_file(path: str | Path) -> Any:
-    """Load what a checkpoint file holds, on the CPU: tensors, arrays, numbers and containers.
+    """Load the content of a checkpoint file on the CPU: tensors, arrays, numbers and containers.
 
     Args:
-        path: a `.pth` of `torch.save`, a pickle such as detectron2's and Caffe2's `.pkl`, or what
-            one of `READERS` reads.
+        path: a `.pth` of `torch.save`, a pickle such as detectron2's and Caffe2's `.pkl`, or a
+            format of one of `READERS`.
 
     Raises:
-        CheckpointFileError: the file is damaged, is no checkpoint, or holds other objects than
-            those, which could run code; the message names the file and the object.
+        CheckpointFileError: the file is damaged, is not a checkpoint, or contains other objects,
+            which could run code; the message names the file and the object.
     """
     path = Path(path)
     for ending, reader in READERS.items():
@@ -63,7 +63,13 @@ def read_checkpoint_file(path: str | Path) -> Any:
     if head.startswith((ZIP_MAGIC, LEGACY_TORCH_MAGIC)):
         return _load_torch(path)
     if head.startswith(PICKLE_MAGICS):
-        return _load_pickle(path)
+        try:
+            with path.open("rb") as file:
+                return PlainUnpickler(file, path.stat().st_size).load()
+        except RefusedGlobalError as refused:
+            raise _unsafe(path, str(refused)) from None
+        except (pickle.UnpicklingError, MemoryError) as error:
+            raise _damaged(path, error) from error
     found = f"it starts with {head[:24]!r}" if head.strip(b"\0") else "it is empty"
     raise CheckpointFileError(
         f"{path} is not a checkpoint: {found}. Expected a .pth written by torch.save or a .pkl "
@@ -72,7 +78,7 @@ def read_checkpoint_file(path: str | Path) -> Any:
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
-    """Read only what a checkpoint says of itself, without its tensors.
+    """Read only a checkpoint's description of itself, without its tensors.
 
     Args:
         path: a local file.
@@ -91,7 +97,7 @@ def read_about(path: str | Path) -> dict[str, Any]:
 
 
 def about_of(checkpoint: Any, path: str | Path) -> dict[str, Any]:
-    """Return what a checkpoint that was read from `path` says of itself, as `read_about`."""
+    """Return the description of itself of a checkpoint read from `path`, as `read_about` does."""
     about = checkpoint.get("about") if isinstance(checkpoint, dict) else None
     if not isinstance(about, dict) or "config_kind" not in about:  # another program's
         return {}
@@ -110,7 +116,7 @@ def _load_torch(path: Path, mmap: bool = False) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except RefusedGlobalError as refused:
         raise _unsafe(path, str(refused)) from None
-    except Exception as error:  # zipfile and torch raise whatever they meet
+    except Exception as error:  # zipfile and torch raise errors of any type
         raise _damaged(path, reason_of(error)) from error
 
 
@@ -127,10 +133,10 @@ def _is_zip(path: Path) -> bool:
 
 
 def _array_globals() -> list[Any]:
-    """Return what torch.load has to know for numpy arrays and scalars, under old and new names.
+    """Return the globals that torch.load needs for numpy arrays and scalars, by old and new names.
 
     RNG states and values of hooks are such arrays and scalars. `_verify_zip` and `_verify_legacy`
-    have looked at them.
+    have already checked them.
     """
     renamed = int(np.__version__.partition(".")[0]) >= 2  # numpy.core became numpy._core
     multiarray = importlib.import_module(f"numpy.{'_core' if renamed else 'core'}.multiarray")
@@ -143,24 +149,14 @@ def _array_globals() -> list[Any]:
     return [*functions, np.ndarray, np.dtype, *dtypes]
 
 
-def _load_pickle(path: Path) -> Any:
-    with path.open("rb") as file:
-        try:
-            return PlainUnpickler(file, path.stat().st_size).load()
-        except RefusedGlobalError as refused:
-            raise _unsafe(path, str(refused)) from None
-        except (pickle.UnpicklingError, MemoryError) as error:
-            raise _damaged(path, error) from error
-
-
 def _verify_zip(path: Path, checksums: bool) -> None:
     """Raise unless torch.load will read exactly what torch.save wrote into a zip file.
 
-    torch.load compares no checksums. Of a record that the directory calls empty, a folder, or
-    shorter than its tensor it reads nothing, and leaves the memory as it is.
+    torch.load does not compare checksums. If a record is empty, a folder, or shorter than its
+    tensor according to the directory, it reads nothing and leaves the memory uninitialized.
 
     Args:
-        checksums: whether to read all of the file and compare them.
+        checksums: whether to read the whole file and compare the checksums.
     """
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive, path.open("rb") as file:
@@ -169,15 +165,15 @@ def _verify_zip(path: Path, checksums: bool) -> None:
             raise ValueError("it does not end with the directory of a zip file")
         records = archive.infolist()
         if len({record.filename.lower() for record in records}) != len(records):
-            raise ValueError("it has two records of one name")
+            raise ValueError("it has two records with the same name")
         if sum(record.file_size for record in records) > size:
-            raise ValueError("its records are said to be larger than the file")
+            raise ValueError("its records claim to be larger than the file")
         reader = torch._C.PyTorchFileReader(str(path))
         for record in records:
             _verify_record(record, file, reader)
         damaged = archive.testzip() if checksums else None
         if damaged is not None:
-            raise ValueError(f"the checksum of {damaged} differs")
+            raise ValueError(f"the checksum of {damaged} is wrong")
         sizes = {r.filename.partition("/")[2]: r.file_size for r in records}
         if "data.pkl" not in sizes:
             raise ValueError("it has no record data.pkl")
@@ -194,14 +190,14 @@ def _verify_zip(path: Path, checksums: bool) -> None:
 
 
 def _verify_record(record: zipfile.ZipInfo, file: IO[bytes], reader: Any) -> None:
-    """Compare how Python and torch see a record of a zip file."""
+    """Raise unless Python and torch see the same record of a zip file."""
     name = record.filename
     if record.compress_type != zipfile.ZIP_STORED or record.flag_bits & ~0x0808:
         raise ValueError(
             f"its record {name} is compressed or encrypted, which torch.save never does"
         )
     if record.compress_size != record.file_size or record.is_dir() or record.external_attr & 0x10:
-        raise ValueError(f"its record {name} has a size of its own in the directory")
+        raise ValueError(f"its record {name} has an inconsistent size in the directory")
     file.seek(record.header_offset)
     header = file.read(30)
     if len(header) < 30 or header[:4] != ZIP_MAGIC:
@@ -213,10 +209,10 @@ def _verify_record(record: zipfile.ZipInfo, file: IO[bytes], reader: Any) -> Non
 
 
 def _verify_legacy(path: Path) -> None:
-    """Raise unless a file in torch.save's format of before version 1.6 has all that it speaks of.
+    """Raise unless a file in torch.save's format before version 1.6 contains all its storages.
 
     Five pickles (magic number, protocol, system, content, keys of storages) come before the bytes
-    of the storages, for which torch.load would ask for memory as they are announced.
+    of the storages. torch.load would allocate whatever sizes they state.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -230,7 +226,7 @@ def _verify_legacy(path: Path) -> None:
 
 
 class _TorchUnpickler(PlainUnpickler):
-    """Reads what the pickle in a file of torch.save says of its tensors, without their content."""
+    """Unpickler for the description of the tensors in a file of torch.save, without their data."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         super().__init__(file, size, _TORCH_GLOBALS)
@@ -240,12 +236,12 @@ class _TorchUnpickler(PlainUnpickler):
         tag, kind, key, _location, numel, *_view = pid
         name = kind.name.removeprefix("torch.") if isinstance(kind, Named) else ""
         if tag != "storage" or name not in _STORAGE_BYTES or not isinstance(key, str):
-            raise pickle.UnpicklingError(f"it has a storage of the kind {quoted(name)}")
+            raise pickle.UnpicklingError(f"it has a storage of type {quoted(name)}")
         if type(numel) is not int or not 0 <= numel < 2**48:
             raise pickle.UnpicklingError(f"it has a storage of {numel!r:.40} elements")
         storage = _Storage(numel * _STORAGE_BYTES[name], _STORAGE_BYTES[name])
         if self.storages.setdefault(key, storage.bytes) != storage.bytes:
-            raise pickle.UnpicklingError(f"it has two sizes of the storage {quoted(key)}")
+            raise pickle.UnpicklingError(f"it has two sizes for the storage {quoted(key)}")
         return storage
 
 
@@ -255,7 +251,7 @@ class _Storage:
 
 
 class _Tensor:
-    """A tensor whose content was not read."""
+    """A tensor whose data was not read."""
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> _Tensor:
@@ -265,7 +261,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> _T
         numbers = ()
     plain = numbers and all(type(n) is int and 0 <= n < 2**48 for n in numbers)
     if not plain or not isinstance(storage, _Storage):
-        raise pickle.UnpicklingError("it has a tensor whose shape is not made of numbers")
+        raise pickle.UnpicklingError("it has a tensor whose shape does not consist of numbers")
     dtype = next(
         (_DTYPES[x.name] for x in rest if isinstance(x, Named) and x.name in _DTYPES), None
     )
@@ -284,17 +280,17 @@ def _parameter(data: Any, *_: Any) -> Any:
 
 def _size(values: Any = ()) -> tuple:
     if not isinstance(values, tuple | list) or not all(type(value) is int for value in values):
-        raise pickle.UnpicklingError("it has a torch.Size that is not made of integers")
+        raise pickle.UnpicklingError("it has a torch.Size that does not consist of integers")
     return tuple(values)
 
 
 def _rebuild_from_type(function: Any, _type: Any, args: Any, _state: Any) -> Any:
     if not isinstance(function, Named) or function.make not in (_tensor, _parameter):
-        raise pickle.UnpicklingError("it has a tensor that is made in an unknown way")
+        raise pickle.UnpicklingError("it has a tensor that is built by an unknown function")
     return function.make(*args)
 
 
-# The elements of a tensor that an expanded view may have beyond those in the file.
+# Maximum number of elements of an expanded view, if the file has fewer.
 _MAX_REPEATED = 2**24
 _DTYPES: dict[str, torch.dtype] = {
     f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)
@@ -338,5 +334,5 @@ def _damaged(path: str | Path, why: object) -> CheckpointFileError:
 def _unsafe(path: Path, name: str) -> CheckpointFileError:
     return CheckpointFileError(
         f"{path} refers to {name}, which is not plain data and could run code, so it is not "
-        "loaded. Have its author save tensors, numbers, strings and containers of them only"
+        "loaded. Have its author save only tensors, numbers, strings and containers of them"
     )

@@ -1,4 +1,4 @@
-"""What came of loading a checkpoint, in a table short enough to read."""
+"""A report on loading a checkpoint, in a table short enough to read."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -6,18 +6,18 @@ from typing import NamedTuple
 
 
 class IncompatibleKeys(NamedTuple):
-    """How a checkpoint's entries and the model's differ."""
+    """Differences between the entries of a checkpoint and those of the model."""
 
     missing_keys: list[str]
     """names of the model that the checkpoint lacks"""
     unexpected_keys: list[str]
     """names of the checkpoint that the model lacks"""
     incorrect_shapes: list[tuple[str, tuple[int, ...], tuple[int, ...]]]
-    """(name, shape in the checkpoint, shape in the model) of those left out for it"""
+    """(name, shape in the checkpoint, shape in the model) of entries skipped because of these"""
 
 
 def loading_report(source: str, model_keys: Iterable[str], found: IncompatibleKeys) -> str:
-    """One line for a checkpoint that fits, and a table of modules for the others.
+    """Return one line for a checkpoint that fits, or else a table of modules.
 
     Args:
         source: what was loaded.
@@ -43,9 +43,9 @@ def loading_report(source: str, model_keys: Iterable[str], found: IncompatibleKe
     if num_loaded == 0:
         lines.append("  Nothing was loaded: these seem to be the weights of another model.")
     if found.missing_keys or found.incorrect_shapes:
-        lines.append("  Those missing or of a wrong shape keep their initial values.")
+        lines.append("  Entries that are missing or have a wrong shape keep their initial values.")
     if found.unexpected_keys:
-        lines.append("  The unexpected ones are not used.")
+        lines.append("  Unexpected entries are not used.")
     return "\n".join(lines)
 
 
@@ -54,13 +54,13 @@ def _shown(name: str, count: int) -> str:
 
 
 def group_names(kind_of: Mapping[str, str]) -> dict[str, list[tuple[str, int]]]:
-    """Shorten a list of dotted names to the modules whose names are all of one kind.
+    """Shorten a list of dotted names to modules in which all names have the same kind.
 
     Args:
-        kind_of: from each name to its kind.
+        kind_of: the kind of each name.
 
     Returns:
-        from each kind to ("backbone.res2.*", number of names) or (name, 1), in the order of names.
+        for each kind, ("backbone.res2.*", number of names) or (name, 1), in the order of names.
     """
     groups: dict[str, list[tuple[str, int]]] = defaultdict(list)
     _group_below("", [(name.split("."), name, kind) for name, kind in kind_of.items()], groups)

@@ -1,7 +1,7 @@
 """Compare a checkpoint with the run that resumes from it, before anything is overwritten.
 
 An optimizer accepts any state with the same number of parameters. A fused optimizer then writes
-beyond the ends of buffers of another shape, and others apply the momentum of another parameter.
+past the end of buffers with another shape, and others apply the momentum of another parameter.
 """
 
 import collections
@@ -27,7 +27,7 @@ WAY_OUT = (
     "new run from these weights: without --resume, MODEL.WEIGHTS set to this file, and another "
     "OUTPUT_DIR"
 )
-# State that has one number for each of the parameter's, by torch.optim's names.
+# Entries with one number per element of the parameter, by torch.optim's names.
 _ELEMENTWISE = frozenset(
     [
         "momentum_buffer",
@@ -43,11 +43,11 @@ _ELEMENTWISE = frozenset(
         "ax",
     ]
 )
-_SCALARS = frozenset(["sum", "prev", "ax"])  # of these, in some optimizers
-# Settings that only some optimizers have, by which a state without a name is told apart.
+_SCALARS = frozenset(["sum", "prev", "ax"])  # of these, those that are scalars in some optimizers
+# Settings that only some optimizers have; they identify a state without a class name.
 _TELLTALE = frozenset(["betas", "momentum", "alpha", "rho", "lambd", "lr_decay", "etas"])
-# What a schedule counts; the rest of its state are settings. The initial rates are told with the
-# optimizer's.
+# Counters of a schedule; the rest of its state are settings. The initial rates are logged with the
+# optimizer's settings.
 _PROGRESS = frozenset(
     [
         "last_epoch",
@@ -66,17 +66,17 @@ _SHOWN = 4
 
 
 class ResumeError(ValueError):
-    """A valid checkpoint, but of another run than the one that resumes from it."""
+    """The checkpoint is valid, but belongs to another run than the one that resumes."""
 
 
 def require_same_model(found: IncompatibleKeys, model: nn.Module) -> None:
-    """Raise if parameters of the model were not in the checkpoint, or in another shape.
+    """Raise if parameters of the model were not in the checkpoint, or had another shape.
 
     Args:
         found: how the checkpoint's entries differ from the model's.
 
     Raises:
-        ResumeError: names the entries, and both shapes.
+        ResumeError: the message names the entries and both shapes.
     """
     problems = [
         f"{name} is {tuple(shape)} in the checkpoint and {tuple(own_shape)} in the model"
@@ -89,7 +89,7 @@ def require_same_model(found: IncompatibleKeys, model: nn.Module) -> None:
     if problems:
         unexpected = [f"{name} is not in the model" for name in found.unexpected_keys]
         raise ResumeError(
-            f"The checkpoint is of another model: {_shorten(problems + unexpected)}. {WAY_OUT}"
+            f"The checkpoint is for another model: {_shorten(problems + unexpected)}. {WAY_OUT}"
         )
 
 
@@ -121,20 +121,20 @@ def require_same_optimizer(
     Args:
         state: its `state_dict` in the checkpoint.
         model: the model, for the names of parameters.
-        layout: what `optimizer_layout` said when it was saved; None in checkpoints of detectron2,
-            whose parameters are compared by their shapes alone.
+        layout: the result of `optimizer_layout` when it was saved; None for checkpoints of
+            detectron2, whose parameters are compared only by their shapes.
 
     Raises:
         ResumeError: it is the state of another optimizer, or of other parameters.
         ValueError: it is damaged.
     """
-    # What torch.optim writes: groups, and numbers of parameters.
+    # torch.optim writes groups and the numbers of their parameters.
     groups = state["param_groups"]
     if not (isinstance(groups, list) and groups and isinstance(state["state"], dict)):
         raise ValueError("the optimizer's state has no groups of parameters")
     numbers = [number for group in groups for number in group["params"]]
     if numbers != list(range(len(numbers))):
-        raise ValueError(f"the optimizer's parameters are not counted from 0: {numbers[:8]}")
+        raise ValueError(f"the optimizer's parameters are not numbered from 0: {numbers[:8]}")
     own = optimizer_layout(optimizer, model)
     problems = [*_other_kind(groups, optimizer, layout or {}, own["class"])]
     if not problems:
@@ -143,7 +143,7 @@ def require_same_optimizer(
         problems = [*_other_shapes(state, optimizer, own["names"])]
     if problems:
         raise ResumeError(
-            f"The optimizer's state in the checkpoint is of another run: {_shorten(problems)}. "
+            f"The optimizer's state in the checkpoint is from another run: {_shorten(problems)}. "
             f"{WAY_OUT}"
         )
     _require_sound_state(state, optimizer, own["class"])
@@ -175,10 +175,10 @@ def _require_sound_state(state: Mapping[str, Any], optimizer: Optimizer, kind: s
 
 
 def _entries_after_a_step(optimizer: Optimizer, kind: str, settings: dict[str, Any]) -> set[str]:
-    """Which entries an optimizer of torch keeps for a parameter: it makes a step with one number.
+    """Return the entries that an optimizer of torch keeps for a parameter, after a trial step.
 
     Raises:
-        Exception: it makes none with these settings, though it does with its own.
+        Exception: a step fails with these settings, although it works with the optimizer's own.
     """
     try:
         _step_alone(optimizer, kind, optimizer.param_groups[0])
@@ -210,21 +210,21 @@ def _is_sound_entry(key: str, value: Any, param: torch.Tensor) -> bool:
 
 
 def require_like(saved: Any, own: Any, where: str, *, finite: bool = False) -> None:
-    """Raise if a saved state cannot be one of an object: it has values of other kinds.
+    """Raise if a saved state has values of other kinds than an object's own state.
 
-    Whatever takes a state over stores most values as they are, and fails with them later.
+    Objects store most values of a loaded state unchecked, and would fail later.
 
     Args:
         saved: nested dicts and lists of a checkpoint.
-        own: what the object itself would save now. Where that is None, anything goes; its keys that
-            are not in `saved`, and keys that it doesn't have, are not compared.
+        own: the state that the object would save now. Values that are None match anything, and
+            only keys that are in both are compared.
         where: names `saved` in the message.
         finite: whether numbers must be finite.
 
     Raises:
-        ValueError: names the place, and both kinds.
+        ValueError: the message names the place and both kinds.
     """
-    # A setting may be left to torch by None in one of them, but a count is a count.
+    # A setting may be None, for torch's default, in one of the two; a counter may not.
     if own is None or (saved is None and not isinstance(own, dict) and type(own) is not int):
         return
     kind, own_kind = _kind(saved), _kind(own)
@@ -245,7 +245,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """Return what a value is, in words; kinds that stand for each other have the same words."""
+    """Return the kind of a value in words, which are the same for interchangeable kinds."""
     if value is None:
         return "nothing"
     for kinds, words in _KINDS:
@@ -288,7 +288,7 @@ def _other_parameters(
     if saved_names is not None:
         before = {name for group in saved_names for name in group if name}
         now = {name for group in own_names for name in group if name}
-        yield from (f"{name} was trained, and is not any more" for name in sorted(before - now))
+        yield from (f"{name} was trained, and is not anymore" for name in sorted(before - now))
         yield from (f"{name} was not trained, and is now" for name in sorted(now - before))
         if before != now:
             return
@@ -307,7 +307,7 @@ def _other_parameters(
 def _other_shapes(
     state: Mapping[str, Any], optimizer: Optimizer, own_names: list[list[str | None]]
 ) -> Iterator[str]:
-    """Buffers that differ from their parameter in shape."""
+    """Yield the buffers whose shape differs from that of their parameter."""
     numbers = [number for group in state["param_groups"] for number in group["params"]]
     params = [param for group in optimizer.param_groups for param in group["params"]]
     for number, param, name in zip(numbers, params, chain(*own_names), strict=True):
@@ -323,9 +323,9 @@ def _other_shapes(
 
 
 def _log_kept_settings(groups: Sequence[Mapping], optimizer: Optimizer) -> None:
-    """Log which settings that came with a loaded state differ from those of the run."""
+    """Log the settings of a loaded state that differ from those of the run."""
     for key in optimizer.param_groups[0]:
-        # The present rate follows from the initial one where there is a schedule.
+        # With a schedule, the current rate follows from the initial one.
         scheduled = key == "lr" and "initial_lr" in optimizer.param_groups[0]
         if key in ("params", "foreach", "fused", "capturable", "differentiable") or scheduled:
             continue
@@ -336,11 +336,11 @@ def _log_kept_settings(groups: Sequence[Mapping], optimizer: Optimizer) -> None:
 
 
 def log_kept_schedule(state: Mapping[str, Any], own_state: Mapping[str, Any]) -> None:
-    """Log the settings of a learning rate schedule that a checkpoint brings along.
+    """Log the settings of a learning rate schedule that are taken from a checkpoint.
 
     Args:
         state: the schedule's state in the checkpoint.
-        own_state: its state before that is loaded.
+        own_state: its state before loading.
     """
     for key in sorted(set(state) & set(own_state) - _PROGRESS):
         if not key.startswith("_") and _plain(state[key]) != _plain(own_state[key]):
@@ -350,8 +350,8 @@ def log_kept_schedule(state: Mapping[str, Any], own_state: Mapping[str, Any]) ->
 def log_kept_setting(what: str, saved: Any, own: Any) -> None:
     """Log that a resumed run takes a setting from its checkpoint, with both values."""
     logger.warning(
-        "The resumed run continues with %s of the checkpoint, %s, and not with %s, which the "
-        "settings say now",
+        "The resumed run continues with %s of the checkpoint, %s, and not with %s, as in the "
+        "current settings",
         what,
         saved,
         own,
@@ -375,7 +375,7 @@ def compare_runs(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         told = f"{key} are {_names(now)}, and were {_names(before)} when the checkpoint was saved"
         if sorted(before) == sorted(now):
             raise ResumeError(f"{told}: the same in another order. {WAY_OUT}")
-        logger.warning("%s: what the model learned of each goes to the one in its place", told)
+        logger.warning("%s: each class takes over what the model learned for the old one", told)
     changed = [
         f"{key} is {now.get(key)!r}, was {before.get(key)!r}"
         for before, now in [(_flat(saved.get("config", {})), _flat(own.get("config", {})))]
@@ -401,14 +401,14 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples and tensors as what they compare equal to after a round trip through a file."""
+    """Convert tuples and tensors to values that compare equal after saving and loading."""
     if isinstance(value, torch.Tensor):
         return value.tolist()
     return [_plain(x) for x in value] if isinstance(value, (list, tuple)) else value
 
 
 def _common(values: list) -> Any:
-    """One value where all groups have the same."""
+    """Return a single value if all groups have the same one."""
     return values[0] if all(_plain(v) == _plain(values[0]) for v in values) else values
 
 

@@ -11,7 +11,7 @@ from d2lite.utils.downloads import download
 from d2lite.utils.file_io import PathHandler, PathManager, cache_folder
 from d2lite.utils.registry import did_you_mean
 
-# In this order. "layer1" is the first stage, which the paper calls conv2 and detectron2 res2.
+# Applied in this order. "layer1" is the first stage, called conv2 in the paper, res2 in detectron2.
 _RENAMES = [
     (re.compile(r"^(conv1|bn1)\."), r"stem.\1."),
     (re.compile(r"^layer(\d+)\."), lambda match: f"res{int(match[1]) + 1}."),
@@ -45,10 +45,10 @@ def convert_torchvision_names(weights: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class TorchvisionHandler(PathHandler):
-    """Resolves `torchvision://resnet50` or `torchvision://ResNet50_Weights.IMAGENET1K_V1`.
+    """Handler of `torchvision://resnet50` or `torchvision://ResNet50_Weights.IMAGENET1K_V1`.
 
     The name of a model means its default weights. They are downloaded once, and compared with
-    the hash that their name ends in.
+    the hash at the end of their name.
     """
 
     PREFIX = "torchvision://"
@@ -69,7 +69,7 @@ class TorchvisionHandler(PathHandler):
 
 
 def weights_url(name: str) -> str:
-    """Return the address of weights by their own name or by the model's."""
+    """Return the address of weights, given their name or that of the model."""
     from torchvision import models
 
     if "." in name:

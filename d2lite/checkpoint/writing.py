@@ -10,7 +10,7 @@ import torch
 
 from d2lite.utils.writing import WriteError as WriteError, atomic_write
 
-# What `read_checkpoint_file` takes back, beside tensors, arrays and numpy scalars.
+# Types that `read_checkpoint_file` loads, besides tensors, arrays and numpy scalars.
 _LEAVES = (type(None), bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device)
 _DICTS = (dict, OrderedDict, Counter)
 _CONTAINERS = (list, tuple, set, frozenset)
@@ -20,13 +20,13 @@ def save_checkpoint_file(data: dict[str, Any], path: str | Path) -> None:
     """Write a checkpoint atomically, with `torch.save`.
 
     Raises:
-        TypeError: something in it is more than tensors, arrays, numbers, strings and containers,
-            and could not be loaded safely; the message says where.
-        WriteError: the file cannot be written; one of before stays as it was.
+        TypeError: it contains something other than tensors, arrays, numbers, strings and
+            containers, which could not be loaded safely; the message says where.
+        WriteError: the file cannot be written; an existing one stays unchanged.
     """
     _require_plain(data, "")
     storages = {s.data_ptr(): s.nbytes() for s in _storages(data)}
-    # Beside the tensors the file has what describes them, which is little.
+    # Besides the tensors, the file contains their description, which is small.
     with atomic_write(path, needed=sum(storages.values())) as file:
         torch.save(data, file)
 
@@ -56,5 +56,5 @@ def _require_plain(value: Any, where: str) -> None:
     else:
         raise TypeError(
             f"checkpoint{where} is a {type(value).__module__}.{type(value).__qualname__}; only "
-            "tensors, arrays, numbers, strings and containers of them are loaded back"
+            "tensors, arrays, numbers, strings and containers of them can be loaded back"
         )

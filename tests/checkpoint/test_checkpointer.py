@@ -84,7 +84,7 @@ def test_other_ranks_write_nothing(tmp_path):
 
 
 def test_name_with_a_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="is no file name"):
+    with pytest.raises(ValueError, match="is not a file name"):
         Checkpointer(small_model(), str(tmp_path)).save("sub/a")
 
 
@@ -169,7 +169,7 @@ def test_parameter_with_two_names_is_not_missing(tmp_path, caplog):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ([1, 2], "holds a list; expected a dict"),
+        ([1, 2], "contains a list; expected a dict"),
         ({}, "has no weights: .* an empty dict"),
         ({"model": 3}, "has no weights: .* found a int"),
         ({"a": "text"}, "entry 'a' is a str; expected names and tensors"),

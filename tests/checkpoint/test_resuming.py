@@ -82,7 +82,7 @@ def test_weights_of_another_shape_are_still_a_start(saved):
         (lambda net: AdamW(net.parameters()), "it was SGD, and is AdamW now"),
         (
             lambda net: sgd(net.head.parameters()),
-            "body.bias was trained, and is not any more; body.weight was trained",
+            "body.bias was trained, and is not anymore; body.weight was trained",
         ),
         (
             lambda net: sgd([{"params": net.body.parameters()}, {"params": net.head.parameters()}]),
