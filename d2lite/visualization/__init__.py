@@ -1,6 +1,6 @@
 """Drawing: boxes, masks, keypoints and segments, with their labels, on images and videos.
 
-Names, colors and keypoint connections are arguments; nothing here knows of datasets.
+Names, colors and keypoint connections are arguments; nothing here depends on datasets.
 """
 
 from d2lite.visualization.canvas import VisImage

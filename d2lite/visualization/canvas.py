@@ -23,8 +23,8 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
 
     Args:
         image: (H, W) or (H, W, 1) gray, (H, W, 2) gray and alpha, (H, W, 3) RGB or (H, W, 4) RGBA,
-            of any type, 0 to 255; up to 65535 in uint16; True is white; floating-point numbers of
-            which none is above 1 are from 0 to 1.
+            of any type, 0 to 255; up to 65535 in uint16; True is white; floating-point values are
+            from 0 to 1 if none is above 1.
 
     Raises:
         ValueError: an array of another shape.
@@ -50,15 +50,15 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
 class VisImage:
     """An image under construction.
 
-    Shapes are given in coordinates of the original image, also when it is drawn larger or
-    smaller; line widths and font sizes are in pixels of what is drawn.
+    Shapes are given in coordinates of the original image, even if it is drawn larger or smaller;
+    line widths and font sizes are in pixels of the drawing.
     """
 
     def __init__(self, img: np.ndarray, scale: float = 1.0):
         """
         Args:
-            img: (H, W, 3) RGB, or another of `as_rgb`, 0 to 255.
-            scale: size of the drawing over that of the image.
+            img: (H, W, 3) RGB, 0 to 255, or another form that `as_rgb` takes.
+            scale: size of the drawing relative to the image.
         """
         self.scale = scale
         self.height, self.width = img.shape[:2]
@@ -75,7 +75,7 @@ class VisImage:
             self.canvas = cv2.resize(self.img, size, interpolation=method)
 
     def get_image(self) -> np.ndarray:
-        """(H * scale, W * scale, 3) uint8 RGB: what has been drawn so far."""
+        """Return the drawing so far, (H * scale, W * scale, 3) uint8 RGB."""
         if "fig" not in self.__dict__:
             return self.canvas.copy()
         self.fig.canvas.draw()
@@ -86,11 +86,11 @@ class VisImage:
 
     @functools.cached_property
     def fig(self) -> Any:
-        """A transparent figure of matplotlib's that lies over the drawing."""
+        """A transparent figure of matplotlib on top of the drawing."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        # A bit larger, since matplotlib cuts fractions of a pixel off.
+        # Slightly larger, because matplotlib truncates fractions of a pixel.
         height, width = (side + 1e-2 for side in self.canvas.shape[:2])
         fig = Figure(figsize=(width / 100, height / 100), dpi=100, frameon=False)
         FigureCanvasAgg(fig)
@@ -105,7 +105,7 @@ class VisImage:
         return ax
 
     def save(self, filepath: str) -> None:
-        """Write the drawing to a file whose ending names the format.
+        """Write the drawing to a file, in the format of its extension.
 
         Raises:
             OSError: it cannot be written.
@@ -116,7 +116,7 @@ class VisImage:
         except cv2.error:
             done = False
         if not done:
-            raise OSError(f"cannot write {filepath!r}: {ending!r} is no image format; use .jpg")
+            raise OSError(f"cannot write {filepath!r}: {ending!r} is not an image format; use .jpg")
         with naming_write_errors(filepath, len(data)), open(filepath, "wb") as f:
             f.write(data.tobytes())
 
@@ -136,7 +136,7 @@ class VisImage:
         self._blend((x0, y0), mask[y0:y1, x0:x1].astype(np.float32), to_rgb(color), alpha)
 
     def fill_polygons(self, polygons: list[np.ndarray], color: Color, alpha: float) -> None:
-        """Color the inside of (N, 2) polygons; where two overlap it is outside again."""
+        """Color the inside of (N, 2) polygons; the overlap of two polygons counts as outside."""
         points = [self._to_canvas(p) for p in polygons]
         self._draw_coverage(
             points,
@@ -176,7 +176,7 @@ class VisImage:
             self.line(corners, color, width, closed=True, alpha=alpha, style=style)
             return
         thickness = max(round(width), 1)
-        # First and past-the-last pixels of a box drawn with lines around its edges.
+        # First and past-the-end pixels of a box whose lines are centered on its edges.
         height, width = self.canvas.shape[:2]
         out = thickness // 2
         x0, y0, x1, y1 = (np.asarray(box, dtype=float) * self.scale).round().astype(int)
@@ -205,7 +205,7 @@ class VisImage:
     # -- text -------------------------------------------------------------------------------------
 
     def label_size(self, text: str, font_size: float) -> tuple[int, int]:
-        """(width, height) in pixels of the drawing of a text with its background."""
+        """Return the (width, height) of a text with its background, in pixels of the drawing."""
         height, width = _text_patch(text, max(round(font_size), 1)).shape
         pad = _padding(font_size)
         return width + 2 * pad, height + 2 * (pad // 2)
@@ -226,7 +226,7 @@ class VisImage:
             corner: left and top edge of the background, in pixels of the drawing.
             color: of the letters; None: black or white, whichever stands out.
             alpha: opacity of the background.
-            rotation: in degrees, counter-clockwise, about the middle.
+            rotation: in degrees, counter-clockwise, about the center.
         """
         fill = to_rgb(background)
         if color is None:
@@ -247,11 +247,11 @@ class VisImage:
     # -- helpers ----------------------------------------------------------------------------------
 
     def _to_canvas(self, points: np.ndarray) -> np.ndarray:
-        """Continuous image coordinates -> pixel numbers of the canvas, whose middles are whole."""
+        """Convert continuous image coordinates to canvas pixels, whose centers are integers."""
         return np.asarray(points, dtype=float).reshape(-1, 2) * self.scale - 0.5
 
     def _draw_coverage(self, strokes, margin: int, draw, color: Color, alpha: float) -> None:
-        """Let `draw` paint white on black where the shape is, then blend the color in there."""
+        """Let `draw` paint the shape in white on black, then blend in the color there."""
         strokes = [s for s in strokes if len(s) and np.isfinite(s).all()]
         if not strokes:
             return
@@ -270,7 +270,7 @@ class VisImage:
     def _blend(
         self, corner: tuple[int, int], coverage: np.ndarray, color: RGB, alpha: float
     ) -> None:
-        """Mix the color in, as far as the (h, w) coverage in [0, 1] at `corner` (x, y) says."""
+        """Blend in the color, weighted by the (h, w) coverage in [0, 1] at `corner` (x, y)."""
         x, y = corner
         height, width = self.canvas.shape[:2]
         top, left = max(-y, 0), max(-x, 0)
@@ -290,7 +290,7 @@ def _padding(font_size: float) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _font(size: int):
-    """Return a scalable font: DejaVu Sans, which matplotlib brings along, or Pillow's own."""
+    """Return a scalable font: DejaVu Sans, which comes with matplotlib, or Pillow's default."""
     from PIL import ImageFont
 
     matplotlib = find_spec("matplotlib")
@@ -303,7 +303,7 @@ def _font(size: int):
 
 @functools.lru_cache(maxsize=_TEXT_CACHE)
 def _text_patch(text: str, size: int) -> np.ndarray:
-    """(h, w) coverage in [0, 1] of a line of text; all texts of a size are equally high."""
+    """Return the (h, w) coverage in [0, 1] of a line of text; the height depends only on `size`."""
     from PIL import Image, ImageDraw
 
     font = _font(size)
@@ -334,7 +334,7 @@ def _dash_of(style: str) -> tuple[float, float] | None:
 def _dashed(
     points: np.ndarray, closed: bool, dash: tuple[float, float] | None, width: int
 ) -> list[np.ndarray]:
-    """Cut a line into the pieces that are drawn of it."""
+    """Cut a line into the dashes to draw."""
     if dash is None:
         return [points]
     if closed:

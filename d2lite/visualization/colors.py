@@ -8,7 +8,7 @@ import numpy as np
 Color = str | Sequence[float] | np.ndarray
 RGB = tuple[float, float, float]  # each in [0, 1]
 
-# matplotlib's one-letter names, so that the usual calls need not import matplotlib.
+# matplotlib's one-letter names, so that common calls do not need to import matplotlib.
 _LETTERS: dict[str, RGB] = {
     "b": (0.0, 0.0, 1.0),
     "g": (0.0, 0.5, 0.0),
@@ -19,7 +19,7 @@ _LETTERS: dict[str, RGB] = {
     "k": (0.0, 0.0, 0.0),
     "w": (1.0, 1.0, 1.0),
 }
-# Hues that are this far apart on the circle of hues never come close to each other soon.
+# Step on the circle of hues, with which successive hues stay far apart for long.
 _GOLDEN_RATIO = 0.618034
 _SHADES = ((0.85, 0.95), (0.6, 1.0), (0.95, 0.75))  # (saturation, value), one round of hues each
 
@@ -46,14 +46,14 @@ def to_rgb(color: Color) -> RGB:
 
 
 def distinct_color(index: int) -> RGB:
-    """Return the color of the `index`-th thing: fixed, bright, and unlike those beside it."""
+    """Return the color with this index: fixed, bright, and unlike those of nearby indices."""
     hue = (0.58 + index * _GOLDEN_RATIO) % 1.0
     saturation, value = _SHADES[(index // 8) % len(_SHADES)]
     return colorsys.hsv_to_rgb(hue, saturation, value)
 
 
 def is_light(color: RGB) -> bool:
-    """Return whether dark text is read better on this color than light text."""
+    """Return whether dark text is more readable on this color than light text."""
     red, green, blue = color
     return 0.299 * red + 0.587 * green + 0.114 * blue > 0.55
 

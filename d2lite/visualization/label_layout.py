@@ -1,4 +1,4 @@
-"""Find places for labels where they hide neither each other nor what they describe."""
+"""Find places for labels where they cover neither each other nor the objects they describe."""
 
 import numpy as np
 
@@ -6,10 +6,10 @@ Rect = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 class LabelLayout:
-    """Remembers where labels of one picture already are."""
+    """The places of the labels in one picture."""
 
     def __init__(self, image_size: tuple[int, int]):
-        """image_size: (H, W) of the picture, in the pixels that all places are given in."""
+        """image_size: (H, W) of the picture, in the same pixels as all places."""
         self.height, self.width = image_size
         self._taken: list[Rect] = []
 
@@ -17,15 +17,15 @@ class LabelLayout:
         """Return the upper left corner for a label of (width, height) that belongs to an XYXY
         frame.
 
-        Preferred is the place on top of the frame's upper edge, at its left; others near by are
-        tried in turn, and the one that overlaps least with labels so far is taken.
+        The preferred place is above the frame, at its left; other nearby places are tried, and
+        the one with the least overlap with existing labels is used.
         """
         w, h = size
         x0, y0, x1, y1 = frame
         corners = [(x0, y0 - h), (x1 - w, y0 - h), (x0, y1), (x1 - w, y1), (x0, y0), (x0, y1 - h)]
         corners += [(x1, y0), (x0 - w, y0), (x0, y0 - 2 * h), (x0, y1 + h)]
         inside = [self._moved_inside(c, size) for c in corners]
-        # Being moved counts as well: the label would cover its own object, or stray from it.
+        # Moving costs too: the label would cover its own object, or be far from it.
         costs = [
             3 * self._overlap(place, size) / (w * h)
             + 0.5 * (abs(place[0] - corner[0]) / w + abs(place[1] - corner[1]) / h)
@@ -35,7 +35,7 @@ class LabelLayout:
         return self.claim(inside[int(np.argmin(costs))], size)
 
     def claim(self, corner: tuple[float, float], size: tuple[int, int]) -> tuple[float, float]:
-        """Take a place, moved into the picture where it reaches out; returns its corner."""
+        """Take a place, moved into the picture if it extends outside; return its corner."""
         x, y = self._moved_inside(corner, size)
         self._taken.append((x, y, x + size[0], y + size[1]))
         return x, y
@@ -48,7 +48,7 @@ class LabelLayout:
         return float(x), float(y)
 
     def _overlap(self, corner: tuple[float, float], size: tuple[int, int]) -> float:
-        """Area shared with all labels so far."""
+        """Return the area of overlap with all labels so far."""
         if not self._taken:
             return 0.0
         left, top, right, bottom = np.array(self._taken).T

@@ -1,4 +1,4 @@
-"""Masks as they are drawn: of one object in any form, and of the segments of an image."""
+"""Masks for drawing: of one object in any form, and of the segments of an image."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,17 +13,14 @@ from d2lite.utils.errors import ArgumentError
 
 
 def on_cpu(value: Any) -> Any:
-    """Return a tensor, or a structure of tensors, on the CPU without gradients; else the value."""
+    """Return tensors, and structures of them, on the CPU without gradients; others unchanged."""
     if isinstance(value, torch.Tensor):
         return value.detach().cpu()
     return value.to("cpu") if hasattr(value, "to") else value
 
 
 class GenericMask:
-    """One object's mask of (height, width), converted between its forms when asked for.
-
-    The forms are polygons, RLE and bitmap.
-    """
+    """Mask of one object, (height, width), converted to polygons, RLE or bitmap when needed."""
 
     def __init__(self, mask_or_polygons, height: int, width: int):
         """
@@ -31,7 +28,7 @@ class GenericMask:
             mask_or_polygons: an RLE dict (compressed or not), a list of flat [x0, y0, x1, ...]
                 polygons, or an (H, W) array of 0 and 1.
         Raises:
-            ValueError: it has another form, or another size.
+            ValueError: it has another form or size.
         """
         self.height, self.width = height, width
         self._mask: np.ndarray | None = None
@@ -75,7 +72,7 @@ class GenericMask:
 
     @property
     def has_holes(self) -> bool:
-        """Return whether `polygons` cover more than the mask does."""
+        """Return whether `polygons` cover more than the mask."""
         if self._has_holes is None:
             self._polygons, self._has_holes = self.mask_to_polygons(self._mask)
         return self._has_holes
@@ -89,7 +86,7 @@ class GenericMask:
             return [], False
         parents = np.asarray(hierarchy).reshape(-1, 4)[:, 3]
         outer = [c for c, parent in zip(contours, parents, strict=True) if parent < 0]
-        # OpenCV numbers pixels, whose middles are at + 0.5. Two points enclose nothing.
+        # OpenCV returns pixel indices; pixel centers are at + 0.5. Two points enclose nothing.
         return [c.reshape(-1) + 0.5 for c in outer if len(c) >= 3], bool((parents >= 0).any())
 
     def polygons_to_mask(self, polygons: list[np.ndarray]) -> np.ndarray:
@@ -102,7 +99,7 @@ class GenericMask:
         return int(self.mask.sum())
 
     def bbox(self) -> np.ndarray:
-        """Return the XYXY box around the mask, (4,); zeros when it is empty."""
+        """Return the XYXY box around the mask, (4,); zeros if it is empty."""
         x, y, w, h = mask_util.toBbox(mask_util.encode(np.asfortranarray(self.mask)))
         return np.array([x, y, x + w, y + h])
 
@@ -115,14 +112,14 @@ class GenericMask:
 
 
 class PanopticSegments:
-    """The segments of a panoptic segmentation, each with its mask, the large ones first."""
+    """The segments of a panoptic segmentation with their masks, largest first."""
 
     def __init__(self, panoptic_seg: Any, segments_info: list[dict] | None, metadata: Any = None):
         """
         Args:
             panoptic_seg: (H, W) segment id of each pixel.
             segments_info: dicts with `id`, `isthing` and `category_id`. None: ids are
-                category * `label_divisor` of the metadata + a number, and -1 is no segment.
+                category * `label_divisor` of the metadata + a number, and -1 means no segment.
             metadata: needed only without `segments_info`.
         """
         self._seg = np.asarray(on_cpu(panoptic_seg))

@@ -13,23 +13,23 @@ from d2lite.visualization.colors import RGB, distinct_color
 from d2lite.visualization.masks import PanopticSegments, on_cpu
 from d2lite.visualization.visualizer import ColorMode, Visualizer, create_text_labels
 
-_MATCH_IOU = {"mask": 0.5, "box": 0.6}  # least overlap of an object in successive frames
-_FRAMES_TO_LIVE = 8  # a color is kept for an object that is missed in fewer frames than these
+_MATCH_IOU = {"mask": 0.5, "box": 0.6}  # minimum overlap of an object in successive frames
+_FRAMES_TO_LIVE = 8  # a color is kept until its object is missing in this many frames
 
 
 @dataclass
 class _DetectedInstance:
-    """An object of the last frames, and the color it has."""
+    """An object of recent frames, and its color."""
 
     label: int
     bbox: np.ndarray | None  # XYXY
     mask_rle: dict | None
     color: RGB | None  # None until it is decided
-    ttl: int  # for how many more frames it is remembered unseen
+    ttl: int  # for how many more frames it is remembered if it is not detected
 
 
 class VideoVisualizer:
-    """Draws frame by frame; objects are followed by class and overlap, to keep their colors."""
+    """Drawing of successive frames, in which objects matched by class and overlap keep colors."""
 
     def __init__(self, metadata: Any, instance_mode: ColorMode = ColorMode.IMAGE):
         """
@@ -47,11 +47,11 @@ class VideoVisualizer:
         self._num_colors = 0
 
     def draw_instance_predictions(self, frame: np.ndarray, predictions: Any) -> VisImage:
-        """Draw detections; with `ID` (N,) in the predictions, those decide about the colors.
+        """Draw detections; if the predictions have `ID` (N,), colors depend on these.
 
         Args:
             frame: (H, W, 3) RGB.
-            predictions: Instances as for `Visualizer`; `COLOR` gives the colors themselves.
+            predictions: Instances as for `Visualizer`; a field `COLOR` sets the colors directly.
         """
         visualizer = Visualizer(frame, self.metadata, instance_mode=self._instance_mode)
         if len(predictions) == 0:
@@ -73,7 +73,7 @@ class VideoVisualizer:
             covered = None if masks is None else torch.as_tensor(masks).any(dim=0).numpy()
             visualizer.output.reset_image(visualizer._create_grayscale_image(covered))
         return visualizer.overlay_instances(
-            boxes=None if masks is not None else boxes,  # in a film, boxes around masks distract
+            boxes=None if masks is not None else boxes,  # in a video, boxes around masks distract
             masks=masks,
             labels=create_text_labels(
                 classes, fields.get("scores"), self.metadata.get("thing_classes", None)
@@ -120,7 +120,7 @@ class VideoVisualizer:
         )
 
     def _follow(self, classes: list[int], boxes: np.ndarray | None, masks: Any) -> list[RGB]:
-        """Return a color for every object: that of the object it continues, else a new one."""
+        """Return a color for every object: that of the old object it matches, else a new one."""
         rles = [None] * len(classes)
         if masks is not None:
             bits = np.asarray(masks).astype(np.uint8)
@@ -136,7 +136,7 @@ class VideoVisualizer:
     def _assign_colors(self, instances: list[_DetectedInstance]) -> list[RGB]:
         """Color the objects of a frame, in place, and remember them.
 
-        Pairs of an old and a new object are taken in order of their overlap, largest first.
+        Pairs of an old and a new object are matched in order of their overlap, largest first.
         """
         continued = set()
         overlap = _overlap(self._old_instances, instances)
@@ -156,18 +156,18 @@ class VideoVisualizer:
         return [instance.color for instance in instances]
 
     def _assign_colors_by_id(self, instances: Any) -> list[RGB]:
-        """Return the colors of the numbers `ID` of tracked Instances."""
+        """Return the colors for the `ID` of tracked Instances."""
         return [distinct_color(int(number)) for number in instances.ID]
 
     def _forget(self, now: list[_DetectedInstance]) -> None:
-        """Count down what the current frame does not have."""
+        """Count down the objects that the current frame does not have."""
         for instance in self._old_instances:
             instance.ttl -= 1
         self._old_instances = now + [x for x in self._old_instances if x.ttl > 0]
 
 
 def _overlap(old: list[_DetectedInstance], new: list[_DetectedInstance]) -> np.ndarray:
-    """(old, new) IoU; 0 where classes differ or it is too small for a match."""
+    """Return the (old, new) IoU; 0 where classes differ or the IoU is too small for a match."""
     overlap = np.zeros((len(old), len(new)))
     if not old or not new:
         return overlap

@@ -24,25 +24,25 @@ _OFF_WHITE: RGB = (1.0, 1.0, 240.0 / 255)
 _BLACK: RGB = (0.0, 0.0, 0.0)
 _RED: RGB = (1.0, 0.0, 0.0)
 _BOX_ALPHA = 0.9
-_KEYPOINT_THRESHOLD = 0.05  # least score of a keypoint that is drawn
-_LARGE_MASK_AREA_THRESH = 120000  # parts of a segment above this get a label of their own
+_KEYPOINT_THRESHOLD = 0.05  # minimum score of keypoints to draw
+_LARGE_MASK_AREA_THRESH = 120000  # parts of a segment above this get their own label
 _MIN_FONT_PIXELS = 9
 
 
 @unique
 class ColorMode(Enum):
-    """How instances are colored."""
+    """Ways to color instances."""
 
     IMAGE = 0
-    """Each instance in a color of its own; boxes without masks have one color per class."""
+    """Each instance has its own color; boxes without masks have one color per class."""
     SEGMENTATION = 1
-    """Instances of one class alike, in the class's color (`thing_colors`) where it has one."""
+    """Instances of a class have similar colors, based on `thing_colors` if available."""
     IMAGE_BW = 2
     """As IMAGE, on a picture that is gray wherever there is no mask."""
 
 
 class _NoMetadata(SimpleNamespace):
-    """Stands in for the metadata of a dataset where none are given."""
+    """Empty metadata, used if no metadata of a dataset is given."""
 
     def get(self, key: str, default: Any = None) -> Any:
         return getattr(self, key, default)
@@ -51,8 +51,8 @@ class _NoMetadata(SimpleNamespace):
 class Visualizer:
     """Drawing on one image. Every `draw_*` and `overlay_*` returns the drawing (`VisImage`).
 
-    The high-level methods take what the model gives or what a dataset holds; the others draw
-    single things, in coordinates of the original image. Colors are anything matplotlib accepts.
+    The high-level methods take outputs of a model or data of a dataset; the others draw single
+    items, in coordinates of the original image. Colors are anything matplotlib accepts.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class Visualizer:
             img_rgb: (H, W, 3) RGB, 0 to 255; also gray, (H, W) or (H, W, 1), and RGBA.
             metadata: the dataset's, for class names, colors and keypoint connections; anything
                 with `get(key, default)`.
-            scale: size of the drawing over that of the image.
-            font_size_scale: factor on the font size, which otherwise follows the image's size.
+            scale: size of the drawing relative to the image.
+            font_size_scale: factor on the font size, which depends on the image size.
         """
         self.img = as_rgb(img_rgb)
         self.metadata = _NoMetadata() if metadata is None else metadata
@@ -77,7 +77,7 @@ class Visualizer:
         self.cpu_device = torch.device("cpu")
         self.keypoint_threshold = _KEYPOINT_THRESHOLD
         self._instance_mode = instance_mode
-        # Sizes follow that of the drawing: the side of a square of its area, in pixels.
+        # Font and line sizes depend on the square root of the area of the drawing.
         self._side = math.sqrt(self.output.canvas.shape[0] * self.output.canvas.shape[1])
         self._default_font_size = max(self._side / 42, _MIN_FONT_PIXELS) * font_size_scale
         self._line_width = max(self._side / 320, 1.0)
@@ -88,7 +88,7 @@ class Visualizer:
         """Return the drawing so far."""
         return self.output
 
-    # -- what a model gives -----------------------------------------------------------------------
+    # -- outputs of a model -----------------------------------------------------------------------
 
     def draw_instance_predictions(self, predictions: Any, jittering: bool = True) -> VisImage:
         """Draw detections of one image.
@@ -128,7 +128,7 @@ class Visualizer:
         """Draw a semantic segmentation.
 
         Args:
-            sem_seg: (H, W) class of each pixel; classes that the metadata does not name are left.
+            sem_seg: (H, W) class of each pixel; classes without a name in the metadata are skipped.
             area_threshold: parts of a class with fewer pixels are left out.
             draw_text: name the classes.
         """
@@ -195,7 +195,7 @@ class Visualizer:
 
     draw_panoptic_seg_predictions = draw_panoptic_seg  # detectron2's older name
 
-    # -- what a dataset holds --------------------------------------------------------------------
+    # -- data of a dataset -----------------------------------------------------------------------
 
     def draw_dataset_dict(self, dic: dict) -> VisImage:
         """Draw the ground truth of a dict in the standard dataset format.
@@ -251,14 +251,14 @@ class Visualizer:
         assigned_colors: Sequence[Color] | None = None,
         alpha: float = 0.5,
     ) -> VisImage:
-        """Draw N objects, the large ones first and all labels last.
+        """Draw N objects, largest first, and then all labels.
 
         Args:
             boxes: `Boxes`, `RotatedBoxes`, or (N, 4) XYXY or (N, 5) rotated as an array.
             labels: one text per object.
             masks: anything `GenericMask` takes per object, `BitMasks`, `PolygonMasks`, (N, H, W).
             keypoints: `Keypoints` or (N, K, 3) of x, y and score.
-            assigned_colors: one per object; by default all are different.
+            assigned_colors: one per object; by default, all different.
             alpha: opacity of the masks.
         """
         boxes = None if boxes is None else self._convert_boxes(boxes)
@@ -268,7 +268,7 @@ class Visualizer:
         parts["colors"] = assigned_colors
         lengths = {name: len(part) for name, part in parts.items() if part is not None}
         if len(set(lengths.values())) > 1:
-            raise ArgumentError(f"overlay_instances got parts of different length: {lengths}")
+            raise ArgumentError(f"overlay_instances got arguments of different length: {lengths}")
         count = next(iter(lengths.values()), 0)
         if assigned_colors is None:
             colors = [distinct_color(i) for i in range(count)]
@@ -313,12 +313,12 @@ class Visualizer:
             )
         return self.output
 
-    # -- single things -----------------------------------------------------------------------------
+    # -- single items ------------------------------------------------------------------------------
 
     def draw_and_connect_keypoints(self, keypoints: Any) -> VisImage:
-        """Draw one object's (K, 3) keypoints and the lines between them that the metadata names.
+        """Draw one object's (K, 3) keypoints and the connections defined in the metadata.
 
-        Persons also get lines from the nose to the middle of the shoulders and on to the hips.
+        Persons also get a line from the nose via the middle of the shoulders to that of the hips.
         """
         names = self.metadata.get("keypoint_names", None)
         visible: dict[str, tuple[float, float]] = {}
@@ -355,9 +355,8 @@ class Visualizer:
         """Write text on a dark background.
 
         Args:
-            position: (x, y) of its top; `horizontal_alignment` ("left", "center" or "right") says
-                which point of the top.
-            font_size: in pixels of the drawing; default: by the size of the image.
+            position: (x, y) of the left, center or right of its top, see `horizontal_alignment`.
+            font_size: in pixels of the drawing; by default it depends on the image size.
             rotation: in degrees, counter-clockwise.
         """
         shares = {"left": 0.0, "center": 0.5, "right": 1.0}
@@ -366,7 +365,7 @@ class Visualizer:
                 f"horizontal_alignment is {horizontal_alignment!r}; use one of {sorted(shares)}"
             )
         font_size = font_size or self._default_font_size
-        color = np.maximum(to_rgb(color), 0.2)  # stays readable on black
+        color = np.maximum(to_rgb(color), 0.2)  # readable on black
         color[np.argmax(color)] = max(0.8, float(np.max(color)))
         x, y = (v * self.output.scale for v in position)
         x -= shares[horizontal_alignment] * self.output.label_size(text, font_size)[0]
@@ -401,7 +400,7 @@ class Visualizer:
         # Upper left, lower left, lower right, upper right, all before the rotation.
         offsets = np.array([(-w, -h), (-w, h), (w, h), (w, -h)]) / 2
         cos, sin = math.cos(theta), math.sin(theta)
-        # Counter-clockwise as seen, with y pointing down.
+        # Counter-clockwise as seen by the viewer, with y pointing down.
         corners = offsets @ np.array([[cos, -sin], [sin, cos]]) + (x, y)
         line = {"color": edge_color, "width": self._line_width, "alpha": alpha}
         self.output.line(corners, style=line_style, **line)
@@ -445,7 +444,7 @@ class Visualizer:
         """Color an (H, W) mask of 0 and 1.
 
         Args:
-            color: default: one of those that differ well.
+            color: by default, one of the distinct colors.
             edge_color: of its outline; default: a darker shade of the color.
             text: written into its largest part.
             area_threshold: connected parts with fewer pixels are left out.
@@ -474,7 +473,7 @@ class Visualizer:
         text: str | None = None,
         alpha: float = 0.5,
     ) -> VisImage:
-        """Color an (H, W) mask of values in [0, 1], as strongly as its values say."""
+        """Color an (H, W) mask of values in [0, 1], which are the opacity."""
         soft_mask = np.asarray(soft_mask, dtype=np.float32)
         color = distinct_color(0) if color is None else to_rgb(color)
         self.output.fill_mask(soft_mask, color, alpha)
@@ -500,10 +499,10 @@ class Visualizer:
             self.output.line(points, edge, max(self._line_width / 2, 1), closed=True)
         return self.output
 
-    # -- helpers, under detectron2's names where programs override them ---------------------------
+    # -- helpers, with detectron2's names if programs override them -------------------------------
 
     def _create_grayscale_image(self, mask: np.ndarray | None = None) -> np.ndarray:
-        """Return the image in gray, with its colors kept inside an (H, W) mask."""
+        """Return the image in gray, except inside an (H, W) mask."""
         gray = np.repeat(self.img.astype(float).mean(axis=2, keepdims=True), 3, axis=2)
         if mask is not None:
             inside = np.asarray(mask, dtype=bool)
@@ -511,12 +510,12 @@ class Visualizer:
         return gray
 
     def _convert_boxes(self, boxes: Any) -> np.ndarray:
-        """(N, 4) or (N, 5) array of anything that holds boxes."""
+        """Convert boxes of any type to an (N, 4) or (N, 5) array."""
         boxes = np.asarray(on_cpu(getattr(boxes, "tensor", boxes)), dtype=float)
         return boxes.reshape(len(boxes), -1) if len(boxes) else np.zeros((0, 4))
 
     def _convert_masks(self, masks_or_polygons: Any) -> list[GenericMask]:
-        """One `GenericMask` per object, of anything that holds masks."""
+        """Convert masks of any type to one `GenericMask` per object."""
         masks = getattr(masks_or_polygons, "polygons", masks_or_polygons)  # PolygonMasks
         masks = getattr(masks, "tensor", masks)  # BitMasks
         if isinstance(masks, torch.Tensor):
@@ -525,11 +524,11 @@ class Visualizer:
         return [m if isinstance(m, GenericMask) else GenericMask(m, height, width) for m in masks]
 
     def _convert_keypoints(self, keypoints: Any) -> np.ndarray:
-        """(N, K, 3) array of anything that holds keypoints."""
+        """Convert keypoints of any type to an (N, K, 3) array."""
         return np.asarray(on_cpu(getattr(keypoints, "tensor", keypoints)), dtype=float)
 
     def _class_color(self, key: str, label: int) -> RGB:
-        """Return the metadata's color of a class, else a fixed one."""
+        """Return the color of a class in the metadata, or else a fixed one."""
         colors = self.metadata.get(key, None)
         if colors is None or label >= len(colors):
             return distinct_color(label)
@@ -546,7 +545,7 @@ class Visualizer:
         return [self._jitter(c) for c in colors] if jittering else colors
 
     def _frames(self, count: int, boxes, masks, keypoints) -> np.ndarray:
-        """(N, 4) XYXY extent of each object; nan where it has none."""
+        """Return the (N, 4) XYXY extent of each object; nan if it has none."""
         frames = np.full((count, 4), np.nan)
         if boxes is not None:
             frames[:] = boxes
@@ -565,14 +564,14 @@ class Visualizer:
         return change_brightness(to_rgb(color), brightness_factor)
 
     def _jitter(self, color: Color) -> RGB:
-        """Return a color near by: always another one, but the same from run to run."""
+        """Return a similar color: a different one each time, but the same from run to run."""
         self._num_jittered += 1
-        # Not from the global random numbers: drawing must not change how training goes on.
+        # Not from the global random generator: drawing must not affect training.
         shift = np.random.default_rng(self._num_jittered).uniform(-0.18, 0.18, 3)
         return tuple(np.clip(np.array(to_rgb(color)) + shift, 0, 1).tolist())
 
     def _draw_text_in_mask(self, binary_mask: np.ndarray, text: str, color: Color) -> None:
-        """Label the largest connected part of a mask, and all very large ones, where it is wide."""
+        """Label the largest connected part of a mask and all very large ones."""
         _, components, stats, _ = cv2.connectedComponentsWithStats(binary_mask, 8)
         areas = stats[1:, -1]
         if not areas.size:
@@ -591,7 +590,7 @@ class Visualizer:
             )
 
     def _is_overridden(self, name: str) -> bool:
-        """Return whether a subclass, or who replaced it in this class, wants `name` called."""
+        """Return whether the method `name` is overridden in a subclass, or was replaced here."""
         return getattr(getattr(self, name), "__func__", None) is not _OWN_METHODS[name]
 
     def _draw_mask(self, mask: GenericMask, color: RGB, edge: Color, alpha: float) -> None:
@@ -605,8 +604,8 @@ class Visualizer:
             self.output.line(points, edge, max(self._line_width / 2, 1), closed=True, alpha=0.8)
 
     def _draw_label(self, text: str, frame: np.ndarray, color: RGB) -> None:
-        """Label the object in an XYXY frame where the label hides least."""
-        # Smaller for labels of small objects, so that they do not bury these.
+        """Label the object in an XYXY frame, where the label hides the least."""
+        # Smaller labels for small objects, so that these stay visible.
         height = (frame[3] - frame[1]) * self.output.scale
         factor = np.clip((height / self._side - 0.02) / 0.08 * 0.25 + 0.75, 0.75, 1.0)
         font_size = self._default_font_size
@@ -619,7 +618,7 @@ class Visualizer:
     def _write_label(
         self, text: str, corner: Sequence[float], font_size: float, color: RGB, alpha: float
     ) -> None:
-        """Write a label whose upper left corner in the drawing is given."""
+        """Write a label with the given upper left corner in the drawing."""
         if self._is_overridden("draw_text"):
             position = tuple(v / self.output.scale for v in corner)
             self.draw_text(
@@ -638,7 +637,7 @@ def create_text_labels(
     class_names: Sequence[str] | None,
     is_crowd: Sequence[int] | None = None,
 ) -> list[str] | None:
-    """Return what to write beside each object, such as "person 87%"; None if nothing is known."""
+    """Return a text for each object, such as "person 87%"; None if nothing is known."""
     labels = None
     if classes is not None:
         known = class_names is not None and len(class_names) > 0
@@ -656,7 +655,6 @@ def create_text_labels(
 
 
 def _read_labels(path: str) -> np.ndarray:
-    """Return the numbers of a label image; `PathManager` also serves images that a dataset
-    draws."""
+    """Return the values of a label image, from any path that `PathManager` can read."""
     with PathManager.open(path, "rb") as f:
         return np.asarray(open_image(f, path))

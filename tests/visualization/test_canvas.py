@@ -17,7 +17,7 @@ def test_saving(tmp_path):
     np.testing.assert_array_equal(
         cv2.imread(str(tmp_path / "x.png"))[..., ::-1], output.get_image()
     )
-    with pytest.raises(OSError, match=r"'\.what' is no image format"):
+    with pytest.raises(OSError, match=r"'\.what' is not an image format"):
         output.save(str(tmp_path / "x.what"))
 
 
