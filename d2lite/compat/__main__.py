@@ -1,4 +1,4 @@
-"""python -m d2lite.compat SCRIPT ARGS... runs a program of detectron2's unchanged."""
+"""python -m d2lite.compat SCRIPT ARGS... runs a program for detectron2 unchanged."""
 
 import importlib.util
 import os
@@ -15,14 +15,14 @@ USAGE = """usage: python -m d2lite.compat SCRIPT ARGS...
        python -m d2lite.compat --install [--target FOLDER]
        python -m d2lite.compat --uninstall [--target FOLDER]
 
-The first two run one program, in which `import detectron2` finds d2lite. --install makes every
-program of this Python environment find it, --uninstall ends that. FOLDER: where to put the
-package, instead of the environment's site-packages."""
+The first two run one program, in which `import detectron2` finds d2lite. --install does this for
+every program in this Python environment, --uninstall undoes it. FOLDER: where to put the package,
+instead of the environment's site-packages."""
 
 
 def main(arguments: list[str]) -> None:
-    """Run a script or module as the main program, with `detectron2` meaning d2lite; or make that
-    so for the environment."""
+    """Run a script or module as the main program, with `detectron2` as an alias of d2lite; or
+    install or remove the alias."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE, file=sys.stdout if arguments else sys.stderr)
         sys.exit(0 if arguments else 2)
@@ -46,12 +46,12 @@ def _change_environment(action: str, *options: str) -> None:
         if action == "--uninstall":
             removed = remove_alias(target)
             where = target or site_packages()
-            print(f"Removed the alias from {where}" if removed else f"No alias is in {where}")
+            print(f"Removed the alias from {where}" if removed else f"No alias found in {where}")
             return
         package = add_alias(target)
     except AliasError as error:
         sys.exit(str(error))
-    print(f"{package}: `import detectron2` finds d2lite {d2lite.__version__} now")
+    print(f"{package}: `import detectron2` now finds d2lite {d2lite.__version__}")
     if str(package.parent) not in sys.path:
         print(f"Python looks there only if {package.parent} is on PYTHONPATH")
 
@@ -61,7 +61,7 @@ def _make_alias() -> None:
     from d2lite.compat.detectron2 import install
 
     install()
-    # Spawned processes take over sys.path, programs that are started take over PYTHONPATH.
+    # Spawned processes inherit sys.path; other programs that are started inherit PYTHONPATH.
     inherited = os.environ.get("PYTHONPATH")
     paths = [str(ALIAS_FOLDER), *([inherited] if inherited else [])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
@@ -76,7 +76,7 @@ def _run_module(program: list[str]) -> None:
         sys.path.insert(0, os.getcwd())
     try:
         found = importlib.util.find_spec(program[0])
-    except ModuleNotFoundError as error:  # of a package above it, or of one that it imports
+    except ModuleNotFoundError as error:  # a parent package, or one that it imports
         if not f"{program[0]}.".startswith(f"{error.name}."):
             raise
         found = None
@@ -91,7 +91,7 @@ def _run_script(program: list[str]) -> None:
         sys.exit(f"{script} is not a file\n{USAGE}")
     _make_alias()
     sys.argv = program
-    # Python does the same for a script that it is given.
+    # As Python does when it runs a script.
     sys.path[0] = str(script.resolve().parent)
     runpy.run_path(str(script), run_name="__main__")
 

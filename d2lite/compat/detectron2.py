@@ -1,4 +1,4 @@
-"""Importing this module makes `detectron2` another name of `d2lite`, with all its modules."""
+"""Importing this module makes `detectron2` an alias of `d2lite`, with all its modules."""
 
 import importlib
 import importlib.util
@@ -14,7 +14,7 @@ OLD, NEW = "detectron2", "d2lite"
 
 
 class _AliasLoader(InspectLoader):
-    """Hands out the module that exists under the new name."""
+    """Loader that returns the existing module of the new name."""
 
     def __init__(self, found: ModuleSpec):
         self._found = found
@@ -22,8 +22,8 @@ class _AliasLoader(InspectLoader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         self._module = importlib.import_module(self._found.name)
         self._own_spec = self._module.__spec__
-        logging.getLogger(self._found.name)  # some modules make theirs later
-        # The loggers of modules get both names too: programs set the level of a single module's.
+        logging.getLogger(self._found.name)  # some modules create theirs later
+        # Loggers of modules get both names too: programs set the level of individual ones.
         loggers = logging.root.manager.loggerDict
         for name, logger in list(loggers.items()):
             if name.startswith(NEW + ".") and isinstance(logger, logging.Logger):
@@ -31,11 +31,11 @@ class _AliasLoader(InspectLoader):
         return self._module
 
     def exec_module(self, module: ModuleType) -> None:
-        # It ran when it was imported under its own name. The import system has just given it the
-        # alias's spec, under which its relative imports would go wrong.
+        # It was executed when it was imported under its own name. The import system has just
+        # given it the spec of the alias, with which its relative imports would fail.
         module.__spec__ = self._own_spec
 
-    # `python -m detectron2.utils.collect_env` asks for these.
+    # `python -m detectron2.utils.collect_env` needs these.
     def get_code(self, fullname: str) -> CodeType | None:
         return self._found.loader.get_code(self._found.name)
 
@@ -47,7 +47,7 @@ class _AliasLoader(InspectLoader):
 
 
 class _AliasFinder(MetaPathFinder):
-    """Answers for `detectron2` and everything below it."""
+    """Finder for `detectron2` and all its modules."""
 
     def find_spec(self, fullname, path=None, target=None) -> ModuleSpec | None:
         if fullname == OLD:
@@ -65,32 +65,32 @@ class _AliasFinder(MetaPathFinder):
 
 
 def install() -> None:
-    """Make the alias in this process, once. A detectron2 that is installed too is hidden by it.
+    """Make the alias in this process, once. It hides an installed detectron2.
 
     Raises:
-        ImportError: detectron2 itself is imported already.
+        ImportError: detectron2 itself has already been imported.
     """
     if any(isinstance(finder, _AliasFinder) for finder in sys.meta_path):
         return
     loaded = sys.modules.get(OLD)
     if loaded is not None and not is_alias(loaded):
         raise ImportError(
-            "detectron2 itself is imported already; import d2lite.compat.detectron2 before it"
+            "detectron2 itself has already been imported; import d2lite.compat.detectron2 first"
         )
     sys.meta_path.insert(0, _AliasFinder())
-    # importlib.metadata looks there for the version. At the end, so that nothing is hidden.
+    # importlib.metadata finds the version there. Appended last, so that it hides nothing.
     sys.path.append(str(ALIAS_FOLDER))
-    # The logger "detectron2" is the one of d2lite, since programs set it up or log below it.
+    # The logger "detectron2" is that of d2lite, because programs configure it or its children.
     ours = logging.getLogger(NEW)
     loggers = logging.root.manager.loggerDict
     loggers[OLD] = ours
-    for name, logger in loggers.items():  # those that exist already
+    for name, logger in loggers.items():  # those that already exist
         if name.startswith(OLD + ".") and getattr(logger, "parent", None) is logging.root:
             logger.parent = ours
 
 
 def is_alias(module: ModuleType) -> bool:
-    """Whether a module called detectron2 is the alias, wherever it was loaded from."""
+    """Return whether a module called detectron2 is the alias, wherever it was loaded from."""
     return getattr(module, "ALIAS_OF", None) == NEW
 
 

@@ -1,4 +1,4 @@
-"""The alias as a package of an environment: installed, a plain `import detectron2` finds d2lite."""
+"""Install and remove the alias as a package, so that `import detectron2` finds d2lite."""
 
 import base64
 import csv
@@ -15,7 +15,7 @@ from d2lite.compat import ALIAS_FOLDER
 
 OLD, NEW = "detectron2", "d2lite"
 
-# The line of the package by which every version of the alias is known.
+# A line in the package that identifies every version of the alias.
 _MARK = f'ALIAS_OF = "{NEW}"'
 
 
@@ -31,8 +31,8 @@ def site_packages() -> Path:
 def add_alias(target: Path | None = None) -> Path:
     """Install the package `detectron2`, version 0.6, whose modules are d2lite's.
 
-    It is a package as pip leaves it, so `pip list` shows it and `pip uninstall` removes it. An
-    alias that is there already is replaced.
+    It looks like a package installed by pip, so `pip list` shows it and `pip uninstall` removes
+    it. An existing alias is replaced.
 
     Args:
         target: folder for packages; by default site-packages of this interpreter.
@@ -45,13 +45,13 @@ def add_alias(target: Path | None = None) -> Path:
     target = target or site_packages()
     for where in _real_ones(target):
         raise AliasError(
-            f"detectron2 itself is here: {where}. The alias would hide it; remove it first (pip "
-            "uninstall detectron2), or leave this environment as it is and start programs with "
-            "python -m d2lite.compat"
+            f"detectron2 itself is installed: {where}. The alias would hide it; remove it first "
+            "(pip uninstall detectron2), or leave this environment as it is and start programs "
+            "with python -m d2lite.compat"
         )
     package = target / OLD
     if (package.exists() or package.is_symlink()) and not _may_go(package):
-        raise AliasError(f"{package} is in the way, and not ours; move it or remove it")
+        raise AliasError(f"{package} exists and is not the alias; move or remove it")
     try:
         target.mkdir(parents=True, exist_ok=True)
         _remove_files(target)
@@ -66,16 +66,16 @@ def add_alias(target: Path | None = None) -> Path:
 
 
 def remove_alias(target: Path | None = None) -> bool:
-    """Remove what `add_alias` has installed, and nothing else.
+    """Remove what `add_alias` installed, and nothing else.
 
     Returns:
         Whether there was an alias.
     Raises:
-        AliasError: there is a detectron2 that is not ours, or the folder cannot be written.
+        AliasError: there is a detectron2 that is not the alias, or the folder cannot be written.
     """
     target = target or site_packages()
     for where in _real_ones(target, everywhere=False):
-        raise AliasError(f"{where} is detectron2 itself and not the alias; nothing was removed")
+        raise AliasError(f"{where} is detectron2 itself, not the alias; nothing was removed")
     try:
         return _remove_files(target)
     except OSError as error:
@@ -83,7 +83,7 @@ def remove_alias(target: Path | None = None) -> bool:
 
 
 def _real_ones(target: Path, everywhere: bool = True) -> Iterator[str]:
-    """Where a detectron2 that is not the alias is installed or can be imported from."""
+    """Yield where a detectron2 that is not the alias is installed or can be imported from."""
     folders = [str(target), *(sys.path if everywhere else [])]
     for distribution in importlib.metadata.distributions(path=folders):
         name = distribution.metadata["Name"] or ""
@@ -95,7 +95,7 @@ def _real_ones(target: Path, everywhere: bool = True) -> Iterator[str]:
             yield f"version {distribution.version} in {distribution.locate_file('')}"
     for folder in folders:
         spec = PathFinder.find_spec(OLD, [folder])
-        # Without an origin it is a folder of that name without an __init__.py.
+        # Without an origin it is a folder without an __init__.py.
         if spec is not None and spec.origin and not _is_marked(Path(spec.origin)):
             yield spec.origin
 
@@ -108,7 +108,7 @@ def _is_marked(file: Path) -> bool:
 
 
 def _may_go(package: Path) -> bool:
-    """Whether a `detectron2` in a folder for packages is the alias, or what is left of one."""
+    """Return whether a `detectron2` in a folder for packages is the alias or a remnant of it."""
     if _is_marked(package / "__init__.py"):
         return True
     return package.is_dir() and not {path.name for path in package.iterdir()} - {"__pycache__"}
@@ -128,7 +128,7 @@ def _remove_files(target: Path) -> bool:
     if package.is_dir() and _may_go(package):
         (package / "__init__.py").unlink(missing_ok=True)
         shutil.rmtree(package / "__pycache__", ignore_errors=True)
-        if not any(package.iterdir()):  # somebody may have put files of their own there
+        if not any(package.iterdir()):  # users may have put their own files there
             package.rmdir()
         found = True
     return found

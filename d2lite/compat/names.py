@@ -1,9 +1,9 @@
-"""The way in for names that only code written for detectron2 uses.
+"""Lookup of names that only code written for detectron2 uses.
 
-Importing this module puts a finder in front of Python's. It lets every module of the rooms load as
-it is, and gives it a `__getattr__` that looks a missing name up in the table of `table.py`; and it
-supplies the modules of detectron2 that have no counterpart here. Nothing in the rooms knows of it,
-and the table is not read before somebody asks for such a name.
+Importing this module puts a finder before Python's own ones. It loads every module unchanged, and
+adds a `__getattr__` that looks up missing names in the table of `table.py`. It also supplies the
+modules of detectron2 that have moved or do not exist here. The modules themselves do not know about
+it, and the table is only imported when such a name is used.
 """
 
 import importlib
@@ -22,8 +22,8 @@ def find_old_name(path: str, module: ModuleType, name: str) -> Any:
     """Return what detectron2 has as `name` in its module at `path`, such as "layers.nms".
 
     Raises:
-        ImportError: it belongs to a part that is not here; says what to use instead.
-        AttributeError: detectron2 has no such name either, as far as the table knows.
+        ImportError: it belongs to a part that is not supported; says what to use instead.
+        AttributeError: the table has no such name either.
     """
     if not (name.startswith("__") and name.endswith("__")):
         from d2lite.compat import table  # not at the top: most programs never need it
@@ -36,7 +36,7 @@ def find_old_name(path: str, module: ModuleType, name: str) -> Any:
 
 
 def _load(target: str) -> Any:
-    """Return an object given as "module:attribute", or a module given by its name alone."""
+    """Return the object of "module:attribute", or the module of a plain module name."""
     module_name, _, attribute = target.partition(":")
     module = importlib.import_module(module_name)
     return getattr(module, attribute) if attribute else module
@@ -49,7 +49,7 @@ def _let_in(module: ModuleType, full_name: str) -> None:
 
 
 class _MovedLoader(InspectLoader):
-    """Hands out the module that stands elsewhere now, as the same object."""
+    """Loader that returns a module that has moved, as the same object."""
 
     def __init__(self, new_name: str):
         self._new_name = new_name
@@ -61,10 +61,10 @@ class _MovedLoader(InspectLoader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self._own_spec  # the import system has just given it the old name's
+        module.__spec__ = self._own_spec  # the import system has just set that of the old name
         _let_in(module, self._old_name)
 
-    # `python -m d2lite.utils.develop` asks for these.
+    # `python -m d2lite.utils.develop` needs these.
     def get_code(self, fullname: str) -> CodeType | None:
         return find_spec(self._new_name).loader.get_code(self._new_name)
 
@@ -73,7 +73,7 @@ class _MovedLoader(InspectLoader):
 
 
 class _GoneLoader(Loader):
-    """Refuses to load a module of detectron2 that is not here, with the reason."""
+    """Loader that raises an ImportError with the reason why a module does not exist here."""
 
     def __init__(self, reason: str):
         self.reason = reason
@@ -82,11 +82,11 @@ class _GoneLoader(Loader):
         raise ImportError(f"{spec.name} is not here: {self.reason}", name=spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        raise AssertionError("create_module has refused already")
+        raise AssertionError("create_module always raises")
 
 
 class _OldNamesFinder(MetaPathFinder):
-    """Finds the modules of this package as usual, and the ones that only detectron2 has."""
+    """Finder of the modules of this package, and of those that only detectron2 has."""
 
     def find_spec(self, fullname, path=None, target=None) -> ModuleSpec | None:
         if not fullname.startswith(PACKAGE + "."):
@@ -108,7 +108,7 @@ class _OldNamesFinder(MetaPathFinder):
 
 
 def _let_in_after_loading(loader: Loader) -> None:
-    """Wrap `exec_module` of one loader; it stays what it is for those who ask it for source."""
+    """Wrap `exec_module` of a loader, which otherwise stays the same."""
     load = loader.exec_module
 
     def exec_module(module: ModuleType) -> None:

@@ -1,12 +1,12 @@
 """The table of names that only code written for detectron2 uses: old path -> object here.
 
 Paths leave out the package: "solver.build" is `detectron2.solver.build` and `d2lite.solver.build`.
-Three kinds of names stand here, and `names.py` finds them:
+It has three kinds of names, which `names.py` finds:
 
-- MOVED: names of detectron2's own, mostly private, that are called otherwise here, stand elsewhere,
-  or are small functions of `compat/old/`, which nothing of ours calls.
-- IMPORTED: names that a module of detectron2 merely imports, and that people import from there.
-- GONE: what needs detectron2's C++ extension, TorchScript or Caffe2.
+- MOVED: names defined in detectron2, mostly private, that have another name or place here, or are
+  small functions in `compat/old/`, which nothing else here calls.
+- IMPORTED: names that a module of detectron2 only imports, and that people import from there.
+- GONE: names that need detectron2's C++ extension, TorchScript or Caffe2.
 """
 
 PACKAGE = __name__.partition(".")[0]
@@ -263,7 +263,7 @@ MOVED_MODULES: dict[str, str] = {
     "utils.tracing": "old.tracing",
     "utils.video_visualizer": "visualization.video",
     "utils.visualizer": "visualization.visualizer",
-    # Modules that d2lite itself had there.
+    # Former modules of d2lite itself.
     "engine.early_stop": "engine.hooks.early_stop",
     "engine.ema": "engine.hooks.ema",
     "engine.timing": "engine.hooks.timing",
@@ -276,7 +276,7 @@ MOVED_MODULES: dict[str, str] = {
 }
 
 # Module here, or of another package -> the names that IMPORTED takes from it.
-# A dot in front marks a module of another package.
+# A leading dot marks a module of another package.
 HOMES: dict[str, str] = {
     "checkpoint": "DetectionCheckpointer",
     "checkpoint.c2_model_loading": "align_and_update_state_dicts",
@@ -404,7 +404,7 @@ HOMES: dict[str, str] = {
     ".torchvision.ops": "RoIPool",
 }
 
-# Names that stand for a module, and what nearly every module of detectron2 imports from outside.
+# Names of modules, and names that nearly every module of detectron2 imports from other packages.
 MODULES: dict[str, str] = {
     "T": "data.transforms",
     "comm": "utils.comm",
@@ -716,15 +716,15 @@ _C_EXTENSION = (
     "COCO evaluation is d2lite.evaluation.fast_eval_api.COCOeval_opt"
 )
 _TORCHSCRIPT = (
-    "it is for TorchScript, which torch.export has replaced; use "
+    "it is for TorchScript, which torch.export replaces; use "
     "d2lite.export.export_program(model, inputs), whose result saves as .pt2 and as ONNX"
 )
 _CAFFE2 = (
-    "it is for Caffe2, which is no more; use d2lite.export.export_program(model, inputs) and "
-    "save_onnx of its result"
+    "it is for Caffe2, which no longer exists; use d2lite.export.export_program(model, inputs) "
+    "and save_onnx of its result"
 )
 
-# Path of a module or of a name -> why it is not here and what to use instead.
+# Path of a module or name -> why it does not exist here and what to use instead.
 GONE: dict[str, str] = {
     "_C": _C_EXTENSION,
     **dict.fromkeys(("export.torchscript", "export.torchscript_patch"), _TORCHSCRIPT),
@@ -769,12 +769,12 @@ GONE: dict[str, str] = {
 
 
 def reason_it_is_gone(path: str) -> str | None:
-    """Return why a module or a name is not here, or None if the table does not say so."""
+    """Return why a module or a name is not supported, or None if it is not listed in GONE."""
     return GONE.get(path)
 
 
 def old_modules(path: str) -> list[str]:
-    """Return the paths under which detectron2's programs know a module of ours, the new one first.
+    """Return the paths by which programs for detectron2 know a module of d2lite, the new one first.
 
     Args:
         path: of the module here, without the package.
@@ -783,12 +783,12 @@ def old_modules(path: str) -> list[str]:
 
 
 def new_module(path: str) -> str | None:
-    """Return the full name of the module that a module of detectron2 is here, if it has moved."""
+    """Return the full new name of a module of detectron2 if it has moved here."""
     return _full(MOVED_MODULES[path]) if path in MOVED_MODULES else None
 
 
 def target(module: str, name: str) -> str | None:
-    """Return where a name of detectron2's `module` is, or None for a name it does not have.
+    """Return where a name of detectron2's `module` is, or None if the module does not have it.
 
     Args:
         module: path without the package, old or new.

@@ -126,7 +126,7 @@ def test_real_detectron2_is_neither_shadowed_nor_removed(tmp_path, monkeypatch, 
         metadata = "Metadata-Version: 2.1\nName: detectron2\nVersion: 0.5\n"
         (real / "detectron2-0.5.dist-info" / "METADATA").write_text(metadata)
     before = files(tmp_path)
-    with pytest.raises(AliasError, match=r"detectron2 itself is here: .*(version 0\.5|\.py)"):
+    with pytest.raises(AliasError, match=r"detectron2 itself is installed: .*(version 0\.5|\.py)"):
         add_alias(target)
     if where == "target":
         with pytest.raises(AliasError, match="nothing was removed"):
@@ -137,7 +137,7 @@ def test_real_detectron2_is_neither_shadowed_nor_removed(tmp_path, monkeypatch, 
 def test_folder_of_that_name_is_left_alone(tmp_path):
     (tmp_path / "detectron2").mkdir()
     (tmp_path / "detectron2" / "notes.txt").touch()
-    with pytest.raises(AliasError, match="is in the way"):
+    with pytest.raises(AliasError, match="exists and is not the alias"):
         add_alias(tmp_path)
     assert not remove_alias(tmp_path)
     assert files(tmp_path) == {"detectron2", "detectron2/notes.txt"}
@@ -180,7 +180,7 @@ def test_command_line(tmp_path):
     target = tmp_path / "packages"
     command = ("-m", "d2lite.compat")
     done = run(*command, "--install", "--target", str(target), cwd=tmp_path, packages="")
-    assert "`import detectron2` finds d2lite" in done.stdout, done.stderr
+    assert "`import detectron2` now finds d2lite" in done.stdout, done.stderr
     assert f"only if {target} is on PYTHONPATH" in done.stdout
     done = run(*command, "--uninstall", "--target", str(target), cwd=tmp_path, packages="")
     assert done.stdout == f"Removed the alias from {target}\n", done.stderr

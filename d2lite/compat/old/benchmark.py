@@ -1,4 +1,4 @@
-"""Where a data loader spends its time: dataset, mapper, worker processes, passing on."""
+"""Time the parts of a data loader: dataset, mapper, worker processes, and transfer."""
 
 import itertools
 import logging
@@ -25,12 +25,12 @@ def iter_benchmark(
     """Time an iterator.
 
     Args:
-        iterator: gives at least warmup + num_iter items, or all it has are timed.
-        num_iter: items to time.
-        warmup: items before them, which are not timed.
-        max_time_seconds: stop timing after so long.
+        iterator: if it ends before warmup + num_iter items, fewer are timed.
+        num_iter: number of items to time.
+        warmup: number of items before them, which are not timed.
+        max_time_seconds: stop timing after this time.
     Returns:
-        (seconds an item on average, seconds of each).
+        (average seconds per item, seconds of each item).
     Raises:
         ValueError: the iterator ended during the warm-up.
     """
@@ -50,14 +50,14 @@ def iter_benchmark(
 
 
 class _Numbers(torchdata.IterableDataset):
-    """An endless stream of one small item, to time what carries it."""
+    """An endless stream of one small item, to time the transfer."""
 
     def __iter__(self) -> Iterator[int]:
         return itertools.repeat(0)
 
 
 class DataLoaderBenchmark:
-    """Times the parts of a training loader one by one, to find the slow one."""
+    """Benchmarks of the parts of a training loader, to find the slow one."""
 
     def __init__(
         self,
@@ -75,8 +75,8 @@ class DataLoaderBenchmark:
             mapper: of the loader.
             sampler: by default TrainingSampler.
             total_batch_size: of all workers together.
-            num_workers: processes that make samples.
-            max_time_seconds: of each benchmark.
+            num_workers: number of worker processes.
+            max_time_seconds: limit of each benchmark.
         """
         if isinstance(dataset, list):
             dataset = DatasetFromList(dataset, copy=False, serialize=True)
@@ -109,17 +109,17 @@ class DataLoaderBenchmark:
         )
 
     def benchmark_dataset(self, num_iter: int, warmup: int = 5) -> float:
-        """Time the dataset without mapper; seconds an item."""
+        """Time the dataset without mapper; return seconds per item."""
         items = ToIterableDataset(self.dataset, self.sampler)
         return self._benchmark(items, num_iter, warmup, "Dataset alone")
 
     def benchmark_mapper(self, num_iter: int, warmup: int = 5) -> float:
-        """Time dataset and mapper in this process; seconds a sample."""
+        """Time dataset and mapper in this process; return seconds per sample."""
         items = map(self.mapper, ToIterableDataset(self.dataset, self.sampler))
         return self._benchmark(items, num_iter, warmup, "Single-process mapper")
 
     def benchmark_workers(self, num_iter: int, warmup: int = 10) -> list[float]:
-        """Time the loader with none, one and all worker processes; seconds a batch of each."""
+        """Time the loader with no, one and all workers; return seconds per batch of each."""
         mapped = MapDataset(self.dataset, self.mapper)
         counts = sorted({0, 1, self.num_workers})
         return [
@@ -133,20 +133,20 @@ class DataLoaderBenchmark:
         ]
 
     def benchmark_IPC(self, num_iter: int, warmup: int = 10) -> float:
-        """Time what it costs to pass a batch from a worker process; seconds a batch.
+        """Time the transfer of a batch from a worker process; return seconds per batch.
 
-        The batches hold numbers only: the difference to real samples is the making of these.
+        The batches contain only numbers, so this excludes the time to create samples.
         """
         loader = self._loader(_Numbers(), max(self.num_workers, 1))
         return self._benchmark(loader, num_iter, warmup, "Passing on alone")
 
     def benchmark_distributed(self, num_iter: int, warmup: int = 10) -> float:
-        """Time the whole loader on all ranks at once; seconds a batch on the slowest."""
+        """Time the whole loader on all ranks at once; return seconds per batch of the slowest."""
         mapped = MapDataset(self.dataset, self.mapper)
         comm.synchronize()
         mine = self._benchmark(
             self._loader(mapped, self.num_workers), num_iter, warmup, "Distributed loader"
         )
         slowest = max(comm.all_gather(mine))
-        logger.info("Slowest of %s ranks: %.1f ms a batch", comm.get_world_size(), slowest * 1000)
+        logger.info("Slowest of %s ranks: %.1f ms/batch", comm.get_world_size(), slowest * 1000)
         return slowest

@@ -1,4 +1,4 @@
-"""Helpers of detectron2's report on matched weights."""
+"""Helpers of detectron2's report of matched weights."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -25,7 +25,7 @@ def _longest_common_prefix(names: Sequence[str]) -> str:
 
 
 def _group_str(names: Sequence[str]) -> str:
-    """Return names in short, as "prefix{a,b}", with the four tensors of a BatchNorm as "bn_*"."""
+    """Return names in the short form "prefix{a,b}", the four tensors of a BatchNorm as "bn_*"."""
     prefix = _longest_common_prefix_str(names)
     short = prefix + "{" + ",".join(name[len(prefix) :] for name in names) + "}"
     short = short.replace("bn_{beta,running_mean,running_var,gamma}", "bn_*")

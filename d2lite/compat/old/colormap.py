@@ -11,7 +11,7 @@ _NUM_COLORS = 80
 _GOLDEN_RATIO = 0.6180339887
 
 
-# (80, 3) RGB in [0, 1]: hues by golden-ratio steps, so that any first few lie far apart.
+# (80, 3) RGB in [0, 1]: hues in golden-ratio steps, so that the first ones are always far apart.
 _SATURATIONS, _VALUES = (0.90, 0.60, 0.75), (0.95, 0.75, 0.85, 0.60)
 _COLORS = np.array(
     [
@@ -33,7 +33,7 @@ def _scaled(colors: np.ndarray, rgb: bool, maximum: int) -> np.ndarray:
 
 
 def colormap(rgb: bool = False, maximum: int = 255) -> np.ndarray:
-    """All colors, (80, 3) float32.
+    """Return all colors, (80, 3) float32.
 
     Args:
         rgb: RGB rather than BGR.
@@ -43,12 +43,12 @@ def colormap(rgb: bool = False, maximum: int = 255) -> np.ndarray:
 
 
 def random_color(rgb: bool = False, maximum: int = 255) -> np.ndarray:
-    """One of the colors, (3,) float32, drawn with `random`; arguments as for `colormap`."""
+    """Return a random color, (3,) float32; arguments as for `colormap`."""
     return _scaled(_COLORS[random.randrange(_NUM_COLORS)], rgb, maximum)
 
 
 def random_colors(N: int, rgb: bool = False, maximum: int = 255) -> list[np.ndarray]:
-    """N different colors, at most 80, drawn with `random`; arguments as for `colormap`."""
+    """Return N different random colors, at most 80; arguments as for `colormap`."""
     if N > _NUM_COLORS:
         raise ValueError(f"there are {_NUM_COLORS} different colors, not {N}")
     return [_scaled(_COLORS[i], rgb, maximum) for i in random.sample(range(_NUM_COLORS), N)]

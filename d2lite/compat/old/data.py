@@ -18,7 +18,7 @@ from d2lite.utils.errors import ArgumentError
 
 _root = builtin.datasets_root()
 
-# Kind of metadata -> name -> (image folder, annotation file), relative to the datasets' root.
+# Kind of metadata -> name -> (image folder, annotation file), relative to the root of the datasets.
 _PREDEFINED_SPLITS_COCO = {
     kind: {
         name: (f"coco/{images}", f"coco/annotations/{annotations}")
@@ -102,29 +102,29 @@ _TRANSPOSE_OF_ORIENTATION = {
 
 
 def _apply_exif_orientation(image: Image.Image) -> Image.Image:
-    """Turn a Pillow image upright as its EXIF orientation says; others are returned as they are."""
+    """Rotate a Pillow image according to its EXIF orientation, if it has one."""
     if not hasattr(image, "getexif"):
         return image
     try:
         orientation = image.getexif().get(_EXIF_ORIENTATION)
-    except Exception:  # an image is good without its EXIF data
+    except Exception:  # an image is usable without its EXIF data
         return image
     method = _TRANSPOSE_OF_ORIENTATION.get(orientation)
     return image if method is None else image.transpose(method)
 
 
 def _check_img_dtype(img: np.ndarray) -> None:
-    """Raise unless `img` is an image that augmentations take."""
+    """Raise an error unless `img` is an image that augmentations accept."""
     _check_image(img)
 
 
 def _get_aug_input_args(aug: Augmentation, aug_input: Any) -> list[Any]:
-    """Return the attributes of the input that `aug.get_transform` asks for, in order."""
+    """Return the attributes of the input that `aug.get_transform` takes, in order."""
     return _arguments_for(aug, aug_input)
 
 
 def _shard_iterator_dataloader_worker(iterable: Iterable, chunk_size: int = 1) -> Iterator:
-    """Return this loader worker's share of an iterable, in turns of `chunk_size` items."""
+    """Return this loader worker's share of an iterable, in chunks of `chunk_size` items."""
     return _share_of_worker(iterable, chunk_size)
 
 
@@ -134,7 +134,7 @@ def gen_crop_transform_with_instance(
     """Return a random crop that contains the center of an object.
 
     Args:
-        crop_size: (h, w) in pixels; sides beyond the image's are shortened.
+        crop_size: (h, w) in pixels; limited to the size of the image.
         image_size: (h, w).
         instance: annotation with "bbox" and "bbox_mode".
     """

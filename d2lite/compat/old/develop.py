@@ -1,4 +1,4 @@
-"""Stand-ins for what an absent optional package would provide; they raise when they are used."""
+"""Placeholders for objects of a missing optional package, which raise an error when used."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ def _message(name: str, dependency: str | list[str] | tuple[str, ...], message: 
 
 
 def create_dummy_class(klass: str, dependency: str, message: str = "") -> type:
-    """Return a class that raises ImportError when it is made or when its attributes are used.
+    """Return a class that raises ImportError when it is instantiated or its attributes are used.
 
     Args:
         klass: name of the class.
-        dependency: name of the package that is missing.
-        message: what else to tell.
+        dependency: name of the missing package.
+        message: additional text.
     """
     text = _message(klass, dependency, message)
 
     class _DummyMeta(type):
         def __getattr__(cls, name: str) -> Any:
-            if name.startswith("__"):  # asked for by inspection and pickling, not by users
+            if name.startswith("__"):  # used by inspection and pickling, not by users
                 raise AttributeError(name)
             raise ImportError(text)
 
@@ -37,8 +37,8 @@ def create_dummy_func(func: str, dependency: str | list[str], message: str = "")
 
     Args:
         func: name of the function.
-        dependency: name, or names, of the packages that are missing.
-        message: what else to tell.
+        dependency: name or names of the missing packages.
+        message: additional text.
     """
     text = _message(func, dependency, message)
 

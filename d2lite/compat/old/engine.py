@@ -13,9 +13,9 @@ from d2lite.engine.hooks import TorchProfiler
 
 
 class AutogradProfiler(TorchProfiler):
-    """Profile the iterations that a predicate chooses; `hooks.TorchProfiler` took its place.
+    """Hook that profiles the iterations chosen by a predicate; replaced by `hooks.TorchProfiler`.
 
-    Each profiled iteration N leaves `profiler_iterN-trace.json` for a trace viewer.
+    Each profiled iteration N writes `profiler_iterN-trace.json` for a trace viewer.
     """
 
     def __init__(
@@ -28,8 +28,8 @@ class AutogradProfiler(TorchProfiler):
         """
         Args:
             enable_predicate: called with the trainer before each step; True profiles the step.
-            output_dir: gets the traces.
-            use_cuda: measure the kernels of a GPU too, where there is one.
+            output_dir: folder of the traces.
+            use_cuda: also measure GPU kernels, if there is a GPU.
         """
         warnings.warn(
             "AutogradProfiler is deprecated; use TorchProfiler", DeprecationWarning, stacklevel=2
@@ -38,7 +38,7 @@ class AutogradProfiler(TorchProfiler):
         self._use_cuda = use_cuda
 
     def before_step(self) -> None:
-        """Start the profiler when the predicate says so."""
+        """Start the profiler if the predicate returns True."""
         if self._enable_predicate(self.trainer):
             on_gpu = self._use_cuda and torch.cuda.is_available()
             self._profiler = torch.autograd.profiler.profile(use_device="cuda" if on_gpu else None)
@@ -46,13 +46,13 @@ class AutogradProfiler(TorchProfiler):
 
 
 def add_export_config(cfg: CfgNode) -> CfgNode:
-    """Return `cfg` as it is: exporting needs no settings any more."""
-    warnings.warn("add_export_config has no effect any more", DeprecationWarning, stacklevel=2)
+    """Return `cfg` unchanged: exporting no longer needs settings."""
+    warnings.warn("add_export_config no longer has any effect", DeprecationWarning, stacklevel=2)
     return cfg
 
 
 def _highlight(code: str, filename: str) -> str:
-    """Color code for the terminal where pygments is installed; otherwise return it as it is."""
+    """Color code for the terminal if pygments is installed; otherwise return it unchanged."""
     try:
         import pygments
         from pygments.formatters import Terminal256Formatter
@@ -64,13 +64,13 @@ def _highlight(code: str, filename: str) -> str:
 
 
 def _try_get_key(cfg: Any, *keys: str, default: Any = None) -> Any:
-    """Return the first of some dotted keys that a config of either kind has, or the default."""
+    """Return the value of the first dotted key that the config has, or the default."""
     found = (get_key(cfg, key, None) for key in keys)
     return next((value for value in found if value is not None), default)
 
 
 def _find_free_port() -> int:
-    """Return a port of this machine that is free now; another program may take it at any time."""
+    """Return a port of this machine that is currently free; another program may take it."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]

@@ -28,8 +28,8 @@ def _evaluate_predictions_on_coco(
     """Evaluate results of one task; see `evaluate_predictions_on_coco`.
 
     Args:
-        cocoeval_fn: the evaluation to use. In release 0.6 its place had `use_fast_impl`.
-        use_fast_impl: whether to use the compiled one.
+        cocoeval_fn: the evaluation to use. In release 0.6, `use_fast_impl` was at this position.
+        use_fast_impl: whether to use the fast evaluation.
     Raises:
         AssertionError: there is no result.
     """
@@ -56,7 +56,7 @@ def _evaluate_predictions_on_lvis(
     max_dets_per_image: int | None = None,
     class_names: Sequence[str] | None = None,
 ) -> dict[str, float]:
-    """Return LVIS's metrics of one task in percent, nan without results.
+    """Return LVIS's metrics of one task in percent, or nan without results.
 
     Args:
         lvis_gt: an `lvis.LVIS`.
@@ -114,12 +114,12 @@ def _print_panoptic_results(pq_res: dict[str, dict[str, float]]) -> None:
 
 
 class COCOevalMaxDets(COCOeval):
-    """COCOeval whose summary works with limits other than 100 detections per image."""
+    """COCOeval with a summary that allows limits other than 100 detections per image."""
 
     def summarize(self) -> None:
-        """Set `stats`; they are COCO's 12 figures, or 10 for keypoints."""
+        """Set `stats`: COCO's 12 metrics, or 10 for keypoints."""
         if not self.eval:
-            raise RuntimeError("COCOevalMaxDets.summarize() needs accumulate() to be called before")
+            raise RuntimeError("call accumulate() before COCOevalMaxDets.summarize()")
         if self.params.iouType == "keypoints":
             super().summarize()
         else:

@@ -1,4 +1,4 @@
-"""A batch sampler of detectron2; our loaders group the references of their stream."""
+"""A batch sampler of detectron2; d2lite's loaders group samples in `AspectGroups` instead."""
 
 from collections.abc import Iterator
 
@@ -9,18 +9,18 @@ from d2lite.data.common import batches_by_group
 
 
 class GroupedBatchSampler(BatchSampler):
-    """Batches the indices of a sampler so that all of a batch are from one group.
+    """Batch sampler in which all indices of a batch belong to one group.
 
-    Keeps the order of the sampler as far as possible. For endless samplers: a finite one may leave
-    groups behind that never fill, so there is no length.
+    It keeps the order of the sampler as far as possible. It is meant for endless samplers: with a
+    finite one, incomplete groups may be left over, so it has no length.
     """
 
     def __init__(self, sampler: Sampler, group_ids, batch_size: int):
         """
         Args:
-            sampler: gives indices.
+            sampler: yields indices.
             group_ids: sequence of ints: the group of every index.
-            batch_size: items of a batch.
+            batch_size: number of items in a batch.
         """
         if not isinstance(sampler, Sampler):
             raise ValueError(f"GroupedBatchSampler needs a torch Sampler, not {sampler!r}")
@@ -30,9 +30,9 @@ class GroupedBatchSampler(BatchSampler):
         self.batch_size = batch_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Batches of indices."""
+        """Yield batches of indices."""
         return batches_by_group(self.sampler, lambda i: int(self.group_ids[i]), self.batch_size)
 
     def __len__(self) -> int:
-        """Not known."""
+        """Raise NotImplementedError: the length is unknown."""
         raise NotImplementedError("the number of full batches depends on the order of the items")

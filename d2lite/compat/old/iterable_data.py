@@ -1,4 +1,4 @@
-"""An indexable dataset as an iterable one; our loaders take it as it is."""
+"""An indexable dataset as an iterable one; d2lite's loaders take indexable ones directly."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -22,14 +22,14 @@ class ToIterableDataset(data.IterableDataset):
         """
         Args:
             dataset: indexable.
-            sampler: gives the indices, in an order that is the same in all loader workers.
-            shard_sampler: share the indices among the loader workers; False when the sampler does
+            sampler: yields the indices, in the same order in all loader workers.
+            shard_sampler: divide the indices among the loader workers; False if the sampler does
                 so itself.
-            shard_chunk_size: how many indices in a row go to one worker; use the batch size, so
+            shard_chunk_size: how many consecutive indices go to one worker; use the batch size, so
                 that batches keep the sampler's order.
         """
         if isinstance(dataset, data.IterableDataset):
-            raise ArgumentError("ToIterableDataset: the dataset is iterable already")
+            raise ArgumentError("ToIterableDataset: the dataset is already iterable")
         if not isinstance(sampler, Sampler):
             raise ArgumentError(f"ToIterableDataset needs a torch Sampler, not {sampler!r}")
         self.dataset = dataset
@@ -38,19 +38,19 @@ class ToIterableDataset(data.IterableDataset):
         self.shard_chunk_size = shard_chunk_size
 
     def __iter__(self) -> Iterator:
-        """Return this loader worker's items in the order of the sampler."""
+        """Yield this loader worker's items in the order of the sampler."""
         indices = self.sampler
         if self.shard_sampler:
             indices = _share_of_worker(indices, self.shard_chunk_size)
         return (self.dataset[idx] for idx in indices)
 
     def __len__(self) -> int:
-        """Length of the sampler."""
+        """Return the length of the sampler."""
         return len(self.sampler)
 
 
 def _share_of_worker(indices: Iterable[int], chunk_size: int) -> Iterator[int]:
-    """Of each round of one chunk per worker, this worker's chunk."""
+    """Yield this worker's chunk of each round of one chunk per worker."""
     worker = data.get_worker_info()
     if worker is None or worker.num_workers == 1:
         return iter(indices)

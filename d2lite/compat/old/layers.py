@@ -1,4 +1,4 @@
-"""Old forms of detectron2's layers, and what took the place of missing operators of torch."""
+"""Old forms of detectron2's layers, and its replacements of operators missing in old torch."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,11 +16,11 @@ from d2lite.structures import Boxes
 
 
 class _NewEmptyTensorOp(Function):
-    """An empty tensor of a shape, through which gradients flow; torch's layers do it themselves."""
+    """An empty tensor that gradients flow through; torch's layers now handle this themselves."""
 
     @staticmethod
     def forward(ctx, x: Tensor, new_shape: tuple[int, ...]) -> Tensor:
-        """Return an empty tensor of `new_shape`, of the kind of `x`."""
+        """Return an empty tensor of `new_shape`, with dtype and device of `x`."""
         ctx.shape = x.shape
         return x.new_empty(new_shape)
 
@@ -41,10 +41,10 @@ def deform_conv(
     deformable_groups: int = 1,
     im2col_step: int = 64,
 ) -> Tensor:
-    """Convolve at moved points; `DeformConv` is the layer.
+    """Convolve at offset positions; `DeformConv` is the layer.
 
     Args:
-        groups, deformable_groups: must fit the shapes of `weight` and `offset`, which decide.
+        groups, deformable_groups: must match `weight` and `offset`, whose shapes determine them.
         im2col_step: not used: torchvision's operator chooses its own.
     """
     return deform_conv2d(input, offset, weight, stride=stride, padding=padding, dilation=dilation)
@@ -62,10 +62,10 @@ def modulated_deform_conv(
     groups: int = 1,
     deformable_groups: int = 1,
 ) -> Tensor:
-    """Convolve at moved and weighted points; `ModulatedDeformConv` is the layer.
+    """Convolve at offset and weighted positions; `ModulatedDeformConv` is the layer.
 
     Args:
-        groups, deformable_groups: must fit the shapes of `weight` and `offset`, which decide.
+        groups, deformable_groups: must match `weight` and `offset`, whose shapes determine them.
     """
     return deform_conv2d(
         input, offset, weight, bias, stride=stride, padding=padding, dilation=dilation, mask=mask
@@ -100,8 +100,8 @@ def _do_paste_mask(
         boxes: (N, 4) XYXY.
         skip_empty: only sample the part of the image that the boxes cover.
     Returns:
-        (N, h, w) values; and the slices of rows and columns of the image that they are, or () for
-        the whole image.
+        (N, h, w) values, and the slices of rows and columns that they cover, or () for the whole
+        image.
     """
     x0, y0, x1, y1 = boxes[:, :, None].unbind(dim=1)  # (N, 1) each
     rows, columns = slice(0, int(img_h)), slice(0, int(img_w))
@@ -112,7 +112,7 @@ def _do_paste_mask(
         columns = slice(first[0], min(last[0], int(img_w)))
     y = torch.arange(rows.start, rows.stop, device=masks.device, dtype=torch.float32) + 0.5
     x = torch.arange(columns.start, columns.stop, device=masks.device, dtype=torch.float32) + 0.5
-    y = (y - y0) / (y1 - y0) * 2 - 1  # (N, h): -1 and 1 are the sides of the box
+    y = (y - y0) / (y1 - y0) * 2 - 1  # (N, h): -1 and 1 are the edges of the box
     x = (x - x0) / (x1 - x0) * 2 - 1  # (N, w)
     grid = torch.stack(
         [x[:, None, :].expand(-1, y.shape[1], -1), y[:, :, None].expand(-1, -1, x.shape[1])], dim=3
@@ -141,7 +141,7 @@ def paste_mask_in_image_old(
         mask: (m, m) values in [0, 1].
         box: (4,) XYXY; its last pixel counts as inside.
         img_h, img_w: size of the image.
-        threshold: what exceeds this is 1; negative for values of 0 to 255.
+        threshold: larger values become 1; if negative, the mask has values 0 to 255 instead.
     Returns:
         (img_h, img_w) uint8.
     """
@@ -159,13 +159,13 @@ def paste_mask_in_image_old(
 
 
 def pad_masks(masks: Tensor, padding: int) -> tuple[Tensor, float]:
-    """Put `padding` cells of zeros around (R, m, m) masks; also gives the factor of their size."""
+    """Pad (R, m, m) masks with `padding` zeros on each side; also return their scale factor."""
     padded = torch.nn.functional.pad(masks, (padding,) * 4)
     return padded, padded.shape[-1] / masks.shape[-1]
 
 
 def scale_boxes(boxes: Tensor, scale: float) -> Tensor:
-    """(R, 4) XYXY boxes grown by a factor around their centers."""
+    """Scale (R, 4) XYXY boxes by a factor around their centers."""
     center = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = (boxes[:, 2:] - boxes[:, :2]) / 2 * scale
     return torch.cat([center - half, center + half], dim=1)
@@ -177,15 +177,15 @@ def nonzero_tuple(x: Tensor) -> tuple[Tensor, ...]:
 
 
 def move_device_like(src: Tensor, dst: Tensor) -> Tensor:
-    """`src` on the device of `dst`."""
+    """Return `src` on the device of `dst`."""
     return src.to(dst.device)
 
 
 def shapes_to_tensor(x: Sequence[int], device: torch.device | None = None) -> Tensor:
-    """Sizes such as an image's (H, W) as an int64 tensor."""
+    """Return sizes, such as an image's (H, W), as an int64 tensor."""
     return torch.as_tensor(x, device=device)
 
 
 def disable_torch_compiler(func: Callable) -> Callable:
-    """Keep `func` out of `torch.compile`: it runs eagerly where compiled code calls it."""
+    """Exclude `func` from `torch.compile`: it runs eagerly when compiled code calls it."""
     return torch.compiler.disable(func)

@@ -1,4 +1,4 @@
-"""Backbones and detectors of mmdet (version 2), used as if they were ours."""
+"""Wrappers of backbones and detectors of mmdet (version 2)."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from d2lite.utils.events import log_scalar
 
 
 class MMDetBackbone(Backbone):
-    """A backbone of mmdet, maybe with a neck."""
+    """A backbone of mmdet, optionally with a neck."""
 
     def __init__(
         self,
@@ -26,12 +26,12 @@ class MMDetBackbone(Backbone):
         output_shapes: list[ShapeSpec],
         output_names: list[str] | None = None,
     ):
-        """Take over modules, or build them with mmdet.
+        """Wrap modules, or build them with mmdet.
 
         Args:
             backbone, neck: a module, or an mmdet config of one. Their weights are initialized
                 by their own `init_weights`.
-            output_shapes: of each output of the neck, or else of the backbone.
+            output_shapes: of each output of the neck, or of the backbone without a neck.
             output_names: of each output; "out0", "out1", ... by default.
 
         Raises:
@@ -42,7 +42,7 @@ class MMDetBackbone(Backbone):
         self.neck = _build(neck, "neck")
         self.backbone.init_weights()
         if self.neck is not None:
-            # mmdet does not define init_weights of a plain Sequential.
+            # A plain Sequential has no init_weights.
             parts = self.neck if isinstance(self.neck, nn.Sequential) else [self.neck]
             for part in parts:
                 part.init_weights()
@@ -50,10 +50,10 @@ class MMDetBackbone(Backbone):
         self._output_names = output_names or [f"out{i}" for i in range(len(output_shapes))]
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, C, H, W) images -> features by name.
+        """Compute features by name from (N, C, H, W) images.
 
         Raises:
-            ValueError: there are not as many outputs as `output_shapes`.
+            ValueError: the number of outputs differs from that of `output_shapes`.
         """
         outputs = self.backbone(x)
         if self.neck is not None:
@@ -61,29 +61,29 @@ class MMDetBackbone(Backbone):
         if not isinstance(outputs, list | tuple) or len(outputs) != len(self._output_shapes):
             found = len(outputs) if isinstance(outputs, list | tuple) else type(outputs).__name__
             raise ValueError(
-                f"the mmdet modules gave {found}, expected a list of {len(self._output_shapes)} "
-                "outputs: correct output_shapes"
+                f"the mmdet modules returned {found}, expected a list of "
+                f"{len(self._output_shapes)} outputs: correct output_shapes"
             )
         return dict(zip(self._output_names, outputs, strict=True))
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        """Channels and stride of every output, as they were given."""
+        """Return the given channels and stride of every output."""
         return dict(zip(self._output_names, self._output_shapes, strict=True))
 
 
 class MMDetDetector(nn.Module):
-    """A detector of mmdet with the inputs and outputs of ours; for boxes and masks."""
+    """A detector of mmdet, for boxes and masks, with the inputs and outputs of our models."""
 
     def __init__(
         self,
         detector: nn.Module | Mapping[str, Any],
         *,
-        # 32 is what the released detectors need; mmdet has no way to ask.
+        # The released detectors need 32; mmdet has no way to query it.
         size_divisibility: int = 32,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
     ):
-        """Take over a detector, or build it with mmdet.
+        """Wrap a detector, or build it with mmdet.
 
         Args:
             detector: a module, or an mmdet config of one. Its weights are initialized by its own
@@ -110,7 +110,7 @@ class MMDetDetector(nn.Module):
         """Return losses in training, detections otherwise; see `GeneralizedRCNN.forward`.
 
         Raises:
-            ValueError: some inputs have "height" and "width" and others do not.
+            ValueError: only some of the inputs have "height" and "width".
         """
         images = required_field(batched_inputs, "image")
         batch = batch_images(images, self.pixel_mean, self.pixel_std, self.size_divisibility).tensor
@@ -136,7 +136,7 @@ class MMDetDetector(nn.Module):
 
 
 def _build(module: nn.Module | Mapping[str, Any] | None, kind: str) -> nn.Module | None:
-    """Return the module itself, or what mmdet builds from its config."""
+    """Return the module itself, or build it from its config with mmdet."""
     if not isinstance(module, Mapping):
         return module
     try:
@@ -151,7 +151,7 @@ def _build(module: nn.Module | Mapping[str, Any] | None, kind: str) -> nn.Module
 
 
 def _plain(config: Any) -> Any:
-    """Return a config with dicts and lists of Python's own, which are all that mmdet takes."""
+    """Return a config as plain dicts and lists, which mmdet requires."""
     if isinstance(config, Mapping):
         return {key: _plain(value) for key, value in config.items()}
     if isinstance(config, Sequence) and not isinstance(config, str | bytes):
@@ -160,7 +160,7 @@ def _plain(config: Any) -> Any:
 
 
 def _meta(dataset_dict: dict[str, Any], padded: Sequence[int]) -> dict[str, Any]:
-    """Return what mmdet wants to know of an image; shapes are (height, width, channels)."""
+    """Return mmdet's metadata of an image; shapes are (height, width, channels)."""
     channels, height, width = dataset_dict["image"].shape
     original = (dataset_dict.get("height", height), dataset_dict.get("width", width))
     scale = np.array([width / original[1], height / original[0]] * 2, dtype=np.float32)
@@ -174,7 +174,7 @@ def _meta(dataset_dict: dict[str, Any], padded: Sequence[int]) -> dict[str, Any]
 
 
 def _mmdet_masks(targets: list[Instances]) -> dict[str, list]:
-    """Return the argument `gt_masks` in mmdet's own classes; nothing if there are no masks."""
+    """Return the argument `gt_masks` in mmdet's classes; empty if there are no masks."""
     if not targets[0].has("gt_masks"):
         return {}
     from mmdet.core import BitmapMasks, PolygonMasks as MMPolygonMasks
@@ -188,11 +188,11 @@ def _mmdet_masks(targets: list[Instances]) -> dict[str, list]:
 
 
 def _convert_mmdet_result(result: Any, size: tuple[int, int]) -> Instances:
-    """Return the detections from mmdet's form: for each class an (N, 5) array of boxes and scores.
+    """Convert detections from mmdet's form: for each class an (N, 5) array of boxes and scores.
 
     Args:
-        result: that list, or a pair of it and the masks, a list of (H, W) for each class, which
-            some detectors pair with scores again.
+        result: that list, or a pair of it and the masks: a list of (H, W) for each class, which
+            some detectors return in a pair with scores.
         size: (height, width).
     """
     boxes_by_class, masks_by_class = result if isinstance(result, tuple) else (result, None)
@@ -213,7 +213,7 @@ def _convert_mmdet_result(result: Any, size: tuple[int, int]) -> Instances:
 
 
 def _parse_losses(losses: Mapping[str, Tensor | list[Tensor]]) -> dict[str, Tensor]:
-    """Return the entries with "loss" in their names, averaged and summed; others are logged."""
+    """Return the entries with "loss" in their names, averaged and summed, and log the others."""
     parsed = {}
     for name, value in losses.items():
         values = [value] if isinstance(value, Tensor) else value

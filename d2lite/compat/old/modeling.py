@@ -19,13 +19,13 @@ from d2lite.structures import Boxes, Instances
 
 
 def _assert_strides_are_log2_contiguous(strides: Sequence[int]) -> None:
-    """Raise AssertionError unless every stride is twice the one before."""
+    """Raise AssertionError unless every stride is twice the previous one."""
     for before, stride in pairwise(strides):
         assert stride == 2 * before, f"Strides {stride} {before} are not log2 contiguous"
 
 
 def _fmt_box_list(box_tensor: Tensor, batch_index: int) -> Tensor:
-    """(R, B) boxes -> (R, 1 + B), each preceded by the index of its image."""
+    """Prepend the index of the image to (R, B) boxes: (R, 1 + B)."""
     return torch.cat([torch.full_like(box_tensor[:, :1], batch_index), box_tensor], dim=1)
 
 
@@ -36,7 +36,7 @@ def _create_zeros(
     width: int,
     like_tensor: Tensor,
 ) -> Tensor:
-    """Return zeros (R, channels, height, width); R rows has `batch_target`, 0 for None."""
+    """Return zeros (R, channels, height, width); R is the length of `batch_target`, 0 for None."""
     rows = 0 if batch_target is None else batch_target.shape[0]
     return like_tensor.new_zeros(rows, channels, height, width, dtype=torch.float32)
 
@@ -82,13 +82,13 @@ def _create_grid_offsets(
 
 
 def _broadcast_params(params: Sequence, num_features: int, name: str) -> Sequence:
-    """Return one list of parameters for each level: those given, or the only one repeated.
+    """Return one list of parameters for each level, repeating it if only one is given.
 
     Args:
         params: a list of lists, or one list for all levels.
         name: of the parameter, for the message.
     """
-    assert isinstance(params, list | tuple), f"{name} has to be a list, not {params}"
+    assert isinstance(params, list | tuple), f"{name} must be a list, not {params}"
     assert len(params), f"{name} is empty"
     if not isinstance(params[0], list | tuple):
         return [params] * num_features
@@ -101,7 +101,7 @@ def _broadcast_params(params: Sequence, num_features: int, name: str) -> Sequenc
 
 
 def make_stage(*args: Any, **kwargs: Any) -> list[CNNBlockBase]:
-    """`ResNet.make_stage` as a function."""
+    """Call `ResNet.make_stage`."""
     return ResNet.make_stage(*args, **kwargs)
 
 
@@ -126,16 +126,16 @@ class VanillaBlock(CNNBlockBase):
         self.b_af = activation_class()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, w_in, H, W) -> (N, w_out, H / stride, W / stride)."""
+        """Map (N, w_in, H, W) to (N, w_out, H / stride, W / stride)."""
         for layer in self.children():
             x = layer(x)
         return x
 
 
 class FastRCNNOutputs:
-    """Losses and detections of a Fast R-CNN head, as they were before detectron2 0.5.
+    """Losses and detections of a Fast R-CNN head, as before detectron2 0.5.
 
-    `FastRCNNOutputLayers` has `losses` and `inference` of its own, and calls nothing of this class.
+    `FastRCNNOutputLayers` has its own `losses` and `inference`, and does not use this class.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class FastRCNNOutputs:
         self._no_instances = len(self.proposals) == 0
 
     def softmax_cross_entropy_loss(self) -> Tensor:
-        """Return the classification loss, and log how many proposals are classified rightly."""
+        """Return the classification loss, and log how many proposals are classified correctly."""
         if self._no_instances:
             return 0.0 * self.pred_class_logits.sum()
         self._log_accuracy()
@@ -239,7 +239,7 @@ class FastRCNNOutputs:
 
 
 def _as_tensor(x: tuple[int, int] | Tensor) -> Tensor:
-    """Return an image size (height, width), given as numbers or as two tensors, as a tensor."""
+    """Return an image size (height, width), of numbers or of two tensors, as a tensor."""
     if isinstance(x, Tensor):
         return x
     if isinstance(x, list | tuple) and all(isinstance(t, Tensor) for t in x):

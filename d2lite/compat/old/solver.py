@@ -18,14 +18,14 @@ from d2lite.solver.lr_scheduler import warmup_factor_at
 def _get_warmup_factor_at_iter(
     method: str, iter: int, warmup_iters: int, warmup_factor: float
 ) -> float:
-    """Return the factor of the learning rate in a warm-up.
+    """Return the factor of the learning rate during warm-up.
 
     Args:
         method: "constant" or "linear".
         iter: iteration, from 0; the factor is 1 from `warmup_iters` on.
         warmup_factor: the factor at iteration 0.
     Raises:
-        ValueError: another method, within the warm-up.
+        ValueError: unknown method, during the warm-up.
     """
     if iter >= warmup_iters:
         return 1.0
@@ -57,7 +57,7 @@ def _generate_optimizer_class_with_gradient_clipping(
 
     Args:
         per_param_clipper: called with each parameter.
-        global_clipper: called once with the parameters of all groups; exclusive with the other.
+        global_clipper: called once with the parameters of all groups; excludes the other.
     """
     assert per_param_clipper is None or global_clipper is None, (
         "Not allowed to use both per-parameter clipping and global clipping"
@@ -76,7 +76,7 @@ def _generate_optimizer_class_with_gradient_clipping(
 
 
 class WarmupMultiStepLR(LRScheduler):
-    """Warm-up, then `gamma` times less at each milestone. `LRMultiplier` can do the same."""
+    """Warm-up, then a factor `gamma` at each milestone. `LRMultiplier` can do the same."""
 
     def __init__(
         self,
@@ -96,13 +96,13 @@ class WarmupMultiStepLR(LRScheduler):
             warmup_factor: factor at iteration 0.
             warmup_iters: iterations until the factor is 1.
             warmup_method: "linear" or "constant".
-            last_epoch: the last iteration done, or -1.
+            last_epoch: the last completed iteration, or -1.
 
         Raises:
-            ValueError: when the milestones do not ascend.
+            ValueError: the milestones are not ascending.
         """
         if list(milestones) != sorted(milestones):
-            raise ValueError(f"milestones have to ascend, got {milestones}")
+            raise ValueError(f"milestones must be ascending, got {milestones}")
         self.milestones = milestones
         self.gamma = gamma
         self.warmup_factor = warmup_factor
@@ -138,7 +138,7 @@ class WarmupCosineLR(LRScheduler):
             warmup_factor: factor at iteration 0.
             warmup_iters: iterations until the factor of the warm-up is 1.
             warmup_method: "linear" or "constant".
-            last_epoch: the last iteration done, or -1.
+            last_epoch: the last completed iteration, or -1.
         """
         self.max_iters = max_iters
         self.warmup_factor = warmup_factor

@@ -1,4 +1,4 @@
-"""Functions of detectron2 on boxes and masks that nothing here calls."""
+"""Functions of detectron2 on boxes and masks that nothing else here calls."""
 
 import numpy as np
 import torch
@@ -9,13 +9,13 @@ from d2lite.structures.masks import _rasterize_in_boxes
 
 
 def matched_pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """(N,) intersection over union of the i-th box of one set with the i-th of the other.
+    """Return the (N,) IoU of the i-th box of one set with the i-th of the other.
 
     Raises:
         AssertionError: the numbers of boxes differ.
     """
     assert len(boxes1) == len(boxes2), (
-        f"boxes are matched one to one, found {len(boxes1)} and {len(boxes2)}"
+        f"expected equal numbers of boxes, got {len(boxes1)} and {len(boxes2)}"
     )
     first, second = boxes1.tensor, boxes2.tensor
     low = torch.maximum(first[:, :2], second[:, :2])

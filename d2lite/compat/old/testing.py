@@ -22,18 +22,18 @@ def get_model_no_weights(config_path: str) -> torch.nn.Module:
 
 
 def random_boxes(num_boxes: int, max_coord: float = 100, device: str = "cpu") -> torch.Tensor:
-    """(N, 4) float32 boxes XYXY within [0, max_coord], with sides of 1 or more."""
+    """Return random (N, 4) float32 XYXY boxes within [0, max_coord], with sides of at least 1."""
     corners = torch.rand(num_boxes, 2, device=device) * (max_coord * 0.5)
-    # Box regression takes logarithms of sides, so tiny ones would make tests unstable.
+    # Box regression uses logarithms of sides, so tiny ones would make tests unstable.
     sides = (torch.rand(num_boxes, 2, device=device) * (max_coord * 0.5)).clamp(min=1.0)
     return torch.cat([corners, corners + sides], dim=1)  # (N, 4)
 
 
 def get_sample_coco_image(tensor: bool = True) -> Any:
-    """Return a picture of the size of COCO's, drawn rather than downloaded: always the same one.
+    """Return an image of COCO's size, always the same one, which is drawn, not downloaded.
 
     Args:
-        tensor: return a tensor (3, 480, 640) uint8 BGR rather than an array (480, 640, 3).
+        tensor: return a tensor (3, 480, 640) uint8 BGR instead of an array (480, 640, 3).
     """
     height, width = 480, 640
     y, x = np.mgrid[:height, :width]
@@ -51,8 +51,8 @@ def assert_instances_allclose(
 
     Args:
         rtol: relative tolerance of boxes, masks and floats; other values must be equal.
-        msg: put before the message.
-        size_as_tensor: compare image sizes that are tensors.
+        msg: prefix of the message.
+        size_as_tensor: whether the image sizes are tensors.
     """
     msg = f"{msg}: " if msg else ""
     same_size = (
@@ -77,13 +77,13 @@ def _is_close(value: Any, other: Any, rtol: float) -> bool:
         return False
     if not value.is_floating_point():
         return torch.equal(value, other)
-    # As detectron2 does: an absolute tolerance by the greatest value, since boxes near 0 have none.
+    # As in detectron2: an absolute tolerance relative to the largest value, for boxes near 0.
     atol = value.abs().max().item() * rtol if value.numel() else 0.0
     return torch.allclose(value, other, rtol=rtol, atol=atol)
 
 
 def reload_lazy_config(cfg: Any) -> Any:
-    """Return a lazy config after it was saved to a file and loaded again."""
+    """Save a lazy config to a file, and return it as loaded again."""
     from d2lite.config import LazyConfig
 
     with tempfile.TemporaryDirectory() as folder:
@@ -113,8 +113,8 @@ def skipIfUnsupportedMinOpsetVersion(
     """Decorate a test that needs an ONNX operator set of this version or newer.
 
     Args:
-        current_opset_version: the version in use; by default the attribute `opset_version` of the
-            test case is asked when the test runs.
+        current_opset_version: the version in use; by default, the attribute `opset_version` of the
+            test case when the test runs.
     """
 
     def decorate(test: Callable) -> Callable:

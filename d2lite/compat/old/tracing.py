@@ -1,4 +1,4 @@
-"""Asking whether torch.fx is tracing; kept for projects, nothing here branches on it."""
+"""Detection of torch.fx tracing; kept for projects, nothing else here depends on it."""
 
 from typing import Any
 
@@ -7,24 +7,24 @@ from torch.fx import _symbolic_trace
 
 from d2lite.utils.env import TORCH_VERSION as TORCH_VERSION
 
-# Newer releases of torch tell symbolic tracing from torch.export, and warn at the older name.
+# Newer releases of torch distinguish symbolic tracing from torch.export, and warn at the old name.
 _torch_is_fx_tracing = getattr(
     _symbolic_trace, "is_fx_symbolic_tracing", _symbolic_trace.is_fx_tracing
 )
 
 
 def is_fx_tracing_legacy() -> bool:
-    """Return whether a symbolic trace of torch.fx is under way; the older name of is_fx_tracing."""
+    """Return whether a symbolic trace of torch.fx is running; the older name of is_fx_tracing."""
     return is_fx_tracing()
 
 
 def is_fx_tracing() -> bool:
-    """Return whether a symbolic trace of torch.fx is under way."""
+    """Return whether a symbolic trace of torch.fx is running."""
     return bool(_torch_is_fx_tracing())
 
 
 def assert_fx_safe(condition: Any, message: str) -> None:
-    """Assert, except under torch.fx, where the condition has no value yet.
+    """Assert a condition, except during torch.fx tracing, where it has no value.
 
     Args:
         condition: anything with a truth value.

@@ -15,18 +15,18 @@ from d2lite.utils.comm import _gloo_group_of
 
 
 def _log_api_usage(identifier: str) -> None:
-    """Count one use of an API, for torch builds that record such counts."""
+    """Record the use of an API, for torch builds that collect usage counts."""
     torch._C._log_api_usage_once("d2lite." + identifier)
 
 
 def _get_global_gloo_group() -> "dist.ProcessGroup":
-    """Return a gloo group of all processes; made once."""
+    """Return a gloo group of all processes, which is created once."""
     return _gloo_group_of(dist.group.WORLD)
 
 
 @contextmanager
 def _ignore_torch_cuda_oom() -> Iterator[None]:
-    """Leave the block quietly when the memory of a GPU is full."""
+    """Suppress errors in the block that are caused by full GPU memory."""
     with suppress(torch.cuda.OutOfMemoryError):
         yield
 
@@ -38,7 +38,7 @@ def skipIfOnCPUCI(reason: str) -> Callable:
 
 
 def detect_compute_compatibility(CUDA_HOME: str, so_file: str) -> str:
-    """Return the GPU architectures that a compiled library has code for, such as "7.0, 8.0".
+    """Return the GPU architectures supported by a compiled library, such as "7.0, 8.0".
 
     Args:
         CUDA_HOME: folder of the CUDA toolkit, whose cuobjdump is used.
@@ -57,12 +57,12 @@ def detect_compute_compatibility(CUDA_HOME: str, so_file: str) -> str:
 def fixup_module_metadata(
     module_name: str, namespace: dict[str, Any], keys: list[str] | None = None
 ) -> None:
-    """Make objects appear as defined in `module_name`, where they are meant to be imported from.
+    """Make objects appear as defined in `module_name`, from which users should import them.
 
     Args:
         module_name: the public module.
         namespace: its globals().
-        keys: the names to change; by default all that do not start with an underscore.
+        keys: the names to change; by default, all that do not start with an underscore.
     """
     if keys is None:
         keys = [key for key in namespace if not key.startswith("_")]

@@ -1,4 +1,4 @@
-"""VOC's evaluation of files, for evaluators that write and read them as detectron2's does."""
+"""VOC's evaluation of files, for evaluators that write and read them like detectron2's."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def parse_rec(filename: str) -> list[dict]:
 
 
 def objects_of_class(records: dict[str, list[dict]], classname: str) -> dict[str, VocObjects]:
-    """Ground truth of one class by image, of output of `parse_rec` for every image."""
+    """Return the ground truth of one class by image, from `parse_rec` of every image."""
     truth = {}
     for image_id, record in records.items():
         kept = [obj for obj in record if obj["name"] == classname]
@@ -40,14 +40,14 @@ def voc_eval(
     """Evaluate a file of detections of one class.
 
     Args:
-        detpath: where the detections are; `{}` stands for the class name. A line is "image score
+        detpath: path of the detections; `{}` stands for the class name. A line is "image score
             xmin ymin xmax ymax", with pixels counted from 1.
-        annopath: where the XML files are; `{}` stands for the image's name.
-        imagesetfile: lists the images, one a line.
-        ovthresh: least IoU of a detection with the object that it finds.
-        use_07_metric: take AP from 11 points, as VOC 2007 did.
+        annopath: path of the XML files; `{}` stands for the image name.
+        imagesetfile: path of the list of images, one per line.
+        ovthresh: minimum IoU of a detection with the object that it detects.
+        use_07_metric: compute AP from 11 points, as in VOC 2007.
     Returns:
-        recall and precision after each detection, best first, and the AP in [0, 1].
+        recall and precision after each detection, by descending score, and the AP in [0, 1].
     """
     records = {i: parse_rec(annopath.format(i)) for i in read_image_list(imagesetfile)}
     detections = read_detections(read_text(detpath.format(classname)).split("\n"))
@@ -56,7 +56,7 @@ def voc_eval(
 
 
 def read_detections(lines: Sequence[str]) -> VocDetections:
-    """Parse lines of "image score xmin ymin xmax ymax"; an image's name may have spaces."""
+    """Parse lines of "image score xmin ymin xmax ymax"; image names may have spaces."""
     rows = [line.rsplit(maxsplit=5) for line in lines if line.strip()]
     values = np.array([row[1:] for row in rows], dtype=float).reshape(-1, 5)
     return VocDetections([row[0].strip() for row in rows], values[:, 0], values[:, 1:])

@@ -76,7 +76,7 @@ def test_names_have_a_default_and_parts_of_a_sequential_neck_are_initialized():
 
 def test_another_number_of_outputs_is_refused():
     backbone = MMDetBackbone(Pyramid(), output_shapes=SHAPES[:1])
-    with pytest.raises(ValueError, match="gave 2, expected a list of 1"):
+    with pytest.raises(ValueError, match="returned 2, expected a list of 1"):
         backbone(torch.ones(1, 3, 4, 4))
 
 
