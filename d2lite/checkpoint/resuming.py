@@ -159,7 +159,12 @@ def _require_sound_state(state: Mapping[str, Any], optimizer: Optimizer, kind: s
     ):
         settings = {key: value for key, value in saved.items() if key != "params"}
         require_like(settings, own, f"param_groups[{index}]", finite=True)
-        needed = _entries_after_a_step(optimizer, kind, {**settings, "params": saved["params"]})
+        try:
+            _step_alone(optimizer, kind, optimizer.param_groups[0])
+        except Exception:  # it needs a closure, for instance
+            needed: set[str] = set()
+        else:  # an error here comes from the saved settings
+            needed = _step_alone(optimizer, kind, settings)
         for number, param in zip(saved["params"], own["params"], strict=True):
             entries = state["state"].get(number)
             if not entries:
@@ -174,20 +179,8 @@ def _require_sound_state(state: Mapping[str, Any], optimizer: Optimizer, kind: s
                     )
 
 
-def _entries_after_a_step(optimizer: Optimizer, kind: str, settings: dict[str, Any]) -> set[str]:
-    """Return the entries that an optimizer of torch keeps for a parameter, after a trial step.
-
-    Raises:
-        Exception: a step fails with these settings, although it works with the optimizer's own.
-    """
-    try:
-        _step_alone(optimizer, kind, optimizer.param_groups[0])
-    except Exception:  # it needs a closure, for instance
-        return set()
-    return _step_alone(optimizer, kind, settings)
-
-
 def _step_alone(optimizer: Optimizer, kind: str, settings: Mapping[str, Any]) -> set[str]:
+    """Return the entries that an optimizer of torch keeps for a parameter, after a trial step."""
     trial = copy.copy(optimizer)
     number = torch.zeros(1, requires_grad=True)
     number.grad = torch.ones(1)
