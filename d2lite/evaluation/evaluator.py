@@ -182,7 +182,9 @@ def inference_on_dataset(
             clock.lap("data")
             call("before_inference")
             outputs = model(inputs)
-            _wait_for_accelerator()
+            # Asynchronous kernels would otherwise count as evaluation.
+            if torch.cuda.is_available() and torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             call("after_inference")
             clock.lap("compute")
             evaluator.process(inputs, outputs)
@@ -293,9 +295,3 @@ def _progress(total: int | None, clock: _Clock) -> Iterator[Callable[[], None]]:
             logger.info(line)
 
     yield report
-
-
-def _wait_for_accelerator() -> None:
-    """Wait for asynchronous kernels: their time would otherwise count as evaluation."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()

@@ -63,10 +63,14 @@ class SemSegEvaluator(DatasetEvaluator):
         self._distributed = distributed
         self._output_dir = output_dir
         self._cpu_device = torch.device("cpu")
-        self.input_file_to_gt_file = {
-            record["file_name"]: record["sem_seg_file_name"]
-            for record in _labeled(load_ground_truth(dataset_name, sizes=False), dataset_name)
-        }
+        records = load_ground_truth(dataset_name, sizes=False)
+        for record in records:
+            if "sem_seg_file_name" not in record:
+                raise ValueError(
+                    f"dataset {dataset_name!r}: {record.get('file_name')} has no "
+                    "'sem_seg_file_name', the image of its labels"
+                )
+        self.input_file_to_gt_file = {r["file_name"]: r["sem_seg_file_name"] for r in records}
         self._metadata = meta = MetadataCatalog.get(dataset_name)
         if not meta.get("stuff_classes"):
             raise ValueError(
@@ -259,16 +263,6 @@ def _boundary(labels: np.ndarray, share: float = BOUNDARY_SHARE) -> np.ndarray:
     padded = cv2.copyMakeBorder(labels, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=steps)
     return labels - eroded[1:-1, 1:-1]
-
-
-def _labeled(records: list[dict], dataset_name: str) -> list[dict]:
-    for record in records:
-        if "sem_seg_file_name" not in record:
-            raise ValueError(
-                f"dataset {dataset_name!r}: {record.get('file_name')} has no 'sem_seg_file_name', "
-                "the image of its labels"
-            )
-    return records
 
 
 def _ratio(part, whole) -> np.ndarray:

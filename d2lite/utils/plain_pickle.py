@@ -154,12 +154,6 @@ def _ordered_dict(pairs: Any = ()) -> collections.OrderedDict:
     return made
 
 
-def _counter(counts: Any = ()) -> collections.Counter:
-    made = collections.Counter()
-    made.update(_dict(counts) if counts else {})
-    return made
-
-
 def _list_of(items: Any) -> list | tuple:
     if not isinstance(items, list | tuple):
         raise pickle.UnpicklingError(f"it has a container made of a {type(items).__name__}")
@@ -186,7 +180,8 @@ _MAKERS: dict[str, Callable[..., Any] | None] = {
     "numpy._core.numeric._frombuffer": _array_from_buffer,
     "_codecs.encode": _encoded,
     "collections.OrderedDict": _ordered_dict,
-    "collections.Counter": _counter,  # which schedules of torch have
+    # Schedules of torch have these.
+    "collections.Counter": lambda counts=(): collections.Counter(_dict(counts) if counts else {}),
     "builtins.set": lambda items=(): {_key(item) for item in _list_of(items)},
     "builtins.frozenset": lambda items=(): frozenset(_key(item) for item in _list_of(items)),
     "builtins.bytes": lambda: b"",  # how Python 3 writes no bytes in protocols of Python 2

@@ -128,8 +128,13 @@ class MLflowWriter(PatientWriter):
         path = os.path.join(self._output_dir, "mlflow_run_id")
         run_id = _run_id(path, storage)
         if run_id is None:
+            experiment = os.environ.get("MLFLOW_EXPERIMENT_ID", "0")
+            if experiment_name := os.environ.get("MLFLOW_EXPERIMENT_NAME"):
+                found = self._client.get_experiment_by_name(experiment_name)
+                create = self._client.create_experiment
+                experiment = found.experiment_id if found else create(experiment_name)
             name = os.path.basename(os.path.abspath(self._output_dir))
-            run_id = self._client.create_run(self._experiment(), run_name=name).info.run_id
+            run_id = self._client.create_run(experiment, run_name=name).info.run_id
             _keep_id(path, run_id)
             if self._config is not None:
                 self._client.log_dict(run_id, self._config, "config.json")
@@ -142,14 +147,6 @@ class MLflowWriter(PatientWriter):
         }
         by_name = {name: written.get(_allowed(name), -1) for name in storage.latest()}
         self._new = NewScalars(self._window_size, -1, by_name | written)
-
-    def _experiment(self) -> str:
-        """Return the id of the experiment that the environment names; it is made if need be."""
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
-        if not name:
-            return os.environ.get("MLFLOW_EXPERIMENT_ID", "0")
-        found = self._client.get_experiment_by_name(name)
-        return found.experiment_id if found else self._client.create_experiment(name)
 
     def _send(self) -> None:
         """Send what is pending; raises a WriteError where the server does not take it."""
