@@ -21,17 +21,17 @@ from d2lite.utils.file_io import PathManager
 
 
 class CityscapesEvaluator(DatasetEvaluator):
-    """Base: a folder that all processes write predictions into, for Cityscapes' scripts to read.
+    """Base class, with a folder to which all processes write predictions for Cityscapes' scripts.
 
-    All processes have to run on one machine. Subclasses name the script in `cityscapesscripts`
-    and the ground truth files that it takes, in the folders of `gt_dir`.
+    All processes must run on one machine. Subclasses name the script in `cityscapesscripts` and
+    the ground truth files that it takes, in the folders of `gt_dir`.
     """
 
     _script_name: str
     _truth_pattern: str
 
     def __init__(self, dataset_name: str):
-        """dataset_name: its metadata have `gt_dir` and, for instances, `thing_classes`."""
+        """dataset_name: its metadata has `gt_dir` and, for instances, `thing_classes`."""
         self._metadata = MetadataCatalog.get(dataset_name)
         self._cpu_device = torch.device("cpu")
         self._logger = logging.getLogger(__name__)
@@ -41,14 +41,14 @@ class CityscapesEvaluator(DatasetEvaluator):
         if comm.get_local_size() != comm.get_world_size():
             raise RuntimeError("Cityscapes is evaluated through files: use one machine only")
         self._working_dir = tempfile.TemporaryDirectory(prefix="cityscapes_eval_")
-        # All processes take the folder of the first one.
+        # All processes use the folder of the first one.
         self._temp_dir = comm.all_gather(self._working_dir.name)[0]
         if self._temp_dir != self._working_dir.name:
             self._working_dir.cleanup()
         self._logger.info("Writing Cityscapes predictions to %s", self._temp_dir)
 
     def check(self, tasks: Collection[str] = ("bbox",)) -> None:
-        """Look for the script and its ground truth files; see `DatasetEvaluator.check`."""
+        """Check that the script and its ground truth files exist; see `DatasetEvaluator.check`."""
         if self._metadata.get("gt_dir") is None:
             raise ValueError(
                 f"dataset {self._metadata.name!r}: its metadata have no gt_dir, the folder of the "
@@ -62,11 +62,11 @@ class CityscapesEvaluator(DatasetEvaluator):
         pattern = os.path.join("*", self._truth_pattern)
         truth = sorted(glob.glob(os.path.join(gt_dir, pattern)))
         if not truth:
-            raise FileNotFoundError(f"{gt_dir}: there is no file {pattern}")
+            raise FileNotFoundError(f"{gt_dir}: found no file {pattern}")
         return truth
 
     def _run_script(self, script: ModuleType) -> dict | None:
-        """Let a script compare all predictions with the ground truth files.
+        """Run a script that compares all predictions with the ground truth files.
 
         Returns None on processes other than the main one.
         """
@@ -80,16 +80,16 @@ class CityscapesEvaluator(DatasetEvaluator):
         script.args.quiet = True
         truth = self._true_files()
         predictions = [self._prediction_of(script, path) for path in truth]
-        # The scripts use np.in1d, and leave files in the working directory that nobody reads.
+        # The scripts use np.in1d, and leave unused files in the working directory.
         quiet = mock.patch.object(script, "writeDict2JSON", lambda *_: None)
         with removed_numpy_names(script), quiet:
             return script.evaluateImgLists(predictions, truth, script.args)
 
     def _prediction_of(self, script: ModuleType, gt_file: str) -> str:
-        raise NotImplementedError(f"{type(self).__name__} has to say how its script finds files")
+        raise NotImplementedError(f"{type(self).__name__} must define _prediction_of")
 
     def _path(self, file_name: str, ending: str) -> str:
-        """Where to write what was predicted on an image."""
+        """Return the path for the predictions on an image."""
         stem = os.path.splitext(os.path.basename(file_name))[0]
         return os.path.join(self._temp_dir, stem + ending)
 
@@ -101,7 +101,7 @@ class CityscapesInstanceEvaluator(CityscapesEvaluator):
     _truth_pattern = "*_gtFine_instanceIds.png"
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Write masks and a list of them for each image."""
+        """Write the masks of each image, and a list of them."""
         name2label = _labels().name2label
         for inp, output in zip(inputs, outputs, strict=True):
             instances = output["instances"].to(self._cpu_device)
@@ -118,9 +118,9 @@ class CityscapesInstanceEvaluator(CityscapesEvaluator):
                 f.writelines(lines)
 
     def evaluate(self) -> dict | None:
-        """{"segm": {"AP", "AP50"}} in percent."""
+        """Return {"segm": {"AP", "AP50"}} in percent."""
         script = _script(self._script_name)
-        # The script would take the ground truth from an earlier run's file.
+        # The script would reuse the ground truth in the file of an earlier run.
         script.args.gtInstancesFile = os.path.join(self._temp_dir, "gtInstances.json")
         results = self._run_script(script)
         if results is None:
@@ -140,7 +140,7 @@ class CityscapesSemSegEvaluator(CityscapesEvaluator):
     _truth_pattern = "*_gtFine_labelIds.png"
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Write the label map of each image, in Cityscapes' own ids."""
+        """Write the label map of each image, with Cityscapes' ids."""
         ids = np.full(256, 255, np.uint8)
         for train_id, label in _labels().trainId2label.items():
             if not label.ignoreInEval:
@@ -150,7 +150,7 @@ class CityscapesSemSegEvaluator(CityscapesEvaluator):
             Image.fromarray(ids[pred]).save(self._path(inp["file_name"], "_pred.png"))
 
     def evaluate(self) -> dict | None:
-        """{"sem_seg": {"IoU", "iIoU", "IoU_sup", "iIoU_sup"}} in percent; sup: groups."""
+        """Return {"sem_seg": {"IoU", "iIoU", "IoU_sup", "iIoU_sup"}} in percent; sup: groups."""
         results = self._run_script(_script(self._script_name))
         if results is None:
             return None

@@ -61,8 +61,7 @@ def match_names(
         if len(model_names) != len(dataset_names):
             raise ValueError(f"no class of {dataset} is known to the model: {both}")
         _warn(
-            f"no class of {dataset} has a name that the model knows, they are matched by order: "
-            f"{both}"
+            f"the model knows no class name of {dataset}, so classes are matched by order: {both}"
         )
         return list(range(len(model_names)))
     index = {name: i for i, name in enumerate(distinct_names(dataset_names))}
@@ -122,7 +121,7 @@ def unknown_class(index: int, metadata: Metadata) -> ValueError:
 
 
 class MatchClasses(DatasetEvaluator):
-    """Wraps an evaluator for a model whose classes differ from the dataset's, or their order does.
+    """Wrapper of an evaluator for a model with other classes than the dataset, or another order.
 
     Detections and segments of classes that the dataset lacks are dropped; so are those of an index
     without a name, if the model was built with more classes than it was trained on.
@@ -192,7 +191,7 @@ class MatchClasses(DatasetEvaluator):
         num_named = len(self._table["thing_classes"])
         if max(instances.pred_classes.tolist(), default=0) >= num_named:
             _warn(
-                f"the model finds classes beyond the {num_named} that it was taught: such "
+                f"the model predicts classes beyond the {num_named} that it was trained on: such "
                 "detections are left out of the evaluation (see NUM_CLASSES)"
             )
         if not kept.all():

@@ -172,7 +172,7 @@ class COCOEvaluator(DetectionEvaluator):
             which = f"{len(unknown)} of the {count} (such as {unknown[0]!r})" if unknown else "all"
             self._logger.warning(
                 "TEST.KEYPOINT_OKS_SIGMAS is empty, and only COCO's keypoints have sigmas "
-                "of their own: using %s for %s",
+                "by default: using %s for %s",
                 FALLBACK_OKS_SIGMA,
                 which,
             )
@@ -210,7 +210,7 @@ class COCOEvaluator(DetectionEvaluator):
         table = metrics_table(results, by_class, iou_type)
         self._logger.info("Evaluation results for %s: \n%s", iou_type, table)
         if not np.isfinite(list(results.values())).all():
-            self._logger.info("Metrics for which no object counts are nan.")
+            self._logger.info("Metrics to which no object contributes are nan.")
         results.update({f"AP-{name}": values["AP"] for name, values in by_class.items()})
         return results
 

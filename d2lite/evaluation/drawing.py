@@ -1,4 +1,4 @@
-"""Pictures of detections beside the ground truth, made while evaluating."""
+"""Pictures of detections next to the ground truth, drawn during an evaluation."""
 
 import logging
 import os
@@ -18,14 +18,14 @@ from d2lite.visualization import VisImage, Visualizer
 logger = logging.getLogger(__name__)
 
 FOLDER = "visualizations"
-NUM_PROPOSALS = 20  # that are drawn of a model which only proposes
+NUM_PROPOSALS = 20  # drawn per image if the model only returns proposals
 
 
 class DrawDetections(DatasetEvaluator):
-    """Draws detections (left) and ground truth (right) of the first images of a dataset.
+    """Drawing of detections (left) and ground truth (right) of the first images of a dataset.
 
-    The pictures go to OUTPUT_DIR/visualizations and into the event storage, where one is open. Only
-    the main process draws; it reports no figures.
+    The pictures go to OUTPUT_DIR/visualizations and into the event storage, if one is open. Only
+    the main process draws; no metrics are reported.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class DrawDetections(DatasetEvaluator):
         """
         Args:
             dataset_name: name or URI.
-            output_dir: the folder that gets `visualizations`.
-            num_images: how many of the first images of the dataset.
-            score_thresh: least score of a detection that is drawn.
-            scale: size of the pictures over that of the images.
-            max_value_16_bit: of `read_image`.
+            output_dir: folder in which `visualizations` is created.
+            num_images: number of images to draw, from the start of the dataset.
+            score_thresh: minimum score of detections to draw.
+            scale: size of the pictures relative to the images.
+            max_value_16_bit: see `read_image`.
         """
         self._max_value_16_bit = max_value_16_bit
         self._dataset_name = dataset_name
@@ -69,7 +69,7 @@ class DrawDetections(DatasetEvaluator):
                 self._draw(inp, output)
 
     def evaluate(self) -> dict:
-        """No figures; tells where the pictures are."""
+        """Log where the pictures are, and return no metrics."""
         if comm.is_main_process() and self._num_drawn:
             logger.info("Drew %s images with detections into %s", self._num_drawn, self._folder)
         return {}
@@ -80,7 +80,7 @@ class DrawDetections(DatasetEvaluator):
         found = draw_output(image, output, metadata, self._score_thresh, self._scale)
         record = self._record(inp["file_name"])
         if "annotations" in record and "instances" in output:
-            # Masks and keypoints are of no use where the model predicts none.
+            # Ground truth masks and keypoints are only useful if the model predicts them.
             fields = {"segmentation": "pred_masks", "keypoints": "pred_keypoints"}
             hidden = {key for key, field in fields.items() if not output["instances"].has(field)}
             annotations = [
@@ -100,7 +100,7 @@ class DrawDetections(DatasetEvaluator):
 
     def _record(self, file_name: str) -> dict:
         if self._truth is None:
-            # The loader goes through the dataset in its order, and the main process has the start.
+            # The loader keeps the order of the dataset, and the main process gets its first part.
             records = DatasetCatalog.get(self._dataset_name)
             self._truth = {r["file_name"]: r for r in records}
         return self._truth.get(file_name, {})
@@ -113,12 +113,12 @@ def draw_output(
     score_thresh: float = 0.5,
     scale: float = 1.0,
 ) -> np.ndarray:
-    """Draw what a model gives for one image.
+    """Draw the output of a model for one image.
 
     Args:
         image: (H, W, 3) RGB.
-        output: a model's output dict; of several kinds of segmentation, the fullest is drawn.
-        score_thresh: least score of detections.
+        output: a model's output dict; of several kinds of segmentation, the most complete is drawn.
+        score_thresh: minimum score of detections.
     Returns:
         (H * scale, W * scale, 3) uint8 RGB.
     """
@@ -140,7 +140,7 @@ def draw_output(
 def draw_ground_truth(
     image: np.ndarray, record: dict, metadata: Any, scale: float = 1.0
 ) -> np.ndarray:
-    """Draw what a dataset says about one image: panoptic segments alone, where it has those."""
+    """Draw the ground truth of one image: only the panoptic segments, if it has any."""
     keys = ("annotations", "sem_seg_file_name")
     if "pan_seg_file_name" in record:
         keys = ("pan_seg_file_name", "segments_info")
@@ -150,7 +150,7 @@ def draw_ground_truth(
 
 
 def side_by_side(pictures: dict[str, np.ndarray]) -> np.ndarray:
-    """Pictures of one size next to each other, each under its title."""
+    """Place pictures of the same size next to each other, each with its title above."""
     gap = 6
     columns = []
     for title, picture in pictures.items():
@@ -166,15 +166,14 @@ def side_by_side(pictures: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def save_picture(picture: np.ndarray, path: str) -> None:
-    """Write an (H, W, 3) RGB picture; the ending names the format."""
+    """Write an (H, W, 3) RGB picture; the extension determines the format."""
     VisImage(picture).save(path)
 
 
 def picture_name(file_name: str, image_id: Any, taken: set[str]) -> str:
-    """Return a short name for the picture of an image, without extension, and not among those
-    `taken`.
+    """Return a short name for the picture of an image, without extension and not in `taken`.
 
-    It is that of the image's file; where another folder has one of this name, with the image's id.
+    It is the name of the image file, with the image id if that name is already taken.
     """
     name = os.path.splitext(os.path.basename(file_name.rstrip("/")))[0]
     name = f"{name}_{image_id}" if name in taken else name

@@ -129,7 +129,7 @@ class DatasetEvaluators(DatasetEvaluator):
                 if key in results:
                     raise ValueError(
                         f"two evaluators report {key!r} (the second is "
-                        f"{type(evaluator).__name__}); let each have tasks of its own"
+                        f"{type(evaluator).__name__}); give them different tasks"
                     )
                 results[key] = value
         return results
@@ -250,7 +250,7 @@ class _Clock:
     def log_totals(self) -> None:
         """Log a summary in detectron2's wording, which scripts search for."""
         if not self.batches:
-            logger.warning("The data loader gave no batch: there is nothing to evaluate")
+            logger.warning("The data loader returned no batches: there is nothing to evaluate")
             return
         mean = self.per_batch()
         devices = get_world_size()
@@ -267,8 +267,8 @@ class _Clock:
 
 @contextmanager
 def _progress(total: int | None, clock: _Clock) -> Iterator[Callable[[], None]]:
-    """Yield a function to call after each batch: it updates a progress bar on a terminal, and logs
-    from time to time elsewhere."""
+    """Yield a function to call after each batch: it updates a progress bar on a terminal, or else
+    logs from time to time."""
     if is_main_process() and sys.stderr.isatty():
         from tqdm import tqdm
 

@@ -8,16 +8,16 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-# pycocotools adds np.spacing(1) to the denominator of precision. That only shows where it is
-# 1 / 1, at a category's first true positive; the compiled code has a plain 1 there.
+# pycocotools adds np.spacing(1) to the denominator of precision. This only matters if precision
+# is 1 / 1, at a category's first true positive; the compiled code returns exactly 1 there.
 PRECISION_OF_ONE = 1 / (1 + np.spacing(1))
 
 
 class COCOeval_opt(COCOeval):
     """pycocotools' COCOeval with matching and accumulation in C++.
 
-    `eval["precision"]`, `eval["recall"]`, `eval["scores"]` and `stats` are pycocotools' to the
-    last bit; `evalImgs` stays empty, since building it is what takes the time.
+    `eval["precision"]`, `eval["recall"]`, `eval["scores"]` and `stats` equal those of pycocotools
+    bit for bit; `evalImgs` stays empty, because building it is slow.
     """
 
     def evaluate(self) -> None:
@@ -29,7 +29,7 @@ class COCOeval_opt(COCOeval):
         if p.useCats:
             p.catIds = list(np.unique(p.catIds))
         p.maxDets = sorted(p.maxDets)
-        # Built without datasets, so that pycocotools' own class of them will do.
+        # Built without datasets, so that it accepts pycocotools' class.
         compiled = COCOeval_faster(iouType=p.iouType, separate_eval=True)
         compiled.cocoGt, compiled.cocoDt = self.cocoGt, self.cocoDt
         names = ["imgIds", "catIds", "iouThrs", "recThrs", "maxDets", "areaRng", "areaRngLbl"]
@@ -37,7 +37,7 @@ class COCOeval_opt(COCOeval):
         for name in names:
             setattr(compiled.params, name, copy.copy(getattr(p, name)))
         if not all(isinstance(image_id, (int, float, np.number)) for image_id in p.imgIds):
-            # The compiled code wants numbers; VOC's ids, for instance, are names.
+            # The compiled code needs numeric ids; VOC's, for instance, are names.
             numbers = {image_id: number for number, image_id in enumerate(p.imgIds)}
             compiled.cocoGt = _with_numbers(self.cocoGt, numbers)
             compiled.cocoDt = _with_numbers(self.cocoDt, numbers)
@@ -49,9 +49,9 @@ class COCOeval_opt(COCOeval):
     def accumulate(self) -> None:
         """Turn the matches into precision, recall and scores, in `self.eval`."""
         if not hasattr(self, "_compiled"):
-            raise RuntimeError("COCOeval_opt.accumulate() needs evaluate() to be called before")
+            raise RuntimeError("call evaluate() before COCOeval_opt.accumulate()")
         if not self.params.useCats:
-            self.params.catIds = [-1]  # as pycocotools leaves it
+            self.params.catIds = [-1]  # as in pycocotools
         self.eval = dict(self._accumulate_at(self.params.recThrs), params=self.params)
         self._round_as_pycocotools()
 
@@ -61,10 +61,10 @@ class COCOeval_opt(COCOeval):
         return self._compiled.eval
 
     def _round_as_pycocotools(self) -> None:
-        """Give a precision of 1 that rests on a single detection the value pycocotools has.
+        """Replace a precision of 1 that is due to a single detection by pycocotools' value.
 
-        It rests on a single one where precision is below 1 at a recall between those of one and
-        of two true positives, so the matches are accumulated once more at such recalls.
+        It is due to a single one if precision is below 1 at a recall between those of one and two
+        true positives, so the matches are accumulated once more at such recalls.
         """
         p = self.params
         categories = {c: k for k, c in enumerate(self._paramsEval.catIds)}

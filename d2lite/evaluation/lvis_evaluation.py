@@ -1,4 +1,4 @@
-"""LVIS's AP: categories that an image was not checked for do not count in it."""
+"""LVIS's AP, in which an image only counts for the categories that were checked in it."""
 
 import logging
 from typing import Any
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 FIRST_CATEGORY_ID = 1  # LVIS counts its categories from 1
-# Rare, common and frequent categories: those in up to so many images.
+# Maximum number of images of rare, common and frequent categories.
 GROUPS = ((10, "r"), (100, "c"), (float("inf"), "f"))
 DEFAULT_MAX_DETS = 300  # per image, the official limit of LVIS
 
@@ -23,7 +23,7 @@ DEFAULT_MAX_DETS = 300  # per image, the official limit of LVIS
 class LVISEvaluator(DetectionEvaluator):
     """AP for boxes and masks on LVIS, over all categories and the rare, common and frequent ones.
 
-    Also the average recall of box proposals, where the model gives those.
+    For models that return box proposals, it computes their average recall.
     """
 
     _metrics = dict.fromkeys(("bbox", "segm"), METRICS)
@@ -42,11 +42,11 @@ class LVISEvaluator(DetectionEvaluator):
     ):
         """
         Args:
-            dataset_name: its dicts, which training sees too, are the ground truth.
-            tasks: some of "bbox", "segm"; None takes what the predictions hold.
-            distributed: gather the predictions of all processes.
+            dataset_name: name or URI. The ground truth is its dataset dicts, as in training.
+            tasks: any of "bbox", "segm"; None takes those that the predictions have.
+            distributed: gather the predictions of all processes; otherwise each evaluates its own.
             output_dir: for `instances_predictions.pth` and `lvis_instances_results.json`.
-            max_dets_per_image: detections that count in an image; default 300.
+            max_dets_per_image: number of detections that count per image; default 300.
         """
         _import_lvis()
         super().__init__(dataset_name, tasks, distributed, output_dir)
@@ -84,14 +84,14 @@ class LVISEvaluator(DetectionEvaluator):
 
 
 def lvis_api(records: list[dict], metadata: Metadata) -> Any:
-    """Return an `lvis.LVIS` of what would be in an LVIS file.
+    """Return the ground truth as an `lvis.LVIS`, without a file.
 
     Args:
-        records: what `load_ground_truth` returned.
+        records: the result of `load_ground_truth`.
         metadata: has `thing_classes`, and `category_frequency` ("r", "c" or "f" by category id) or
-            `class_image_count`, from which it follows.
+            `class_image_count`, from which it is computed.
     Raises:
-        ValueError: it is not known how frequent the categories are.
+        ValueError: the frequency of the categories is unknown.
     """
     table = coco_table(records, metadata, category_ids(metadata, FIRST_CATEGORY_ID))
     for image, record in zip(table["images"], records, strict=True):
@@ -137,10 +137,10 @@ def evaluate_predictions_on_lvis(
         lvis_gt: an `lvis.LVIS`.
         lvis_results: at least one result, in COCO's format.
         iou_type: "bbox" or "segm".
-        max_dets_per_image: detections that count in an image; default 300.
+        max_dets_per_image: number of detections that count per image; default 300.
         img_ids: evaluate these images only.
     """
-    # LVISResults takes areas from the boxes where there are any; for masks, those of the masks.
+    # LVISResults computes areas from the boxes if there are any; masks need the areas of the masks.
     drop = "bbox" if iou_type == "segm" else None
     kept = [{k: v for k, v in result.items() if k != drop} for result in lvis_results]
     limit = DEFAULT_MAX_DETS if max_dets_per_image is None else max_dets_per_image

@@ -1,4 +1,4 @@
-"""Names that numpy has removed, for packages that still use them."""
+"""Names that were removed from numpy, for packages that still use them."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ _REMOVED = {"float": np.float64, "in1d": np.isin}
 
 
 class _NumpyWithRemovedNames:
-    """Looks like numpy, and has what it no longer has."""
+    """A stand-in for numpy that also has the removed names."""
 
     def __getattr__(self, name: str) -> Any:
         return _REMOVED[name] if name in _REMOVED else getattr(np, name)
@@ -19,10 +19,9 @@ class _NumpyWithRemovedNames:
 
 @contextlib.contextmanager
 def removed_numpy_names(module: ModuleType) -> Iterator[None]:
-    """Give one module the removed names, for a while.
+    """Provide the removed names to one module within the block.
 
-    Only the name `np` inside `module` is replaced; numpy itself stays as it is, so nobody else
-    notices.
+    Only the name `np` inside `module` is replaced; numpy itself is unchanged.
     """
     original = module.np
     module.np = _NumpyWithRemovedNames()

@@ -1,4 +1,4 @@
-"""Panoptic quality on COCO, or on any set with panoptic ground truth."""
+"""Panoptic quality on COCO, or on any dataset with panoptic ground truth."""
 
 import io
 import itertools
@@ -38,15 +38,15 @@ class _TrueImage(NamedTuple):
 class COCOPanopticEvaluator(DatasetEvaluator):
     """PQ, SQ and RQ over all categories, things and stuff.
 
-    The ground truth is the `pan_seg_file_name` and `segments_info` of the dataset's dicts; where
-    these have instances and semantic labels instead, it is read from `panoptic_json` and
-    `panoptic_root` of the metadata.
+    The ground truth is the `pan_seg_file_name` and `segments_info` of the dataset's dicts. If these
+    have instances and semantic labels instead, it is read from `panoptic_json` and `panoptic_root`
+    of the metadata.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | None = None):
         """
         Args:
-            dataset_name: its metadata have `thing_dataset_id_to_contiguous_id` and
+            dataset_name: its metadata has `thing_dataset_id_to_contiguous_id` and
                 `stuff_dataset_id_to_contiguous_id`.
             output_dir: for `predictions.json` and the folder `panoptic_predictions` of PNG files,
                 in COCO's format of results.
@@ -72,7 +72,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         self._predictions: list[dict] = []
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Take a batch.
+        """Process the predictions of one batch.
 
         Args:
             inputs: dicts with "image_id" and "file_name".
@@ -90,7 +90,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
                     for i in np.unique(ids).tolist()
                     if i != -1
                 ]
-                ids = ids + 1  # official files have 0 for pixels without a label
+                ids = ids + 1  # in official files, 0 means pixels without a label
             content = io.BytesIO()
             Image.fromarray(id_to_rgb(ids)).save(content, format="PNG")
             stem = os.path.splitext(os.path.basename(inp["file_name"]))[0]
@@ -104,9 +104,9 @@ class COCOPanopticEvaluator(DatasetEvaluator):
             )
 
     def _convert_category_id(self, segment_info: dict) -> dict:
-        """Give a segment its category id of the dataset, in a new dict.
+        """Return a new dict of a segment with the category id of the dataset.
 
-        A model that already uses those ids leaves "isthing" out.
+        A model that already uses these ids omits "isthing".
         """
         segment = dict(segment_info)
         isthing = segment.pop("isthing", None)
@@ -120,7 +120,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         return segment
 
     def evaluate(self) -> dict | None:
-        """{"panoptic_seg": {"PQ", "SQ", "RQ", "PQ_th", ..., "RQ_st"}} in percent."""
+        """Return {"panoptic_seg": {"PQ", "SQ", "RQ", "PQ_th", ..., "RQ_st"}} in percent."""
         comm.synchronize()
         gathered = comm.gather(self._predictions)
         if not comm.is_main_process():
@@ -145,7 +145,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
     def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
         """Compare images and segments with the dataset; see `DatasetEvaluator.check`.
 
-        The segment ids of the first image are read; of the others it is seen that they exist.
+        The segment ids of the first image are read; for the others, only the files must exist.
         """
         images = self._true_images()
         where = f"dataset {self._dataset_name!r}"
@@ -175,7 +175,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         return {f"panoptic_seg/{m}{suffix}" for m in ("PQ", "SQ", "RQ") for suffix in GROUPS}
 
     def _categories(self) -> list[dict]:
-        """Things and stuff, each with "id", "name" and "isthing"."""
+        """Return things and stuff, each with "id", "name" and "isthing"."""
         categories = [
             {"id": ids[index], "name": names[index], "isthing": isthing}
             for ids, names, isthing in (
@@ -184,7 +184,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
             )
             for index in ids
         ]
-        kept: dict[int, dict] = {}  # of those that are listed as thing and as stuff, the thing
+        kept: dict[int, dict] = {}  # a category listed as both thing and stuff is a thing
         for category in categories:
             kept.setdefault(category["id"], category)
         return list(kept.values())
@@ -192,7 +192,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
     def _true_images(self) -> list[_TrueImage]:
         records = load_ground_truth(self._dataset_name, sizes=False)
         if not all("segments_info" in record for record in records):
-            # The form that Panoptic FPN trains on has instances and semantic labels in their place.
+            # Dicts for training Panoptic FPN have instances and semantic labels instead.
             meta = self._metadata
             if meta.get("panoptic_json") is None:
                 raise ValueError(
@@ -248,7 +248,7 @@ def _inverted(mapping: dict[int, int]) -> dict[int, int]:
 
 
 def _read_ids(path: str) -> np.ndarray:
-    """(H, W) segment ids of a colored PNG file, or of an image that is drawn on demand."""
+    """Return the (H, W) segment ids of a colored PNG file, or of an image drawn on demand."""
     reader = find_image_reader(path)
     if reader is not None:
         return rgb_to_id(np.asarray(reader(path)))

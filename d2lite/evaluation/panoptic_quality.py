@@ -11,7 +11,7 @@ VOID = 0  # segment id of pixels without a label
 
 @dataclass
 class CategoryCounts:
-    """What matching found of one category in all images."""
+    """Counts of matched and unmatched segments of one category in all images."""
 
     matched: int = 0
     iou: float = 0.0  # summed over matched segments
@@ -19,7 +19,7 @@ class CategoryCounts:
     only_true: int = 0
 
     def quality(self) -> tuple[float, float, float] | None:
-        """(PQ, SQ, RQ) in [0, 1]; None for a category that does not occur."""
+        """Return (PQ, SQ, RQ) in [0, 1]; None for a category that does not occur."""
         weight = self.matched + 0.5 * self.only_predicted + 0.5 * self.only_true
         if weight == 0:
             return None
@@ -28,7 +28,7 @@ class CategoryCounts:
 
 
 class PanopticQuality:
-    """Adds up matched and unmatched segments, image by image."""
+    """Sums of matched and unmatched segments over images."""
 
     def __init__(self, categories: Iterable[int]):
         self.counts = {category: CategoryCounts() for category in categories}
@@ -41,18 +41,20 @@ class PanopticQuality:
         pred_segments: list[dict[str, Any]],
         image: str = "image",
     ) -> None:
-        """Match the segments of one image: a pair with IoU above 0.5 is a match, and unique.
+        """Match the segments of one image: pairs with IoU above 0.5, which are unique.
 
         Args:
             true_ids, pred_ids: (H, W) segment id of each pixel, 0 for none.
-            true_segments, pred_segments: dicts with "id", "category_id"; true ones may have
-                "iscrowd", and such segments neither have to be found nor are wrong to find.
+            true_segments, pred_segments: dicts with "id" and "category_id"; true ones may have
+                "iscrowd", and such segments count neither as missed nor as false positives.
             image: its name, for messages.
         Raises:
             ValueError: sizes differ, or the predicted ids and segments do not agree.
         """
         if true_ids.shape != pred_ids.shape:
-            raise ValueError(f"{image}: predicted {pred_ids.shape} pixels of {true_ids.shape}")
+            raise ValueError(
+                f"{image}: the prediction has size {pred_ids.shape}, expected {true_ids.shape}"
+            )
         true = {s["id"]: s for s in true_segments}
         pred = {s["id"]: s for s in pred_segments}
         overlap = _overlaps(true_ids, pred_ids)
@@ -78,7 +80,7 @@ class PanopticQuality:
         for index, segment in pred.items():
             if index in matched_pred:
                 continue
-            # Pixels without a label, or of a crowd of this category, may be anything.
+            # Pixels without a label, or of a crowd of this category, are ignored.
             unknown = overlap.get((VOID, index), 0)
             if segment["category_id"] in crowds:
                 unknown += overlap.get((crowds[segment["category_id"]], index), 0)
@@ -99,9 +101,9 @@ class PanopticQuality:
                 )
 
     def average(self, categories: Iterable[int]) -> dict[str, float]:
-        """Means over those of `categories` that occur, in [0, 1]: "pq", "sq", "rq", and their "n".
+        """Return means over those of `categories` that occur, in [0, 1]: "pq", "sq", "rq"; and "n".
 
-        They are 0 when none occurs.
+        They are 0 if none occurs.
         """
         found = [q for c in categories if (q := self.counts[c].quality()) is not None]
         pq, sq, rq = np.mean(found, axis=0).tolist() if found else (0.0, 0.0, 0.0)
@@ -109,7 +111,7 @@ class PanopticQuality:
 
 
 def _overlaps(true_ids: np.ndarray, pred_ids: np.ndarray) -> dict[tuple[int, int], int]:
-    """Pixels that each (true, predicted) pair of segments shares, where there are any."""
+    """Return the number of shared pixels of each overlapping (true, predicted) pair of segments."""
     pairs = (true_ids.astype(np.int64) << 32) | pred_ids.astype(np.int64)
     values, counts = np.unique(pairs, return_counts=True)
     keys = zip((values >> 32).tolist(), (values & 0xFFFFFFFF).tolist(), strict=True)

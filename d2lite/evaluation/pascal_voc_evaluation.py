@@ -1,4 +1,4 @@
-"""The metric of Pascal VOC, at its own IoU threshold of 0.5 and at COCO's."""
+"""The metric of Pascal VOC, at its IoU threshold of 0.5 and at those of COCO."""
 
 import logging
 import os
@@ -23,18 +23,18 @@ THRESHOLDS = range(50, 100, 5)  # percent
 
 
 class PascalVOCDetectionEvaluator(DatasetEvaluator):
-    """AP of a dataset in VOC's layout, by VOC's rules: objects marked difficult do not count.
+    """AP by VOC's rules: objects marked as difficult do not count.
 
     It is close to COCO's AP50, but not the same: IoU counts pixels, matching differs, and for
-    2007 the AP is taken from 11 points of recall.
+    2007 the AP is computed at 11 recalls.
     """
 
     def __init__(self, dataset_name: str):
         """
         Args:
-            dataset_name: name or URI. Its dicts, which training sees too, are the ground truth;
+            dataset_name: name or URI. The ground truth is its dataset dicts, as in training;
                 annotations may have "difficult". The `year` of its metadata, 2007 or 2012 (the
-                default), chooses the metric.
+                default), selects the metric.
         """
         self._dataset_name = dataset_name
         records = load_ground_truth(dataset_name)
@@ -56,7 +56,7 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
         self._logger = logging.getLogger(__name__)
         self.reset()
 
-    # Where the files are, for subclasses that evaluate with `voc_eval`.
+    # Paths of the files, for subclasses that evaluate with `voc_eval`.
     @property
     def _anno_file_template(self) -> str:
         return os.path.join(self._metadata.dirname, "Annotations", "{}.xml")
@@ -89,12 +89,12 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
                 boxes, instances.scores.tolist(), instances.pred_classes.tolist(), strict=True
             )
             for box, score, category in rows:
-                # Rounded as in the files that VOC's own program reads.
+                # Rounded as in the files that VOC's program reads.
                 sides = (round(float(side), 1) for side in box)
                 self._predictions[category].append((image_id, round(score, 3), *sides))
 
     def evaluate(self) -> dict | None:
-        """{"bbox": {"AP", "AP50", "AP75"}} in percent, the mean over classes that occur."""
+        """Return {"bbox": {"AP", "AP50", "AP75"}} in percent, the mean over classes that occur."""
         gathered = comm.gather(self._predictions, dst=0)
         if not comm.is_main_process():
             return None
@@ -138,5 +138,5 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
         return results
 
 
-# VOC counts pixels from 1; 1 was taken from xmin and ymin when its boxes were read.
+# VOC counts pixels from 1; 1 was subtracted from xmin and ymin when its boxes were read.
 _TO_PIXELS = np.array([1, 1, 0, 0])

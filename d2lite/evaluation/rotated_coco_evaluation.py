@@ -16,7 +16,7 @@ from d2lite.structures import (
 
 
 class RotatedCOCOeval(COCOeval):
-    """COCOeval whose boxes may be rotated: (center x, center y, width, height, degrees)."""
+    """COCOeval that supports rotated boxes: (center x, center y, width, height, degrees)."""
 
     @staticmethod
     def is_rotated(box_list: list | np.ndarray | Tensor) -> bool:
@@ -25,11 +25,11 @@ class RotatedCOCOeval(COCOeval):
 
     @staticmethod
     def boxlist_to_tensor(boxlist: list | np.ndarray | Tensor, output_box_dim: int) -> Tensor:
-        """(N, 4) XYXY or (N, 5) rotated boxes as a float32 tensor.
+        """Return (N, 4) XYXY or (N, 5) rotated boxes as a float32 tensor.
 
         Args:
-            boxlist: N boxes of the same kind; XYWH boxes when they have four numbers.
-            output_box_dim: 4 or 5; boxes of four numbers can be had as five, not the other way.
+            boxlist: N boxes of the same kind; XYWH boxes if they have four numbers.
+            output_box_dim: 4 or 5; boxes with four numbers can become five, not vice versa.
         """
         boxes = torch.as_tensor(np.asarray(boxlist, dtype=np.float64), dtype=torch.float32)
         boxes = boxes.reshape(len(boxlist), -1) if len(boxlist) else boxes.new_zeros(0, 4)
@@ -41,7 +41,7 @@ class RotatedCOCOeval(COCOeval):
         return BoxMode.convert(boxes, BoxMode.XYWH_ABS, mode)
 
     def compute_iou_dt_gt(self, dt: list, gt: list, is_crowd: list[int]) -> np.ndarray:
-        """(N, M) IoU of detected and true boxes; over the detection alone where gt is a crowd."""
+        """Return the (N, M) IoU of detected and true boxes; for crowds, over the detection only."""
         if self.is_rotated(dt) or self.is_rotated(gt):
             found = RotatedBoxes(self.boxlist_to_tensor(dt, 5))
             true = RotatedBoxes(self.boxlist_to_tensor(gt, 5))
@@ -58,7 +58,7 @@ class RotatedCOCOeval(COCOeval):
         return iou.double().numpy()
 
     def computeIoU(self, imgId: int, catId: int) -> np.ndarray | list:
-        """IoU of an image's detections, best first, with its ground truth of one category."""
+        """Return the IoU of detections, best first, with objects of one image and category."""
         p = self.params
         if p.useCats:
             gt, dt = self._gts[imgId, catId], self._dts[imgId, catId]
@@ -74,7 +74,7 @@ class RotatedCOCOeval(COCOeval):
 
 
 class RotatedCOCOEvaluator(COCOEvaluator):
-    """COCOEvaluator for rotated boxes, predicted or true; it has the task "bbox" only."""
+    """COCOEvaluator for rotated boxes, predicted or true; its only task is "bbox"."""
 
     _metrics = {"bbox": METRICS["bbox"]}
 

@@ -21,18 +21,18 @@ from d2lite.evaluation.result_files import save_results
 from d2lite.evaluation.tables import metrics_table
 from d2lite.utils import comm
 
-LABELS_CHECKED = 50  # label images that are read before a training; one takes some milliseconds
-BOUNDARY_SHARE = 0.02  # width of a boundary over the image's diagonal (Cheng et al., 2021)
+LABELS_CHECKED = 50  # label images read before training; each takes a few milliseconds
+BOUNDARY_SHARE = 0.02  # width of a boundary relative to the image's diagonal (Cheng et al., 2021)
 
 
 def load_image_into_numpy_array(filename: str, dtype: type | None = None) -> np.ndarray:
-    """(H, W) labels of a file, or of an image that is drawn on demand."""
+    """Return the (H, W) labels of a file, or of an image drawn on demand."""
     return read_labels(filename).astype(dtype or np.int64)
 
 
 def _compare_shapes(path: str, found: tuple[int, ...], expected: tuple[int, ...] | None) -> None:
     if expected not in (None, found):
-        raise ValueError(f"{path}: labels of {found}, but the prediction is {expected}")
+        raise ValueError(f"{path}: labels have size {found}, but the prediction {expected}")
 
 
 class SemSegEvaluator(DatasetEvaluator):
@@ -50,13 +50,13 @@ class SemSegEvaluator(DatasetEvaluator):
     ):
         """
         Args:
-            dataset_name: a set with `sem_seg_file_name`; its metadata has `stuff_classes` and
+            dataset_name: a dataset with `sem_seg_file_name`; its metadata has `stuff_classes` and
                 `ignore_label`.
-            distributed: gather the figures of all processes.
+            distributed: gather the results of all processes.
             output_dir: for `sem_seg_predictions.json` and `sem_seg_evaluation.pth`.
-            sem_seg_loading_fn: takes a file name and `dtype`; gives the (H, W) ground truth.
-            num_classes, ignore_label: of detectron2's older interface; the metadata have both, and
-                another number of classes is an error.
+            sem_seg_loading_fn: takes a file name and `dtype`; returns the (H, W) ground truth.
+            num_classes, ignore_label: from detectron2's older interface; the metadata has both, and
+                a different number of classes is an error.
         """
         self._logger = logging.getLogger(__name__)
         self._dataset_name = dataset_name
@@ -74,7 +74,7 @@ class SemSegEvaluator(DatasetEvaluator):
         self._metadata = meta = MetadataCatalog.get(dataset_name)
         if not meta.get("stuff_classes"):
             raise ValueError(
-                f"dataset {dataset_name!r}: its metadata have no stuff_classes, the names of its "
+                f"dataset {dataset_name!r}: its metadata has no stuff_classes, the names of its "
                 "labels; set them by MetadataCatalog.get(NAME).set(stuff_classes=[...])"
             )
         to_index = meta.get("stuff_dataset_id_to_contiguous_id")
@@ -89,11 +89,11 @@ class SemSegEvaluator(DatasetEvaluator):
                 f"{self._num_classes} stuff_classes"
             )
         self._ignore_label = meta.get("ignore_label") if ignore_label is None else ignore_label
-        # Boundaries are found in maps of bytes, where one value stands for ignored pixels.
+        # Boundaries are computed on maps of bytes, in which one value means ignored pixels.
         self._compute_boundary_iou = self._num_classes < np.iinfo(np.uint8).max
         if not self._compute_boundary_iou:
             self._logger.warning(
-                "no boundary IoU: %s classes are too many for it", self._num_classes
+                "no boundary IoU: it does not support %s classes", self._num_classes
             )
         self.sem_seg_loading_fn = sem_seg_loading_fn
         self.reset()
@@ -117,7 +117,7 @@ class SemSegEvaluator(DatasetEvaluator):
         self._predictions: list[dict] = []
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Take a batch.
+        """Process the predictions of one batch.
 
         Args:
             inputs: dicts with "file_name".
@@ -145,14 +145,14 @@ class SemSegEvaluator(DatasetEvaluator):
         return _boundary(mask, dilation_ratio)
 
     def _ground_truth(self, file_name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
-        """(H, W) labels, where ignored pixels are numbered after the last class."""
+        """Return the (H, W) labels, in which ignored pixels have the number of classes."""
         path = self.input_file_to_gt_file[file_name]
         if self.sem_seg_loading_fn is load_image_into_numpy_array:
-            # Before the pixels take memory.
+            # Checked before the pixels take memory.
             _compare_shapes(path, read_image_size(path), shape)
         truth = self.sem_seg_loading_fn(path, dtype=int)
         if truth.ndim != 2:
-            raise ValueError(f"{path}: labels are one number for each pixel, found {truth.shape}")
+            raise ValueError(f"{path}: expected one label per pixel, got shape {truth.shape}")
         _compare_shapes(path, truth.shape, shape)
         if self._ignore_label is not None:
             truth[truth == self._ignore_label] = self._num_classes
@@ -170,7 +170,7 @@ class SemSegEvaluator(DatasetEvaluator):
         return np.bincount(pairs, minlength=size * size).reshape(size, size)
 
     def evaluate(self) -> dict | None:
-        """{"sem_seg": {metric: percent}}; nan for classes that do not occur."""
+        """Return {"sem_seg": {metric: percent}}; nan for classes that do not occur."""
         predictions = gather_predictions(self._predictions, self._distributed)
         if self._distributed:
             confusions = comm.gather((self._conf_matrix, self._b_conf_matrix))
@@ -231,7 +231,7 @@ class SemSegEvaluator(DatasetEvaluator):
         save_results(path, lambda file: torch.save(metrics, file))
 
     def encode_json_sem_seg(self, sem_seg: np.ndarray, input_file_name: str) -> list[dict]:
-        """One dict per class that occurs: "file_name", "category_id" and "segmentation" (RLE)."""
+        """Return a dict per class that occurs: "file_name", "category_id", "segmentation" (RLE)."""
         encoded = []
         for label in np.unique(sem_seg).tolist():
             to_id = self._contiguous_id_to_dataset_id
@@ -251,10 +251,10 @@ class SemSegEvaluator(DatasetEvaluator):
 
 
 def _boundary(labels: np.ndarray, share: float = BOUNDARY_SHARE) -> np.ndarray:
-    """Return what is left of a label map after subtracting its erosion by a share of the diagonal.
+    """Return the difference of a label map and its erosion by a fraction of the diagonal.
 
-    As in detectron2, this is done on the map of all classes at once: what remains near a border is
-    the difference of two labels, so the figures are comparable with its figures only.
+    As in detectron2, this is computed on the map of all classes at once: near a border, the result
+    is the difference of two labels, so the metric is only comparable with detectron2's.
     """
     labels = labels.astype(np.uint8)
     height, width = labels.shape
@@ -266,12 +266,12 @@ def _boundary(labels: np.ndarray, share: float = BOUNDARY_SHARE) -> np.ndarray:
 
 
 def _ratio(part, whole) -> np.ndarray:
-    """part / whole; nan where whole is 0."""
+    """Return part / whole; nan where whole is 0."""
     part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean over classes that occur, in percent."""
+    """Return the mean over classes that occur, in percent."""
     present = values[~np.isnan(values)]
     return 100 * float(present.mean()) if len(present) else float("nan")

@@ -35,7 +35,7 @@ def metrics_table(
 
 
 def category_grid(pairs: list[tuple[str, str]], metric: str) -> str:
-    """(category, figure) pairs, read along the rows, in as many column pairs as fit."""
+    """Format (category, value) pairs row by row, in as many column pairs as fit."""
     pairs = [
         (name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…", figure)
         for name, figure in pairs

@@ -7,10 +7,10 @@ import numpy as np
 
 @dataclass
 class VocObjects:
-    """Ground truth of one class in one image; boxes count pixels, from 1, as VOC has them."""
+    """Ground truth of one class in one image; boxes are pixel indices from 1, as in VOC."""
 
     boxes: np.ndarray  # (M, 4) xmin, ymin, xmax, ymax
-    difficult: np.ndarray  # (M,) bool: neither to be found nor wrong to find
+    difficult: np.ndarray  # (M,) bool: these count neither as missed nor as false positives
 
 
 @dataclass
@@ -28,7 +28,7 @@ def average_precision(
     threshold: float,
     use_07_metric: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Recall, precision and AP of one class; see `voc_eval`. nan for a class without objects."""
+    """Return recall, precision and AP of one class, nan without objects; see `voc_eval`."""
     found = {image_id: np.zeros(len(t.boxes), bool) for image_id, t in truth.items()}
     order = np.argsort(-detections.scores, kind="stable")
     right, wrong = np.zeros(len(order)), np.zeros(len(order))
@@ -55,7 +55,7 @@ def average_precision(
 
 
 def voc_ap(rec: np.ndarray, prec: np.ndarray, use_07_metric: bool = False) -> float:
-    """Area under the curve of precision over recall, made to fall (VOC 2010 and later).
+    """Return the area under the curve of precision, made monotonic, over recall (VOC 2010+).
 
     Args:
         rec: ascending recalls.
@@ -73,7 +73,7 @@ def voc_ap(rec: np.ndarray, prec: np.ndarray, use_07_metric: bool = False) -> fl
 
 
 def _iou_of_pixels(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """(M,) IoU where a box from 1 to 1 is one pixel wide."""
+    """Return the (M,) IoU, for boxes in which 1 to 1 is one pixel wide."""
     sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2]) + 1
     inter = sides.clip(min=0).prod(axis=1)
     area = (box[2:] - box[:2] + 1).prod()

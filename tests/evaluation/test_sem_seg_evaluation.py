@@ -78,7 +78,9 @@ def test_mistakes_are_named(dataset, tmp_path):
     with pytest.raises(ValueError, match=r"num_classes is 7, but dataset .* has 3"):
         SemSegEvaluator(dataset, num_classes=7)
     evaluator = SemSegEvaluator(dataset, distributed=False)
-    with pytest.raises(ValueError, match=r"truth.png: labels of \(20, 20\), but .* \(5, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"truth.png: labels have size \(20, 20\), but .* \(5, 5\)"
+    ):
         pred = np.zeros((5, 5), np.int64)
         evaluator.process([{"file_name": "a.jpg"}], [{"sem_seg": one_hot(pred)}])
     Image.fromarray(np.full((20, 20), 77, np.uint8)).save(tmp_path / "truth.png")
@@ -100,5 +102,5 @@ def test_labels_of_all_images_are_checked_before_training(dataset, tmp_path):
 
 def test_a_dataset_without_names_of_labels_is_told(dataset):
     MetadataCatalog.remove(dataset)
-    with pytest.raises(ValueError, match="its metadata have no stuff_classes"):
+    with pytest.raises(ValueError, match="its metadata has no stuff_classes"):
         SemSegEvaluator(dataset)
