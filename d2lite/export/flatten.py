@@ -1,7 +1,7 @@
-"""Models of structured inputs and outputs as functions from tensors to tensors.
+"""Models with structured inputs and outputs as functions from tensors to tensors.
 
-Exporters know tensors only. `flatten_to_tuple` takes lists, dicts, Instances and boxes apart and
-gives a schema that puts them together again; `TracingAdapter` does so around a model.
+Exporters only support tensors. `flatten_to_tuple` flattens lists, dicts, Instances and boxes, and
+returns a schema that rebuilds them; `TracingAdapter` does this around a model.
 """
 
 import importlib
@@ -22,24 +22,24 @@ Values = Sequence[Any]
 
 @dataclass
 class Schema:
-    """How a value was flattened. Calling it with the flat values rebuilds the value.
+    """The structure of a flattened value. Calling it with the flat values rebuilds the value.
 
-    `flatten` gives the flat values as a tuple, and the schema for values of that form.
+    `flatten` returns the flat values as a tuple, and the schema for values of that structure.
     """
 
     def __call__(self, values: Values) -> Any:
-        """Rebuild what was flattened."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how to rebuild a value")
+        """Rebuild the value."""
+        raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
     @classmethod
     def flatten(cls, obj: Any) -> tuple[tuple, "Schema"]:
-        """Take `obj` apart."""
-        raise NotImplementedError(f"{cls.__name__} does not say how to flatten a value")
+        """Flatten `obj`."""
+        raise NotImplementedError(f"{cls.__name__} must define flatten")
 
 
 @dataclass
 class IdentitySchema(Schema):
-    """A value that is kept whole."""
+    """A value that is not flattened."""
 
     def __call__(self, values: Values) -> Any:
         (value,) = values
@@ -52,14 +52,14 @@ class IdentitySchema(Schema):
 
 @dataclass
 class ListSchema(Schema):
-    """A list, by the schema of each entry and the number of its flat values."""
+    """A list, with the schema of each entry and the number of its flat values."""
 
     schemas: list[Schema]
     sizes: list[int]
 
     def __call__(self, values: Values) -> list:
         if len(values) != sum(self.sizes):
-            raise ValueError(f"the schema holds {sum(self.sizes)} values, got {len(values)}")
+            raise ValueError(f"the schema has {sum(self.sizes)} values, got {len(values)}")
         entries, start = [], 0
         for schema, size in zip(self.schemas, self.sizes, strict=True):
             entries.append(schema(values[start : start + size]))
@@ -75,7 +75,7 @@ class ListSchema(Schema):
 
 @dataclass
 class TupleSchema(ListSchema):
-    """A tuple, as a list is kept."""
+    """A tuple, stored like a list."""
 
     def __call__(self, values: Values) -> tuple:
         return tuple(super().__call__(values))
@@ -83,7 +83,7 @@ class TupleSchema(ListSchema):
 
 @dataclass
 class DictSchema(ListSchema):
-    """A dict with string keys, its entries in the order of the sorted keys."""
+    """A dict with string keys, with its entries sorted by key."""
 
     keys: list[str]
 
@@ -102,7 +102,7 @@ class DictSchema(ListSchema):
 
 @dataclass
 class InstancesSchema(DictSchema):
-    """Instances: the fields as a dict is kept, and behind them the image size as a tensor (2,)."""
+    """Instances: the fields stored like a dict, then the image size as a (2,) tensor."""
 
     def __call__(self, values: Values) -> Instances:
         *fields, image_size = values
@@ -118,7 +118,7 @@ class InstancesSchema(DictSchema):
 
 @dataclass
 class TensorWrapSchema(Schema):
-    """An object around one tensor, such as Boxes, by the full name of its class."""
+    """A wrapper of one tensor, such as Boxes, with the full name of its class."""
 
     class_name: str
 
@@ -134,7 +134,7 @@ class TensorWrapSchema(Schema):
         return (obj.tensor,), cls(f"{type(obj).__module__}.{type(obj).__qualname__}")
 
 
-# The first match counts.
+# The first match is used.
 SCHEMAS: tuple[tuple[type | tuple[type, ...], type[Schema]], ...] = (
     ((str, bytes), IdentitySchema),
     (list, ListSchema),
@@ -147,11 +147,11 @@ SCHEMAS: tuple[tuple[type | tuple[type, ...], type[Schema]], ...] = (
 
 
 def flatten_to_tuple(obj: Any) -> tuple[tuple, Schema]:
-    """Take a value apart into tensors and other plain values.
+    """Flatten a value into tensors and other plain values.
 
     Args:
         obj: any nesting of lists, tuples, dicts with string keys, Instances, Boxes, RotatedBoxes
-            and ROIMasks; everything else is kept whole.
+            and ROIMasks; everything else is not flattened.
     Returns:
         The flat values, and the schema with `schema(flat) == obj`.
     """
@@ -160,12 +160,12 @@ def flatten_to_tuple(obj: Any) -> tuple[tuple, Schema]:
 
 
 class TracingAdapter(nn.Module):
-    """A model that takes and returns tensors only, for exporters.
+    """A model that takes and returns only tensors, for exporters.
 
     Attributes:
         flattened_inputs: the example inputs as the tuple of tensors that `forward` takes.
         inputs_schema: rebuilds the model's inputs from it.
-        outputs_schema: rebuilds the model's outputs from what `forward` returns; None before the
+        outputs_schema: rebuilds the model's outputs from the result of `forward`; None before the
             first call.
     """
 
@@ -180,12 +180,12 @@ class TracingAdapter(nn.Module):
 
         Args:
             model: in evaluation mode.
-            inputs: an example of what the model takes: one value, or a tuple of its arguments.
-            inference_func: called as inference_func(model, *inputs) in place of the model.
-            allow_non_tensor: leave values that are no tensors as they are, at both ends, and keep
-                no schema of the outputs. Otherwise they are an error.
+            inputs: example inputs: one value, or a tuple of arguments.
+            inference_func: called as inference_func(model, *inputs) instead of the model.
+            allow_non_tensor: allow values that are not tensors in inputs and outputs, and store no
+                schema of the outputs. Otherwise they are an error.
         Raises:
-            ValueError: for an input that is no tensor.
+            ValueError: an input is not a tensor.
         """
         super().__init__()
         self.model = (
@@ -200,10 +200,10 @@ class TracingAdapter(nn.Module):
             _check_tensors(self.flattened_inputs, "input")
 
     def forward(self, *args: Tensor) -> tuple[Tensor, ...]:
-        """Flat inputs -> flat outputs, without gradients.
+        """Compute flat outputs from flat inputs, without gradients.
 
         Raises:
-            ValueError: for an output that is no tensor, or outputs of another form than before.
+            ValueError: an output is not a tensor, or the structure of the outputs has changed.
         """
         with torch.no_grad():
             outputs = self.inference_func(self.model, *self.inputs_schema(args))
@@ -215,8 +215,8 @@ class TracingAdapter(nn.Module):
             self.outputs_schema = schema
         elif schema != self.outputs_schema:
             raise ValueError(
-                f"the outputs have another form than at the first call: {schema} in place of "
-                f"{self.outputs_schema}"
+                f"the structure of the outputs differs from that of the first call: {schema}, "
+                f"expected {self.outputs_schema}"
             )
         return flat
 
@@ -229,6 +229,6 @@ def _check_tensors(values: Values, what: str) -> None:
     others = sorted({type(value).__name__ for value in values if not isinstance(value, Tensor)})
     if others:
         raise ValueError(
-            f"the {what}s of the model hold values that are no tensors: {', '.join(others)}. Give "
-            "an inference_func that takes and returns tensors only, or allow_non_tensor=True"
+            f"the {what}s of the model contain values that are not tensors: {', '.join(others)}. "
+            "Give an inference_func that takes and returns only tensors, or allow_non_tensor=True"
         )

@@ -1,8 +1,8 @@
-"""What stands in the way of `torch.export` in eager code, replaced while a model is exported.
+"""Replacements for eager code that `torch.export` does not support, used during an export.
 
-The models run eagerly and know nothing of exporting. Three things they do cannot be written into
-a graph in which the number of boxes is not known: Python's `len`, which wants a plain number; an
-assertion about values; and a choice of algorithm by the number of boxes.
+The models run eagerly and do not know about exporting. Three things they do are not possible in a
+graph with an unknown number of boxes: Python's `len`, which requires a plain number; an assertion
+about values; and a choice of algorithm by the number of boxes.
 """
 
 import sys
@@ -23,10 +23,10 @@ ROOMS = ("d2lite.layers", "d2lite.structures", "d2lite.modeling")
 
 @contextmanager
 def exportable(modules: Iterable[ModuleType] = ()) -> Iterator[None]:
-    """Make detectors fit for `torch.export`, within the `with` block.
+    """Make detectors exportable by `torch.export` within the `with` block.
 
     Args:
-        modules: a project's own modules in which `len` of tensors, boxes or Instances is taken.
+        modules: a project's modules that use `len` of tensors, boxes or Instances.
     """
     ours = [
         module for name, module in list(sys.modules.items()) if name.startswith(ROOMS) and module
@@ -42,12 +42,12 @@ def exportable(modules: Iterable[ModuleType] = ()) -> Iterator[None]:
 
 
 def length(value: Any) -> Any:
-    """`len` that may be a symbol: Python's own insists on a plain number."""
+    """Return the length, which may be symbolic; Python's `len` requires a plain number."""
     return value.shape[0] if isinstance(value, Tensor) else value.__len__()
 
 
 def clip_unchecked(boxes: Boxes, box_size: tuple[int, int]) -> None:
-    """`Boxes.clip` without the assertion that all coordinates are finite."""
+    """Clip boxes as `Boxes.clip`, without the assertion that all coordinates are finite."""
     height, width = box_size
     x = boxes.tensor[:, 0::2].clamp(min=0, max=width)  # (N, 2): left, right
     y = boxes.tensor[:, 1::2].clamp(min=0, max=height)  # (N, 2): top, bottom
@@ -57,11 +57,11 @@ def clip_unchecked(boxes: Boxes, box_size: tuple[int, int]) -> None:
 def batched_nms_by_offset(
     boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float
 ) -> Tensor:
-    """torchvision's `batched_nms` by its offset method alone, whatever the number of boxes.
+    """Compute torchvision's `batched_nms` with its offset method, for any number of boxes.
 
-    Each group is moved to a place of its own, so that one NMS keeps the groups apart.
+    Each group is shifted to a separate region, so that one NMS keeps the groups apart.
     """
-    # The zero keeps the maximum defined when there is no box.
+    # The zero keeps the maximum defined if there are no boxes.
     side = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).max() + 1
     apart = boxes + (idxs.to(boxes) * side)[:, None]
     return torchvision.ops.nms(apart, scores, iou_threshold)

@@ -18,10 +18,10 @@ from d2lite.utils.file_io import PathManager
 
 logger = logging.getLogger(__name__)
 
-# The lowest operator set that torch's exporter writes without a lossy conversion.
+# The lowest operator set that torch's exporter writes without a conversion.
 STABLE_ONNX_OPSET_VERSION = 18
 
-# torch 2.6 and 2.8 cannot cut a list of unknown length to the best k; 2.10 can.
+# torch 2.6 and 2.8 cannot export the top k of a list of unknown length; 2.10 can.
 OLDEST_TORCH = (2, 10)
 
 
@@ -30,14 +30,14 @@ class ExportedDetector:
     """A detector as a graph from one image to named tensors."""
 
     program: torch.export.ExportedProgram
-    output_names: list[str]  # of what the graph returns, in its order
+    output_names: list[str]  # in the order of the outputs of the graph
 
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
-        """(C, H, W) image of the size that was exported -> what `detect` gives."""
+        """Return the outputs of `detect` for a (C, H, W) image of the exported size."""
         return dict(zip(self.output_names, self.program.module()(image), strict=True))
 
     def save(self, filename: str) -> None:
-        """Write the program, for `torch.export.load`. Its inputs and outputs are bare tensors."""
+        """Save the program, for `torch.export.load`. Its inputs and outputs are plain tensors."""
         with PathManager.open(filename, "wb") as f:
             torch.export.save(self.program, f)
 
@@ -45,10 +45,10 @@ class ExportedDetector:
         """Write an ONNX model with the input "image" and the outputs `output_names`.
 
         Args:
-            filename: a local path; weights above 2 GB go into a file beside it.
+            filename: a local path; weights above 2 GB go into a file next to it.
             opset_version: 18 or higher.
         Raises:
-            ImportError: without the packages onnx and onnxscript.
+            ImportError: the packages onnx and onnxscript are not installed.
         """
         try:
             import onnxscript  # noqa: F401
@@ -71,11 +71,11 @@ def export_program(
     image: Tensor,
     inference_func: Callable[[nn.Module, Tensor], dict[str, Tensor]] | None = None,
 ) -> ExportedDetector:
-    """Turn a detector into a graph by `torch.export`.
+    """Export a detector as a graph with `torch.export`.
 
-    The graph is made for the size of `image`; the number of detections is free. It takes pixels
-    as the model does and normalizes them itself. Boxes are in pixels of that image, and masks
-    stay in their boxes (N, 1, M, M): see `d2lite.modeling.detector_postprocess` for the rest.
+    The graph is for the size of `image`; the number of detections is dynamic. Like the model, it
+    takes pixels and normalizes them itself. Boxes are in pixels of that image, and masks are
+    relative to their boxes (N, 1, M, M): see `d2lite.modeling.detector_postprocess` for the rest.
 
     Tested with Faster, Mask and Keypoint R-CNN, RetinaNet and FCOS. Rotated boxes and panoptic
     models are not supported: their loops depend on the values of the boxes.
@@ -83,10 +83,10 @@ def export_program(
     Args:
         model: in evaluation mode.
         image: (C, H, W) example, on the model's device.
-        inference_func: from model and image to named tensors, in place of `detect`.
+        inference_func: maps model and image to named tensors, instead of `detect`.
     Raises:
         RuntimeError: torch is too old to export a detector.
-        ValueError: for a model in training mode.
+        ValueError: the model is in training mode.
     """
     if TORCH_VERSION < OLDEST_TORCH:
         raise RuntimeError(
@@ -96,25 +96,25 @@ def export_program(
     if model.training:
         raise ValueError("only inference can be exported; call model.eval() first")
     adapter = TracingAdapter(model, image, inference_func or detect)
-    adapter(image)  # learns the form of the outputs: torch.export undoes what it sets on modules
+    adapter(image)  # stores the output schema: torch.export reverts attributes set on modules
     with exportable(), torch.no_grad():
-        # torch's analysis of bytecode (strict mode) cannot follow Instances; tracing can.
+        # torch's bytecode analysis (strict mode) does not support Instances; tracing does.
         program = torch.export.export(adapter, (image,), strict=False)
     return ExportedDetector(program, list(adapter.outputs_schema.keys))
 
 
 def detect(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    """Return the tensors that a detector finds in one image.
+    """Return the outputs of a detector for one image as tensors.
 
     Args:
-        model: in evaluation mode; gives "instances", "proposals" or "sem_seg".
+        model: in evaluation mode; returns "instances", "proposals" or "sem_seg".
         image: (C, H, W).
     Returns:
         The fields of the detections as tensors, such as "pred_boxes" (N, 4); or {"sem_seg"}.
     """
     inputs = [{"image": image}]
     if isinstance(model, GeneralizedRCNN):
-        # Pasting masks into the image takes loops over boxes.
+        # Pasting masks into the image needs loops over boxes.
         (found,) = model.inference(inputs, do_postprocess=False)
         return tensors_of(found)
     (outputs,) = model(inputs)

@@ -1,4 +1,4 @@
-"""A greedy tracker: the boxes of two frames that overlap most belong together."""
+"""A greedy tracker, which matches the boxes of two frames that overlap most."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from d2lite.tracking.utils import create_prediction_pairs
 
 @TRACKER_HEADS_REGISTRY.register()
 class BBoxIOUTracker(FrameTracker):
-    """Matches boxes in order of falling IoU, each at most once."""
+    """Tracker that matches boxes in order of descending IoU, each at most once."""
 
     def match(self, instances: Instances, previous: Instances) -> Matches:
-        """Greedily the pairs of highest IoU; of equal ones the lowest indices first."""
+        """Return the pairs of highest IoU, chosen greedily; ties go to the lowest indices."""
         iou = pairwise_iou(instances.pred_boxes, previous.pred_boxes)
         matched: dict[int, int] = {}
         taken: set[int] = set()
@@ -30,7 +30,7 @@ class BBoxIOUTracker(FrameTracker):
     def _create_prediction_pairs(
         self, instances: Instances, iou_all: Tensor
     ) -> list[dict[str, Any]]:
-        """Return the pairs that may match, see `create_prediction_pairs`, by falling IoU."""
+        """Return the pairs that may match, see `create_prediction_pairs`, by descending IoU."""
         pairs = create_prediction_pairs(
             instances, self._prev_instances, iou_all, self._track_iou_threshold
         )
@@ -48,11 +48,11 @@ class BBoxIOUTracker(FrameTracker):
         return self._merge_untracked_instances(instances)
 
     def _assign_new_id(self, instances: Instances) -> Instances:
-        """Give all detections but those in `_matched_idx` new numbers."""
+        """Assign new ids to all detections except those in `_matched_idx`."""
         return super()._process_unmatched_idx(instances, np.array(sorted(self._matched_idx)))
 
     def _merge_untracked_instances(self, instances: Instances) -> Instances:
-        """Append the objects in `_untracked_prev_idx` that are kept."""
+        """Append the objects in `_untracked_prev_idx` that are still tracked."""
         every = set(range(len(self._prev_instances)))
         seen = np.array(sorted(every - self._untracked_prev_idx))
         return super()._process_unmatched_prev_idx(instances, seen)

@@ -1,4 +1,4 @@
-"""What all trackers here share: they match two frames, and differ only in how."""
+"""Base class of all trackers here, which differ only in how they match two frames."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +24,7 @@ _SETTINGS = (
 
 
 class FrameTracker(BaseTracker):
-    """Tracks by matching the detections of a frame to the objects of the one before.
+    """Base class of trackers that match the detections of a frame to the previous objects.
 
     Subclasses define `match`.
     """
@@ -42,15 +42,15 @@ class FrameTracker(BaseTracker):
         track_iou_threshold: float = 0.5,
         **kwargs: Any,
     ):
-        """Store what is matched, and the rules by which a missing object is kept.
+        """Store the rules for matching objects and for keeping missing ones.
 
         Args:
             video_height, video_width: size of the frames in pixels.
-            max_num_instances: missing objects are kept only up to this total.
-            max_lost_frame_count: for how many frames in a row an object may be missing.
-            min_box_rel_dim: missing objects with a side shorter than this share of the frame's
-                are given up.
-            min_instance_period: missing objects seen in this many frames or fewer are given up.
+            max_num_instances: maximum number of objects, beyond which missing ones are dropped.
+            max_lost_frame_count: maximum number of consecutive frames an object may be missing.
+            min_box_rel_dim: missing objects with a side shorter than this fraction of the frame's
+                side are dropped.
+            min_instance_period: missing objects seen in this many frames or fewer are dropped.
             track_iou_threshold: boxes below this IoU are never matched.
             kwargs: see `BaseTracker`.
         """
@@ -65,7 +65,7 @@ class FrameTracker(BaseTracker):
 
     @classmethod
     def from_config(cls, cfg) -> dict[str, Any]:
-        """Read the node TRACKER_HEADS, whose keys but the size of the video may be missing.
+        """Read the node TRACKER_HEADS, in which only the size of the video is required.
 
         Raises:
             ValueError: the size of the video is missing.
@@ -79,7 +79,7 @@ class FrameTracker(BaseTracker):
         return {name: node[name.upper()] for name in _SETTINGS if name.upper() in node}
 
     def update(self, instances: Instances) -> Instances:
-        """See `BaseTracker.update`; a first frame numbers its objects from 0."""
+        """See `BaseTracker.update`; the ids of the first frame start at 0."""
         instances = self._initialize_extra_fields(instances)
         previous = self._prev_instances
         if previous is not None:
@@ -90,18 +90,17 @@ class FrameTracker(BaseTracker):
             instances = self._process_matched_idx(instances, matched_idx, matched_prev_idx)
             instances = self._process_unmatched_idx(instances, matched_idx)
             instances = self._process_unmatched_prev_idx(instances, matched_prev_idx)
-        # A copy: the caller may scale the boxes or edit the lists it is given.
+        # A copy, because the caller may scale the returned boxes or edit the lists.
         self._prev_instances = instances[:]
         self._prev_instances.pred_boxes = instances.pred_boxes.clone()
         return instances
 
     def match(self, instances: Instances, previous: Instances) -> Matches:
-        """Return the indices of matched detections, and of the objects of the frame before they
-        belong to."""
+        """Return the indices of matched detections, and of their objects in the previous frame."""
         raise NotImplementedError(f"{type(self).__name__} must define match(instances, previous)")
 
     def _initialize_extra_fields(self, instances: Instances) -> Instances:
-        """Add the lists `ID`, `ID_period` and `lost_frame_count`; a first frame fills them."""
+        """Add the lists `ID`, `ID_period` and `lost_frame_count`; fill them in a first frame."""
         for name in ("ID", "ID_period", "lost_frame_count"):
             if not instances.has(name):
                 instances.set(name, [None] * len(instances))
@@ -115,11 +114,11 @@ class FrameTracker(BaseTracker):
     def _process_matched_idx(
         self, instances: Instances, matched_idx: np.ndarray, matched_prev_idx: np.ndarray
     ) -> Instances:
-        """Give matched detections the numbers of their objects.
+        """Assign the ids of their objects to matched detections.
 
         Args:
             matched_idx: (P,) indices of detections.
-            matched_prev_idx: (P,) indices of objects of the frame before.
+            matched_prev_idx: (P,) indices of objects in the previous frame.
         """
         previous = self._prev_instances
         for index, prev_index in zip(matched_idx, matched_prev_idx, strict=True):
@@ -129,7 +128,7 @@ class FrameTracker(BaseTracker):
         return instances
 
     def _process_unmatched_idx(self, instances: Instances, matched_idx: np.ndarray) -> Instances:
-        """Give all detections but the matched ones new numbers."""
+        """Assign new ids to all detections except the matched ones."""
         matched = {int(index) for index in matched_idx}
         for index in range(len(instances)):
             if index not in matched:
@@ -142,10 +141,10 @@ class FrameTracker(BaseTracker):
     def _process_unmatched_prev_idx(
         self, instances: Instances, matched_prev_idx: np.ndarray
     ) -> Instances:
-        """Append the objects of the frame before that are missed but kept.
+        """Append the objects of the previous frame that are missing but still tracked.
 
         Args:
-            matched_prev_idx: indices of the objects that this frame has.
+            matched_prev_idx: indices of the objects that were found in this frame.
         """
         previous = self._prev_instances
         matched = {int(index) for index in matched_prev_idx}

@@ -1,4 +1,4 @@
-"""Trackers that match two frames at the least total cost."""
+"""Trackers that match two frames with minimum total cost."""
 
 import numpy as np
 
@@ -8,10 +8,13 @@ from d2lite.tracking.utils import LARGE_COST_VALUE
 
 
 class BaseHungarianTracker(FrameTracker):
-    """Matches by the assignment of least total cost (Kuhn 1955). Subclasses define the costs."""
+    """Base class of trackers with an assignment of minimum total cost (Kuhn 1955).
+
+    Subclasses define the costs.
+    """
 
     def match(self, instances: Instances, previous: Instances) -> Matches:
-        """Return the assignment of least cost, without pairs that cost LARGE_COST_VALUE or more."""
+        """Return the assignment of minimum cost, without costs of LARGE_COST_VALUE or more."""
         try:
             from scipy.optimize import linear_sum_assignment
         except ImportError as error:
@@ -20,10 +23,10 @@ class BaseHungarianTracker(FrameTracker):
             ) from error
         cost = self.build_cost_matrix(instances, previous)
         index, prev_index = linear_sum_assignment(cost)
-        # The assignment is complete: it pairs leftovers at any price. Those are no matches.
+        # The assignment is complete: it pairs leftovers at any cost. These are not matches.
         allowed = cost[index, prev_index] < LARGE_COST_VALUE
         return index[allowed], prev_index[allowed]
 
     def build_cost_matrix(self, instances: Instances, prev_instances: Instances) -> np.ndarray:
-        """(N, M) costs of matching N detections to M objects of the frame before."""
+        """Return the (N, M) costs of matching N detections with M objects of the previous frame."""
         raise NotImplementedError(f"{type(self).__name__} must define build_cost_matrix")

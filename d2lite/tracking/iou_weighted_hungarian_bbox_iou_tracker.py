@@ -1,4 +1,4 @@
-"""A Hungarian tracker to which a pair is the better the more it overlaps."""
+"""A Hungarian tracker that prefers pairs with more overlap."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from d2lite.tracking.vanilla_hungarian_bbox_iou_tracker import VanillaHungarianB
 
 @TRACKER_HEADS_REGISTRY.register()
 class IOUWeightedHungarianBBoxIOUTracker(VanillaHungarianBBoxIOUTracker):
-    """Matches boxes of sufficient IoU so that the sum of IoU is the highest."""
+    """Tracker that matches boxes of sufficient IoU with the maximum sum of IoU."""
 
     def assign_cost_matrix_values(
         self, cost_matrix: np.ndarray, bbox_pairs: list[dict[str, Any]]

@@ -17,12 +17,12 @@ def create_prediction_pairs(
 
     Args:
         instances: N detections of this frame.
-        prev_instances: M objects of the frame before, with `ID` and `ID_period`.
+        prev_instances: M objects of the previous frame, with `ID` and `ID_period`.
         iou_all: (N, M) IoU of their boxes.
-        threshold: pairs with an IoU below it are left out.
+        threshold: pairs with a lower IoU are left out.
 
     Returns:
-        One dict per pair: `idx` and `prev_idx` in this frame and the one before, `prev_id` and
+        One dict per pair: `idx` and `prev_idx` in this frame and the previous one, `prev_id` and
         `prev_period` of the object, and the `IoU`.
     """
     assert iou_all.shape == (len(instances), len(prev_instances)), (

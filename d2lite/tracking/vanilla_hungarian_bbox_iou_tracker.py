@@ -1,4 +1,4 @@
-"""A Hungarian tracker to which all pairs that overlap enough are equally good."""
+"""A Hungarian tracker that treats all pairs with enough overlap equally."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from d2lite.tracking.utils import LARGE_COST_VALUE, create_prediction_pairs
 
 @TRACKER_HEADS_REGISTRY.register()
 class VanillaHungarianBBoxIOUTracker(BaseHungarianTracker):
-    """Matches as many boxes of sufficient IoU as possible."""
+    """Tracker that matches as many boxes of sufficient IoU as possible."""
 
     def build_cost_matrix(self, instances: Instances, prev_instances: Instances) -> np.ndarray:
-        """(N, M) costs; LARGE_COST_VALUE for boxes whose IoU is below the threshold."""
+        """Return the (N, M) costs; LARGE_COST_VALUE for boxes with an IoU below the threshold."""
         iou = pairwise_iou(instances.pred_boxes, prev_instances.pred_boxes)
         pairs = create_prediction_pairs(
             instances, prev_instances, iou, threshold=self._track_iou_threshold

@@ -74,9 +74,9 @@ def test_keys_must_be_strings():
 
 
 def test_bare_schema_says_what_is_missing():
-    with pytest.raises(NotImplementedError, match="Schema does not say how to flatten"):
+    with pytest.raises(NotImplementedError, match="Schema must define flatten"):
         Schema.flatten(A)
-    with pytest.raises(NotImplementedError, match="Schema does not say how to rebuild"):
+    with pytest.raises(NotImplementedError, match="Schema must define __call__"):
         Schema()((A,))
 
 
@@ -125,5 +125,5 @@ def test_outputs_must_keep_their_form():
     forms = iter([{"a": A}, [A]])
     adapter = TracingAdapter(nn.Identity(), A, lambda model, x: next(forms))
     adapter(A)
-    with pytest.raises(ValueError, match="another form than at the first call"):
+    with pytest.raises(ValueError, match="structure of the outputs differs"):
         adapter(A)
