@@ -64,7 +64,7 @@ def test_rotated_boxes_stay_rotated():
 
 def test_wrong_number_of_values_is_refused():
     _, schema = flatten_to_tuple([A, B])
-    with pytest.raises(ValueError, match="holds 2 values, got 1"):
+    with pytest.raises(ValueError, match="has 2 values, got 1"):
         schema((A,))
 
 
@@ -112,9 +112,9 @@ def test_adapter_computes_without_gradients():
 
 def test_values_that_are_no_tensors():
     inputs = [{"image": A, "height": 3}]
-    with pytest.raises(ValueError, match=r"inputs of the model hold .*: int"):
+    with pytest.raises(ValueError, match=r"inputs of the model contain .*: int"):
         TracingAdapter(nn.Identity(), inputs)
-    with pytest.raises(ValueError, match=r"outputs of the model hold .*: int"):
+    with pytest.raises(ValueError, match=r"outputs of the model contain .*: int"):
         TracingAdapter(nn.Identity(), A, lambda model, x: {"x": x, "n": 1})(A)
     adapter = TracingAdapter(nn.Identity(), inputs, allow_non_tensor=True)
     assert adapter(*adapter.flattened_inputs) == (A,)
