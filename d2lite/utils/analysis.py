@@ -4,7 +4,7 @@
     print(parameter_count_table(model))
     print(FlopCountAnalysis(model, inputs).by_module())
 
-One multiply-add counts as one operation, as the papers have it.
+One multiply-add counts as one operation, as in papers.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from torch.utils import _pytree as pytree
 FLOPS_MODE = "flops"
 ACTIVATIONS_MODE = "activations"
 
-# Operations that move, compare or look up values: no multiply-adds, so they need no warning.
+# Operations that move, compare or look up values, without multiply-adds; no warning is needed.
 _IGNORED_OPS = {
     "aten::__lshift__",
     "aten::add",
@@ -98,7 +98,7 @@ _IGNORED_OPS = {
 
 
 class _TensorsOnly(nn.Module):
-    """A model seen as a function from tensors to tensors, which is what tracing can follow."""
+    """A model as a function from tensors to tensors, which can be traced."""
 
     def __init__(self, model: nn.Module, inputs: Any):
         super().__init__()
@@ -120,7 +120,7 @@ class _TensorsOnly(nn.Module):
 
 
 class _NoContext:
-    """Stands in for the `ctx` of an autograd function: takes everything, keeps nothing."""
+    """Stand-in for the `ctx` of an autograd function, which ignores everything."""
 
     def __getattr__(self, name: str) -> Any:
         return lambda *args, **kwargs: None
@@ -128,9 +128,9 @@ class _NoContext:
 
 @contextlib.contextmanager
 def _functions_called_plainly() -> Iterator[None]:
-    """Let autograd functions of Python run as plain functions, which a trace can look into.
+    """Run autograd functions written in Python as plain functions, which can be traced.
 
-    A trace takes each of them for one unknown operator, or fails. Without gradients both are equal.
+    Otherwise each is traced as one unknown operator, or fails. Without gradients both are equal.
     """
     base, original = torch.autograd.Function, torch.autograd.Function.__dict__["apply"]
 
@@ -146,7 +146,7 @@ def _functions_called_plainly() -> Iterator[None]:
 
 
 def _tensors_in(value: Any) -> Iterator[Tensor]:
-    """All tensors within dicts, lists, Instances and box or mask structures."""
+    """Yield all tensors within dicts, lists, Instances and box or mask structures."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):
@@ -169,15 +169,14 @@ class FlopCountAnalysis(fvcore.nn.FlopCountAnalysis):
     """
 
     def __init__(self, model: nn.Module, inputs: Any):
-        """Store the model and its inputs. inputs: what it is called with; a tuple holds several
-        arguments."""
+        """Store the model and its inputs: one argument, or a tuple of several."""
         wrapped = _TensorsOnly(model, inputs if isinstance(inputs, tuple) else (inputs,))
         super().__init__(wrapped, wrapped.tensors)
         self.set_op_handle(**dict.fromkeys(_IGNORED_OPS))
 
 
 def flop_count_operators(model: nn.Module, inputs: list) -> dict[str, float]:
-    """Billions of operations of one inference, by kind of operator.
+    """Return the billions of operations of one inference, by kind of operator.
 
     Args:
         model: it is put into eval mode for the count.
@@ -189,7 +188,7 @@ def flop_count_operators(model: nn.Module, inputs: list) -> dict[str, float]:
 
 
 def activation_count_operators(model: nn.Module, inputs: list, **kwargs: Any) -> dict[str, float]:
-    """Millions of values that convolutions and matrix products put out, by kind of operator.
+    """Return the millions of output values of convolutions and matrix products, by operator.
 
     Args:
         model: it is put into eval mode for the count.
@@ -204,7 +203,7 @@ def activation_count_operators(model: nn.Module, inputs: list, **kwargs: Any) ->
 
 
 class _evaluating:
-    """Eval mode without gradients for a while; the mode before is restored."""
+    """Context of eval mode without gradients; the previous mode is restored."""
 
     def __init__(self, model: nn.Module):
         self.model, self.was_training = model, model.training
@@ -220,7 +219,7 @@ class _evaluating:
 
 
 def find_unused_parameters(model: nn.Module, inputs: Any) -> list[str]:
-    """Names of the parameters that the losses do not depend on; DistributedDataParallel minds them.
+    """Return the names of parameters on which no loss depends, a problem for DDP.
 
     Args:
         model: in training mode, returning a dict of losses.

@@ -1,4 +1,4 @@
-"""Arguments that programs share. Nothing heavy is imported here, so that `--help` is quick."""
+"""Arguments shared by programs. Nothing heavy is imported here, so that `--help` is fast."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""What the command line tools share."""
+"""Error handling of the command line tools."""
 
 import contextlib
 import logging
@@ -12,7 +12,7 @@ from d2lite.utils.errors import ProcessDiedError
 from d2lite.utils.logger import FILE_ONLY
 from d2lite.utils.printable import printable
 
-# What d2lite raises for configs, datasets, weights and folders that are not as they should be.
+# Errors that d2lite raises for invalid configs, datasets, weights and folders.
 USER_ERRORS = (
     KeyError,
     ValueError,
@@ -31,10 +31,10 @@ logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def report_user_errors() -> Iterator[None]:
-    """End the program with the message of an error, and without the way to it.
+    """End the program with the message of an error, without a traceback.
 
-    The way to it is in log.txt if that is open; set the environment variable D2LITE_TRACEBACK=1 to
-    see it on the terminal. Ctrl-C ends the program with exit status 130, as shells have it (SIGTERM
+    The traceback is in log.txt if that is open; set the environment variable D2LITE_TRACEBACK=1 to
+    see it on the terminal. Ctrl-C ends the program with exit status 130, as in shells (SIGTERM
     with 143: `d2lite.utils.stop_signals`).
     """
     try:
@@ -44,7 +44,7 @@ def report_user_errors() -> Iterator[None]:
             raise
         logger.debug("The program ends with this error:", exc_info=True, extra=FILE_ONLY)
         if not comm.is_main_process():
-            # Mostly the main process fails alike, and this one is ended before it says so too.
+            # Usually the main process fails too, and this one is ended before it prints the same.
             time.sleep(_PATIENCE)
         print(f"{_where()}{_describe(error)}", file=sys.stderr)
         print(f"(set {TRACEBACK}=1 to see where it was raised)", file=sys.stderr)
@@ -67,5 +67,5 @@ def _describe(error: BaseException) -> str:
 
 
 def _where() -> str:
-    """Which process it is, where there are several."""
+    """Return a text that names this process, if there are several."""
     return f"process {comm.get_rank()}: " if comm.get_world_size() > 1 else ""

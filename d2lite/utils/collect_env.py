@@ -1,4 +1,4 @@
-"""What a bug report needs to know about the machine: `python -m d2lite.utils.collect_env`."""
+"""Information about the machine for bug reports: `python -m d2lite.utils.collect_env`."""
 
 import importlib
 import os
@@ -51,12 +51,12 @@ def get_env_module() -> tuple[str, str]:
 
 
 def collect_torch_env() -> str:
-    """Return the settings that torch was built with, as text."""
+    """Return the build settings of torch as text."""
     return torch.__config__.show()
 
 
 def _version(package: str) -> str:
-    """Return the version of a package, or why there is none."""
+    """Return the version of a package, or why it is missing."""
     try:
         module = importlib.import_module(package)
     except ImportError as error:
@@ -75,7 +75,7 @@ def test_nccl_ops() -> None:
     print("NCCL works.")
 
 
-# Not one of pytest's tests, wherever it is imported.
+# Not a test for pytest, wherever it is imported.
 test_nccl_ops.__test__ = False
 
 
@@ -87,7 +87,7 @@ def _reduce_once(rank: int, num_gpus: int, address: str) -> None:
 
 
 def main() -> None:
-    """Print everything; with several GPUs, test their connection too."""
+    """Print everything; with several GPUs, also test their connection."""
     print(collect_env_info())
     for index in range(torch.cuda.device_count()):
         try:

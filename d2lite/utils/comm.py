@@ -1,6 +1,6 @@
-"""Talk between the processes of a distributed run; every function also works in a single process.
+"""Communication between the processes of a run; every function also works in a single process.
 
-Objects travel over a gloo group, so that they need not be on a GPU whatever the main backend is.
+Objects are sent over a gloo group, so that they need not be on a GPU with any main backend.
 """
 
 import functools
@@ -21,12 +21,12 @@ def _is_distributed() -> bool:
 
 
 def get_world_size() -> int:
-    """Return the number of processes of the run; 1 when it is not distributed."""
+    """Return the number of processes of the run; 1 if it is not distributed."""
     return dist.get_world_size() if _is_distributed() else 1
 
 
 def get_rank() -> int:
-    """Index of this process among all; 0 when the run is not distributed."""
+    """Return the index of this process among all; 0 if the run is not distributed."""
     return dist.get_rank() if _is_distributed() else 0
 
 
@@ -42,12 +42,12 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
         ValueError: the number of processes is not a multiple of `num_workers_per_machine`.
     """
     global _LOCAL_PROCESS_GROUP
-    assert _LOCAL_PROCESS_GROUP is None, "the local process group was created before"
+    assert _LOCAL_PROCESS_GROUP is None, "the local process group was already created"
     world_size = get_world_size()
     if world_size % num_workers_per_machine:
         raise ValueError(
-            f"{world_size} processes do not divide into machines of {num_workers_per_machine}; "
-            "start as many on every machine"
+            f"{world_size} processes cannot be divided into machines of {num_workers_per_machine}; "
+            "start the same number on every machine"
         )
     # new_group is collective: all processes take part in making every group.
     for start in range(0, world_size, num_workers_per_machine):
@@ -79,7 +79,7 @@ def get_local_process_group() -> "dist.ProcessGroup":
 
 
 def get_local_rank() -> int:
-    """Index of this process on its machine, which is also the index of its GPU."""
+    """Return the index of this process on its machine, which is also the index of its GPU."""
     if not _is_distributed():
         return 0
     if _LOCAL_PROCESS_GROUP is None and "LOCAL_RANK" in os.environ:  # set by torchrun
@@ -97,11 +97,11 @@ def get_local_size() -> int:
 
 
 def synchronize() -> None:
-    """Wait until every process has come to this point."""
+    """Wait until every process has reached this point."""
     if get_world_size() == 1:
         return
     if dist.get_backend() == dist.Backend.NCCL:
-        # Without the device, NCCL guesses it from the rank, wrongly on a second machine.
+        # Without the device, NCCL guesses it from the rank, which is wrong on a second machine.
         dist.barrier(device_ids=[torch.cuda.current_device()])
     else:
         dist.barrier()
@@ -109,7 +109,7 @@ def synchronize() -> None:
 
 @functools.cache
 def _gloo_group_of(default_group: "dist.ProcessGroup") -> "dist.ProcessGroup":
-    """Return a gloo group of all processes, cached by the default group that it goes with."""
+    """Return a gloo group of all processes, cached by the default group that it belongs to."""
     if dist.get_backend() == dist.Backend.GLOO:
         return default_group
     return dist.new_group(backend="gloo")
@@ -154,13 +154,13 @@ def gather(data: Any, dst: int = 0, group: "dist.ProcessGroup | None" = None) ->
 
 
 def leave_together(occasion: str, seconds: float = 25.0) -> None:
-    """Have the other processes wait for the first one, which calls this when its work is safe.
+    """Let the other processes wait for the first one, which calls this when its work is saved.
 
-    Not a barrier: some of them may be in the middle of an exchange that nobody will end. Whoever
-    started the processes ends all when one of them ends.
+    This is not a barrier: some processes may be in a collective call that will never finish. The
+    launcher ends all processes when one of them ends.
 
     Args:
-        occasion: a text, the same on all of them.
+        occasion: a text, the same in all processes.
         seconds: how long they wait.
     """
     if get_world_size() == 1:
@@ -170,7 +170,7 @@ def leave_together(occasion: str, seconds: float = 25.0) -> None:
         store.set(occasion, "done")
         return
     deadline, failures = time.monotonic() + seconds, 0
-    # Asked again and again, since a signal would end a wait.
+    # Polled, because a signal would end a wait.
     while time.monotonic() < deadline and failures < 10:
         try:
             if store.check([occasion]):
@@ -182,7 +182,7 @@ def leave_together(occasion: str, seconds: float = 25.0) -> None:
 
 
 def max_over_ranks(values: list[int]) -> list[int]:
-    """Return the greatest value of each place over all processes; as fast as an exchange can be."""
+    """Return the elementwise maximum over all processes, in a single fast collective call."""
     if get_world_size() == 1:
         return values
     greatest = torch.tensor(values)
@@ -203,7 +203,7 @@ def reduce_dict(input_dict: dict[str, torch.Tensor], average: bool = True) -> di
         input_dict: 0-d tensors by name; all processes must have the same names.
         average: divide the sum by the number of processes.
     Returns:
-        dict with the same names; in processes other than 0 its values mean nothing.
+        dict with the same names; only valid in process 0.
     """
     world_size = get_world_size()
     if world_size < 2 or not input_dict:

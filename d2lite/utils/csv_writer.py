@@ -1,4 +1,4 @@
-"""The scalars of a run as a table that every spreadsheet reads."""
+"""The scalars of a run as a table for spreadsheets."""
 
 import csv
 import io
@@ -11,10 +11,10 @@ from d2lite.utils.writing import append, atomic_write
 
 
 class CSVWriter(PatientWriter):
-    """Adds a row to a file at each write: the iteration, then a column for each scalar.
+    """Writer of a CSV file, with the iteration and a column for each scalar.
 
-    A scalar that is new adds a column, which is empty in the rows before. When a run is resumed,
-    rows of iterations that are now run again are dropped.
+    A new scalar adds a column, which is empty in earlier rows. When a run is resumed, rows of
+    iterations that will be repeated are dropped.
     """
 
     def __init__(self, path: str, window_size: int = 20):
@@ -63,7 +63,7 @@ class CSVWriter(PatientWriter):
         self._rows.clear()
 
     def close(self) -> None:
-        """Write what is left.
+        """Write the remaining rows.
 
         Raises:
             WriteError: there are rows that cannot be written.

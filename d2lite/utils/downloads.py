@@ -1,4 +1,4 @@
-"""Downloading files into a cache: complete and as announced, or not at all."""
+"""Downloading files into a cache: complete and verified, or not at all."""
 
 import hashlib
 import http.client
@@ -20,20 +20,20 @@ from d2lite.utils.errors import reason_of
 
 logger = logging.getLogger(__name__)
 
-# Files of this host are cached by their path alone, as detectron2 does it, so that weights which
-# are already in its cache are found, offline too.
+# Files of this host are cached by path only, as in detectron2, so that weights already in its cache
+# are found, even offline.
 SHARED_CACHE_HOST = "dl.fbaipublicfiles.com"
 
 SECONDS_WITHOUT_DATA = 30.0
 SLOWEST = (60.0, 64 * 2**10)
-"""A download is given up when it brings fewer bytes (second) in so many seconds (first)."""
+"""(seconds, bytes): a download is stopped if fewer bytes arrive within this time."""
 TRIES = 4
 LARGEST = 64 * 2**30
-"""Bytes; no weights or datasets in use come near it, an endless answer does."""
+"""Maximum bytes of a download: far more than any real file, to stop endless responses."""
 
 _CHUNK = 2**20
-# torch.hub's convention, which torchvision, timm and OpenMMLab share: name-SHA256.pth, with at
-# least 8 digits of the hash. A date looks the same.
+# The convention of torch.hub, torchvision, timm and OpenMMLab: name-SHA256.pth, with at least 8
+# digits of the hash. A date looks the same.
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|pkl|pyth)(?:\.tar)?$")
 _DATE = re.compile(r"(?:19|20)[0-9]{6}$")
 _HTML = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*(?:<!doctype\s+html|<html|<head|<body)", re.IGNORECASE)
@@ -42,15 +42,15 @@ _IPV6 = re.compile(r"[0-9a-f:.]+")
 
 
 class DownloadError(OSError):
-    """A file cannot be downloaded, or what arrives is not that file."""
+    """A file cannot be downloaded, or the received file is wrong."""
 
 
 def cached_name(url: str) -> str:
     """Return the path below the cache folder at which the file of a URL is stored: HOST/PATH.
 
     Raises:
-        DownloadError: the address has no file name, or has parts that would lead to another
-            folder (`..`, backslashes, encoded or not) or do not belong into a file name.
+        DownloadError: the address has no file name, or has parts that lead to another folder
+            (`..`, backslashes, encoded or not) or are not allowed in a file name.
     """
     try:
         parts = urlsplit(url)
@@ -93,8 +93,7 @@ def _host_folder(parts: SplitResult) -> str:
 
 
 def _short_name(name: str) -> str:
-    """Return a file name of any length, without slashes, as one that every file system can
-    store."""
+    """Return a file name, shortened if necessary and without slashes, for any file system."""
     if len(os.fsencode(name)) <= 200 and "/" not in name and "\\" not in name:
         return name
     stem = name.partition("?")[0].replace("\\", "_")
@@ -103,14 +102,14 @@ def _short_name(name: str) -> str:
 
 
 def download(url: str, path: str | Path) -> None:
-    """Download a file, which appears under `path` when it is complete and checked.
+    """Download a file, which appears at `path` when it is complete and checked.
 
-    A connection that breaks is taken up again, several times, from where it broke if the server
-    can do that. A hash in the file's name (`resnet50-0676ba61.pth`) is compared with the content.
+    A broken connection is retried several times, and continued where it broke if the server
+    supports that. A hash in the file name (`resnet50-0676ba61.pth`) is compared with the content.
 
     Raises:
-        DownloadError: no answer in time, an error of the server, a web page in place of a file,
-            fewer or other bytes than announced.
+        DownloadError: a timeout, a server error, a web page instead of a file, or fewer or other
+            bytes than announced.
     """
     path = Path(path)
     partial = path.with_name(f"{path.name}.partial")
@@ -129,7 +128,7 @@ def download(url: str, path: str | Path) -> None:
 
 
 def _fetch(url: str, partial: Path) -> None:
-    known: dict[str, str] = {}  # the version of the file that the first bytes are of
+    known: dict[str, str] = {}  # "version": ETag of the file that the bytes so far belong to
     with open(partial, "wb") as file:
         for attempt in range(1, TRIES + 1):
             try:
@@ -142,18 +141,18 @@ def _fetch(url: str, partial: Path) -> None:
                 raise
             except (OSError, http.client.HTTPException) as error:
                 if attempt == TRIES or not (file.tell() or known):
-                    raise  # nothing ever arrived: the address or the connection is wrong
+                    raise  # nothing has arrived: the address or the connection is wrong
                 problem = error
             logger.warning("%s: %s; trying again (%d of %d)", url, problem, attempt, TRIES - 1)
             time.sleep(min(2 ** (attempt - 1), 4) / 4)
 
 
 class _WrongContent(OSError):
-    """An answer that a second try would not change."""
+    """An error that a retry would not fix."""
 
 
 def _receive(url: str, file: Any, known: dict[str, str]) -> None:
-    """Write the answer of one request to `file`, after what it has if it is of the same version."""
+    """Write the response of one request to `file`, appending if the file version is the same."""
     headers = {"User-Agent": "d2lite", "Accept-Encoding": "identity"}
     start = file.tell()
     if start and known.get("version"):
@@ -175,12 +174,12 @@ def _receive(url: str, file: Any, known: dict[str, str]) -> None:
         announced = answer.headers.get("Content-Length")
         rest = int(announced) if announced and announced.isdecimal() else None
         if (rest or 0) > LARGEST:
-            raise _WrongContent(f"the file is said to have {rest} bytes, over the limit {LARGEST}")
+            raise _WrongContent(f"the file has {rest} bytes, more than the limit of {LARGEST}")
         _copy(answer, file, start, rest)
 
 
 class _EndingHeaders:
-    """A connection whose headers have to come within a time, byte by byte or at once."""
+    """A connection with a time limit for all response headers together."""
 
     def getresponse(self) -> http.client.HTTPResponse:
         watch = threading.Timer(SLOWEST[0], self.sock.shutdown, [socket.SHUT_RDWR])

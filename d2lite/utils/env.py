@@ -1,4 +1,4 @@
-"""The process's surroundings: random seeds, versions, and a module of the user's own settings."""
+"""The environment of a process: random seeds, versions, and a module with user settings."""
 
 import functools
 import importlib
@@ -19,7 +19,7 @@ TORCH_VERSION: tuple[int, int] = tuple(int(x) for x in torch.__version__.split("
 DOC_BUILDING: bool = bool(os.getenv("_DOC_BUILDING"))
 """Whether the documentation is being built; optional packages may be missing then."""
 
-# The first that is set names the user's module; the second is detectron2's name for it.
+# The first one that is set names the user's module; the second is detectron2's variable.
 _ENV_MODULE_VARIABLES = ("D2LITE_ENV_MODULE", "DETECTRON2_ENV_MODULE")
 
 
@@ -37,22 +37,22 @@ def seed_all_rng(seed: int | None = None) -> None:
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     random.seed(seed)
-    # PYTHONHASHSEED is read at start-up only, so this reaches new processes, not this one.
+    # PYTHONHASHSEED is only read at startup, so this affects new processes, not this one.
     os.environ["PYTHONHASHSEED"] = str(seed % 2**32)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed all generators for one training step of one process.
 
-    The random numbers of a step then depend on these three alone, so that a run that is stopped and
-    resumed ends with the weights of one that is not.
+    The random numbers of a step then depend only on these three, so that a run that is stopped and
+    resumed ends with the same weights.
     """
     seed_all_rng(int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0]))
 
 
 @functools.cache  # runs once
 def setup_environment() -> None:
-    """Run the user's own settings, once a process.
+    """Run the user's settings, once per process.
 
     The environment variable D2LITE_ENV_MODULE (or DETECTRON2_ENV_MODULE) names a module, or a path
     to a .py file, that has a function `setup_environment()`.
@@ -75,7 +75,7 @@ def setup_custom_environment(custom_module: str) -> None:
         module = importlib.import_module(custom_module)
     if not callable(getattr(module, "setup_environment", None)):
         raise AttributeError(
-            f"{custom_module}, which {' or '.join(_ENV_MODULE_VARIABLES)} names, has no function "
+            f"{custom_module}, named by {' or '.join(_ENV_MODULE_VARIABLES)}, has no function "
             "setup_environment(); define it there"
         )
     module.setup_environment()

@@ -1,11 +1,11 @@
-"""What a former run wrote, cut back to where it is resumed.
+"""Cut the output files of a previous run back to the iteration where it is resumed.
 
 A run that was killed after iteration 57 and is resumed with iteration 40 writes 40 to 57 again.
-Each function here drops the earlier records of these iterations. A file is rewritten beside its
-name and then renamed, so a kill at any moment leaves either the old or the new one.
+Each function here drops the earlier records of these iterations. A file is rewritten under a
+temporary name and renamed, so a kill at any moment leaves either the old or the new one.
 
-A run that starts with iteration 0 in a used folder keeps nothing: the old files are moved to
-`previous_run/` within it, where TensorBoard shows them as a run of their own.
+A run that starts with iteration 0 in a used folder keeps nothing: the old files are moved to its
+subfolder `previous_run/`, which TensorBoard shows as a separate run.
 """
 
 import csv
@@ -74,8 +74,8 @@ def drop_csv_rows_from(
 
 
 def _iteration_of(line: bytes) -> float:
-    """Return the iteration of a line of json; infinite for one that is damaged, such as one that
-    was not written to its end."""
+    """Return the iteration of a line of json; infinite for a damaged line, such as an incomplete
+    one."""
     try:
         iteration = json.loads(line)["iteration"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -109,7 +109,7 @@ def _drop_records(path: Path, start_iter: int, last_too: bool) -> dict[str, int]
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
-    # Viewers take whatever has "tfevents" in its name.
+    # Viewers read every file with "tfevents" in its name.
     temporary = path.with_name("rewriting-" + path.name.replace("tfevents", "partial"))
     dropped = False
     last: dict[str, int] = {}

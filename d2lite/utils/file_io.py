@@ -1,4 +1,4 @@
-"""One way to open files: local paths, `https://` and `detectron2://`, by iopath's PathManager.
+"""Opening files from local paths, `https://` and `detectron2://`, with iopath's PathManager.
 
 Other schemes can be added with `PathManager.register_handler`.
 """
@@ -30,7 +30,7 @@ PathManager = PathManagerBase()
 
 
 class LocalFileHandler(NativePathHandler):
-    """Opens local files. What is not a file is not waited for and not read without end."""
+    """Handler of local files. It refuses pipes, devices and sockets, which could block."""
 
     def _open(self, path: str, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
         if "r" in mode and not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
@@ -42,14 +42,14 @@ PathManager.register_handler(LocalFileHandler())
 
 
 def cache_folder(folder: str | None = None) -> str:
-    """Return the folder that downloads are stored in, and make it.
+    """Return the folder for downloads, and create it.
 
-    It is $FVCORE_CACHE, else ~/.torch/iopath_cache; where that cannot be written, a folder of the
-    user's own among the temporary files. What it contains is loaded without another look, so nobody
-    else may write there.
+    It is $FVCORE_CACHE, or else ~/.torch/iopath_cache; if that cannot be written, a private folder
+    in the temporary folder. Its files are loaded without further checks, so nobody else may write
+    there.
 
     Args:
-        folder: another one to use where it can be written.
+        folder: another one to use if it can be written.
     """
     folder = os.path.expanduser(folder or os.getenv("FVCORE_CACHE") or "~/.torch/iopath_cache")
     try:
@@ -65,9 +65,9 @@ def cache_folder(folder: str | None = None) -> str:
 
 @functools.cache
 def _private_folder() -> str:
-    """Return a folder among the temporary files that only this user can read and write.
+    """Return a folder in the temporary folder that only this user can read and write.
 
-    One of another owner, or that others may use, could have been put there to be found.
+    An existing one with another owner, or accessible to others, could be an attack.
     """
     user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
     folder = os.path.join(tempfile.gettempdir(), f"d2lite_cache_{user}")
@@ -82,10 +82,10 @@ def _private_folder() -> str:
 
 
 class DownloadHandler(PathHandler):
-    """Downloads `https://` files once, with a progress bar, into a cache folder.
+    """Handler that downloads `https://` files once, with a progress bar, into `cache_folder()`.
 
-    They are stored in `cache_folder()`. A file appears there only when it is
-    complete, and several processes can ask for it at once. No address leads out of that folder.
+    A file appears there only when it is complete, and several processes can request it at once.
+    No address leads out of that folder.
     """
 
     def _get_supported_prefixes(self) -> list[str]:
@@ -106,12 +106,12 @@ class DownloadHandler(PathHandler):
 
     def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> Any:
         if mode not in ("r", "rb"):
-            raise ValueError(f"{path} cannot be opened with mode {mode!r}: downloads are read only")
+            raise ValueError(f"{path} cannot be opened with mode {mode!r}: downloads are read-only")
         return open(self._get_local_path(path), mode, buffering)
 
 
 class Detectron2Handler(PathHandler):
-    """Resolves `detectron2://`, the place of detectron2's released models, to a download."""
+    """Handler that resolves `detectron2://`, detectron2's released models, to a download."""
 
     PREFIX = "detectron2://"
     S3_DETECTRON2_PREFIX = "https://dl.fbaipublicfiles.com/detectron2/"
@@ -128,7 +128,7 @@ class Detectron2Handler(PathHandler):
 
 
 def is_available(url: str, seconds: float = 5.0) -> bool:
-    """Return whether a file of the web is in the cache, or its server answers within some time."""
+    """Return whether a file is in the cache, or its server answers within some seconds."""
     if os.path.isfile(os.path.join(cache_folder(), cached_name(url))):
         return True
     request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "d2lite"})
@@ -154,13 +154,13 @@ _BYTE_ORDER_MARKS = {
 
 
 class TextFileError(ValueError):
-    """A file that is not text, or in an encoding that is not known."""
+    """A file that is not text, or has an unknown encoding."""
 
 
 def read_text(path: str, limit: int | None = None) -> str:
     """Return the text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
 
-    The locale plays no part. Editors and shells on Windows write such marks; they are not part of
+    The locale does not matter. Editors and shells on Windows write such marks; they are not part of
     the text. Line ends become "\\n".
 
     Raises:
@@ -169,7 +169,7 @@ def read_text(path: str, limit: int | None = None) -> str:
     with PathManager.open(path, "rb") as file:
         content = file.read() if limit is None else file.read(limit + 1)
     if limit is not None and len(content) > limit:
-        raise TextFileError(f"{path} has more than {limit} bytes, too many for a file of its kind")
+        raise TextFileError(f"{path} has more than {limit} bytes, too many for this kind of file")
     marks = (e for mark, e in _BYTE_ORDER_MARKS.items() if content.startswith(mark))
     encoding = next(marks, "utf-8")
     try:

@@ -1,4 +1,4 @@
-"""Opening image files that nobody has vouched for."""
+"""Opening untrusted image files."""
 
 import functools
 import os
@@ -10,19 +10,19 @@ from PIL import Image
 from d2lite.utils.errors import file_errors
 
 MAX_BYTES = 2**30
-"""Of an image file. Pillow's `Image.MAX_IMAGE_PIXELS` is the limit of the pixels."""
+"""Maximum size of an image file. Pillow's `Image.MAX_IMAGE_PIXELS` limits the pixels."""
 
 
 class ImageReadError(OSError):
-    """A file that is there but does not hold a readable image."""
+    """A file that exists but does not contain a readable image."""
 
 
 @functools.cache
 def raster_formats() -> tuple[str, ...]:
-    """Return the formats that files are decoded as, by Pillow's names.
+    """Return the supported formats, by Pillow's names.
 
-    Pillow knows some more, and tells a format by the content alone: a file called photo.jpg could
-    be PostScript, for which it starts another program, or a video, or a file that names others.
+    Pillow supports more, and detects the format from the content only: a file photo.jpg could be
+    PostScript, for which it starts another program, or a video, or a file that refers to others.
     """
     Image.init()
     wanted = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "MPO", "AVIF", "TGA")
@@ -30,22 +30,22 @@ def raster_formats() -> tuple[str, ...]:
 
 
 def image_errors(name: str) -> AbstractContextManager[None]:
-    """Raise what goes wrong within, where an image is decoded, as an ImageReadError of this file.
+    """Convert errors in a block that decodes an image to an ImageReadError for this file.
 
-    Each decoder has its own answers to damaged files.
+    Each decoder raises different errors for damaged files.
     """
     return file_errors(ImageReadError, name, "the image does not decode")
 
 
 def open_image(file: IO[bytes], name: str) -> Image.Image:
-    """Return a Pillow image whose header is read and whose pixels are not yet.
+    """Return a Pillow image of which only the header has been read.
 
     Args:
         file: open for reading, at its start.
         name: of the file, for messages.
 
     Raises:
-        ImageReadError: it has no header of `raster_formats`, or says that it has more pixels than
+        ImageReadError: it has no header of `raster_formats`, or claims to have more pixels than
             Pillow decodes.
     """
     size = file.seek(0, os.SEEK_END)

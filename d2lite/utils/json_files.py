@@ -1,4 +1,4 @@
-"""JSON files that nobody has vouched for."""
+"""Reading untrusted JSON files."""
 
 import json
 from typing import Any
@@ -10,8 +10,8 @@ def read_json(path: str) -> Any:
     """Parse a JSON file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it does not parse; the message has file, line and position.
+        FileNotFoundError: the file does not exist.
+        ValueError: it is not valid JSON; the message has file, line and position.
     """
     return parse_json(read_json_text(path), path)
 
@@ -36,5 +36,5 @@ def parse_json(text: str, path: str) -> Any:
             f"{path}: not valid JSON at line {e.lineno}, column {e.colno} "
             f"(character {e.pos} of {len(text)}): {e.msg}{hint}"
         ) from None
-    except (ValueError, RecursionError) as e:  # a number of thousands of digits; lists in lists
+    except (ValueError, RecursionError) as e:  # numbers with thousands of digits; deep nesting
         raise ValueError(f"{path}: not valid JSON: {e}") from None

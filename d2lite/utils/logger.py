@@ -1,4 +1,4 @@
-"""Log lines to the terminal and to a file for each process, and tables to put into them."""
+"""Logging to the terminal and to a file per process, and tables for log messages."""
 
 import atexit
 import contextlib
@@ -31,7 +31,7 @@ _PLAIN_FORMAT = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
 
 
 class _AbbreviatingFormatter(logging.Formatter):
-    """Writes loggers under `root` with a shorter name, and control characters as escapes."""
+    """Formatter that abbreviates the logger name `root`, and escapes control characters."""
 
     def __init__(self, fmt: str, root: str, abbreviation: str):
         super().__init__(fmt, datefmt=_DATE_FORMAT)
@@ -48,7 +48,7 @@ class _AbbreviatingFormatter(logging.Formatter):
 
 
 class _ColorfulFormatter(_AbbreviatingFormatter):
-    """Colors the level of warnings and errors."""
+    """Formatter that colors the level of warnings and errors."""
 
     COLORS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
 
@@ -61,9 +61,9 @@ class _ColorfulFormatter(_AbbreviatingFormatter):
 
 
 class _TerminalHandler(logging.Handler):
-    """Prints above a live progress bar, if there is one, rather than through it.
+    """Handler that prints above a live progress bar, if there is one.
 
-    It looks up sys.stdout at every line, so that lines go where stdout points at that time.
+    It looks up sys.stdout for every line, so that redirections take effect.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -77,9 +77,9 @@ class _TerminalHandler(logging.Handler):
 
 
 class _FileHandler(logging.StreamHandler):
-    """Reports once on the terminal that the file cannot be written, and continues.
+    """Handler that reports once on the terminal if the file cannot be written, and continues.
 
-    A handler of Python prints a traceback for every line.
+    Python's handlers print a traceback for every line.
     """
 
     _is_failing = False
@@ -170,18 +170,18 @@ def _open_log_stream(path: str) -> IO[str]:
 
 
 def _close(stream: IO[str]) -> None:
-    with contextlib.suppress(OSError):  # its lines could not be written, which was told
+    with contextlib.suppress(OSError):  # lines that could not be written were already reported
         stream.close()
 
 
 def _find_caller() -> tuple[str, tuple[str, int, str]]:
-    """Return the module that called into this file, and a key of the very line."""
+    """Return the module that called into this file, and a key of the calling line."""
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
         if code.co_filename != __file__:
             module = frame.f_globals.get("__name__", "__main__")
-            # A script's own lines are logged under this package, whose handlers are set up.
+            # Lines of a script are logged under this package, whose handlers are set up.
             module = "d2lite" if module == "__main__" else module
             return module, (code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back

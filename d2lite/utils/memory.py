@@ -1,4 +1,4 @@
-"""Going on when the GPU's memory runs out."""
+"""Recovery from full GPU memory."""
 
 import functools
 import logging

@@ -1,8 +1,8 @@
-"""A reader of pickles that nobody has vouched for.
+"""A reader of untrusted pickles.
 
-Python's own unpickler calls what a file names, and asks for as much memory as it says. This one
-knows the names in a table and nothing else, builds arrays from a type's name, a shape and as many
-bytes as belong to it, and never needs much more memory than the file has bytes.
+Python's unpickler calls whatever a file names, and allocates as much memory as it requests. This
+one only knows the names in a table, builds arrays from the name of a type, a shape and the right
+number of bytes, and never needs much more memory than the size of the file.
 """
 
 import collections
@@ -18,8 +18,8 @@ from d2lite.utils.errors import quoted
 from d2lite.utils.plain_values import require_bounded
 
 MAX_STEPS = 2**23
-"""Instructions in one pickle, or one for eight bytes in larger files. Proposals of all of COCO have
-about 6 million, and more than a thousand bytes for each."""
+"""Maximum number of instructions in a pickle; larger files may have one per eight bytes. Proposals
+for all of COCO have about 6 million, with more than a thousand bytes for each."""
 MAX_DEPTH = 64
 MAX_SIZE = 2**26
 
@@ -29,11 +29,11 @@ _TEXTS = re.compile(r"([<>=|]?)([SU][1-9][0-9]{0,5})")
 
 
 class RefusedGlobalError(pickle.UnpicklingError):
-    """A pickle names something that is not plain data; the text of the error is that name."""
+    """A pickle names something that is not plain data; the message is that name."""
 
 
 class Named:
-    """What a name in a pickle refers to: a function of ours, or nothing but the name."""
+    """The target of a name in a pickle: a function of this module, or only the name."""
 
     __slots__ = ("make", "name")
 
@@ -46,7 +46,7 @@ class Named:
 
 
 class _Type:
-    """The type of an array's elements, whose byte order comes after its name."""
+    """The dtype of an array; its byte order is set after its name."""
 
     __slots__ = ("code", "is_new", "order")
 
@@ -54,7 +54,7 @@ class _Type:
         match = isinstance(code, str) and (_NUMBERS.fullmatch(code) or _TEXTS.fullmatch(code))
         if not match:
             raise pickle.UnpicklingError(
-                f"it has an array of the type {quoted(str(code))}; only numbers and texts are plain"
+                f"it has an array of type {quoted(str(code))}; only numbers and strings are plain"
             )
         if type(align) not in (bool, int) or align or type(copy) not in (bool, int):
             raise pickle.UnpicklingError("it has an array of an aligned type")
@@ -62,10 +62,10 @@ class _Type:
         self.is_new = bool(copy)
 
     def set_order(self, state: Any) -> None:
-        """Take a state of numpy's types: (version, byte order, subarray, names, fields, ...).
+        """Set the state of a numpy dtype: (version, byte order, subarray, names, fields, ...).
 
-        What numbers and texts have in the rest is known. In numpy itself, a state changes an object
-        that all arrays of the type may share, and its flags say where there are pointers.
+        For numbers and strings, the other entries are known. In numpy, a state changes an object
+        that all arrays of the dtype may share, and its flags say where pointers are.
         """
         size = self.numpy.itemsize
         known: tuple[tuple, ...] = ((-1, -1, 0),)
@@ -109,7 +109,7 @@ def _require_size(kind: Any, shape: Any, data: bytes | bytearray) -> None:
 def _empty_array(kind: Any, shape: Any, code: Any) -> np.ndarray:
     is_array = isinstance(kind, Named) and kind.name == "numpy.ndarray"
     if not is_array or shape != (0,) or code not in ("b", b"b"):
-        raise pickle.UnpicklingError("it makes an array in a way that numpy does not")
+        raise pickle.UnpicklingError("it creates an array in a way that numpy does not")
     return np.zeros(0, dtype=np.int8)  # its content comes in the next step
 
 
@@ -128,7 +128,7 @@ def _array_from_buffer(buffer: Any, kind: Any, shape: Any, order: Any = "C", *_:
 
 
 def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
-    """How Python 3 writes bytes in the pickle protocols of Python 2."""
+    """Decode bytes that Python 3 wrote in a pickle protocol of Python 2."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError(f"it has bytes in the encoding {quoted(str(encoding))}")
     return text.encode("latin1")
@@ -136,14 +136,14 @@ def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
 
 def _bytearray(content: Any = b"", encoding: Any = "latin1") -> bytearray:
     data = _encoded(content, encoding) if isinstance(content, str) else content
-    if not isinstance(data, bytes | bytearray):  # bytearray(n) would make n bytes
+    if not isinstance(data, bytes | bytearray):  # bytearray(n) would allocate n bytes
         raise pickle.UnpicklingError(f"it has a bytearray made of a {type(data).__name__}")
     return bytearray(data)
 
 
 def _complex(real: Any, imaginary: Any = 0.0) -> complex:
     if not isinstance(real, int | float) or not isinstance(imaginary, int | float):
-        raise pickle.UnpicklingError("it has a complex number that is not made of two numbers")
+        raise pickle.UnpicklingError("it has a complex number that is not a pair of numbers")
     return complex(real, imaginary)
 
 
@@ -161,7 +161,7 @@ def _list_of(items: Any) -> list | tuple:
 
 
 def _key(key: Any) -> Any:
-    """Return a key that is compared in no time: the hash of nested tuples can take years."""
+    """Return a key if it can be compared quickly: hashing nested tuples can take years."""
     parts = key if type(key) is tuple else (key,)
     if len(parts) > 64 or not all(
         isinstance(part, np.generic) or type(part) in _KEY_TYPES for part in parts
@@ -184,27 +184,27 @@ _MAKERS: dict[str, Callable[..., Any] | None] = {
     "collections.Counter": lambda counts=(): collections.Counter(_dict(counts) if counts else {}),
     "builtins.set": lambda items=(): {_key(item) for item in _list_of(items)},
     "builtins.frozenset": lambda items=(): frozenset(_key(item) for item in _list_of(items)),
-    "builtins.bytes": lambda: b"",  # how Python 3 writes no bytes in protocols of Python 2
+    "builtins.bytes": lambda: b"",  # empty bytes, written by Python 3 in protocols of Python 2
     "builtins.bytearray": _bytearray,
     "builtins.complex": _complex,
 }
 PLAIN_GLOBALS: Mapping[str, Named] = {name: Named(name, make) for name, make in _MAKERS.items()}
-"""Names of arrays and plain containers, as numpy 2 and Python 3 spell them."""
+"""Names of arrays and plain containers in numpy 2 and Python 3."""
 
 
 class PlainUnpickler(pickle._Unpickler):
-    """Reads one pickle of arrays, numbers, texts and containers of them."""
+    """Unpickler of arrays, numbers, strings and containers of them."""
 
     def __init__(
         self, file: IO[bytes], size: int, named: Mapping[str, Named] = PLAIN_GLOBALS
     ) -> None:
         """
         Args:
-            file: a binary file, read from where it is.
-            size: how many bytes the file has from there on.
-            named: what names stand for; another name is refused.
+            file: a binary file, read from its current position.
+            size: the number of bytes from there to its end.
+            named: targets of names; other names are refused.
         """
-        # latin1 keeps the bytes of arrays that Python 2 pickled as text.
+        # latin1 preserves the bytes of arrays that Python 2 pickled as text.
         super().__init__(_BoundedFile(file, size), encoding="latin1")
         self._named = named
         self.dispatch = _CountedSteps(self.dispatch, max(MAX_STEPS, size // 8))
@@ -215,7 +215,7 @@ class PlainUnpickler(pickle._Unpickler):
 
         Raises:
             RefusedGlobalError: the pickle names something that is not in the table.
-            pickle.UnpicklingError: it is damaged or made to do harm, with the reason.
+            pickle.UnpicklingError: it is damaged or malicious; the message has the reason.
         """
         try:
             value = super().load()
@@ -228,7 +228,7 @@ class PlainUnpickler(pickle._Unpickler):
         return value
 
     def find_class(self, module: str, name: str) -> Any:
-        # Python 2's and numpy 1's names for the same things.
+        # Names of the same objects in Python 2 and numpy 1.
         module = {"__builtin__": "builtins"}.get(module, module).replace(
             "numpy.core", "numpy._core"
         )
@@ -255,7 +255,7 @@ class PlainUnpickler(pickle._Unpickler):
 
     def _load_newobj_ex(self) -> None:
         if self.stack.pop():
-            raise pickle.UnpicklingError("it calls something with named arguments")
+            raise pickle.UnpicklingError("it calls something with keyword arguments")
         self._load_reduce()
 
     def _load_build(self) -> None:
@@ -277,7 +277,7 @@ class PlainUnpickler(pickle._Unpickler):
         ):
             target._metadata = state["_metadata"]  # versions of a state dict of torch
         else:
-            raise pickle.UnpicklingError(f"it changes a {type(target).__name__} by a state")
+            raise pickle.UnpicklingError(f"it sets the state of a {type(target).__name__}")
 
     def _load_setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -317,7 +317,7 @@ class PlainUnpickler(pickle._Unpickler):
         self.append(bytearray(self.read(length)))
 
     def _refuse(self) -> None:
-        raise pickle.UnpicklingError("it has instructions that plain data has no use for")
+        raise pickle.UnpicklingError("it has instructions that plain data does not need")
 
     _REPLACED = {
         pickle.REDUCE: _load_reduce,
@@ -357,7 +357,7 @@ def _list(target: Any) -> list:
 
 
 class _CountedSteps:
-    """A table of instructions that may be used that many times in all."""
+    """A table of instructions with a limit on the total number of uses."""
 
     def __init__(self, table: Mapping[int, Callable], limit: int) -> None:
         self._table = table
@@ -373,7 +373,7 @@ class _CountedSteps:
 
 
 class _BoundedFile:
-    """A file that is never asked for more bytes than it has left."""
+    """A file from which no more bytes are read than it has left."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file = file

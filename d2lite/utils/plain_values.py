@@ -1,4 +1,4 @@
-"""Plain values of files that nobody has vouched for: containers, numbers, strings, arrays."""
+"""Plain values from untrusted files: containers, numbers, strings, arrays."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ Parts = tuple[int, list[Any]]
 
 
 def parts_of(value: Any) -> Parts | None:
-    """How much a plain container counts by itself, and the containers in it; None for others."""
+    """Return the size of a plain container alone, and the containers in it; None for others."""
     if not isinstance(value, _CONTAINERS):
         return None
     entries = value.values() if isinstance(value, dict) else value
@@ -20,22 +20,22 @@ def require_bounded(
 ) -> None:
     """Raise unless containers form a tree of bounded depth and size.
 
-    A container that occurs several times counts each time, as everything that walks over the value
-    meets it. A few lines of nested references would otherwise stand for billions of values.
+    A container that occurs several times counts each time, because code that walks over the value
+    visits it each time. Otherwise a few nested references could expand to billions of values.
 
     Args:
-        depth: the most containers within each other.
-        size: the most values: each container, each of its entries, every 32 letters of a text.
+        depth: maximum nesting of containers.
+        size: maximum number of values: containers, their entries, every 32 letters of a string.
         parts: as `parts_of`, for containers of other kinds.
 
     Raises:
-        ValueError: says which limit is exceeded, or that a container contains itself.
+        ValueError: a limit is exceeded, or a container contains itself.
     """
     if parts(value) is None:
         return
     heights: dict[int, int] = {}
     sizes: dict[int, int] = {}  # of those that have been walked; the others contain what is walked
-    # The value itself keeps all containers alive, so that their ids stay theirs.
+    # The value keeps all containers alive, so that their ids stay unique.
     waiting: list[tuple[Any, bool]] = [(value, False)]
     while waiting:
         container, walked = waiting.pop()

@@ -1,9 +1,9 @@
-"""Text of files on a terminal: names may have characters that move the cursor or hide lines."""
+"""Safe output of text from files: names may have characters that move the cursor or hide lines."""
 
 import re
 
-# Control characters but for tab and line feed, those that reverse the direction of a text, and
-# halves of surrogate pairs, which no stream can write. Colors, which our own tables have, stay.
+# Control characters except tab and line feed, characters that reverse the direction of text, and
+# lone surrogates, which no stream can write. Colors, which our tables have, are kept.
 _COLOR = r"\x1b\[[0-9;]{0,20}m"
 _UNPRINTABLE = re.compile(
     rf"{_COLOR}|([\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff])"

@@ -9,7 +9,7 @@ import torch
 
 
 class RandomState(NamedTuple):
-    """The states of `random`, `np.random`, torch's CPU generator and maybe that of a GPU."""
+    """The states of `random`, `np.random`, torch's CPU generator and optionally a GPU's."""
 
     python: tuple
     numpy: tuple
@@ -18,10 +18,10 @@ class RandomState(NamedTuple):
 
     @classmethod
     def now(cls, device: torch.device | None = None) -> "RandomState":
-        """Take the states.
+        """Return the current states.
 
         Args:
-            device: of the GPU whose generator counts too. Its state is known without waiting.
+            device: GPU whose generator is included. Its state is read without synchronization.
         """
         on_gpu = device is not None and device.type == "cuda"
         cuda = torch.cuda.get_rng_state(device) if on_gpu else None
@@ -31,7 +31,7 @@ class RandomState(NamedTuple):
         """Set the generators of this process to these states.
 
         Args:
-            device: of the GPU that gets the state of the other one.
+            device: GPU that gets the stored GPU state.
         """
         random.setstate(self.python)
         np.random.set_state(self.numpy)
@@ -40,7 +40,7 @@ class RandomState(NamedTuple):
             torch.cuda.set_rng_state(self.cuda, device)
 
     def as_plain(self) -> dict[str, Any]:
-        """Return the states as tensors, numbers and texts, for a file."""
+        """Return the states as tensors, numbers and strings, for a file."""
         version, words, gauss = self.python
         name, keys, position, has_gauss, cached = self.numpy
         return {
@@ -52,7 +52,7 @@ class RandomState(NamedTuple):
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "RandomState":
-        """Return what `as_plain` was called on."""
+        """Return the states that `as_plain` converted."""
         version, words, gauss = plain["python"]
         name, keys, *rest = plain["numpy"]
         return cls(

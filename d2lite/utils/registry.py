@@ -24,7 +24,7 @@ class UnknownNameError(KeyError):
 
 
 class Registry(_Registry):
-    """Maps names to classes or functions, which register themselves under their own names.
+    """Registry of classes or functions, which register themselves under their own names.
 
         BACKBONE_REGISTRY = Registry("BACKBONE")
 
@@ -69,7 +69,7 @@ def check_choice(what: str, name: Any, choices: Iterable[Any]) -> None:
     Args:
         what: the argument or config key that has `name` as its value, for the message.
     Raises:
-        ArgumentError: lists the choices, with the nearest one.
+        ArgumentError: the message lists the choices and suggests similar ones.
     """
     known = list(choices)
     if name not in known:
@@ -101,10 +101,10 @@ def lookup(what: str, name: Any, table: Mapping[Any, T]) -> T:
 
 
 def did_you_mean(name: str, candidates: Iterable[str], limit: int = 3) -> str:
-    """Return a sentence with the names nearest to `name`, or "" when none is near.
+    """Return a sentence with the names most similar to `name`, or "" if none is similar.
 
     Returns:
-        such as " Did you mean 'RPN' or 'RRPN'?", with a leading space, to be put behind a message.
+        such as " Did you mean 'RPN' or 'RRPN'?", with a leading space, to append to a message.
     """
     by_lower: dict[str, str] = {}
     for candidate in candidates:
@@ -114,7 +114,7 @@ def did_you_mean(name: str, candidates: Iterable[str], limit: int = 3) -> str:
     if not near:
         return ""
     likeness = {key: difflib.SequenceMatcher(None, key, wanted).ratio() for key in near}
-    # Names that are far worse than the best one only distract from it.
+    # Names that are much less similar than the best one only distract from it.
     near = [key for key in near if likeness[key] > max(likeness.values()) - 0.1]
     near.sort(key=lambda key: (-likeness[key], key))
     return f" Did you mean {' or '.join(quoted(by_lower[key]) for key in near)}?"
@@ -135,7 +135,7 @@ def locate(name: str) -> Any:
         try:
             found = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
-            # Whether it (or a package above it) is absent, not something that it imports.
+            # Continue if it (or a parent package) is missing, but not if one of its imports is.
             missing = error.name or ""
             if module_name == missing or module_name.startswith(missing + "."):
                 continue

@@ -1,4 +1,4 @@
-"""The curves of a run: what metrics.json has, drawn as a picture or as text."""
+"""The curves of a run in its metrics.json, drawn as a picture or as text."""
 
 import json
 import os
@@ -20,7 +20,7 @@ _STYLES = ("-", "--", ":", "-.")
 
 
 def read_curves(run: str) -> Curves:
-    """Read the scalars of a run, finite ones only.
+    """Read the finite scalars of a run.
 
     Args:
         run: folder with metrics.json, or the path of such a file.
@@ -39,7 +39,7 @@ def read_curves(run: str) -> Curves:
             iteration = int(row["iteration"])
         except (ValueError, KeyError, TypeError):
             if number == len(lines):
-                break  # of a run that was killed while it wrote, or writes right now
+                break  # incomplete: the run was killed while writing, or is writing now
             raise ValueError(
                 f"{path}, line {number}: expected a JSON object with 'iteration', got "
                 f"{quoted(line)}"
@@ -57,7 +57,7 @@ def panels_of(curves: Curves, batch: int | None = None) -> dict[str, Curves]:
     """Group curves for drawing, by title; panels without curves are left out.
 
     Args:
-        batch: images of a step, for images per second; None: steps per second.
+        batch: images per step, for images per second; None: steps per second.
     """
     panels: dict[str, Curves] = {
         "losses": {n: c for n, c in curves.items() if "loss" in n and "/" not in n},
@@ -81,9 +81,9 @@ def draw_runs(runs: Mapping[str, dict[str, Curves]], path: str) -> None:
     """Draw the panels of one or more runs into a picture, one panel for each title.
 
     Args:
-        runs: what `panels_of` returned, by the name of the run; several runs share a panel, where
-            the color says which curve it is and the style of the line which run.
-        path: of the picture; the ending names the format.
+        runs: results of `panels_of` by the name of the run; several runs share a panel, with a
+            color per curve and a line style per run.
+        path: of the picture; the extension determines the format.
 
     Raises:
         ValueError: no run has a curve.
@@ -92,7 +92,7 @@ def draw_runs(runs: Mapping[str, dict[str, Curves]], path: str) -> None:
 
     titles = list(dict.fromkeys(title for panels in runs.values() for title in panels))
     if not titles:
-        raise ValueError(f"there are no curves yet to draw in {', '.join(runs)}")
+        raise ValueError(f"there are no curves to draw yet in {', '.join(runs)}")
     columns = min(len(titles), 3)
     rows = -(-len(titles) // columns)
     figure = Figure(figsize=(5.2 * columns, 3.8 * rows), layout="constrained")
@@ -172,7 +172,7 @@ def _text_panel(curves: Curves, width: int, height: int) -> str:
 
 
 def _batch_of_run(run: str) -> int | None:
-    """Return the images of a step, as the config.yaml of a run's folder says."""
+    """Return the images per step, from the config.yaml in the folder of a run."""
     import yaml
 
     folder = run if os.path.isdir(run) else os.path.dirname(run)

@@ -1,8 +1,8 @@
-"""Writers to services that keep the metrics of many runs: Weights & Biases, and MLflow.
+"""Writers to services that track the metrics of many runs: Weights & Biases, and MLflow.
 
-Where to write, as whom and into which project is left to the environment variables of each, such
-as WANDB_PROJECT and WANDB_MODE, or MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME. A file in the
-folder of the run has its id, by which a run that is resumed goes on there.
+The server, user and project are set by the environment variables of each service, such as
+WANDB_PROJECT and WANDB_MODE, or MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME. A file in the
+folder of the run stores its id, so that a resumed run continues there.
 """
 
 import importlib
@@ -18,7 +18,7 @@ from d2lite.utils.events import EventWriter, NewScalars, PatientWriter, get_even
 from d2lite.utils.file_io import read_text
 from d2lite.utils.writing import WriteError, atomic_write
 
-# Of one request of MLflow.
+# Limit of one request to MLflow.
 _MOST_METRICS = 1000
 
 
@@ -33,7 +33,7 @@ def _import_client(package: str) -> ModuleType:
 
 
 def _run_id(path: str, storage: EventStorage) -> str | None:
-    """Return the id that the former part of this run has left; None for a new run."""
+    """Return the id that the previous part of this run stored; None for a new run."""
     return read_text(path).strip() if storage.start_iter > 0 and os.path.isfile(path) else None
 
 
@@ -43,9 +43,9 @@ def _keep_id(path: str, run_id: str) -> None:
 
 
 class WandbWriter(EventWriter):
-    """Writes scalars to a run of Weights & Biases.
+    """Writer of scalars to a run of Weights & Biases.
 
-    Values of iterations that a resumed run runs again are the same, and the service ignores them.
+    A resumed run repeats the same values of some iterations, and the service ignores them.
     """
 
     def __init__(self, output_dir: str, config: dict | None = None, window_size: int = 20):
@@ -87,10 +87,10 @@ class WandbWriter(EventWriter):
 
 
 class MLflowWriter(PatientWriter):
-    """Writes scalars to a run of MLflow.
+    """Writer of scalars to a run of MLflow.
 
-    Each iteration is written once, also by a run that is resumed. What the server does not take is
-    kept and tried again.
+    Each iteration is written once, even if the run is resumed. Values that the server does not
+    accept are kept and tried again.
     """
 
     def __init__(self, output_dir: str, config: dict | None = None, window_size: int = 20):
@@ -149,7 +149,7 @@ class MLflowWriter(PatientWriter):
         self._new = NewScalars(self._window_size, -1, by_name | written)
 
     def _send(self) -> None:
-        """Send what is pending; raises a WriteError where the server does not take it."""
+        """Send pending values; raises a WriteError if the server does not accept them."""
         while self._pending:
             try:
                 self._client.log_batch(self._id, metrics=self._pending[:_MOST_METRICS])
@@ -161,7 +161,7 @@ class MLflowWriter(PatientWriter):
         """Send what is left, and mark the run as finished.
 
         Raises:
-            WriteError: there are values that the server does not take.
+            WriteError: there are values that the server does not accept.
         """
         if self._new is not None:
             self._send()
@@ -169,5 +169,5 @@ class MLflowWriter(PatientWriter):
 
 
 def _allowed(name: str) -> str:
-    """Return a name in the letters that MLflow admits."""
+    """Return a name with only the characters that MLflow allows."""
     return re.sub(r"[^\w\-. /:]", "_", name)

@@ -1,4 +1,4 @@
-"""Sending callables that plain pickle refuses to another process."""
+"""Sending callables that plain pickle does not support to another process."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import cloudpickle
 
 
 class PicklableWrapper:
-    """Makes a lambda, a closure or a local class picklable, through cloudpickle.
+    """Wrapper that makes a lambda, a closure or a local class picklable, with cloudpickle.
 
     Calls and attributes are passed on to the wrapped object.
     """
@@ -18,8 +18,8 @@ class PicklableWrapper:
         self._obj = obj
 
     def __reduce__(self) -> tuple:
-        # cloudpickle also in place of pickle where that works: it sends functions of the main
-        # module by value, which a process that a notebook spawns does not have.
+        # cloudpickle is also used if pickle would work: it sends functions of the main module by
+        # value, because a process spawned by a notebook does not have that module.
         return _wrap_from_bytes, (cloudpickle.dumps(self._obj),)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -27,7 +27,7 @@ class PicklableWrapper:
         return self._obj(*args, **kwargs)
 
     def __getattr__(self, attr: str) -> Any:
-        if attr == "_obj":  # not set yet: copying asks for attributes before __init__ ran
+        if attr == "_obj":  # not set yet: copying looks up attributes before __init__ has run
             raise AttributeError(attr)
         return getattr(self._obj, attr)
 

@@ -1,7 +1,7 @@
-"""TensorBoard's event files, written by whoever adds to them and not in a thread.
+"""TensorBoard's event files, written without a thread.
 
-tensorboard writes in a thread, which ends with a traceback on the terminal when a disk is full, and
-everything that is added later is lost. Here what cannot be written stays, and is tried again.
+tensorboard writes in a thread, which ends with a traceback on the terminal if a disk is full, and
+everything added later is lost. Here, events that cannot be written are kept and tried again.
 """
 
 import io
@@ -18,15 +18,15 @@ from torch.utils.tensorboard import FileWriter, SummaryWriter
 from d2lite.utils.writing import append
 
 _NUMBERS = itertools.count()
-# Bytes that are kept while they cannot be written; pictures are large.
+# Maximum bytes to keep while they cannot be written; pictures are large.
 _MOST_KEPT = 2**26
 
 
 def make_summary_writer(log_dir: str, **kwargs: Any) -> SummaryWriter:
-    """Return torch's SummaryWriter, over a file of this module where the folder is a local one.
+    """Return torch's SummaryWriter, which for a local folder uses the event file of this module.
 
-    Its `flush` and `close` raise WriteError where the file cannot be written. `flush` can be called
-    again then: nothing of it was written.
+    Its `flush` and `close` raise WriteError if the file cannot be written. `flush` can then be
+    called again: nothing was written.
 
     Args:
         log_dir: folder of the file.
@@ -49,7 +49,7 @@ class _LocalFileWriter(FileWriter):
 
 
 class _EventFile:
-    """Collects events, and appends them to a file by `flush`."""
+    """An event file that collects events, and appends them to the file in `flush`."""
 
     def __init__(self, log_dir: str, suffix: str) -> None:
         self._log_dir = log_dir
@@ -63,16 +63,16 @@ class _EventFile:
         return self._log_dir
 
     def add_event(self, event: Event) -> None:
-        """Take an event to be written."""
+        """Add an event to be written."""
         record = io.BytesIO()
         RecordWriter(record).write(event.SerializeToString())
         self._pending.append(record.getvalue())
 
     def flush(self) -> None:
-        """Write what was added.
+        """Write the added events.
 
         Raises:
-            WriteError: it cannot be written; it is kept, but for the oldest of very much.
+            WriteError: they cannot be written; they are kept, up to a limit for the oldest ones.
         """
         while len(self._pending) > 1 and sum(map(len, self._pending)) > _MOST_KEPT:
             del self._pending[0]

@@ -14,7 +14,7 @@ def open_video(source: str | int) -> cv2.VideoCapture:
     """Open a video file, a stream (`rtsp://...`), or a camera by its number.
 
     Raises:
-        FileNotFoundError: there is no such file. ValueError: it cannot be read.
+        FileNotFoundError: the file does not exist. ValueError: it cannot be read.
     """
     is_stream = isinstance(source, str) and source.startswith(STREAMS)
     if isinstance(source, str) and not is_stream and not os.path.isfile(source):
@@ -37,15 +37,15 @@ def frames_of(video: cv2.VideoCapture) -> Iterator[np.ndarray]:
 
 
 def frames_per_second(video: cv2.VideoCapture) -> float:
-    """Return the speed of a video; 30 where it does not say."""
+    """Return the frame rate of a video; 30 if it is unknown."""
     return video.get(cv2.CAP_PROP_FPS) or 30.0
 
 
 class VideoSink:
-    """A video file that frames are written to; the first one decides about its size."""
+    """A video file to write frames to; the first one determines its size."""
 
     def __init__(self, path: str, fps: float) -> None:
-        """path: its ending names the format. fps: frames per second."""
+        """path: its extension determines the format. fps: frames per second."""
         self.path, self._fps = path, fps
         self._writer: cv2.VideoWriter | None = None
 

@@ -126,7 +126,7 @@ WRONG = {
     "page": ("web page", lambda h, n: respond(h, b" \n<!DOCTYPE html><html>Log in</html>")),
     "page by type": ("web page", lambda h, n: respond(h, Content_Type="text/html; charset=x")),
     "empty": ("empty", lambda h, n: respond(h, b"")),
-    "endless": ("over the limit", lambda h, n: respond(h, length=10**15)),
+    "endless": ("more than the limit", lambda h, n: respond(h, length=10**15)),
     "no HTTP": ("", lambda h, n: h.wfile.write(b"\0\1\2\r\n\r\n")),
     "not there": ("404", lambda h, n: respond(h, status=404)),
 }
