@@ -6,7 +6,7 @@
         MODEL.WEIGHTS model_final.pth
 
 Without --num-inputs it runs on one random image of the config's test size. The counts depend on
-the image's size and on the number of proposals: those of a trained model on real images differ.
+the image size and the number of proposals, so a trained model has other counts on real images.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from d2lite.utils.cli import report_user_errors
 from d2lite.utils.logger import setup_logger
 
 TASKS = ("parameter", "flop", "activation", "structure")
-RANDOM_SIZE = (800, 1067)  # (H, W) where a config does not say
+RANDOM_SIZE = (800, 1067)  # (H, W) if the config has none
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -45,10 +45,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "-n", "--num-inputs", type=int, default=0, help="test images; 0 for one random image"
     )
-    parser.add_argument("--max-depth", type=int, default=3, help="of modules in the tables")
+    parser.add_argument("--max-depth", type=int, default=3, help="depth of modules in the tables")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config changes: KEY VALUE ...")
     args = parser.parse_args(argv)
-    # Where no other option follows --tasks, it has swallowed the config changes.
+    # If no other option follows --tasks, it has consumed the config changes.
     tasks = list(itertools.takewhile(lambda word: word in TASKS, args.tasks))
     rest = args.tasks[len(tasks) :]
     if not tasks or (rest and "." not in rest[0]):
@@ -82,13 +82,13 @@ def make_model(cfg: Any, load: bool) -> nn.Module:
 
 
 def inputs_of(cfg: Any, num_inputs: int) -> Iterator[list[dict]]:
-    """Batches of one image: the first of the test set, or a random one."""
+    """Yield batches of one image: the first ones of the test set, or a random one."""
     if num_inputs == 0:
         yield [random_input(cfg)]
         return
     if isinstance(cfg, CfgNode):
         if not cfg.DATASETS.TEST:
-            raise ValueError("--num-inputs takes images of DATASETS.TEST, which is empty")
+            raise ValueError("--num-inputs uses images of DATASETS.TEST, which is empty")
         loader = build_detection_test_loader(cfg, cfg.DATASETS.TEST[0])
     else:
         loader = instantiate(cfg.dataloader.test)
@@ -97,7 +97,7 @@ def inputs_of(cfg: Any, num_inputs: int) -> Iterator[list[dict]]:
 
 
 def random_input(cfg: Any) -> dict:
-    """Noise in the size that test images of 3:4 have."""
+    """Return noise in the size of a test image with aspect ratio 3:4."""
     height, width = RANDOM_SIZE
     if isinstance(cfg, CfgNode) and cfg.INPUT.MIN_SIZE_TEST > 0:
         longest = cfg.INPUT.MAX_SIZE_TEST
@@ -109,7 +109,7 @@ def random_input(cfg: Any) -> dict:
 
 def print_flops(cfg: Any, model: nn.Module, args: argparse.Namespace) -> None:
     """Print a table for the first image, and mean and spread over all."""
-    # Here, since d2lite has to come first: it silences what fvcore's own import warns about.
+    # Imported here, after d2lite, which silences a warning of fvcore's import.
     from fvcore.nn import flop_count_table
 
     totals = []
@@ -125,7 +125,7 @@ def print_flops(cfg: Any, model: nn.Module, args: argparse.Namespace) -> None:
 
 
 def print_activations(cfg: Any, model: nn.Module, args: argparse.Namespace) -> None:
-    """Values that convolutions and matrix products put out."""
+    """Print the number of output values of convolutions and matrix products."""
     counts = [activation_count_operators(model, batch) for batch in inputs_of(cfg, args.num_inputs)]
     for name in counts[0] if counts else ():
         print_mean(f"Million activations of {name}", [c.get(name, 0.0) for c in counts])
@@ -133,22 +133,22 @@ def print_activations(cfg: Any, model: nn.Module, args: argparse.Namespace) -> N
 
 
 def print_mean(name: str, values: Sequence[float]) -> None:
-    """Mean and spread of one figure over images."""
+    """Print mean and spread of a number over images."""
     figures = torch.tensor(values, dtype=torch.float64)
     spread = f" +- {figures.std():.2f}" if len(figures) > 1 else ""
     print(f"{name} on {len(figures)} image(s): {figures.mean():.2f}{spread}")
 
 
 def print_parameters(cfg: Any, model: nn.Module, args: argparse.Namespace) -> None:
-    """Parameters by module."""
+    """Print the parameters by module."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     print(parameter_count_table(model, max_depth=args.max_depth))
-    print(f"{total / 1e6:.2f} million parameters, {trained / 1e6:.2f} million of them are trained")
+    print(f"{total / 1e6:.2f} million parameters, {trained / 1e6:.2f} million of them trainable")
 
 
 def print_structure(cfg: Any, model: nn.Module, args: argparse.Namespace) -> None:
-    """Print the modules as PyTorch does."""
+    """Print the modules in PyTorch's format."""
     print(model)
 
 
@@ -161,12 +161,12 @@ PRINTERS = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Do the tasks in the order they are given."""
+    """Run the tasks in the given order."""
     args = parse_args(argv)
     setup_logger()
     with report_user_errors():
         cfg = setup(args)
-        torch.manual_seed(0)  # the random image, and weights that are not loaded
+        torch.manual_seed(0)  # for the random image, and for weights that are not loaded
         model = make_model(cfg, load=args.num_inputs > 0)
         for task in args.tasks:
             PRINTERS[task](cfg, model, args)

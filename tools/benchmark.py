@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How fast data, training and evaluation are, alone or beside torchvision and Pillow.
+"""Measure data, training and evaluation speed, alone or compared with torchvision and Pillow.
 
     python tools/benchmark.py --task data  --config-file configs/quick_start.yaml
     python tools/benchmark.py --task train --config-file configs/quick_start.yaml
@@ -9,8 +9,8 @@
 
 `torchvision` runs Faster R-CNN R50-FPN of both packages in turn on the same work: one image of
 320 x 426, 1000 proposals, the same stages frozen, random weights. `pillow` maps a 640 x 480
-photograph to a short side of 800 in both ways. Figures are medians; ratios below 1 are in favor
-of d2lite.
+photograph to a short side of 800 in both ways. Values are medians; ratios below 1 are in favor of
+d2lite.
 """
 
 import argparse
@@ -61,24 +61,24 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--threads", type=int, default=0, help="CPU threads; 0 leaves torch's choice"
     )
-    parser.add_argument("--json", metavar="FILE", help="also write the figures to this file")
+    parser.add_argument("--json", metavar="FILE", help="also write the results to this file")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="overrides KEY VALUE, at the end")
     return parser.parse_args()
 
 
 def median_seconds(function: Callable[[], object], rounds: int, warmup: int = 2) -> float:
-    """Return the median time of a call."""
+    """Return the median time of a call in seconds."""
     return medians_in_turn({"": function}, rounds, warmup)[""]
 
 
 def medians_in_turn(
     functions: dict[str, Callable[[], object]], rounds: int, warmup: int = 2, block: int = 1
 ) -> dict[str, float]:
-    """Median times of several functions called in turn, so that a drifting machine is fair.
+    """Return median times of functions called in turn, so that changes of speed affect all.
 
     Args:
-        warmup: rounds that are not counted.
-        block: calls of one function before it is the next one's turn.
+        warmup: number of rounds that are not counted.
+        block: number of calls of one function before the next one.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(warmup + rounds):
@@ -98,7 +98,7 @@ def _seconds_of(function: Callable[[], object]) -> float:
 
 
 def peak_megabytes(function: Callable[..., object], *args: object) -> float:
-    """Return the peak memory of `function(*args)` in a process of its own, above its start."""
+    """Return the peak memory of `function(*args)` in its own process, relative to its start."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_measure_peak, args=(sender, function, args))
@@ -115,10 +115,10 @@ def _measure_peak(sender, function: Callable[..., object], args: tuple) -> None:
 
 
 def _peak_kilobytes() -> int:
-    """Return the most memory this process ever had.
+    """Return the peak memory of this process.
 
-    Linux's getrusage starts a new process at the peak of the one that started it; its status file
-    does not.
+    With Linux's getrusage, a new process starts with the peak of its parent; with the status file,
+    it does not.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -133,7 +133,7 @@ def _peak_kilobytes() -> int:
 
 
 def benchmark_data(cfg: CfgNode, rounds: int) -> dict[str, float]:
-    """Images a second from the training loader, after its workers have started."""
+    """Measure images per second of the training loader, after its workers have started."""
     batches = iter(build_detection_train_loader(cfg))
     next(batches)
     start = time.perf_counter()
@@ -144,7 +144,7 @@ def benchmark_data(cfg: CfgNode, rounds: int) -> dict[str, float]:
 
 
 def benchmark_train(cfg: CfgNode, rounds: int) -> dict[str, float]:
-    """Seconds of a step on batches that are in memory already."""
+    """Measure seconds per step, on batches that are already in memory."""
     model = build_model(cfg)
     batches = iter(build_detection_train_loader(cfg))
     ready = [next(batches) for _ in range(5)]
@@ -160,7 +160,7 @@ def benchmark_train(cfg: CfgNode, rounds: int) -> dict[str, float]:
 
 
 def benchmark_eval(cfg: CfgNode, rounds: int) -> dict[str, float]:
-    """Seconds of inference on an image, data in memory already."""
+    """Measure seconds of inference per image, on data that is already in memory."""
     model = build_model(cfg).eval()
     loader = iter(build_detection_test_loader(cfg, cfg.DATASETS.TEST[0]))
     ready = [next(loader) for _ in range(10)]
@@ -170,11 +170,11 @@ def benchmark_eval(cfg: CfgNode, rounds: int) -> dict[str, float]:
     return {"seconds per batch": seconds, "images per second": len(ready[0]) / seconds}
 
 
-# ---------------------------------------------------------------- beside torchvision
+# ---------------------------------------------------------------- compared with torchvision
 
 
 def our_model() -> torch.nn.Module:
-    """Faster R-CNN R50-FPN with the same number of proposals and the same frozen stages."""
+    """Return Faster R-CNN R50-FPN with the same number of proposals and frozen stages."""
     cfg = model_zoo.get_config("COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml")
     for key in ("PRE_NMS_TOPK_TRAIN", "PRE_NMS_TOPK_TEST"):
         cfg.MODEL.RPN[key] = PROPOSALS
@@ -187,8 +187,8 @@ def our_model() -> torch.nn.Module:
 
 
 def their_model() -> torch.nn.Module:
-    """torchvision's fasterrcnn_resnet50_fpn, with the frozen BatchNorm that it has when it is
-    loaded with weights; the image has its working size already, so nothing is resized."""
+    """Return torchvision's fasterrcnn_resnet50_fpn, with frozen BatchNorm as with pretrained
+    weights; the image already has the right size, so nothing is resized."""
     torch.manual_seed(0)
     backbone = resnet_fpn_backbone(
         backbone_name="resnet50",
@@ -226,12 +226,12 @@ def our_work(training: bool) -> Callable[[], object]:
 
 
 def their_work(training: bool) -> Callable[[], object]:
-    """Return the same of torchvision."""
+    """Return the same work with torchvision."""
     image, boxes, classes = the_image()
     model = their_model().train(training)
     targets = [{"boxes": boxes, "labels": classes + 1}]
     if training:
-        # Their images come as floats in 0..1: the conversion belongs to the work, as ours does.
+        # Their images are floats in 0..1: the conversion is part of the work, as ours is.
         return _step(model, lambda: model([image.float().div_(255)], targets))
     return _inference(lambda: model([image.float().div_(255)]))
 
@@ -266,7 +266,7 @@ def _repeat(work: Callable[[bool], Callable[[], object]], training: bool, thread
 
 
 def benchmark_torchvision(rounds: int, threads: int) -> dict[str, float]:
-    """Return times and peaks of both, for inference and a training step, and their ratios."""
+    """Return times and peak memory of both, for inference and a training step, and their ratios."""
     figures: dict[str, float] = {}
     for phase, training in (("inference", False), ("training step", True)):
         works = {"d2lite": our_work(training), "torchvision": their_work(training)}
@@ -283,7 +283,7 @@ def benchmark_torchvision(rounds: int, threads: int) -> dict[str, float]:
     return figures
 
 
-# ---------------------------------------------------------------- beside Pillow
+# ---------------------------------------------------------------- compared with Pillow
 
 
 def benchmark_pillow(rounds: int) -> dict[str, float]:
@@ -295,20 +295,20 @@ def benchmark_pillow(rounds: int) -> dict[str, float]:
         resize = T.ResizeShortestEdge([800, 800], 1333)
         mapper = DatasetMapper(is_train=False, augmentations=[resize], image_format="BGR")
         works = {"d2lite": lambda: mapper(sample), "pillow": lambda: _map_with_pillow(path)}
-        # A loader maps one image after the other, with warm caches.
+        # As in a loader, which maps one image after another, with warm caches.
         seconds = medians_in_turn(works, rounds, block=20)
     figures = {f"mapping, milliseconds, {name}": 1000 * value for name, value in seconds.items()}
     return {**figures, "mapping, ratio": seconds["d2lite"] / seconds["pillow"]}
 
 
 def _photograph() -> np.ndarray:
-    """Return an image with the smooth parts and edges of a photograph."""
+    """Return an image with smooth parts and edges, like a photograph."""
     noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     return cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC)
 
 
 def _map_with_pillow(path: str) -> torch.Tensor:
-    """Decode, resize, BGR, channels first: what detectron2 does for a test image."""
+    """Decode, resize, and convert to BGR with channels first, as detectron2 does for testing."""
     with Image.open(path) as image:
         resized = image.convert("RGB").resize((1067, 800), Image.Resampling.BILINEAR)
     array = np.asarray(resized)[:, :, ::-1]
@@ -319,7 +319,7 @@ def _map_with_pillow(path: str) -> torch.Tensor:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Run one task and print its figures."""
+    """Run one task and print its results."""
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.task == "torchvision":

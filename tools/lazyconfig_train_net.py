@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train or evaluate what a lazy config (a Python file) describes.
+"""Train or evaluate a model from a lazy config (a Python file).
 
     python tools/lazyconfig_train_net.py \\
         --config-file configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py
@@ -7,7 +7,7 @@
     python tools/lazyconfig_train_net.py --config-file CONFIG.py --eval-only \\
         train.init_checkpoint=output/model_final.pth dataloader.test.num_workers=0
 
-Overrides are KEY=VALUE. What it does is in `d2lite/engine/lazy_program.py`.
+Overrides are KEY=VALUE. The implementation is in `d2lite/engine/lazy_program.py`.
 """
 
 from d2lite.engine import default_argument_parser, run_program
@@ -18,6 +18,6 @@ if __name__ == "__main__":
     parser.add_argument(
         "--trust-config",
         action="store_true",
-        help="let a yaml config call anything; a Python config is a program, which always can",
+        help="let a yaml config call any function; a Python config is a program and always can",
     )
     run_program(main, parser)

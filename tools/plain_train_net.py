@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The job of `train_net.py` as one plain loop, to be read in one sitting and rewritten at will.
+"""The work of `train_net.py` as one plain loop, easy to read and to change.
 
     python tools/plain_train_net.py --config-file configs/quick_start.yaml
 
-It trains, evaluates, saves and resumes from the same configs. What it leaves out is what the
-trainer's hooks add: mixed precision, exact BatchNorm statistics, profiles, the best checkpoint.
+It trains, evaluates, saves and resumes with the same configs. It leaves out what the trainer's
+hooks add: mixed precision, exact BatchNorm statistics, profiles, the best checkpoint.
 """
 
 import logging
@@ -76,7 +76,7 @@ def train(cfg: CfgNode, model: torch.nn.Module, resume: bool) -> None:
     optimizer = build_optimizer(cfg, model)
     scheduler = build_lr_scheduler(cfg, optimizer)
     data_loader = build_detection_train_loader(cfg)
-    # Hours before they are used: what is wrong with the test sets is to be known now.
+    # Built now, so that errors in the test sets appear before training and not hours later.
     check_keypoints(cfg)
     check_evaluators(cfg)
     check_test_classes(cfg)
@@ -109,7 +109,9 @@ def train(cfg: CfgNode, model: torch.nn.Module, resume: bool) -> None:
                 if not torch.isfinite(losses):
                     raise FloatingPointError(f"the losses are {loss_dict}")
             except FloatingPointError as error:
-                bad_steps.handle(error, iteration, optimizer)  # raises, or the step is left out
+                bad_steps.handle(
+                    error, iteration, optimizer
+                )  # raises an error, or the step is skipped
             else:
                 bad_steps.end()
                 optimizer.zero_grad()
@@ -136,7 +138,7 @@ def train(cfg: CfgNode, model: torch.nn.Module, resume: bool) -> None:
 
 
 def setup(args: Namespace) -> CfgNode:
-    """Return the settings, checked against the data, and everything around them prepared."""
+    """Return the config, checked against the data, after setting up logging and seeds."""
     cfg = config_from_args(args)
     if args.eval_only:
         check_evaluation_settings(cfg, args.resume)
@@ -164,7 +166,7 @@ def main(args: Namespace) -> dict:
         if args.eval_only:
             checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
             checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
-            # The classes are those of the checkpoint, whatever DATASETS.TRAIN is now.
+            # The classes come from the checkpoint, whatever DATASETS.TRAIN is now.
             about = about_weights(weights_to_load(cfg, args.resume))
             model.built_from.metadata = about.get("metadata") or None
             return evaluate(cfg, model)

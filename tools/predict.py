@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Detect on photographs with nothing but a checkpoint.
+"""Detect objects in images, with only a checkpoint.
 
     python tools/predict.py --weights output/model_final.pth photo.jpg
     python tools/predict.py --weights model_final.pth --score 0.3 --output-dir found photos/*.jpg
@@ -31,14 +31,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("images", nargs="+", metavar="IMAGE")
     parser.add_argument("--weights", required=True, metavar="FILE", help="path or URL")
     parser.add_argument("--config-file", default="", metavar="FILE")
-    parser.add_argument("--score", type=float, default=0.5, help="least score that is shown")
+    parser.add_argument("--score", type=float, default=0.5, help="minimum score to show")
     parser.add_argument("--output-dir", default=".", help="folder of the drawings")
     parser.add_argument("--opts", nargs="+", default=[], help="config changes: KEY VALUE ...")
     return parser.parse_args(argv)
 
 
 def describe(objects: Instances, classes: Sequence[str]) -> list[str]:
-    """One line for each object: its class, score and box, in pixels."""
+    """Return one line for each object: its class, score and box in pixels."""
     lines = []
     for i in range(len(objects)):
         kind = int(objects.pred_classes[i])

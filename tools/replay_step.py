@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Do a step of a training again whose loss or gradients were not finite.
+"""Replay a training step whose loss or gradients were not finite.
 
     python tools/replay_step.py output/bad_steps/iter_0000123.pth
     python tools/replay_step.py output/bad_steps/iter_0000123.pth --detect-anomaly --device cpu
 
-A training writes such files (docs/bad_steps.md). They have the model and the optimizer before the
-step, the batch, the random numbers and the config, from which the model is built here. Losses and
-gradients are printed, and whether the fault shows again: exit status 0 if it does, 3 if not.
+Training writes such files (docs/bad_steps.md). They contain the model and optimizer before the
+step, the batch, the random state and the config, from which the model is built here. It prints
+losses and gradients, and whether the fault occurs again: exit status 0 if it does, 3 if not.
 """
 
 import argparse
@@ -36,8 +36,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("file", help="iter_*.pth in OUTPUT_DIR/bad_steps")
-    parser.add_argument("--device", help="such as cpu; by default the best one that is present")
-    parser.add_argument("--rank", type=int, help="replay the batch of one process only")
+    parser.add_argument("--device", help="such as cpu; by default, the best available one")
+    parser.add_argument("--rank", type=int, help="only replay the batch of this process")
     parser.add_argument(
         "--detect-anomaly",
         action="store_true",
@@ -47,7 +47,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--trust-config",
         action="store_true",
-        help="build the model of a lazy config even if it calls other things than parts of models",
+        help="build the model of a lazy config even if it calls other functions than model parts",
     )
     parser.add_argument(
         "--opts",
@@ -62,7 +62,7 @@ def build(args: argparse.Namespace, step: Mapping[str, Any]) -> nn.Module:
     """Build the model of a step, with random weights.
 
     Raises:
-        ValueError: the file does not say how.
+        ValueError: the file has no config.
     """
     kind = step.get("about", {}).get("config_kind")
     if kind == "yacs":
@@ -76,7 +76,7 @@ def build(args: argparse.Namespace, step: Mapping[str, Any]) -> nn.Module:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return model.to(args.device or device)
     raise ValueError(
-        f"{args.file} has no config, as its model was not made by build_model; build it in Python "
+        f"{args.file} has no config: its model was not built by build_model; build it in Python "
         "and call d2lite.engine.replay.replay_step(model, read_step(FILE), rank)"
     )
 
@@ -89,7 +89,7 @@ def describe(replay: Replay, num: int) -> str:
     shown = replay.gradients[: num or None]
     broken = sum(not math.isfinite(value) for _, value in replay.gradients)
     lines.append(
-        f"Largest entries of the gradients, {len(shown)} of {len(replay.gradients)} parameters "
+        f"Largest gradient entries of {len(shown)} of {len(replay.gradients)} parameters "
         f"({broken} not finite):"
     )
     lines += [f"  {name:60} {value:.6g}" for name, value in shown]
@@ -104,9 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         step = read_step(args.file)
         ranks = sorted(step["ranks"]) if args.rank is None else [args.rank]
         if not set(ranks) <= set(step["ranks"]):
-            raise ValueError(f"--rank {args.rank}: {args.file} has those of {[*step['ranks']]}")
+            raise ValueError(f"--rank {args.rank}: {args.file} has ranks {[*step['ranks']]}")
         model = build(args, step)
-        print(f"Iteration {step['iteration']}. The training said:\n  {step['message']}")
+        print(f"Iteration {step['iteration']}. Message of the training:\n  {step['message']}")
         is_bad = False
         for rank in ranks:
             if lost := step["ranks"][rank]["lost"]:
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"Losses of rank {rank}:\n{describe(replay, args.num)}")
             is_bad |= replay.is_bad
         device = next(model.parameters()).device
-        print(f"The fault {'shows again' if is_bad else 'does NOT show again'} on {device}.")
+        print(f"The fault {'occurs again' if is_bad else 'does NOT occur again'} on {device}.")
         return 0 if is_bad else NOT_REPRODUCED
 
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Train or evaluate what a yaml config describes.
+"""Train or evaluate a model from a yaml config.
 
     python tools/train_net.py --config-file configs/quick_start.yaml
     python tools/train_net.py --config-file configs/quick_start.yaml --resume
     python tools/train_net.py --eval-only MODEL.WEIGHTS output/quick_start/model_final.pth
 
-Copy it and change it where a config is not enough; `plain_train_net.py` is the same job
-without the trainer.
+Copy and change it if a config is not enough; `plain_train_net.py` does the same without the
+trainer.
 """
 
 from argparse import Namespace

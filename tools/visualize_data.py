@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Draw what a dataset or a data loader gives, to see that boxes, masks and classes are right.
+"""Draw samples of a dataset or a data loader, to check boxes, masks and classes.
 
     python tools/visualize_data.py --dataset shapes_train --num 12
     python tools/visualize_data.py --dataset "voc:~/cells?split=train" --output-dir seen
     python tools/visualize_data.py --source dataloader --config-file configs/quick_start.yaml
 
-`annotation` draws images and labels as they are read; `dataloader` draws what a model gets in
+`annotation` draws images and labels as they are read; `dataloader` draws the model's inputs in
 training, after augmentation.
 """
 
@@ -42,32 +42,32 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--num", type=int, default=20, help="how many images; 0 for all")
     parser.add_argument("--output-dir", default="visualizations")
-    parser.add_argument("--show", action="store_true", help="open a window for each picture too")
+    parser.add_argument("--show", action="store_true", help="also open a window for each picture")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config changes: KEY VALUE ...")
     return parser.parse_args(argv)
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Return the config, with --dataset in it; ValueError when nothing names a dataset."""
+    """Return the config with --dataset; raise a ValueError if there is no dataset."""
     cfg = config_from_args(args)
     cfg.defrost()
     cfg.DATALOADER.NUM_WORKERS = 0
     if args.dataset:
         cfg.DATASETS.TRAIN = (args.dataset,)
     if not cfg.DATASETS.TRAIN:
-        raise ValueError("no dataset is named; use --dataset NAME_OR_URI or --config-file FILE")
+        raise ValueError("no dataset given; use --dataset NAME_OR_URI or --config-file FILE")
     cfg.freeze()
     return cfg
 
 
 def annotations(cfg: CfgNode) -> Pictures:
-    """Drawings of the datasets in DATASETS.TRAIN, one after another."""
+    """Yield drawings of the datasets in DATASETS.TRAIN, one after another."""
     for name in cfg.DATASETS.TRAIN:
         yield from draw_dataset_dicts(DatasetCatalog.get(name), MetadataCatalog.get(name))
 
 
 def training_samples(cfg: CfgNode) -> Pictures:
-    """Drawings of what the training loader gives; endless."""
+    """Yield drawings of samples of the training loader, endlessly."""
     metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
     for batch in build_detection_train_loader(cfg):
         for sample in batch:
@@ -93,20 +93,20 @@ def draw_sample(visualizer: Visualizer, sample: dict) -> None:
 
 
 def check_display() -> None:
-    """ValueError where no window can open; there, the viewers would each say so at length."""
+    """Raise a ValueError if no window can open, before each viewer prints long errors."""
     if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
-        raise ValueError("--show needs a display, and here is none; leave it out")
+        raise ValueError("--show needs a display, but there is none; leave it out")
 
 
 def shown(pictures: Pictures) -> Pictures:
-    """Yield the same pictures, each opened in the system's viewer as it passes."""
+    """Yield the same pictures, and open each in the system's viewer."""
     for file_name, picture in pictures:
         Image.fromarray(picture).show(title=file_name)
         yield file_name, picture
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw and save; prints where."""
+    """Draw and save, and print where."""
     args = parse_args(argv)
     setup_logger()
     with report_user_errors():

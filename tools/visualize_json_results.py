@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Draw the predictions of a results file beside the ground truth.
+"""Draw the predictions of a results file next to the ground truth.
 
     python tools/visualize_json_results.py --input output/inference/coco_instances_results.json \\
         --dataset shapes_val --output drawn --conf-threshold 0.5
 
-The file is what COCOEvaluator and LVISEvaluator leave in their output folder; any list of results
-in COCO's format will do.
+COCOEvaluator and LVISEvaluator write such files to their output folder; any list of results in
+COCO's format works.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--input", required=True, metavar="FILE", help="json file of predictions")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the pictures")
     parser.add_argument("--dataset", required=True, metavar="NAME_OR_URI")
-    parser.add_argument("--conf-threshold", type=float, default=0.5, help="least score drawn")
+    parser.add_argument("--conf-threshold", type=float, default=0.5, help="minimum score to draw")
     parser.add_argument("--num", type=int, default=0, help="how many images; 0 for all")
     return parser.parse_args(argv)
 
@@ -51,7 +51,7 @@ def read_predictions(path: str) -> dict[int | str, list[dict]]:
     """Return the results of a file by image id.
 
     Raises:
-        ValueError: the file is no list of results in COCO's format.
+        ValueError: the file is not a list of results in COCO's format.
     """
     rows = read_json(path)
     by_image: dict[int | str, list[dict]] = defaultdict(list)
@@ -66,7 +66,7 @@ def read_predictions(path: str) -> dict[int | str, list[dict]]:
 
 
 def draw(record: dict, predictions: list[dict], metadata: Metadata) -> np.ndarray:
-    """Predictions and ground truth of one image, side by side."""
+    """Draw predictions and ground truth of one image side by side."""
     image = read_image(record["file_name"], "RGB", expected=record)
     to_index = {category: index for index, category in category_ids(metadata).items()}
     instances = coco_json_to_instances(predictions, image.shape[:2], to_index)
@@ -79,7 +79,7 @@ def draw(record: dict, predictions: list[dict], metadata: Metadata) -> np.ndarra
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw and save; prints where."""
+    """Draw and save, and print where."""
     args = parse_args(argv)
     setup_logger()
     with report_user_errors():

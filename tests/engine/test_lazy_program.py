@@ -161,4 +161,4 @@ def test_a_step_that_is_not_finite_can_be_done_again(arguments, tmp_path, capsys
     step = read_step(str(path))
     assert step["ranks"][0]["lost"] == [] and step["about"]["config_kind"] == "lazy"
     assert replay_tool.main([str(path), "--device", "cpu"]) == 0
-    assert "The fault shows again" in capsys.readouterr().out
+    assert "The fault occurs again" in capsys.readouterr().out

@@ -70,10 +70,10 @@ def test_own_anchors_of_the_config_are_rated(tool, boxes_of_two_shapes, capsys):
 @pytest.mark.parametrize(
     "args, message",
     [
-        ([], "no dataset is named"),
+        ([], "no dataset given"),
         (["--dataset", "shapes_trian"], "'shapes_trian' is not registered. Did you mean"),
         (["--dataset", "shapes_val", "--formats", "rpn,sdd"], "'sdd' is not one of rpn, ssd, yolo"),
-        (["--dataset", "shapes_val", "--num", "0"], "--num must be 1 or more"),
+        (["--dataset", "shapes_val", "--num", "0"], "--num must be at least 1"),
     ],
 )
 def test_mistakes_are_one_clear_line(tool, capsys, args, message):

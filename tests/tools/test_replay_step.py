@@ -74,9 +74,9 @@ def bad_image(tmp_path_factory):
 def test_a_fault_of_the_batch_shows_again(bad_image, capsys):
     assert tool.main([str(bad_image), "--device", "cpu"]) == 0
     out = capsys.readouterr().out
-    assert "Iteration 2. The training said:" in out
+    assert "Iteration 2. Message of the training:" in out
     assert "predicted proposals are not finite" in out
-    assert "The fault shows again on cpu." in out
+    assert "The fault occurs again on cpu." in out
 
 
 def test_a_fault_outside_of_the_file_does_not_and_the_losses_are_those_of_the_step(
@@ -89,7 +89,7 @@ def test_a_fault_outside_of_the_file_does_not_and_the_losses_are_those_of_the_st
     assert tool.main([str(path), "--device", "cpu", "--num", "2"]) == tool.NOT_REPRODUCED
     out = capsys.readouterr().out
     assert "proposal_generator.rpn_head.conv.weight nan" in out  # the message of the training
-    assert "2 of 84 parameters (0 not finite)" in out and "does NOT show again" in out
+    assert "2 of 84 parameters (0 not finite)" in out and "does NOT occur again" in out
     lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
     assert {line["iteration"]: line.get("num_skipped_steps") for line in lines} == {2: 1, 3: None}
     # The losses were finite, and so they are in the metrics of the training.

@@ -47,7 +47,7 @@ def test_training_samples_are_drawn_after_augmentation(tool, tmp_path):
 @pytest.mark.parametrize(
     "args, message",
     [
-        ([], "no dataset is named; use --dataset"),
+        ([], "no dataset given; use --dataset"),
         (["--dataset", "shapes_trian"], "'shapes_trian' is not registered. Did you mean"),
         (["--dataset", "coco:none.json"], "none.json: there is no such annotation file"),
         (["--dataset", "shapes_val", "--source", "dataloader", "--num", "0"], "give --num"),
