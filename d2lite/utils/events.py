@@ -250,6 +250,10 @@ class _Remaining:
         return (now[1] - before[1]) / (now[0] - before[0]) * steps_left
 
 
+# Hooks log these when they are new.
+_WITH_LINES_OF_THEIR_OWN = ("val_loss/", "epoch/")
+
+
 class CommonMetricPrinter(EventWriter):
     """Logs a line with time left, iteration, losses, timing, learning rate and memory."""
 
@@ -270,11 +274,18 @@ class CommonMetricPrinter(EventWriter):
             # Writers run once more after training, for the metrics of the last evaluation.
             return
         eta = self._get_eta(storage)
+        # Medians over the window: losses, then scalars with "[metric]" in their names.
+        scalars = "  ".join(
+            f"{name}: {history.median(storage.count_samples(name, self._window_size)):.4g}"
+            for part in ("loss", "[metric]")
+            for name, history in storage.histories().items()
+            if part in name and not name.startswith(_WITH_LINES_OF_THEIR_OWN)
+        )
         self.logger.info(
             " %siter: %d  %s  %s%s%s",
             "" if eta is None else f"eta: {eta}  ",
             storage.iter,
-            _describe_scalars(storage, self._window_size),
+            scalars,
             self._timing(storage),
             _describe_lr(storage),
             _describe_memory(),
@@ -298,20 +309,6 @@ class CommonMetricPrinter(EventWriter):
                 mean = history.avg(storage.count_samples(name, self._window_size))
                 text += f"  {name}: {mean:.4f}  last_{name}: {history.latest():.4f}"
         return text + "  " if text else text
-
-
-# Hooks log these when they are new.
-_WITH_LINES_OF_THEIR_OWN = ("val_loss/", "epoch/")
-
-
-def _describe_scalars(storage: EventStorage, window_size: int) -> str:
-    """Describe medians over the window: losses, then scalars with "[metric]" in their names."""
-    return "  ".join(
-        f"{name}: {history.median(storage.count_samples(name, window_size)):.4g}"
-        for part in ("loss", "[metric]")
-        for name, history in storage.histories().items()
-        if part in name and not name.startswith(_WITH_LINES_OF_THEIR_OWN)
-    )
 
 
 def _describe_lr(storage: EventStorage) -> str:

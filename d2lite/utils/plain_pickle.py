@@ -147,13 +147,6 @@ def _complex(real: Any, imaginary: Any = 0.0) -> complex:
     return complex(real, imaginary)
 
 
-def _ordered_dict(pairs: Any = ()) -> collections.OrderedDict:
-    made = collections.OrderedDict()
-    for key, value in _list_of(pairs):
-        made[_key(key)] = value
-    return made
-
-
 def _list_of(items: Any) -> list | tuple:
     if not isinstance(items, list | tuple):
         raise pickle.UnpicklingError(f"it has a container made of a {type(items).__name__}")
@@ -179,7 +172,9 @@ _MAKERS: dict[str, Callable[..., Any] | None] = {
     "numpy._core.multiarray.scalar": _scalar,
     "numpy._core.numeric._frombuffer": _array_from_buffer,
     "_codecs.encode": _encoded,
-    "collections.OrderedDict": _ordered_dict,
+    "collections.OrderedDict": lambda pairs=(): collections.OrderedDict(
+        (_key(key), value) for key, value in _list_of(pairs)
+    ),
     # Schedules of torch have these.
     "collections.Counter": lambda counts=(): collections.Counter(_dict(counts) if counts else {}),
     "builtins.set": lambda items=(): {_key(item) for item in _list_of(items)},
