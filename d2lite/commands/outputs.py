@@ -12,7 +12,7 @@ import torch
 
 from d2lite.evaluation.coco_json import encode_masks, instances_to_coco_json
 from d2lite.evaluation.drawing import draw_output, save_picture
-from d2lite.structures import Boxes, Instances
+from d2lite.structures import Instances, RotatedBoxes
 from d2lite.utils.video_files import VideoSink
 from d2lite.visualization import GenericMask, VideoVisualizer
 
@@ -230,7 +230,7 @@ class CsvOutput(Output):
 
 def _corners(found: Instances) -> torch.Tensor:
     """Return the (N, 4) XYXY boxes; raises ValueError for rotated boxes."""
-    if not isinstance(found.pred_boxes, Boxes):
+    if isinstance(found.pred_boxes, RotatedBoxes):  # a subclass of Boxes
         raise ValueError("YOLO labels and CSV are for upright boxes; use --save drawn or coco")
     return found.pred_boxes.tensor
 

@@ -7,13 +7,19 @@ from pycocotools import mask as mask_util
 
 from d2lite.commands.outputs import Result, YoloOutput, boxes_in_shares, polygon_in_shares
 from d2lite.data import Metadata
-from d2lite.structures import Boxes, Instances
+from d2lite.structures import Boxes, Instances, RotatedBoxes
 
 
 def test_boxes_in_shares_by_hand():
     # Center (20, 30), 20 wide and 40 high, in an image of 200 x 100 pixels.
     found = Instances((100, 200), pred_boxes=Boxes([[10, 10, 30, 50]]))
     assert boxes_in_shares(found) == [pytest.approx([0.1, 0.3, 0.1, 0.4])]
+
+
+def test_rotated_boxes_are_refused():
+    found = Instances((4, 8), pred_boxes=RotatedBoxes([[2, 2, 2, 2, 30]]))
+    with pytest.raises(ValueError, match="for upright boxes"):
+        boxes_in_shares(found)
 
 
 def test_polygon_is_that_of_the_largest_part():
