@@ -10,7 +10,7 @@ def test_classes_and_config_of_a_run(tmp_path, capsys):
     commands.main(["info", "--weights", mask_rcnn_run(tmp_path)])
     shown = capsys.readouterr().out
     assert "6 thing_classes: circle, square" in shown
-    assert "config, where it is not the default:" in shown and "MASK_ON: true" in shown
+    assert "config, where it differs from the default:" in shown and "MASK_ON: true" in shown
 
 
 def test_values_of_a_file_of_other_programs_are_counted(tmp_path, capsys):
