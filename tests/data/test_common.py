@@ -100,7 +100,7 @@ def test_to_iterable_follows_the_sampler():
     assert list(itertools.islice(dataset, 4)) == [10, 20, 30, 10]
     with pytest.raises(TypeError, match="Sampler"):
         ToIterableDataset([1], [0])
-    with pytest.raises(TypeError, match="iterable already"):
+    with pytest.raises(TypeError, match="already iterable"):
         ToIterableDataset(_Iterable(), TrainingSampler(3))
 
 
