@@ -1,22 +1,8 @@
 """Lazy configs as Python text."""
 
-import pytest
-from omegaconf import DictConfig
 from torch import nn
 
-from d2lite.config import LazyCall as L, LazyConfig
-
-
-@pytest.fixture
-def cfg():
-    return DictConfig(
-        {
-            "train": {"steps": 10, "name": "a", "sizes": [1, 2]},
-            "model": L(nn.Linear)(in_features=2, out_features=3),
-            "stages": [{"width": 1}, {"width": 2}],
-        },
-        flags={"allow_objects": True},
-    )
+from d2lite.config import LazyConfig
 
 
 def test_config_as_python_text(cfg):

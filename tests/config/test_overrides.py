@@ -3,21 +3,8 @@
 import omegaconf
 import pytest
 from omegaconf import DictConfig
-from torch import nn
 
-from d2lite.config import LazyCall as L, LazyConfig, instantiate
-
-
-@pytest.fixture
-def cfg():
-    return DictConfig(
-        {
-            "train": {"steps": 10, "name": "a", "sizes": [1, 2]},
-            "model": L(nn.Linear)(in_features=2, out_features=3),
-            "stages": [{"width": 1}, {"width": 2}],
-        },
-        flags={"allow_objects": True},
-    )
+from d2lite.config import LazyConfig, instantiate
 
 
 @pytest.mark.parametrize(
