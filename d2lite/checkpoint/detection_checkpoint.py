@@ -59,7 +59,7 @@ class DetectionCheckpointer(Checkpointer):
         data = read_checkpoint_file(filename)
         if isinstance(data, dict) and "model" not in data:
             with file_errors(CheckpointFileError, filename, "not a checkpoint of a model"):
-                data = _from_other_layouts(filename, data)
+                data = _from_other_layouts(data)
         if not isinstance(data, dict):
             raise CheckpointFileError(
                 f"{filename} contains a {type(data).__name__}; expected a dict with the weights "
@@ -107,7 +107,7 @@ def split_matching(path: str) -> tuple[str, bool]:
     return urlunsplit(parts._replace(query=urlencode(query))), wanted == "True"
 
 
-def _from_other_layouts(filename: str, data: dict[str, Any]) -> dict[str, Any]:
+def _from_other_layouts(data: dict[str, Any]) -> dict[str, Any]:
     """Put the weights of other programs under "model", and choose how to match their names."""
     if "model_state" in data:  # pycls
         return {"model": data["model_state"], "__author__": "pycls", "matching_heuristics": True}

@@ -4,7 +4,6 @@ They see an image with all of its objects at once. Their random numbers follow f
 drawn from `np.random` for each image, which the loader seeds for each sample.
 """
 
-import importlib
 import io
 import os
 import warnings
@@ -17,6 +16,7 @@ import numpy as np
 from d2lite.config.yaml_files import load_with_bases
 from d2lite.data.mixing import Scene, region_mask, with_region
 from d2lite.utils.errors import ArgumentError
+from d2lite.utils.extras import import_extra
 from d2lite.utils.file_io import read_text
 from d2lite.utils.json_files import read_json
 from d2lite.utils.registry import did_you_mean
@@ -51,7 +51,9 @@ class Albumentations:
             ImportError: the package is not installed.
             ValueError: a name or argument is unknown, or a file is not such a pipeline.
         """
-        package = _import_package()
+        # Otherwise the package asks a server for its newest version whenever it is imported.
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+        package = import_extra("albumentations", "albumentations", KEY)
         parts = [_build(package, one) for one in augmentations]
         leaves = [leaf for part in parts for leaf in _leaves(part)]
         for leaf in leaves:
@@ -198,17 +200,6 @@ class Albumentations:
 
     def __repr__(self) -> str:
         return f"Albumentations({list(self._pipeline.transforms)})"
-
-
-def _import_package() -> ModuleType:
-    # Otherwise the package asks a server for its newest version whenever it is imported.
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    try:
-        return importlib.import_module("albumentations")
-    except ImportError as error:
-        raise ImportError(
-            f"{KEY} needs the package albumentations: pip install 'd2lite[albumentations]'"
-        ) from error
 
 
 def _build(package: ModuleType, one: Any) -> Any:

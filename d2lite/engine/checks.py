@@ -162,7 +162,7 @@ def check_training_settings(cfg: CfgNode) -> None:
         raise ValueError(
             f"TEST.PATIENCE is {cfg.TEST.PATIENCE}, which counts evaluations, but TEST.BEST_METRIC "
             f"is {cfg.TEST.BEST_METRIC!r} and TEST.EVAL_PERIOD {cfg.TEST.EVAL_PERIOD}; set them "
-            "to a figure such as bbox/AP and to iterations, or set TEST.PATIENCE 0"
+            "to a metric such as bbox/AP and to iterations, or set TEST.PATIENCE 0"
         )
 
 

@@ -39,9 +39,11 @@ def check_class_counts(
             checkpoint; or a count is -1 and no dataset has class names.
     """
     names = dataset_names or cfg.DATASETS.TRAIN or cfg.DATASETS.TEST
+    its_cfg = (about or {}).get("config", {})
+    is_same_model = get_key(its_cfg, "MODEL.META_ARCHITECTURE", None) == cfg.MODEL.META_ARCHITECTURE
     for key, kind in class_count_keys(cfg).items():
         wanted = get_key(cfg, key)
-        trained = _trained_count(cfg, key, about or {})
+        trained = get_key(its_cfg, key, None) if is_same_model else None
         if trained is not None:
             if wanted not in (-1, trained):
                 its_classes = (about or {}).get("metadata", {}).get(kind, ())
@@ -57,9 +59,14 @@ def check_class_counts(
         dataset, classes = _classes(names, kind)
         if wanted == -1:
             if not classes:
+                why = (
+                    f"DATASETS.TRAIN {tuple(names)} names no {kind}"
+                    if names
+                    else "DATASETS.TRAIN and DATASETS.TEST are empty; name a dataset"
+                )
                 raise ValueError(
-                    f"{key} is -1, which means as many classes as the dataset has, but "
-                    f"{_without_classes(names, kind)}; set {key}"
+                    f"{key} is -1, which means as many classes as the dataset has, but {why}; "
+                    f"set {key}"
                 )
             _set(cfg, key, len(classes))
             logger.info("%s = %d, as %s has", key, len(classes), dataset)
@@ -81,13 +88,6 @@ def check_class_counts(
             )
 
 
-def _trained_count(cfg: CfgNode, key: str, about: Mapping[str, Any]) -> int | None:
-    """Return the count in the config of a checkpoint; None if there is none, or another model."""
-    its_cfg = about.get("config", {})
-    architecture = get_key(its_cfg, "MODEL.META_ARCHITECTURE", None)
-    return get_key(its_cfg, key, None) if architecture == cfg.MODEL.META_ARCHITECTURE else None
-
-
 def check_model_classes(model: nn.Module) -> None:
     """Compare the classes of a model built without a yaml config with those of its training data.
 
@@ -105,12 +105,6 @@ def check_model_classes(model: nn.Module) -> None:
         raise ValueError(f"{message}; set its num_classes to {len(classes)}")
     if count > len(classes):
         logger.warning("%s: the rest never learns anything", message)
-
-
-def _without_classes(names: Sequence[str], kind: str) -> str:
-    if not names:
-        return "DATASETS.TRAIN and DATASETS.TEST are empty; name a dataset"
-    return f"DATASETS.TRAIN {tuple(names)} names no {kind}"
 
 
 def class_count_keys(cfg: CfgNode) -> dict[str, str]:

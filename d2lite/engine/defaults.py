@@ -122,16 +122,13 @@ class DefaultTrainer(TrainerBase):
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.register_hooks(self.build_hooks())
         if any(isinstance(hook, hooks.EvalHook) for hook in self._hooks):
-            self._check_evaluators()
-
-    def _check_evaluators(self) -> None:
-        try:
-            check_evaluators(self.cfg, self.build_evaluator)
-        except Exception as error:
-            # An overridden `test` may not need them.
-            if type(self).test.__func__ is DefaultTrainer.test.__func__:
-                raise
-            logging.getLogger(__name__).warning("build_evaluator: %s", error)
+            try:
+                check_evaluators(self.cfg, self.build_evaluator)
+            except Exception as error:
+                # An overridden `test` may not need them.
+                if type(self).test.__func__ is DefaultTrainer.test.__func__:
+                    raise
+                logging.getLogger(__name__).warning("build_evaluator: %s", error)
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Load the last checkpoint of OUTPUT_DIR if `resume` is set and there is one, and continue

@@ -89,7 +89,10 @@ def launch(
         store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=timeout)
         port = store.port
     else:
-        host, port = _host_and_port(dist_url)
+        scheme, _, address = dist_url.partition("://")
+        host, _, port = address.rpartition(":")
+        if scheme != "tcp" or not host or not port.isdigit():
+            raise ValueError(f"--dist-url is {dist_url!r}; expected tcp://HOST:PORT or auto")
     environment = {
         "MASTER_ADDR": host,
         "MASTER_PORT": str(port),
@@ -210,14 +213,6 @@ def _reason(workers: mp.ProcessContext, index: int, first_rank: int) -> BaseExce
         "checkpoint",
         *(index, process.pid),
     )
-
-
-def _host_and_port(dist_url: str) -> tuple[str, int]:
-    scheme, _, address = dist_url.partition("://")
-    host, _, port = address.rpartition(":")
-    if scheme != "tcp" or not host or not port.isdigit():
-        raise ValueError(f"--dist-url is {dist_url!r}; expected tcp://HOST:PORT or auto")
-    return host, int(port)
 
 
 def _spawned_worker(

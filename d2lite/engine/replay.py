@@ -87,7 +87,7 @@ def read_step(path: str) -> dict[str, Any]:
         )
     for key, kind in _ENTRIES.items():
         if not isinstance(step.get(key), kind):
-            raise CheckpointFileError(f"{path} is damaged: {key!r} is not a {kind.__name__}")
+            raise CheckpointFileError(f"{path} is damaged: {key!r} is not of type {kind.__name__}")
     for rank, of_rank in step["ranks"].items():
         if not isinstance(of_rank, dict) or not set(of_rank) >= _OF_RANK:
             raise CheckpointFileError(f"{path} is damaged: rank {rank} lacks its batch")

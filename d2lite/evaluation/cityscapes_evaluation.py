@@ -17,6 +17,7 @@ from d2lite.data.catalog import MetadataCatalog
 from d2lite.evaluation.evaluator import DatasetEvaluator
 from d2lite.evaluation.numpy_names import removed_numpy_names
 from d2lite.utils import comm
+from d2lite.utils.extras import import_extra
 from d2lite.utils.file_io import PathManager
 
 
@@ -176,12 +177,4 @@ def _script(name: str) -> ModuleType:
 
 
 def _import(name: str) -> ModuleType:
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError as e:
-        raise ImportError(
-            "Cityscapes is evaluated by the package cityscapesscripts: "
-            "pip install 'd2lite[cityscapes]'"
-        ) from e
+    return import_extra(name, "cityscapes", "the evaluation of Cityscapes")

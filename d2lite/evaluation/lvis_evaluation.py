@@ -10,6 +10,7 @@ from d2lite.evaluation.detection_evaluation import DetectionEvaluator
 from d2lite.evaluation.evaluator import Settings
 from d2lite.evaluation.numpy_names import removed_numpy_names
 from d2lite.evaluation.tables import metrics_table
+from d2lite.utils.extras import import_extra
 
 logger = logging.getLogger(__name__)
 
@@ -155,8 +156,4 @@ def evaluate_predictions_on_lvis(
 
 
 def _import_lvis():
-    try:
-        import lvis.eval
-    except ImportError as e:
-        raise ImportError("LVISEvaluator needs the package lvis: pip install 'd2lite[lvis]'") from e
-    return lvis
+    return import_extra("lvis", "lvis", "LVISEvaluator")

@@ -14,6 +14,7 @@ from d2lite.export.patches import exportable
 from d2lite.modeling import GeneralizedRCNN
 from d2lite.structures import Instances
 from d2lite.utils.env import TORCH_VERSION
+from d2lite.utils.extras import import_extra
 from d2lite.utils.file_io import PathManager
 
 logger = logging.getLogger(__name__)
@@ -50,10 +51,7 @@ class ExportedDetector:
         Raises:
             ImportError: the packages onnx and onnxscript are not installed.
         """
-        try:
-            import onnxscript  # noqa: F401
-        except ImportError as error:
-            raise ImportError("writing ONNX needs: pip install 'd2lite[onnx]'") from error
+        import_extra("onnxscript", "onnx", "writing ONNX")
         os.makedirs(os.path.dirname(os.path.abspath(filename)), exist_ok=True)
         model = torch.onnx.export(
             self.program,

@@ -221,7 +221,11 @@ class GeneralizedRCNNWithTTA(nn.Module):
         scores_by_class = all_boxes.new_zeros(len(all_boxes), heads.NUM_CLASSES + 1)
         if len(all_boxes):
             rows = torch.arange(len(all_boxes), device=all_boxes.device)
-            classes, scores = (_stacked(x).to(rows.device) for x in (all_classes, all_scores))
+            classes, scores = (
+                x if isinstance(x, Tensor) else torch.stack([torch.as_tensor(v) for v in x])
+                for x in (all_classes, all_scores)
+            )
+            classes, scores = classes.to(rows.device), scores.to(rows.device)
             scores_by_class[rows, classes] = scores.to(scores_by_class.dtype)
         merged, _ = fast_rcnn_inference_single_image(
             all_boxes,
@@ -257,12 +261,6 @@ class GeneralizedRCNNWithTTA(nn.Module):
             for output, tfm in zip(outputs, tfms, strict=True)
         ]
         return torch.stack(masks).mean(dim=0)
-
-
-def _stacked(values: Sequence[Tensor | float] | Tensor) -> Tensor:
-    return (
-        values if isinstance(values, Tensor) else torch.stack([torch.as_tensor(v) for v in values])
-    )
 
 
 def _transformed(boxes: Tensor, transform: T.Transform) -> Tensor:

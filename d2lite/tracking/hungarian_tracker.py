@@ -5,6 +5,7 @@ import numpy as np
 from d2lite.structures import Instances
 from d2lite.tracking.frame_tracker import FrameTracker, Matches
 from d2lite.tracking.utils import LARGE_COST_VALUE
+from d2lite.utils.extras import import_extra
 
 
 class BaseHungarianTracker(FrameTracker):
@@ -15,14 +16,9 @@ class BaseHungarianTracker(FrameTracker):
 
     def match(self, instances: Instances, previous: Instances) -> Matches:
         """Return the assignment of minimum cost, without costs of LARGE_COST_VALUE or more."""
-        try:
-            from scipy.optimize import linear_sum_assignment
-        except ImportError as error:
-            raise ImportError(
-                "Hungarian trackers need scipy: pip install 'd2lite[tracking]'"
-            ) from error
+        optimize = import_extra("scipy.optimize", "tracking", "a Hungarian tracker")
         cost = self.build_cost_matrix(instances, previous)
-        index, prev_index = linear_sum_assignment(cost)
+        index, prev_index = optimize.linear_sum_assignment(cost)
         # The assignment is complete: it pairs leftovers at any cost. These are not matches.
         allowed = cost[index, prev_index] < LARGE_COST_VALUE
         return index[allowed], prev_index[allowed]

@@ -5,31 +5,20 @@ WANDB_PROJECT and WANDB_MODE, or MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME.
 folder of the run stores its id, so that a resumed run continues there.
 """
 
-import importlib
 import os
 import re
 import time
 import uuid
-from types import ModuleType
 from typing import Any
 
 from d2lite.utils.event_storage import EventStorage
 from d2lite.utils.events import EventWriter, NewScalars, PatientWriter, get_event_storage
+from d2lite.utils.extras import import_extra
 from d2lite.utils.file_io import read_text
 from d2lite.utils.writing import WriteError, atomic_write
 
 # Limit of one request to MLflow.
 _MOST_METRICS = 1000
-
-
-def _import_client(package: str) -> ModuleType:
-    """Import an optional package of which the extra and the entry in WRITERS have the name."""
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ImportError(
-            f"WRITERS has {package!r}: pip install 'd2lite[{package}]' ({error})"
-        ) from error
 
 
 def _run_id(path: str, storage: EventStorage) -> str | None:
@@ -57,7 +46,7 @@ class WandbWriter(EventWriter):
         Raises:
             ImportError: wandb is not installed.
         """
-        self._wandb = _import_client("wandb")
+        self._wandb = import_extra("wandb", "wandb", "WRITERS with 'wandb'")
         self._output_dir = output_dir
         self._config = config
         self._new = NewScalars(window_size, -1)
@@ -102,7 +91,7 @@ class MLflowWriter(PatientWriter):
         Raises:
             ImportError: mlflow is not installed.
         """
-        self._mlflow = _import_client("mlflow")
+        self._mlflow = import_extra("mlflow", "mlflow", "WRITERS with 'mlflow'")
         self._output_dir = output_dir
         self._config = config
         self._window_size = window_size

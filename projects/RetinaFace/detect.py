@@ -27,7 +27,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config-file", required=True, metavar="FILE")
     parser.add_argument("--input", nargs="+", required=True, metavar="IMAGE")
     parser.add_argument("--output-dir", default="faces", help="folder for the drawings")
-    parser.add_argument("--score", type=float, default=0.5, help="least score of a face")
+    parser.add_argument("--score", type=float, default=0.5, help="minimum score of a face")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config changes: KEY VALUE ...")
     return parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-"""The least scores of classes, by name."""
+"""The minimum scores of classes, by name."""
 
 import pytest
 

@@ -19,6 +19,7 @@ from d2lite.data.datasets.coco_json import dataset_errors, read_json
 from d2lite.data.image_io import read_labels
 from d2lite.structures import BoxMode
 from d2lite.utils.errors import quoted
+from d2lite.utils.extras import import_extra
 from d2lite.utils.file_io import PathManager
 
 logger = logging.getLogger(__name__)
@@ -113,12 +114,7 @@ def _record(image_file: str, height: int, width: int, annotations: list[dict]) -
 
 
 def _record_from_json(job: tuple[str, str]) -> dict:
-    try:
-        from shapely.geometry import Polygon
-    except ImportError as e:
-        raise ImportError(
-            "Cityscapes polygons need shapely: pip install 'd2lite[cityscapes]'"
-        ) from e
+    Polygon = import_extra("shapely.geometry", "cityscapes", "reading Cityscapes polygons").Polygon
     image_file, json_file = job
     data = read_json(json_file)
     annotations: list[dict] = []

@@ -17,6 +17,7 @@ from d2lite.layers import ShapeSpec
 from d2lite.modeling.backbone.backbone import Backbone
 from d2lite.modeling.backbone.build import BACKBONE_REGISTRY
 from d2lite.modeling.backbone.fpn import FPN, LastLevelMaxPool, build_fpn, build_retinanet_fpn
+from d2lite.utils.extras import import_extra
 from d2lite.utils.registry import check_choice, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class TimmBackbone(Backbone):
                 in `out_indices`.
         """
         super().__init__()
-        timm = _import_timm()
+        timm = import_extra("timm", "timm", f"backbone {name}")
         check_choice("norm of a timm backbone", norm, NORMS)
         self.net = _create(timm, name, pretrained, out_indices, in_chans)
         info = self.net.feature_info
@@ -158,15 +159,6 @@ def build_retinanet_timm_model_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec
     """Return a timm network with FPN levels and convolved P6 and P7 from res5, as RetinaNet uses
     it."""
     return build_retinanet_fpn(cfg, build_timm_model_backbone(cfg, input_shape))
-
-
-def _import_timm() -> ModuleType:
-    try:
-        import timm
-        import timm.layers
-    except ImportError as error:
-        raise ImportError("timm backbones need timm: pip install 'd2lite[timm]'") from error
-    return timm
 
 
 def _create(

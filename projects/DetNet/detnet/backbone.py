@@ -151,7 +151,7 @@ def _check_settings(settings: CfgNode) -> None:
             "for res2 to res6"
         )
     if settings.DILATION < 1:
-        raise ValueError(f"MODEL.DETNET.DILATION is {settings.DILATION}; it has to be 1 or more")
+        raise ValueError(f"MODEL.DETNET.DILATION is {settings.DILATION}; it must be 1 or more")
     if not settings.OUT_FEATURES:
         raise ValueError(f"MODEL.DETNET.OUT_FEATURES is empty; use some of {list(FEATURES)}")
     check_choices("MODEL.DETNET.OUT_FEATURES", settings.OUT_FEATURES, FEATURES)

@@ -236,8 +236,6 @@ def _mean_over_processes(value: Tensor) -> Tensor:
 
 def _check_settings(yolof: CfgNode) -> None:
     if yolof.MATCHER.TOPK < 1:
-        raise ValueError(
-            f"MODEL.YOLOF.MATCHER.TOPK is {yolof.MATCHER.TOPK}; it has to be 1 or more"
-        )
+        raise ValueError(f"MODEL.YOLOF.MATCHER.TOPK is {yolof.MATCHER.TOPK}; it must be 1 or more")
     if yolof.CTR_CLAMP <= 0:
         raise ValueError(f"MODEL.YOLOF.CTR_CLAMP is {yolof.CTR_CLAMP}; give pixels, more than 0")
