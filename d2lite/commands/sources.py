@@ -97,7 +97,7 @@ def _listed(path: str) -> list[Source]:
         elif os.path.isfile(line) or os.path.isfile(beside):
             sources.append(_of_path(line if os.path.isfile(line) else beside))
         else:
-            raise FileNotFoundError(f"{path}, line {number}: there is no file {line}")
+            raise FileNotFoundError(f"{path}, line {number}: file not found: {line}")
     if not sources:
         raise FileNotFoundError(f"{path}: lists no files; expected a path or URL per line")
     return sources

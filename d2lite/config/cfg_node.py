@@ -175,7 +175,7 @@ class CfgNode(_CfgNode):
                 return f"{shortened(word)} is one word; write {key} {shortened(value)}"
         pairs = zip(cfg_list[0::2], [*cfg_list[1::2], None], strict=True)
         key = next(str(key) for key, value in pairs if value is None or str(value) in keys)
-        return f"{shortened(key)} has no value; write one behind it"
+        return f"{shortened(key)} has no value; write one after it"
 
     def dump(self, *args: Any, **kwargs: Any) -> str:
         """Return the config as yaml text of plain values, which `merge_from_file` reads back."""

@@ -36,7 +36,7 @@ def to_config(value: Any) -> Any:
 
 def _run(filename: str) -> ModuleType:
     if not PathManager.isfile(filename):
-        raise FileNotFoundError(f"There is no config file {filename}")
+        raise FileNotFoundError(f"Config file {filename} not found")
     source = read_text(filename)
     tree = ast.parse(source, filename)
     module = ModuleType(f"{_PACKAGE}.{os.path.basename(filename).removesuffix('.py')}")
@@ -78,5 +78,5 @@ def _import_from_config(
 
 def _run_imported(filename: str, importer: str) -> ModuleType:
     if not PathManager.isfile(filename):
-        raise ImportError(f"{importer}: there is no config file {filename} to import from")
+        raise ImportError(f"{importer}: imported config file {filename} not found")
     return _run(filename)

@@ -231,7 +231,7 @@ def _missing_message(filename: str, loading: tuple[str, ...]) -> str:
         hint = did_you_mean(Path(filename).name, names)
     if loading:
         return f"{loading[-1]}: its {_BASE_KEY} {filename} does not exist.{hint}"
-    return f"There is no config file {filename}.{hint}"
+    return f"Config file {filename} not found.{hint}"
 
 
 def _overwrite(target: dict, source: dict, filename: str, path: str = "") -> None:

@@ -237,7 +237,7 @@ def _read(package: ModuleType, path: str) -> Any:
     """Read a pipeline that `albumentations.save` has written; names in it are looked up among the
     augmentations of the package, nothing else is imported or run."""
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"{KEY}: there is no file {path}")
+        raise FileNotFoundError(f"{KEY}: file not found: {path}")
     if path.endswith(".json"):
         content = read_json(path)
     else:

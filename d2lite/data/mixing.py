@@ -333,7 +333,7 @@ def _check(mix: Any) -> None:
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= highest:
             limit = ", at most 1" if highest == 1 else ""
             raise ArgumentError(
-                f"INPUT.MIX.{name} is {scale}; expected the least and the greatest factor, both "
+                f"INPUT.MIX.{name} is {scale}; expected the minimum and the maximum factor, both "
                 f"above 0{limit}"
             )
 

@@ -132,7 +132,7 @@ def check_training_settings(cfg: CfgNode) -> None:
     if sampling == "range" and len(sizes) != 2:
         raise ValueError(
             f"INPUT.MIN_SIZE_TRAIN is {sizes}; INPUT.MIN_SIZE_TRAIN_SAMPLING 'range' needs the "
-            "least and the greatest length"
+            "minimum and the maximum length"
         )
     crop = cfg.INPUT.CROP
     is_relative = crop.ENABLED and crop.TYPE.startswith("relative")
@@ -180,7 +180,7 @@ def _check_minima(cfg: CfgNode, minima: dict[str, float]) -> None:
     for key, least in minima.items():
         value = get_key(cfg, key)
         if not value >= least:  # also true for nan
-            raise ValueError(f"{key} is {value}; it has to be {least} or more")
+            raise ValueError(f"{key} is {value}; it must be {least} or more")
 
 
 # Number of devices of each type on this machine; torch checks other types.

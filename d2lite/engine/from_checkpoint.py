@@ -92,7 +92,7 @@ def config_from_checkpoint(weights: str | os.PathLike, opts: Sequence[str] = ())
     if about.get("config_kind") != "yacs":
         found = "the lazy config" if about else "no config"
         raise ValueError(
-            f"{weights} contains {found} of its model, so the config has to be given: "
+            f"{weights} contains {found} of its model, so the config must be given: "
             "--config-file FILE"
         )
     cfg = get_cfg()

@@ -69,7 +69,7 @@ def launch(
         return _join_and_run(main_func, args, timeout, _store_of_a_restart(timeout))
     if not 0 <= machine_rank < num_machines:
         raise ValueError(
-            f"--machine-rank is {machine_rank}; with --num-machines {num_machines} it has to be "
+            f"--machine-rank is {machine_rank}; with --num-machines {num_machines} it must be "
             f"from 0 to {num_machines - 1}"
         )
     _check_device_count(num_gpus_per_machine)
@@ -89,10 +89,7 @@ def launch(
         store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=timeout)
         port = store.port
     else:
-        scheme, _, address = dist_url.partition("://")
-        host, _, port = address.rpartition(":")
-        if scheme != "tcp" or not host or not port.isdigit():
-            raise ValueError(f"--dist-url is {dist_url!r}; expected tcp://HOST:PORT or auto")
+        host, port = _host_and_port(dist_url)
     environment = {
         "MASTER_ADDR": host,
         "MASTER_PORT": str(port),
@@ -213,6 +210,14 @@ def _reason(workers: mp.ProcessContext, index: int, first_rank: int) -> BaseExce
         "checkpoint",
         *(index, process.pid),
     )
+
+
+def _host_and_port(dist_url: str) -> tuple[str, int]:
+    scheme, _, address = dist_url.partition("://")
+    host, _, port = address.rpartition(":")
+    if scheme != "tcp" or not host or not port.isdigit():
+        raise ValueError(f"--dist-url is {dist_url!r}; expected tcp://HOST:PORT or auto")
+    return host, int(port)
 
 
 def _spawned_worker(

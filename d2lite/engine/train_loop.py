@@ -334,7 +334,7 @@ class SimpleTrainer(TrainerBase):
 
     Attributes:
         accumulate_steps: number of parts of a batch that go through the model one after the other,
-            so that a part alone has to fit into memory. Their gradients add up to one update, and
+            so that only one part must fit into memory. Their gradients add up to one update, and
             the losses are means over the batch.
     """
 

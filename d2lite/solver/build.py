@@ -317,7 +317,7 @@ def _multi_step(solver: CfgNode) -> ParamScheduler:
             solver.MAX_ITER,
         )
     if steps != sorted(set(steps)) or (steps and steps[0] < 1):
-        raise ValueError(f"SOLVER.STEPS is {tuple(solver.STEPS)}; iterations have to ascend from 1")
+        raise ValueError(f"SOLVER.STEPS is {tuple(solver.STEPS)}; iterations must ascend from 1")
     return MultiStepParamScheduler(
         values=[solver.GAMMA**k for k in range(len(steps) + 1)],
         milestones=steps,
@@ -329,7 +329,7 @@ def _cosine(solver: CfgNode) -> ParamScheduler:
     end_value = solver.BASE_LR_END / solver.BASE_LR
     if not 0 <= end_value <= 1:
         raise ArgumentError(
-            f"SOLVER.BASE_LR_END is {solver.BASE_LR_END}; it has to be from 0 to "
+            f"SOLVER.BASE_LR_END is {solver.BASE_LR_END}; it must be from 0 to "
             f"SOLVER.BASE_LR, {solver.BASE_LR}"
         )
     return CosineParamScheduler(1, end_value)

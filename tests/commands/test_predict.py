@@ -131,7 +131,7 @@ def test_image_and_video_of_a_url(folder, run, monkeypatch):
         (["in/a", "--output", "in/a"], "--output in/a contains the input images"),
         (["in/empty"], "in/empty: there are no images or videos in this folder"),
         (["in/none.txt"], "in/none.txt: lists no files"),
-        (["in/wrong.txt"], "in/wrong.txt, line 2: there is no file nowhere.jpg"),
+        (["in/wrong.txt"], "in/wrong.txt, line 2: file not found: nowhere.jpg"),
         (["in/a", "--tile", "64", "--overlap", "1"], "expected a size of 1 or more"),
         (["in/a", "MODEL.DEVCE", "cpu"], "MODEL.DEVCE"),
     ],

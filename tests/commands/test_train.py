@@ -44,7 +44,7 @@ def test_runs_are_numbered_resumed_and_drawn(folder, config, capsys):
         (["train", "--resume", "--name", "b"], "there is no run runs/b-N to resume"),
         (["train", "--name", "a/b", "--config", "quick_start"], "--name is 'a/b'; expected a name"),
         (["train", "--config", "fcos_R_50_FPN_1x", "--lr", "1"], "--lr is for yaml configs"),
-        (["train", "--data", "none"], "none: there is no such f"),
+        (["train", "--data", "none"], "none: folder or file not f"),
         (["train", "--config", "quick_start", "--weights", "coco"], "--weights coco: No weights"),
         (["train", "--resume", "OUTPUT_DIR", "none"], "none/config.yaml not found"),
         (["eval"], "give the weights to evaluate: --weights RUN"),

@@ -187,7 +187,7 @@ def test_the_key_in_a_config_file(package, tmp_path):
         ([3], ValueError, f"{KEY} has 3; expected a name"),
         (["ToTensorV2"], ValueError, "no augmentation 'ToTensorV2'"),
         (["OneOf"], ValueError, "Groups such as OneOf need a file"),
-        (["absent.yaml"], FileNotFoundError, "there is no file absent.yaml"),
+        (["absent.yaml"], FileNotFoundError, "file not found: absent.yaml"),
     ],
 )
 def test_errors_name_the_key(package, augmentations, error, message):

@@ -114,7 +114,7 @@ def _resolve_coco(uri: str) -> ResolvedDataset:
     categories = read_categories(json_file)
     if not PathManager.isdir(images):
         raise FileNotFoundError(
-            f"dataset {uri!r}: there is no image folder {images!r}; give it as '?images=DIR'"
+            f"dataset {uri!r}: image folder {images!r} not found; give it as '?images=DIR'"
         )
     names = parsed.classes or [category["name"] for category in categories]
     # The category of each class, by its index; a validation file may lack some of the classes.

@@ -55,11 +55,11 @@ class Folder:
                 if that has none or is called "annotations" or "labels", in the folder above.
 
         Raises:
-            ArgumentError: there is no such folder or file, or it is empty.
+            ArgumentError: the folder or file does not exist, or it is empty.
         """
         path = os.path.expanduser(os.fspath(path))
         if not os.path.exists(path):
-            raise ArgumentError(f"{path}: there is no such folder or file")
+            raise ArgumentError(f"{path}: folder or file not found")
         self.only: str | None = None
         self._json_keys: dict[str, JsonKeys] = {}
         self.root = path

@@ -30,7 +30,7 @@ class Augmentation:
 
     def get_transform(self, *args: Any) -> Transform:
         """Return the transform to apply, given these attributes of the input."""
-        raise NotImplementedError(f"{type(self).__name__} has to define get_transform")
+        raise NotImplementedError(f"{type(self).__name__} must define get_transform")
 
     def __call__(self, aug_input: "AugInput") -> Transform:
         """Change `aug_input` in place and return the Transform that did it."""

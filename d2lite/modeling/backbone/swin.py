@@ -76,8 +76,7 @@ class WindowAttention(nn.Module):
         """
         batch, positions, dim = x.shape
         qkv = self.qkv(x).view(batch, positions, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        bias = self.relative_position_bias_table[self.relative_position_index]  # (P, P, heads)
-        bias = bias.permute(2, 0, 1)
+        bias = self._position_bias()  # (heads, P, P)
         if mask is not None:
             # Windows and heads together take the place of heads, so that one bias serves all
             # images of the batch.
@@ -93,6 +92,10 @@ class WindowAttention(nn.Module):
         )
         attended = attended.view(batch, self.num_heads, positions, -1).transpose(1, 2)
         return self.proj_drop(self.proj(attended.reshape(batch, positions, dim)))
+
+    def _position_bias(self) -> Tensor:
+        bias = self.relative_position_bias_table[self.relative_position_index]  # (P, P, heads)
+        return bias.permute(2, 0, 1)
 
 
 class SwinTransformerBlock(nn.Module):

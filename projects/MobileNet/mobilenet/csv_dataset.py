@@ -59,11 +59,11 @@ def resolve_csv(uri: str) -> ResolvedDataset:
         raise ValueError(f"dataset {uri!r}: no file behind 'csv:', as in 'csv:train.csv?images=D'")
     parsed = parse_dataset_uri(uri, ("images", "extension"))
     if not PathManager.isfile(parsed.path):
-        raise FileNotFoundError(f"dataset {uri!r}: there is no file {parsed.path!r}")
+        raise FileNotFoundError(f"dataset {uri!r}: file not found: {parsed.path!r}")
     images = os.path.expanduser(parsed.options.get("images", os.path.dirname(parsed.path) or "."))
     if not PathManager.isdir(images):
         raise FileNotFoundError(
-            f"dataset {uri!r}: there is no image folder {images!r}; give it as '?images=DIR'"
+            f"dataset {uri!r}: image folder {images!r} not found; give it as '?images=DIR'"
         )
     extension = parsed.options.get("extension", ".jpg")
     classes = _choose_classes(parsed)

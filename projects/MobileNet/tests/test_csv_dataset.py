@@ -105,13 +105,13 @@ def test_malformed_rows_are_told_by_line(write, rows, message):
 def test_missing_parts_are_told(write, tmp_path):
     with pytest.raises(ValueError, match="no file behind 'csv:'"):
         resolve_csv("csv:?images=train")
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+    with pytest.raises(FileNotFoundError, match="file not found"):
         resolve_csv(f"csv:{tmp_path}/none.csv")
     with pytest.raises(ValueError, match="unknown option 'imgs'"):
         resolve_csv(write(WHEAT, "&imgs=x"))
     with pytest.raises(ValueError, match="'width' is not among 'image_id', 'x'"):
         resolve_csv(write("image_id,x\n"))
-    with pytest.raises(FileNotFoundError, match="no image folder"):
+    with pytest.raises(FileNotFoundError, match=r"image folder .* not found"):
         resolve_csv(f"csv:{tmp_path}/train.csv?images={tmp_path}/none")
     with pytest.raises(ValueError, match="'classes' has 2 names"):
         resolve_csv(write(WHEAT, "&classes=a,b"))

@@ -120,10 +120,10 @@ def _resolve(uri: str) -> ResolvedDataset:
     beside = os.path.join(os.path.dirname(parsed.path), "images")
     images = os.path.expanduser(parsed.options.get("images", beside))
     if not PathManager.isfile(parsed.path):
-        raise FileNotFoundError(f"dataset {uri!r}: there is no file {parsed.path!r}")
+        raise FileNotFoundError(f"dataset {uri!r}: file not found: {parsed.path!r}")
     if not PathManager.isdir(images):
         raise FileNotFoundError(
-            f"dataset {uri!r}: there is no image folder {images!r}; give it as '?images=DIR'"
+            f"dataset {uri!r}: image folder {images!r} not found; give it as '?images=DIR'"
         )
     return ResolvedDataset(
         lambda: load_widerface(parsed.path, images), {**FACE_METADATA, "image_root": images}

@@ -74,10 +74,10 @@ def test_uri_gives_data_metadata_and_evaluator(folder):
 @pytest.mark.parametrize(
     "rest, message",
     [
-        ("?images=nowhere", "there is no image folder 'nowhere'"),
+        ("?images=nowhere", "image folder 'nowhere' not found"),
         ("?classes=face", "has one class"),
         ("?image=x", "unknown option 'image'"),
-        ("x", "there is no file"),
+        ("x", "file not found"),
     ],
 )
 def test_wrong_uris_are_told(folder, rest, message):

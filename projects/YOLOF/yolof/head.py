@@ -128,7 +128,7 @@ class Decoder(nn.Module):
         settings = cfg.MODEL.YOLOF.DECODER
         if not 0 < settings.PRIOR_PROB < 1:
             raise ValueError(
-                f"MODEL.YOLOF.DECODER.PRIOR_PROB is {settings.PRIOR_PROB}; it has to be in (0, 1)"
+                f"MODEL.YOLOF.DECODER.PRIOR_PROB is {settings.PRIOR_PROB}; it must be in (0, 1)"
             )
         return {
             "in_channels": cfg.MODEL.YOLOF.ENCODER.NUM_CHANNELS,

@@ -190,7 +190,7 @@ def test_malformed_uris_are_one_clear_line(coco, voc, uri, message):
     "uri, message",
     [
         ("coco:none.json", r"none\.json: there is no such annotation file"),
-        ("coco:{coco}?images=none", "there is no image folder 'none'; give it as"),
+        ("coco:{coco}?images=none", "image folder 'none' not found; give it as"),
         ("voc:none?split=train", "none/ImageSets/Main: there is no such folder"),
         ("voc:{voc}?split=trian", "no split 'trian'. Did you mean 'train'"),
     ],

@@ -182,7 +182,7 @@ def test_unknown_layouts_say_what_was_looked_for(tmp_path):
     message = str(error.value)
     assert "no known layout" in message and "Found: 1 x .png" in message
     assert all(layout.looks_like in message for layout in LAYOUTS.values())
-    with pytest.raises(ValueError, match="there is no such folder or file"):
+    with pytest.raises(ValueError, match="folder or file not found"):
         find_layout(str(tmp_path / "none"))
 
 

@@ -84,7 +84,7 @@ def test_bad_coco_files(main, tmp_path, data, message):
         ("coco:{0}/tarin.json", r"tarin\.json: there is no such annotation file"),
         (
             "coco:{0}/train.json?images={0}/imgs",
-            r"no image folder '\S+/imgs'; give it as '\?images",
+            r"image folder '\S+/imgs' not found; give it as '\?images",
         ),
         ("coco:{0}/train.json", r"0\.jpg: this image of \S+ does not exist, nor does any other of"),
         ("voc:{0}/none?split=train", r"none/ImageSets/Main: .* a VOC dataset has Annotations/"),

@@ -81,12 +81,12 @@ BAD_SETTINGS = {
         r"DATALOADER\.NUM_WORKERS is -1; .* 0 or",
     ),
     "negative keep": ({"SOLVER__CHECKPOINT_KEEP": -1}, r"SOLVER\.CHECKPOINT_KEEP is -1; .* 0 or"),
-    "steps": ({"SOLVER__STEPS": (-1, 1)}, r"SOLVER\.STEPS is \(-1, 1\); iterations have to ascend"),
+    "steps": ({"SOLVER__STEPS": (-1, 1)}, r"SOLVER\.STEPS is \(-1, 1\); iterations must ascend"),
     "no size": ({"INPUT__MIN_SIZE_TRAIN": ()}, r"INPUT\.MIN_SIZE_TRAIN is \(\); expected one or"),
     "negative size": ({"INPUT__MIN_SIZE_TRAIN": (-5,)}, r"INPUT\.MIN_SIZE_TRAIN is \(-5,\); "),
     "one size for a range": (
         {"INPUT__MIN_SIZE_TRAIN_SAMPLING": "range"},
-        r"INPUT\.MIN_SIZE_TRAIN is \(64,\); .*'range' needs the least and the greatest",
+        r"INPUT\.MIN_SIZE_TRAIN is \(64,\); .*'range' needs the minimum and the maximum",
     ),
     "sampling of sizes": (
         {"INPUT__MIN_SIZE_TRAIN_SAMPLING": "any"},
@@ -110,7 +110,7 @@ BAD_SETTINGS = {
         {"TEST__PATIENCE": 2, "TEST__EVAL_PERIOD": 5},
         r"TEST\.PATIENCE is 2, .* but TEST\.BEST_METRIC is '' and TEST\.EVAL_PERIOD 5; set them",
     ),
-    "patience below 0": ({"TEST__PATIENCE": -1}, r"TEST\.PATIENCE is -1; it has to be 0 or more"),
+    "patience below 0": ({"TEST__PATIENCE": -1}, r"TEST\.PATIENCE is -1; it must be 0 or more"),
     "project": (
         {"PROJECTS": ["no_such_project"]},
         r"PROJECTS names 'no_such_project', which is neither under \S*projects nor importable\.",
@@ -185,7 +185,8 @@ def test_missing_config_file(main, tmp_path):
     (tmp_path / "quick_start.yaml").write_text("")
     outcome = main("--config-file", str(tmp_path / "quickstart.yaml"))
     assert outcome.code == 1
-    assert re.search(r"no config file \S+quickstart\.yaml\. Did you mean 'quick_", outcome.error)
+    expected = r"Config file \S+quickstart\.yaml not found\. Did you mean 'quick_"
+    assert re.search(expected, outcome.error)
     outcome = main("--config-file", str(tmp_path))
     assert re.search(rf"config file {tmp_path} cannot be read: Is a directory", outcome.error)
 
