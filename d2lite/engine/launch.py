@@ -277,6 +277,7 @@ def _join_and_run(
     except BaseException:
         logging.shutdown()
         # The threads of the groups may wait for a rank that has died; nobody waits for them.
+        backends = comm.process_group_backends()  # noqa: F841 (referenced until the process ends)
         dist.destroy_process_group()
         raise
     logging.shutdown()

@@ -64,9 +64,20 @@ def leave_process_groups() -> None:
     while that shuts down aborts the process.
     """
     global _LOCAL_PROCESS_GROUP
+    # A backend's threads may still be releasing the tensors of the last collectives, for which they
+    # need the interpreter lock. In torch 2.6 a group that destroys its backend waits for them while
+    # it holds that lock; a backend that is destroyed on its own gives the lock up.
+    backends = process_group_backends()
     _LOCAL_PROCESS_GROUP = None
     _gloo_group_of.cache_clear()
     dist.destroy_process_group()
+    del backends
+
+
+def process_group_backends() -> list[Any]:
+    """Return the backends of all process groups; they live on for as long as the list does."""
+    groups = dist.distributed_c10d._world.pg_map
+    return [group._get_backend(device) for group in groups for device in group._device_types]
 
 
 def get_local_process_group() -> "dist.ProcessGroup":

@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,27 @@ def _check_as_one_of_two(rank, store):
         # Threads that outlive their group may abort the process when it ends.
         names = [task.read_text() for task in Path("/proc/self/task").glob("*/comm")]
         assert not [name for name in names if "gloo" in name]
+
+
+def test_groups_are_left_while_their_threads_release_tensors():
+    process = mp.get_context("spawn").Process(target=_gather_and_leave, args=(20,))
+    process.start()
+    process.join(60)
+    if process.is_alive():
+        process.kill()
+        pytest.fail("leaving the groups waits for a thread that waits for the interpreter")
+    assert process.exitcode == 0
+
+
+def _gather_and_leave(times):
+    sys.setswitchinterval(1000)  # threads run only while this one waits
+    for _ in range(times):
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        comm.create_local_process_group(1)
+        data = torch.ones(100_000)
+        results = [[torch.empty(100_000)] for _ in range(200)]
+        works = [dist.all_gather(result, data, async_op=True) for result in results]
+        works[-1].wait()
+        del works
+        del results, data
+        comm.leave_process_groups()
