@@ -16,7 +16,7 @@ from d2lite.utils.errors import ArgumentError
 
 
 class ASPP(nn.Module):
-    """Look at a map with several dilations and as a whole, side by side (DeepLab v3, sec. 3.3)."""
+    """Parallel convolutions of several dilations and a pooled branch (DeepLab v3, sec. 3.3)."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class ASPP(nn.Module):
             norm: name of the norm, see `get_norm`; "" for convolutions with a bias instead.
             activation: after every convolution; modules are copied.
             pool_kernel_size: (height, width) of the average pool of the last branch; None pools
-                the whole map. Training crops have the size that makes both the same.
+                the whole map. For a map of the size seen in training, both should be the same.
             dropout: share of the result to drop in training.
             use_depthwise_separable_conv: for the 3 x 3 branches.
         """
@@ -68,7 +68,8 @@ class ASPP(nn.Module):
         """(N, in_channels, H, W) -> (N, out_channels, H, W).
 
         Raises:
-            ValueError: when (H, W) is smaller than `pool_kernel_size`, or in training no multiple.
+            ValueError: (H, W) is smaller than `pool_kernel_size` or, in training, not a multiple
+                of it.
         """
         size = x.shape[-2:]
         self._check_size(size)

@@ -1,4 +1,4 @@
-"""Normalization layers by detectron2's names."""
+"""Normalization layers under detectron2's names."""
 
 from collections.abc import Callable
 from functools import partial
@@ -82,7 +82,7 @@ class FrozenBatchNorm2d(nn.Module):
     def _from_batch_norm(cls, norm: nn.Module) -> "FrozenBatchNorm2d":
         frozen = cls(norm.num_features, norm.eps).to(norm.running_mean.device)
         _copy_values(norm, frozen)
-        # Checkpoints of converted models hold the counter.
+        # Checkpoints of converted models contain the counter.
         frozen.register_buffer("num_batches_tracked", norm.num_batches_tracked)
         return frozen.train(norm.training)
 
@@ -114,12 +114,12 @@ def _replace_modules(
 class NaiveSyncBatchNorm(nn.BatchNorm2d):
     """Batch norm over all processes, with statistics from a differentiable all-reduce.
 
-    Unlike torch's SyncBatchNorm it admits inputs of different batch sizes on each process, empty
-    ones included, when `stats_mode` is "N"; then running statistics move less where all are empty.
+    With `stats_mode` "N" it accepts, unlike torch's SyncBatchNorm, a different batch size on each
+    process, including 0. When all batches are empty, the running statistics stay unchanged.
     """
 
     def __init__(self, *args, stats_mode: str = "", **kwargs):
-        """stats_mode: "" gives each process the same say, "N" one in proportion to its batch."""
+        """stats_mode: "" weights all processes equally, "N" in proportion to their batch sizes."""
         super().__init__(*args, **kwargs)
         if stats_mode not in ("", "N"):
             raise ArgumentError(f"stats_mode is {stats_mode!r}; use '' or 'N'")
@@ -140,7 +140,7 @@ class NaiveSyncBatchNorm(nn.BatchNorm2d):
         return (x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)).to(input.dtype)
 
     def _global_statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Mean and mean square of each channel over all processes, and the momentum to use."""
+        """Return each channel's mean and mean square over all processes, and the momentum."""
         batch, channels = x.shape[:2]
         if self._stats_mode == "":
             assert batch > 0, 'stats_mode "" cannot take an empty batch; use "N"'
@@ -149,7 +149,7 @@ class NaiveSyncBatchNorm(nn.BatchNorm2d):
         if batch > 0:
             moments = torch.cat([_moments(x), x.new_ones(1)]) * batch
         else:
-            # The sum over nothing ties the input to the graph: every process must do backward.
+            # The sum of the empty input, 0, keeps it in the graph: every process must run backward.
             moments = x.new_zeros(2 * channels + 1) + x.sum()
         moments = all_reduce(moments)
         total = moments[-1].detach()
@@ -158,7 +158,7 @@ class NaiveSyncBatchNorm(nn.BatchNorm2d):
 
 
 def _moments(x: Tensor) -> Tensor:
-    """(2 C,) means and mean squares of the channels of x."""
+    """Return the (2 * C,) means and mean squares of the channels of x."""
     return torch.cat([x.mean(dim=(0, 2, 3)), (x * x).mean(dim=(0, 2, 3))])
 
 
@@ -174,7 +174,7 @@ class CycleBatchNormList(nn.ModuleList):
     """
 
     def __init__(self, length: int, bn_class: type[nn.Module] = nn.BatchNorm2d, **kwargs):
-        """length: calls in a cycle, such as levels; kwargs: `num_features`, `affine` and others."""
+        """length: calls per cycle, such as the number of levels. kwargs: those of `bn_class`."""
         self._affine = kwargs.pop("affine", True)
         super().__init__([bn_class(**kwargs, affine=False) for _ in range(length)])
         if self._affine:
@@ -228,14 +228,14 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 
 
 class UnknownNormError(UnknownNameError, ValueError):
-    """A name that no norm layer has: a KeyError, as detectron2 raises, and a ValueError."""
+    """Unknown name of a norm layer: a KeyError, as detectron2 raises, and a ValueError."""
 
 
 def get_norm(norm: str | Callable[[int], nn.Module] | None, out_channels: int) -> nn.Module | None:
     """Make the norm layer of a convolution.
 
     Args:
-        norm: a name of `NORMS`, "" or None for no norm, or a callable that takes the channels.
+        norm: a name of `NORMS`, "" or None for no norm, or a callable that takes `out_channels`.
         out_channels: C of the map to normalize.
     Raises:
         UnknownNormError: for an unknown name, with the known ones.

@@ -13,14 +13,14 @@ class CNNBlockBase(nn.Module):
     """A block with known channels and stride that can be frozen."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
-        """stride: by how much the block shrinks height and width."""
+        """stride: factor by which the block reduces height and width."""
         super().__init__()
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.stride = stride
 
     def freeze(self) -> "CNNBlockBase":
-        """Stop training this block for good, and make its batch norms frozen ones."""
+        """Stop training this block for good, and replace its batch norms by frozen ones."""
         for parameter in self.parameters():
             parameter.requires_grad = False
         FrozenBatchNorm2d.convert_frozen_batchnorm(self)
@@ -39,16 +39,16 @@ def conv_with_norm(
     activation: Callable[[Tensor], Tensor] | None = None,
     bias: bool | None = None,
 ) -> Conv2d:
-    """Build a convolution that keeps the size of a map up to its stride, and its norm.
+    """Build a convolution with its norm, padded so that only its stride changes the map's size.
 
     Args:
         in_channels: C of the input.
         out_channels: C of the result.
-        kernel_size: odd; the border is padded by what the kernel reaches to either side.
+        kernel_size: odd; the border is padded by half the (dilated) kernel.
         norm: see `get_norm`.
         stride, dilation, groups: of the convolution.
         activation: applied last.
-        bias: by default only where there is no norm, which has one of its own.
+        bias: whether to add a bias; by default only without a norm, which has its own.
     """
     return Conv2d(
         in_channels,
@@ -65,7 +65,7 @@ def conv_with_norm(
 
 
 class DepthwiseSeparableConv2d(nn.Module):
-    """A k x k convolution of each channel alone, then a 1 x 1 one over all (Xception)."""
+    """A k x k convolution of each channel alone, then a 1 x 1 one over all channels (Xception)."""
 
     def __init__(
         self,

@@ -28,15 +28,15 @@ class DeformConv(nn.Module):
         norm: nn.Module | None = None,
         activation: Callable[[Tensor], Tensor] | None = None,
     ):
-        """Arguments of `torch.nn.Conv2d`, and these.
+        """Accept the arguments of `torch.nn.Conv2d`, and these.
 
         Args:
-            deformable_groups: groups of input channels that share their offsets.
+            deformable_groups: number of groups of input channels that share their offsets.
             bias: must be False; `ModulatedDeformConv` has one.
             norm: applied to the result, or None.
             activation: applied last, or None.
         Raises:
-            ValueError: for a bias, or channels that the groups do not divide.
+            ValueError: `bias` is True, or a number of channels is not a multiple of `groups`.
         """
         super().__init__()
         if bias:
@@ -55,7 +55,7 @@ class DeformConv(nn.Module):
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor, offset: Tensor) -> Tensor:
-        """Convolve at moved points.
+        """Convolve at points moved by the offsets.
 
         Args:
             x: (N, in_channels, H, W).
@@ -71,7 +71,7 @@ class DeformConv(nn.Module):
 
 
 class ModulatedDeformConv(nn.Module):
-    """Deformable convolution that also weighs every sampling point (Zhu et al. 2019)."""
+    """Deformable convolution that also weights every sampling point (Zhu et al. 2019)."""
 
     def __init__(
         self,
@@ -87,19 +87,19 @@ class ModulatedDeformConv(nn.Module):
         norm: nn.Module | None = None,
         activation: Callable[[Tensor], Tensor] | None = None,
     ):
-        """Arguments of `torch.nn.Conv2d`, and these.
+        """Accept the arguments of `torch.nn.Conv2d`, and these.
 
         Args:
-            deformable_groups: groups of input channels that share their offsets and masks.
+            deformable_groups: number of groups of input channels that share offsets and masks.
             norm: applied to the result, or None.
             activation: applied last, or None.
         Raises:
-            ValueError: for channels that the groups do not divide.
+            ValueError: a number of channels is not a multiple of `groups`.
         """
         super().__init__()
         _set_geometry(self, in_channels, out_channels, groups, deformable_groups)
         self.kernel_size = _pair(kernel_size)
-        # Code written for detectron2 reads these as it was given them, numbers included.
+        # Code written for detectron2 reads these as they were passed, as a number or a pair.
         self.stride, self.padding, self.dilation = stride, padding, dilation
         self.with_bias = bias
         self.norm = norm
@@ -111,7 +111,7 @@ class ModulatedDeformConv(nn.Module):
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-        """Convolve at moved and weighted points.
+        """Convolve at points moved by the offsets and weighted by the mask.
 
         Args:
             x: (N, in_channels, H, W).

@@ -17,8 +17,8 @@ from d2lite.layers.batch_norm import FrozenBatchNorm2d
 def can_fold(conv: nn.Conv2d, x: Tensor) -> bool:
     """Return whether `conv.norm` is a frozen batch norm that is worth folding for the input `x`.
 
-    Scaling the weights must cost less than scaling the result, and nobody may watch the norm
-    through hooks.
+    It is worth folding where scaling the weights costs less than scaling the result. A norm with
+    hooks is never folded, since its hooks have to run.
     """
     norm = conv.norm
     if (
@@ -34,7 +34,7 @@ def can_fold(conv: nn.Conv2d, x: Tensor) -> bool:
 
 
 def folded_parameters(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution that does the work of `conv` and its frozen norm."""
+    """Return weight and bias of one convolution that equals `conv` followed by its frozen norm."""
     scale, shift = conv.norm.scale_and_shift()
     weight = conv.weight * scale.view(-1, 1, 1, 1)
     bias = shift if conv.bias is None else torch.addcmul(shift, conv.bias, scale)

@@ -11,7 +11,7 @@ from torchvision.ops import (
 
 
 def giou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
-    """1 - generalized IoU of each pair (Rezatofighi et al. 2019).
+    """Return 1 - generalized IoU of each pair (Rezatofighi et al. 2019).
 
     Args:
         reduction: "none" gives (R,), "mean" and "sum" a scalar; the mean over nothing is 0.
@@ -20,7 +20,7 @@ def giou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: floa
 
 
 def diou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
-    """1 - IoU + squared distance of the centers over the enclosing diagonal (Zheng et al. 2020).
+    """Return 1 - IoU + (distance of centers / diagonal of hull)^2 per pair (Zheng et al. 2020).
 
     Args:
         reduction: "none" gives (R,), "mean" and "sum" a scalar; the mean over nothing is 0.
@@ -29,7 +29,7 @@ def diou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: floa
 
 
 def ciou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
-    """DIoU loss plus a penalty for a differing aspect ratio (Zheng et al. 2020).
+    """Return the DIoU loss plus a penalty for differing aspect ratios (Zheng et al. 2020).
 
     Args:
         reduction: "none" gives (R,), "mean" and "sum" a scalar; the mean over nothing is 0.
@@ -38,13 +38,13 @@ def ciou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: floa
 
 
 def smooth_l1_loss(input: Tensor, target: Tensor, beta: float, reduction: str = "none") -> Tensor:
-    """Half the square over beta for differences below beta, and |difference| - beta / 2 above.
+    """Return d^2 / (2 * beta) for differences d below beta, and |d| - beta / 2 for larger ones.
 
-    Large differences have a gradient of 1 only, so that outliers do not rule the training (Fast
-    R-CNN, eq. 3, for beta 1).
+    The gradient never exceeds 1, so that outliers do not dominate training (Fast R-CNN, eq. 3,
+    for beta 1).
 
     Args:
-        beta: below 1e-5 the loss is plain L1, whose gradient at 0 is 0.
+        beta: where the quadratic part ends; below 1e-5 the loss is plain L1, with gradient 0 at 0.
         reduction: "none", "mean" or "sum"; the mean over nothing is 0.
     """
     if input.numel() == 0 and reduction == "mean":

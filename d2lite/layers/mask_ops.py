@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from d2lite.structures import Boxes
 
 BYTES_PER_FLOAT = 4
-GPU_MEM_LIMIT = 1024**3  # bytes of float masks of whole images held at a time
+GPU_MEM_LIMIT = 1024**3  # bytes of full-image float masks held at a time
 
 
 def paste_masks_in_image(
@@ -30,7 +30,7 @@ def paste_masks_in_image(
         masks: (R, m, m) values in [0, 1], sampled with half-pixel centers and zeros outside.
         boxes: `Boxes` or (R, 4) XYXY in the image. A mask ends one pixel outside its box.
         image_shape: (height, width) of the image.
-        threshold: what is at least this becomes foreground; negative for soft masks.
+        threshold: values at or above it are foreground; a negative one gives soft masks.
     Returns:
         (R, height, width): bool, or uint8 values of 0 to 255 for a negative threshold.
     """
@@ -46,12 +46,12 @@ def paste_masks_in_image(
 
 
 def _paste_one_by_one(pasted: Tensor, masks: Tensor, boxes: Tensor, threshold: float) -> None:
-    """Work on the boxes alone: on a CPU the pixels outside would cost the most."""
+    """Compute only the pixels inside each box; on a CPU those outside would cost the most."""
     height, width = pasted.shape[1:]
     limit = boxes.new_tensor([width, height])
     first = torch.minimum((boxes[:, :2].floor() - 1).clamp(min=0), limit).long()
     last = torch.minimum((boxes[:, 2:].ceil() + 1).clamp(min=0), limit).long()
-    last = torch.maximum(last, first)  # a box may be inside out
+    last = torch.maximum(last, first)  # a box may have x1 < x0 or y1 < y0
     longest_x, longest_y = (last - first).amax(dim=0).tolist() if len(boxes) else (0, 0)
     pixels_x = first[:, :1] + torch.arange(longest_x)  # (R, longest)
     pixels_y = first[:, 1:] + torch.arange(longest_y)
@@ -63,7 +63,7 @@ def _paste_one_by_one(pasted: Tensor, masks: Tensor, boxes: Tensor, threshold: f
 
 
 def _paste_whole_images(pasted: Tensor, masks: Tensor, boxes: Tensor, threshold: float) -> None:
-    """Work on many masks at once, which suits a GPU."""
+    """Compute the whole image of many masks at once, which suits a GPU."""
     height, width = pasted.shape[1:]
     x, y = (torch.arange(size, device=masks.device) for size in (width, height))
     bytes_per_mask = 2 * BYTES_PER_FLOAT * max(height * width, 1)
@@ -81,12 +81,12 @@ def _quantized(values: Tensor, threshold: float) -> Tensor:
 
 
 def _axis_weights(start: Tensor, end: Tensor, pixels: Tensor, cells: int) -> Tensor:
-    """How much each mask cell counts for each pixel along one axis.
+    """Return the weight of each mask cell in each pixel along one axis.
 
     Args:
         start, end: (R, 1) sides of the boxes, in pixels.
         pixels: (S,) or (R, S) indices of pixels.
-        cells: m, of the mask.
+        cells: m, the number of mask cells along this axis.
     Returns:
         (R, S, m): two values that sum to 1 inside the mask, and zeros beyond its border.
     """

@@ -53,13 +53,13 @@ def batched_nms_rotated(
 
 
 def overlapping_pairs(boxes: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
-    """Find all (i, j), i < j, of rotated boxes whose IoU exceeds the threshold.
+    """Find all pairs (i, j), i < j, of rotated boxes whose IoU exceeds the threshold.
 
     Args:
         boxes: (R, 5).
 
     Returns:
-        two (K,) int64 tensors, i and j.
+        Two (K,) int64 tensors, i and j.
     """
     boxes = boxes.float()
     firsts, seconds = [], []
@@ -76,10 +76,11 @@ def overlapping_pairs(boxes: Tensor, iou_threshold: float) -> tuple[Tensor, Tens
 
 
 def greedy_keep(better: Tensor, worse: Tensor, count: int) -> Tensor:
-    """Return which of `count` boxes, sorted by falling score, greedy NMS keeps, as (count,) bool.
+    """Return which of `count` boxes, sorted by descending score, greedy NMS keeps: (count,) bool.
 
-    Every pass decides all boxes again from the ones kept before. Boxes are sorted, so pass n has
-    the first n right, and where nothing changes all are; chains of suppression are short.
+    Every pass decides all boxes anew from those that the previous pass kept. As boxes are sorted,
+    pass n is right for the first n, and once nothing changes, for all. Few passes are needed,
+    since chains of suppression are short.
 
     Args:
         better, worse: (K,) indices: better[k] suppresses worse[k] if it is kept itself.

@@ -1,8 +1,8 @@
 """ROIAlign over one or several feature levels (Mask R-CNN, sec. 3).
 
 ROIAlign is linear in the features: every output bin is a weighted sum of the few cells it covers,
-and the weights are a product of one vector per axis. On a CPU it is computed as such, see
-`sparse_pool`. A GPU runs torchvision's kernel, which is fast there.
+and the weights are a product of one vector per axis. On a CPU it is computed that way; see
+`sparse_pool`. On a GPU torchvision's kernel is used, which is fast there.
 """
 
 from collections.abc import Callable, Sequence
@@ -60,15 +60,16 @@ def roi_align(
     sampling_ratio: int = -1,
     aligned: bool = False,
 ) -> Tensor:
-    """ROIAlign of one feature map, with the signature of `torchvision.ops.roi_align`.
+    """Apply ROIAlign to one feature map, with the signature of `torchvision.ops.roi_align`.
 
     Args:
         input: (N, C, H, W).
-        boxes: (R, 5) of (image, x1, y1, x2, y2), or for each image its (Ri, 4) XYXY boxes.
+        boxes: (R, 5) of (image index, x1, y1, x2, y2), or a list of (Ri, 4) XYXY boxes per image.
         output_size: (height, width) of the result, or one number for both.
-        spatial_scale: cells per unit of the boxes.
-        sampling_ratio: samples per bin along each axis; 0 or less for the bin's size in cells.
-        aligned: shift by half a cell, so that a cell's value stands at its center.
+        spatial_scale: feature cells per unit of the boxes: 1 / stride for boxes in pixels.
+        sampling_ratio: samples per bin along each axis; if 0 or less, the size of the bin in
+            cells, rounded up.
+        aligned: shift the boxes by half a cell, so that the value of a cell is at its center.
     Returns:
         (R, C, *output_size).
     """
@@ -91,11 +92,11 @@ def multilevel_roi_align(
     sampling_ratio: int,
     aligned: bool = True,
 ) -> Tensor:
-    """ROIAlign of each ROI on its own level of a feature pyramid.
+    """Apply ROIAlign to each ROI on its own level of a feature pyramid.
 
     Args:
         features: L maps (N, C, Hi, Wi).
-        rois: (R, 5) of (image, x1, y1, x2, y2) in input pixels.
+        rois: (R, 5) of (image index, x1, y1, x2, y2) in input pixels.
         levels: (R,) int64 index into `features` for each ROI.
         scales: cells per input pixel of each level.
         output_size: (height, width) of the result.
@@ -121,7 +122,7 @@ def multilevel_roi_align(
 
 
 class PoolSpec(NamedTuple):
-    """The settings of one call."""
+    """Settings of one call of `multilevel_roi_align`."""
 
     output_size: tuple[int, int]
     scales: tuple[float, ...]
@@ -130,13 +131,13 @@ class PoolSpec(NamedTuple):
 
 
 def _torchvision(feature: Tensor, rois: Tensor, *args) -> Tensor:
-    # The kernel knows no bfloat16, and half is too coarse for coordinates in large images.
+    # The kernel lacks bfloat16, and half precision is too coarse for coordinates in large images.
     wide = feature.to(torch.promote_types(feature.dtype, torch.float32))
     return torchvision_roi_align(wide, rois.to(wide.dtype), *args).to(feature.dtype)
 
 
 class UprightPlan:
-    """A `PoolPlan` of ROIAlign. Weights of a bin are an outer product of those of its axes."""
+    """`PoolPlan` of ROIAlign, where a bin's weights are the outer product of those per axis."""
 
     def __init__(
         self, rois: Tensor, levels: Tensor, sizes: Sequence[tuple[int, int]], spec: PoolSpec
@@ -148,7 +149,7 @@ class UprightPlan:
         rows, columns = torch.tensor(sizes)[levels].unbind(1)
         x1, y1, x2, y2 = (rois[:, 1:] * scale[:, None] - spec.aligned * 0.5).unbind(1)
         width, height = x2 - x1, y2 - y1
-        if not spec.aligned:  # the legacy variant never looks at less than a cell
+        if not spec.aligned:  # the legacy variant widens ROIs to at least one cell
             width, height = width.clamp(min=1), height.clamp(min=1)
         y = axis_terms(y1, height, rows, spec.output_size[0], spec.sampling_ratio)
         x = axis_terms(x1, width, columns, spec.output_size[1], spec.sampling_ratio)
@@ -169,17 +170,17 @@ class UprightPlan:
 
 
 def _cells(axis: "AxisTerms", rois: slice, count: int, limit: int) -> tuple[Tensor, Tensor]:
-    """Return the first `count` cells of the bins of some ROIs, and their weights: (R, P, count)
-    each."""
+    """Return the first `count` cells of each bin and their weights, both (R, P, count)."""
     cell = axis.first[rois, :, None] + torch.arange(count, dtype=torch.int32)
     return cell.clamp_(max=limit - 1), axis.weight[rois, :, :count]
 
 
 def _each_with_each(op: Callable[..., Tensor], y: Tensor, x: Tensor) -> Tensor:
-    """(R, P_y, K_y) and (R, P_x, K_x) -> (R * P_y * P_x, K_y * K_x), by a function of two.
+    """Apply `op` to every pair of a cell in y and a cell in x of the same bin.
 
-    Both sides are spelled out to the K_y * K_x of a bin first, since the large product runs at
-    full speed only where its innermost loop is long.
+    (R, P_y, K_y) and (R, P_x, K_x) -> (R * P_y * P_x, K_y * K_x). Both sides are expanded to the
+    K_y * K_x cells of a bin first, since the large product runs at full speed only where its
+    innermost loop is long.
     """
     (rois, y_bins, y_cells), (x_bins, x_cells) = y.shape, x.shape[1:]
     cells = y_cells * x_cells
@@ -192,20 +193,20 @@ class AxisTerms(NamedTuple):
     """For each of P bins of R ROIs along one axis, the cells that it covers."""
 
     first: Tensor  # (R, P) int32: the first cell
-    weight: Tensor  # (R, P, K): weights of K cells from there on, zeros behind the last
-    width: Tensor  # (R,) int64: cells, at most K, that the widest bin of the ROI covers
+    weight: Tensor  # (R, P, K): weights of K cells from there on, zeros after the last
+    width: Tensor  # (R,) int64: number of cells that the widest bin of the ROI covers, at most K
 
 
 def axis_terms(
     start: Tensor, extent: Tensor, cells: Tensor, bins: int, sampling_ratio: int
 ) -> AxisTerms:
-    """Where and how heavily the samples of each bin fall along one axis.
+    """Compute which cells the samples of each bin fall on along one axis, and with what weight.
 
     Args:
         start: (R,) left or top side of each ROI, in cells.
-        extent: (R,) its length, in cells.
-        cells: (R,) int64 cells of its map along this axis.
-        bins: P.
+        extent: (R,) width or height of each ROI, in cells.
+        cells: (R,) int64 width or height of the feature map of each ROI, in cells.
+        bins: P, the number of bins along this axis.
         sampling_ratio: see `roi_align`.
     """
     bin_size = extent / bins

@@ -1,4 +1,4 @@
-"""ROIAlign of rotated boxes, as a `sparse_pool` on every device."""
+"""ROIAlign of rotated boxes, computed by `sparse_pool` on every device."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from d2lite.utils.errors import ArgumentError
 
 
 class ROIAlignRotated(nn.Module):
-    """ROIAlign of rotated boxes on one feature map; always with the half-cell shift."""
+    """ROIAlign of rotated boxes on one feature map, always with `aligned` of `roi_align`."""
 
     def __init__(
         self, output_size: int | tuple[int, int], spatial_scale: float, sampling_ratio: int
@@ -22,7 +22,7 @@ class ROIAlignRotated(nn.Module):
         self.sampling_ratio = sampling_ratio
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        """(N, C, H, W) and (R, 6) of (image, cx, cy, w, h, degrees) -> (R, C, *output_size)."""
+        """(N, C, H, W), (R, 6) as in `roi_align_rotated` -> (R, C, *output_size)."""
         if rois.dim() != 2 or rois.shape[1] != 6:
             raise ArgumentError(f"rois must be (R, 6), got {tuple(rois.shape)}")
         return roi_align_rotated(
@@ -41,14 +41,16 @@ def roi_align_rotated(
     spatial_scale: float,
     sampling_ratio: int,
 ) -> Tensor:
-    """ROIAlign of rotated boxes on one feature map.
+    """Apply ROIAlign to rotated boxes on one feature map.
 
     Args:
         input: (N, C, H, W).
-        rois: (R, 6) of (image, center x, center y, width, height, degrees counter-clockwise).
+        rois: (R, 6) of (image index, center x, center y, width, height, degrees
+            counter-clockwise).
         output_size: (height, width) of the result, or one number for both.
-        spatial_scale: cells per unit of the boxes.
-        sampling_ratio: samples per bin along each axis; 0 or less for the bin's size in cells.
+        spatial_scale: feature cells per unit of the boxes: 1 / stride for boxes in pixels.
+        sampling_ratio: samples per bin along each axis; if 0 or less, the size of the bin in
+            cells, rounded up.
     Returns:
         (R, C, *output_size).
     """
@@ -67,7 +69,7 @@ def multilevel_roi_align_rotated(
     output_size: tuple[int, int],
     sampling_ratio: int,
 ) -> Tensor:
-    """ROIAlign of each rotated ROI on its own level of a feature pyramid.
+    """Apply ROIAlign to each rotated ROI on its own level of a feature pyramid.
 
     Args:
         features: L maps (N, C, Hi, Wi).
@@ -86,7 +88,7 @@ def multilevel_roi_align_rotated(
 
 
 class RotatedPlan:
-    """A `PoolPlan` of rotated ROIAlign: four cells for every sample of a bin."""
+    """`PoolPlan` of rotated ROIAlign: four cells for every sample of a bin."""
 
     def __init__(
         self,
@@ -97,7 +99,7 @@ class RotatedPlan:
         output_size: tuple[int, int],
         sampling_ratio: int,
     ):
-        """Take the arguments of the function, with (H, W) of each level as `sizes`."""
+        """Take those of `multilevel_roi_align_rotated`, with (H, W) of each level as `sizes`."""
         self.sizes = sizes
         self.output_size = output_size
         self.bins = output_size[0] * output_size[1]
@@ -136,10 +138,11 @@ class RotatedPlan:
         return cell.reshape(rows, -1), weight.reshape(rows, -1)
 
     def _offsets(self, part: slice, axis: int, most: int) -> tuple[Tensor, Tensor]:
-        """Where the samples of each bin lie along a side, from the ROI's center, in cells.
+        """Locate the samples of each bin along one side of the ROIs.
 
         Returns:
-            (count, P, most) offsets, and (count, 1, most) bool: whether the sample is used.
+            (count, P, most) offsets from the center of the ROI, in cells, and (count, 1, most)
+            bool: whether the sample is used.
         """
         samples = self._samples[part, axis, None, None]
         device = samples.device
@@ -155,13 +158,13 @@ def bilinear_terms(
 ) -> tuple[Tensor, Tensor]:
     """Return the four cells around each sample, and their weights in bilinear interpolation.
 
-    Samples more than a cell outside of the map have no weight; nearer ones count as on its edge.
+    Samples more than one cell outside the map get weight 0; nearer ones are moved to its edge.
 
     Args:
-        image: (...) int, the map of each sample.
-        y, x: (...), in cells, from the center of the first one.
-        size: (height, width) of the maps.
-        share: (...), a factor on the weights.
+        image: (...) int index of the map of each sample.
+        y, x: (...) position in cells, measured from the center of the first cell.
+        size: (height, width) of the maps, in cells.
+        share: (...) factor on the weights.
 
     Returns:
         (..., 4) int indices into the cells of all maps, and (..., 4) weights.

@@ -1,8 +1,8 @@
 """Exact IoU of rotated boxes.
 
 In the frame of the second box, that box is upright, and the intersection's area is an integral
-over x of the first box's extent in y, clamped to the second: one closed term per edge of the
-first box. No polygon is built, so touching, equal and empty boxes need no special care.
+over x of the first box's extent in y, clamped to the second: one closed-form term per edge of
+the first box. No polygon is built, so touching, equal and empty boxes are not special cases.
 """
 
 import math
@@ -15,7 +15,7 @@ TINY_AREA = 1e-14  # a box below this area overlaps nothing
 
 
 def pairwise_iou_rotated(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """IoU of every box of one set with every box of another.
+    """Return the IoU of every box of one set with every box of another.
 
     Args:
         boxes1: (N, 5) of (center x, center y, width, height, angle in degrees counter-clockwise).
@@ -33,7 +33,7 @@ def pairwise_iou_rotated(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 
 def paired_iou_rotated(boxes1: Tensor, boxes2: Tensor, index1: Tensor, index2: Tensor) -> Tensor:
-    """IoU of boxes1[index1[k]] with boxes2[index2[k]], as (K,) float32."""
+    """Return the IoU of boxes1[index1[k]] with boxes2[index2[k]], as (K,) float32."""
     ious = []
     for i, j in zip(index1.split(PAIRS_PER_CHUNK), index2.split(PAIRS_PER_CHUNK), strict=True):
         a, b = boxes1[i].double(), boxes2[j].double()
@@ -46,7 +46,7 @@ def paired_iou_rotated(boxes1: Tensor, boxes2: Tensor, index1: Tensor, index2: T
 
 
 def bounding_boxes_meet(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """(N, M) bool: whether the upright boxes around two rotated ones overlap."""
+    """Return (N, M) bool: whether the upright boxes around two rotated ones overlap."""
     reach1, reach2 = half_extent(boxes1), half_extent(boxes2)
     near_x = (boxes1[:, None, 0] - boxes2[:, 0]).abs() <= reach1[:, None, 0] + reach2[:, 0]
     near_y = (boxes1[:, None, 1] - boxes2[:, 1]).abs() <= reach1[:, None, 1] + reach2[:, 1]
@@ -54,7 +54,7 @@ def bounding_boxes_meet(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 
 def half_extent(boxes: Tensor) -> Tensor:
-    """(N, 2) half width and half height of the upright boxes around (N, 5) rotated ones."""
+    """Return the (N, 2) half width and height of the upright boxes around (N, 5) rotated ones."""
     angle = torch.deg2rad(boxes[:, 4])
     cos, sin = angle.cos().abs(), angle.sin().abs()
     width, height = boxes[:, 2], boxes[:, 3]
@@ -82,13 +82,16 @@ def intersection_area(a: Tensor, b: Tensor) -> Tensor:
 
 
 def corners_in_frame_of(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return x and y, (K, 4) each, of the corners of `a` where `b` is upright around the origin.
+    """Return the corners of each `a` in the frame where its `b` is upright, centered at the origin.
 
-    a, b: (K, 5) boxes.
+    Args:
+        a, b: (K, 5) boxes.
+    Returns:
+        x and y, (K, 4) each.
     """
     frame, turn = b[:, 4] * (math.pi / 180), (a[:, 4] - b[:, 4]) * (math.pi / 180)
     offset_x, offset_y = a[:, 0] - b[:, 0], a[:, 1] - b[:, 1]
-    # Angles count counter-clockwise while y points down.
+    # Angles are counter-clockwise although y points down.
     center_x = offset_x * frame.cos() - offset_y * frame.sin()
     center_y = offset_x * frame.sin() + offset_y * frame.cos()
     side_x = a.new_tensor([-0.5, 0.5, 0.5, -0.5]) * a[:, 2:3]

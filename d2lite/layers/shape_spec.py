@@ -1,4 +1,4 @@
-"""What a module says about the feature map that it makes."""
+"""Shape of the feature map that a module outputs, known before it runs."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""A convolution whose backward pass costs only the cells that a loss looked at."""
+"""A convolution whose backward pass computes only the cells that a loss sampled."""
 
 import torch
 from torch import Tensor
@@ -6,17 +6,17 @@ from torch.nn import functional as F
 
 from d2lite.layers.wrappers import Conv2d
 
-# From this share of cells with a gradient on, the dense backward pass is the faster one.
+# Above this share of cells with a gradient, the dense backward pass is faster.
 _LARGEST_SHARE = 0.25
 
 
 class SparseGradConv2d(Conv2d):
-    """`Conv2d` for results of which a loss samples few cells, such as an RPN's.
+    """`Conv2d` for outputs of which a loss samples few cells, such as those of an RPN.
 
-    The gradient is zero in all other cells, so both gradients are sums over the sampled ones: the
-    same numbers as those of a dense convolution up to the order of summation. It is for the CPU,
-    with stride 1 and a padding that keeps the size; elsewhere, and where most cells have a
-    gradient, this is an ordinary convolution.
+    The output's gradient is zero in all other cells, so the gradients of input and weight are sums
+    over the sampled ones: equal to those of a dense convolution up to the order of summation. This
+    applies on the CPU, with stride 1 and a padding that keeps the size; elsewhere, and where many
+    cells have a gradient, it is an ordinary convolution.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -37,7 +37,7 @@ class SparseGradConv2d(Conv2d):
 
 
 class _SparseGradConv(torch.autograd.Function):
-    """Stride 1, odd kernel, zero padding of half a kernel."""
+    """Convolution with stride 1, an odd kernel and zero padding of half a kernel."""
 
     @staticmethod
     def forward(ctx, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -47,9 +47,9 @@ class _SparseGradConv(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         input, weight = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph: torch's own backward has a gradient in turn
+        if torch.is_grad_enabled():  # create_graph: torch's own backward is differentiable
             return _dense_gradients(grad, input, weight, ctx.needs_input_grad)
-        active = (grad != 0).any(dim=1)  # (N, H, W); nan counts
+        active = (grad != 0).any(dim=1)  # (N, H, W); NaN counts as a gradient
         cells = active.nonzero(as_tuple=True)
         if len(cells[0]) > _LARGEST_SHARE * active.numel():
             return _dense_gradients(grad, input, weight, ctx.needs_input_grad)
@@ -82,7 +82,7 @@ def _sparse_gradients(
     weight_grad = torch.zeros_like(weight) if needed[1] else None
     height, width = input.shape[2:]
     half = _half(weight)
-    # One tap of the kernel at a time: no two cells look at one place through the same tap.
+    # One tap of the kernel at a time: through one tap, no two output cells see the same input cell.
     for dy in range(weight.shape[2]):
         for dx in range(weight.shape[3]):
             y, x = row + (dy - half[0]), column + (dx - half[1])

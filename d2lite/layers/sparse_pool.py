@@ -1,6 +1,6 @@
 """Pooling as a sparse matrix product: every output bin is a weighted sum of feature cells.
 
-Forward, `torch.embedding_bag` sums rows of C values, one row per cell, which it does on all cores
+In the forward pass, `torch.embedding_bag` sums rows of C values, one row per cell, on all cores and
 at the speed of the cache. The gradient is the same sum with cells and bins swapped.
 """
 
@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 # result is still in the cache when it is moved to its place.
 TERMS_PER_CHUNK = 1 << 17
 BINS_PER_CHUNK = 1 << 13
-# Terms that take as long as what else is done for a chunk.
+# Number of terms that take as long to sum as everything else done for a chunk.
 TERMS_WORTH_A_CALL = 1 << 13
 # Terms whose gradient is summed by one call; each takes some 50 bytes while they are sorted.
 TERMS_PER_GRADIENT = 1 << 21
@@ -40,14 +40,14 @@ class Chunk(NamedTuple):
 
 
 class PoolPlan(Protocol):
-    """What is summed where. ROIs are rearranged so that neighbors need the same work."""
+    """Assignment of cells to bins. ROIs are sorted so that neighbors need the same work."""
 
-    order: Tensor  # (R,) int64: the ROI at each place of the order
-    chunks: list[Chunk]  # rising in level and start
+    order: Tensor  # (R,) int64: index of the ROI at each place of the order
+    chunks: list[Chunk]  # sorted by level and start
     bins: int  # P, per ROI
 
     def terms(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
-        """Cells and their weights for each bin of the chunk.
+        """Return the cells and their weights for each bin of the chunk.
 
         Returns:
             (count * P, K) int32 rows of the level's table, (image * H + y) * W + x, and the
@@ -70,7 +70,7 @@ def sparse_pool(features: Sequence[Tensor], plan: PoolPlan) -> Tensor:
 class _SparsePool(torch.autograd.Function):
     @staticmethod
     def forward(ctx, plan: PoolPlan, *features: Tensor) -> Tensor:
-        # Terms are computed anew for the gradient: they are quick to make and large to keep.
+        # Terms are recomputed for the gradient: they are quick to compute and large to keep.
         ctx.plan = plan
         ctx.features = [feature.to("meta") for feature in features]
         pooled = features[0].new_empty(len(plan.order), features[0].shape[1], plan.bins)
@@ -109,9 +109,12 @@ class _SparsePool(torch.autograd.Function):
 def _add_gradient(
     total: Tensor, gradient: Tensor, chunks: list[Chunk], plan: PoolPlan, to_earlier: bool
 ) -> None:
-    """Set `total`, (N, C, H, W), to what the ROIs of `chunks` pass back of `gradient`, (R, C, P).
+    """Set `total` to the features' gradient from the ROIs of `chunks`.
 
-    to_earlier: add to what is in `total` instead.
+    Args:
+        total: (N, C, H, W).
+        gradient: (R, C, P), the gradient of the pooled bins.
+        to_earlier: add to the values in `total` instead.
     """
     cells = total[:, 0].numel()
     start, stop = chunks[0].start, chunks[-1].stop
@@ -131,7 +134,7 @@ def _add_gradient(
 def _transposed_terms(
     chunks: list[Chunk], plan: PoolPlan, cells: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the terms of the chunks by cell: bins, where each cell's begin, and weights."""
+    """Return the terms of the chunks, sorted by cell: bins, first term of each cell, weights."""
     cell, bin_, weight = [], [], []
     for chunk in chunks:
         cell_of_chunk, weight_of_chunk = plan.terms(chunk)
@@ -158,14 +161,14 @@ def _embedding_bag(table: Tensor, index: Tensor, offsets: Tensor, weight: Tensor
 
 
 def _rows(values: Tensor) -> Tensor:
-    """Return (A, C, B) -> (A * B, C) contiguous, in float32 or better; a view where it can be."""
+    """Return (A, C, B) -> (A * B, C) contiguous, in float32 or better; a view where possible."""
     rows = values.transpose(1, 2)
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     return rows.contiguous().view(-1, values.shape[1])
 
 
 def _channel_blocks(channels: int, rows: int) -> Iterator[slice]:
-    """Split the channels so that a table of `rows` rows keeps within its bound."""
+    """Split the channels so that a table of `rows` rows stays within VALUES_PER_TABLE."""
     size = max(64, VALUES_PER_TABLE // max(rows, 1))
     for start in range(0, channels, size):
         yield slice(start, min(start + size, channels))
@@ -189,10 +192,10 @@ def _gradient_groups(chunks: list[Chunk], bins: int) -> Iterator[list[Chunk]]:
 def plan_chunks(
     levels: Tensor, height: Tensor, width: Tensor, bins: int
 ) -> tuple[Tensor, list[Chunk]]:
-    """Put ROIs of like work together, so that little is lost by padding to the largest.
+    """Group ROIs of similar size, so that little work is lost to padding them to the largest.
 
     Args:
-        levels: (R,) int64.
+        levels: (R,) int64 index of the level of each ROI.
         height, width: (R,) int64 below 2**16; a bin of the ROI takes height * width terms.
         bins: P, per ROI.
     Returns:
@@ -215,7 +218,7 @@ def plan_chunks(
 
 
 def _merged(a: Chunk, b: Chunk, bins: int) -> Chunk | None:
-    """Both chunks as one, where that costs less than another round of calls."""
+    """Return both chunks as one if that costs less than another round of calls, else None."""
     terms = tuple(map(max, a.terms, b.terms))
     both = (a.count + b.count) * math.prod(terms)
     padding = both - a.count * math.prod(a.terms) - b.count * math.prod(b.terms)

@@ -1,5 +1,5 @@
-"""Thin wrappers of torch operators: convolution with norm and activation, losses on empty
-inputs."""
+"""Thin wrappers around torch operators: convolution with norm and activation, losses that accept
+empty inputs."""
 
 from collections.abc import Callable, Sequence
 
@@ -53,7 +53,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 
 def empty_input_loss_func_wrapper(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Make a loss of (input, target) return 0, with a gradient, for the mean of an empty input."""
+    """Wrap a loss of (input, target) so that its mean over an empty input is 0 instead of NaN."""
 
     def wrapped_loss_func(input: Tensor, target: Tensor, *, reduction: str = "mean", **kwargs):
         if target.numel() == 0 and reduction == "mean":

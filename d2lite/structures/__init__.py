@@ -1,4 +1,4 @@
-"""What a detector works on: boxes, masks, keypoints, and images and objects in batches."""
+"""Data structures of a detector: boxes, masks, keypoints, batches of images, objects per image."""
 
 from d2lite.structures.boxes import (
     Boxes,

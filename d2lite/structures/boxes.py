@@ -58,7 +58,7 @@ class BoxMode(IntEnum):
                 f"cannot convert {from_mode.name} to {to_mode.name}; use one of: {known}"
             )
         assert not isinstance(box, list | tuple) or all(np.ndim(x) == 0 for x in box), (
-            "BoxMode.convert takes a list of one box's numbers; use an array for several boxes"
+            "BoxMode.convert takes a list for a single box only; use an array for several boxes"
         )
         tensor = _as_tensor(box)
         width = 5 if from_mode == BoxMode.XYWHA_ABS else 4

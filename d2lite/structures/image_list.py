@@ -84,7 +84,7 @@ class ImageList:
         for i, (image, (height, width)) in enumerate(zip(tensors, sizes, strict=True)):
             assert image.shape[:-2] == tensors[0].shape[:-2], (
                 f"images must agree in all but the last two axes, found {tuple(image.shape)} "
-                f"beside {tuple(tensors[0].shape)}"
+                f"and {tuple(tensors[0].shape)}"
             )
             batch[i, ..., :height, :width] = image
             batch[i, ..., height:, :] = pad_value

@@ -89,7 +89,7 @@ class Instances:
         selected = Instances(self._image_size)
         for name, value in self._fields.items():
             if isinstance(value, list) and not isinstance(item, slice):
-                # Lists understand index and mask tensors too.
+                # Lists may be indexed by index and mask tensors too.
                 rows = torch.arange(len(value))[torch.as_tensor(item).cpu()].tolist()
                 selected.set(name, [value[row] for row in rows])
             else:
@@ -135,7 +135,7 @@ class Instances:
             else:
                 raise ValueError(
                     f"cannot join field {name!r} of type {type(first).__name__}: "
-                    "it is no tensor, no list, and its class has no `cat`"
+                    "it is neither a tensor nor a list, and its class has no `cat`"
                 )
         return joined
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Decoding enlarges heat maps to the sizes of their boxes; boxes of like size go together. This is
-# how many enlarged values are held at a time: on a CPU what its cache holds, elsewhere 128 MB.
+# Decoding enlarges heat maps to the sizes of their boxes, with boxes of similar size together. This
+# is how many enlarged values are held at a time: on a CPU as many as fit its cache, else 128 MB.
 _MAX_DECODED_VALUES = {"cpu": 2**18}
 _MAX_DECODED_VALUES_ELSEWHERE = 2**25
 
@@ -35,12 +35,12 @@ class Keypoints:
         return self.tensor.shape[0]
 
     def to(self, *args: Any, **kwargs: Any) -> "Keypoints":
-        """Return the keypoints sent through `Tensor.to`."""
+        """Return a copy with `Tensor.to` applied to the tensor."""
         return type(self)(self.tensor.to(*args, **kwargs))
 
     @property
     def device(self) -> torch.device:
-        """Where the tensor lives."""
+        """Device of the tensor."""
         return self.tensor.device
 
     def to_heatmap(self, boxes: Tensor, heatmap_size: int) -> tuple[Tensor, Tensor]:
@@ -76,7 +76,7 @@ class Keypoints:
 
     @staticmethod
     def cat(keypoints_list: list["Keypoints"]) -> "Keypoints":
-        """Return the keypoints of a list that is not empty, in order."""
+        """Concatenate the keypoints of a list, which must not be empty."""
         assert keypoints_list, "Keypoints.cat needs at least one Keypoints"
         assert all(isinstance(keypoints, Keypoints) for keypoints in keypoints_list), (
             "not a list of Keypoints"
@@ -93,8 +93,8 @@ def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
         rois: (N, 4) XYXY.
 
     Returns:
-        (N, K, 4): x, y in the image, the logit at the peak, and its probability, which is that
-        of the peak in a softmax over the S * S cells.
+        (N, K, 4): x, y in the image, the logit at the peak, and the probability of the peak under
+        a softmax over the S * S cells.
     """
     maps, rois = maps.float(), rois.float()
     sides = (rois[:, 2:] - rois[:, :2]).clamp(min=1)  # (N, 2): w, h
@@ -110,7 +110,7 @@ def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
 
 
 def _chunks_of_like_size(grid: Tensor, num_keypoints: int) -> list[Tensor]:
-    """Split N boxes of (width, height) into index tensors that keep within the memory limit."""
+    """Split N boxes of (width, height) into index tensors that stay within the memory limit."""
     order = grid.prod(dim=1).argsort()
     width, height = grid[order].cummax(dim=0).values.cpu().unbind(dim=1)
     limit = _MAX_DECODED_VALUES.get(grid.device.type, _MAX_DECODED_VALUES_ELSEWHERE)
@@ -123,7 +123,7 @@ def _chunks_of_like_size(grid: Tensor, num_keypoints: int) -> list[Tensor]:
 
 
 def _peaks(maps: Tensor, grid: Tensor) -> Tensor:
-    """(N, K, 3): column, row and value of the highest point of maps resized to (width, height)."""
+    """Return (N, K, 3): column, row and value of the peaks of maps resized to (width, height)."""
     width, height = grid.unbind(dim=1)
     across = _bicubic_weights(width, maps.shape[3])  # (N, 1, W, S)
     down = _bicubic_weights(height, maps.shape[2])  # (N, 1, H, S)
@@ -137,10 +137,13 @@ def _peaks(maps: Tensor, grid: Tensor) -> Tensor:
 
 
 def _bicubic_weights(sizes: Tensor, source_size: int) -> Tensor:
-    """(N, 1, max(sizes), source_size): what each output cell takes from each source cell.
+    """Return the weight of each source cell in each output cell.
 
-    The cubic kernel with a = -0.75, half-pixel centers and repeated borders, as in
+    The kernel is cubic with a = -0.75, half-pixel centers and repeated borders, as in
     `F.interpolate(mode="bicubic", align_corners=False)`; resizing is a product with this matrix.
+
+    Returns:
+        (N, 1, max(sizes), source_size).
     """
     rows = torch.arange(int(sizes.max()), device=sizes.device)
     position = (rows + 0.5) * (source_size / sizes)[:, None] - 0.5  # (N, W)

@@ -20,7 +20,7 @@ _MIN_BOX_SIDE = 0.1
 
 
 def polygon_area(x: np.ndarray, y: np.ndarray) -> float:
-    """Area of the polygon with vertices (x[i], y[i]), by the shoelace formula."""
+    """Return the area of the polygon with vertices (x[i], y[i]), by the shoelace formula."""
     return 0.5 * np.abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))
 
 
@@ -31,7 +31,7 @@ def polygons_to_bitmask(polygons: list[np.ndarray], height: int, width: int) -> 
         polygons: the parts of the object, each (x0, y0, x1, y1, ...) in pixels.
 
     Returns:
-        (height, width) bool: the union of the parts; all False without parts.
+        (height, width) bool: the union of the parts; all False if there are none.
     """
     return _rasterize([polygons], height, width)[0]
 
@@ -39,7 +39,7 @@ def polygons_to_bitmask(polygons: list[np.ndarray], height: int, width: int) -> 
 def _rasterize_in_boxes(
     objects: Sequence[Sequence[np.ndarray]], boxes: np.ndarray, mask_size: int
 ) -> np.ndarray:
-    """(N, mask_size, mask_size) bool bitmaps of N objects, each within its own box.
+    """Return (N, mask_size, mask_size) bool bitmaps of N objects, each within its own box.
 
     boxes: (N, 4) float32.
     """
@@ -54,7 +54,7 @@ def _rasterize_in_boxes(
 
 
 def _rasterize(objects: Sequence[Sequence[np.ndarray]], height: int, width: int) -> np.ndarray:
-    """(N, height, width) bool bitmaps of N objects; pycocotools is called once for all parts."""
+    """Return (N, height, width) bool bitmaps of N objects; calls pycocotools once for all parts."""
     all_parts = list(itertools.chain.from_iterable(objects))
     if not all_parts:
         return np.zeros((len(objects), height, width), dtype=bool)
@@ -84,7 +84,7 @@ class PolygonMasks:
         """polygons: for each object the list of its parts, each of at least three vertices.
 
         Raises:
-            ValueError: the nesting is another, or a part is no polygon.
+            ValueError: the nesting is wrong, or a part is not a polygon.
         """
         if not isinstance(polygons, list):
             raise ValueError(
@@ -96,7 +96,7 @@ class PolygonMasks:
             if not isinstance(parts, list):
                 raise ValueError(
                     f"each object must be a list of polygons, found a {type(parts).__name__}; "
-                    "an object of one polygon is a list of one"
+                    "put a single polygon into a list of its own"
                 )
             arrays = [
                 part.detach().cpu().numpy() if isinstance(part, Tensor) else part for part in parts
@@ -132,7 +132,7 @@ class PolygonMasks:
         return Boxes(boxes)
 
     def nonempty(self) -> Tensor:
-        """(N,) bool: whether an object has any part."""
+        """Return (N,) bool: whether an object has any part."""
         return torch.tensor([len(parts) > 0 for parts in self.polygons], dtype=torch.bool)
 
     def __getitem__(self, item: int | slice | list[int] | Tensor) -> "PolygonMasks":
@@ -147,7 +147,7 @@ class PolygonMasks:
         return self._of(selected)
 
     def __iter__(self) -> Iterator[list[np.ndarray]]:
-        """Return the parts of each object."""
+        """Iterate over the objects, as lists of their parts."""
         return iter(self.polygons)
 
     def __len__(self) -> int:
@@ -172,7 +172,7 @@ class PolygonMasks:
         return torch.from_numpy(bitmaps).to(boxes.device)
 
     def area(self) -> Tensor:
-        """(N,) float64 areas in square pixels; overlapping parts count twice."""
+        """Return (N,) float64 areas in square pixels; where parts overlap, they count twice."""
         areas = [
             sum(polygon_area(part[0::2], part[1::2]) for part in parts) for parts in self.polygons
         ]
@@ -180,7 +180,7 @@ class PolygonMasks:
 
     @staticmethod
     def cat(polymasks_list: list["PolygonMasks"]) -> "PolygonMasks":
-        """All objects of a list that is not empty, in order."""
+        """Concatenate the masks of a list, which must not be empty."""
         assert polymasks_list, "PolygonMasks.cat needs at least one PolygonMasks"
         assert all(isinstance(masks, PolygonMasks) for masks in polymasks_list), (
             "not a list of PolygonMasks"
@@ -204,19 +204,19 @@ class BitMasks:
     """
 
     def __init__(self, tensor: Tensor | np.ndarray):
-        """tensor: (N, H, W); everything that is not 0 is part of an object."""
+        """tensor: (N, H, W); nonzero pixels belong to the object."""
         tensor = torch.as_tensor(tensor).to(torch.bool)
         assert tensor.dim() == 3, f"bitmaps have shape (N, H, W), found {tuple(tensor.shape)}"
         self.image_size = tensor.shape[1:]
         self.tensor = tensor
 
     def to(self, *args: Any, **kwargs: Any) -> "BitMasks":
-        """Return the bitmaps sent through `Tensor.to`."""
+        """Return a copy with `Tensor.to` applied to the tensor."""
         return BitMasks(self.tensor.to(*args, **kwargs))
 
     @property
     def device(self) -> torch.device:
-        """Where the tensor lives."""
+        """Device of the tensor."""
         return self.tensor.device
 
     def __getitem__(self, item: int | slice | Tensor) -> "BitMasks":
@@ -224,7 +224,7 @@ class BitMasks:
         return BitMasks(select_rows(self.tensor, item))
 
     def __iter__(self) -> Iterator[Tensor]:
-        """One (H, W) bitmap per object."""
+        """Yield one (H, W) bitmap per object."""
         yield from self.tensor
 
     def __len__(self) -> int:
@@ -234,14 +234,14 @@ class BitMasks:
         return f"BitMasks(num_instances={len(self)})"
 
     def nonempty(self) -> Tensor:
-        """(N,) bool: whether an object has any pixel."""
+        """Return (N,) bool: whether an object has any pixel."""
         return self.tensor.flatten(1).any(dim=1)
 
     @staticmethod
     def from_polygon_masks(
         polygon_masks: PolygonMasks | list[list[np.ndarray]], height: int, width: int
     ) -> "BitMasks":
-        """Rasterize polygons, given as PolygonMasks or as the list it holds."""
+        """Rasterize polygons, given as PolygonMasks or as the list that it contains."""
         if isinstance(polygon_masks, PolygonMasks):
             polygon_masks = polygon_masks.polygons
         return BitMasks(torch.from_numpy(_rasterize(polygon_masks, height, width)))
@@ -277,14 +277,14 @@ class BitMasks:
 
     @staticmethod
     def cat(bitmasks_list: list["BitMasks"]) -> "BitMasks":
-        """All objects of a list that is not empty, in order."""
+        """Concatenate the masks of a list, which must not be empty."""
         assert bitmasks_list, "BitMasks.cat needs at least one BitMasks"
         assert all(isinstance(masks, BitMasks) for masks in bitmasks_list), "not a list of BitMasks"
         return BitMasks(torch.cat([masks.tensor for masks in bitmasks_list]))
 
 
 def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
-    """First occupied index and one past the last one, of each row of (N, S); 0, 0 for none."""
+    """Return the first occupied index and one past the last of each row of (N, S); 0, 0 if none."""
     if occupied.numel() == 0:
         nothing = occupied.new_zeros(len(occupied), dtype=torch.int64)
         return nothing, nothing
@@ -314,7 +314,7 @@ class ROIMasks:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensor lives."""
+        """Device of the tensor."""
         return self.tensor.device
 
     def __len__(self) -> int:
@@ -330,7 +330,7 @@ class ROIMasks:
     def to_bitmasks(
         self, boxes: Boxes | Tensor, height: int, width: int, threshold: float = 0.5
     ) -> BitMasks:
-        """Paste the masks into an image of this size; runs on the CPU if the GPU is too small.
+        """Paste the masks into an image of this size, on the CPU if the GPU runs out of memory.
 
         Args:
             boxes: N boxes, as Boxes or (N, 4) XYXY.

@@ -24,7 +24,7 @@ class RotatedBoxes(Boxes):
         self.tensor = as_box_tensor(tensor, 5)
 
     def area(self) -> Tensor:
-        """(N,) areas in square pixels."""
+        """Return (N,) areas in square pixels."""
         return self.tensor[:, 2] * self.tensor[:, 3]
 
     def normalize_angles(self) -> None:
@@ -32,11 +32,11 @@ class RotatedBoxes(Boxes):
         self.tensor[:, 4] = (self.tensor[:, 4] + 180.0) % 360.0 - 180.0
 
     def clip(self, box_size: tuple[int, int], clip_angle_threshold: float = 1.0) -> None:
-        """Cut nearly upright boxes to an image of `box_size` (height, width), in place.
+        """Clip nearly upright boxes to an image of `box_size` (height, width), in place.
 
-        Only boxes within `clip_angle_threshold` degrees of horizontal are cut, as if they were
-        upright, and never grow. For others a cut box would not be a rectangle, and the model
-        can learn to keep them inside. Angles are normalized on the way.
+        Only boxes within `clip_angle_threshold` degrees of horizontal are clipped, as if they
+        were upright; no box grows. Any other box would no longer be a rectangle when clipped;
+        the model can learn to keep these inside. Angles are normalized as well.
         """
         height, width = box_size
         self.normalize_angles()
@@ -49,11 +49,11 @@ class RotatedBoxes(Boxes):
         self.tensor[:, :4] = torch.where(rows[:, None], clipped, self.tensor[:, :4])
 
     def nonempty(self, threshold: float = 0.0) -> Tensor:
-        """(N,) bool: whether both sides are longer than `threshold` pixels."""
+        """Return (N,) bool: whether both sides are longer than `threshold` pixels."""
         return (self.tensor[:, 2:4] > threshold).all(dim=1)
 
     def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> Tensor:
-        """(N,) bool: whether a box lies within (height, width), grown by the threshold.
+        """Return (N,) bool: whether a box is inside (height, width), extended by the threshold.
 
         The rightmost and the lowest corner must stay strictly below the limit.
         """
@@ -65,7 +65,7 @@ class RotatedBoxes(Boxes):
         return near & (x < width + boundary_threshold) & (y < height + boundary_threshold)
 
     def get_centers(self) -> Tensor:
-        """(N, 2) centers (x, y)."""
+        """Return (N, 2) centers (x, y)."""
         return self.tensor[:, :2]
 
     def scale(self, scale_x: float, scale_y: float) -> None:
@@ -88,5 +88,5 @@ class RotatedBoxes(Boxes):
 
 
 def pairwise_iou(boxes1: RotatedBoxes, boxes2: RotatedBoxes) -> Tensor:
-    """(N, M) intersection over union of two sets of rotated boxes."""
+    """Return the (N, M) intersection over union of two sets of rotated boxes."""
     return boxes1._iou_with(boxes2)
