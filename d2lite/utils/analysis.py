@@ -203,7 +203,7 @@ def activation_count_operators(model: nn.Module, inputs: list, **kwargs: Any) ->
 
 
 class _evaluating:
-    """Context of eval mode without gradients; the previous mode is restored."""
+    """Context manager for eval mode without gradients; it restores the previous mode."""
 
     def __init__(self, model: nn.Module):
         self.model, self.was_training = model, model.training

@@ -165,14 +165,14 @@ def gather(data: Any, dst: int = 0, group: "dist.ProcessGroup | None" = None) ->
 
 
 def leave_together(occasion: str, seconds: float = 25.0) -> None:
-    """Let the other processes wait for the first one, which calls this when its work is saved.
+    """Make the other processes wait for process 0, which calls this when its work is saved.
 
     This is not a barrier: some processes may be in a collective call that will never finish. The
     launcher ends all processes when one of them ends.
 
     Args:
-        occasion: a text, the same in all processes.
-        seconds: how long they wait.
+        occasion: name of what they wait for, the same in all processes.
+        seconds: how long they wait at most.
     """
     if get_world_size() == 1:
         return
@@ -181,13 +181,13 @@ def leave_together(occasion: str, seconds: float = 25.0) -> None:
         store.set(occasion, "done")
         return
     deadline, failures = time.monotonic() + seconds, 0
-    # Polled, because a signal would end a wait.
+    # Polled, because a signal would interrupt a blocking wait.
     while time.monotonic() < deadline and failures < 10:
         try:
             if store.check([occasion]):
                 return
             failures = 0
-        except RuntimeError:  # the first process has ended, or a signal came
+        except RuntimeError:  # process 0 has ended, or a signal arrived
             failures += 1
         time.sleep(0.1)
 

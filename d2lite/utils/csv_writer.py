@@ -18,7 +18,7 @@ class CSVWriter(PatientWriter):
     """
 
     def __init__(self, path: str, window_size: int = 20):
-        """path: of the file. window_size: iterations over which medians are taken."""
+        """path: path of the file. window_size: iterations over which medians are taken."""
         self._path = path
         self._window_size = window_size
         self._new: NewScalars | None = None
@@ -38,7 +38,7 @@ class CSVWriter(PatientWriter):
             self._write_rows()
 
     def write_last_again(self) -> None:
-        """Drop the row of that iteration."""
+        """Drop the row of the iteration before the first one."""
         with self._trying():
             self._go_on(last_too=True)
 

@@ -108,8 +108,8 @@ def download(url: str, path: str | Path) -> None:
     supports that. A hash in the file name (`resnet50-0676ba61.pth`) is compared with the content.
 
     Raises:
-        DownloadError: a timeout, a server error, a web page instead of a file, or fewer or other
-            bytes than announced.
+        DownloadError: a timeout, a server error, a web page instead of a file, fewer bytes than
+            announced, or a hash that does not match.
     """
     path = Path(path)
     partial = path.with_name(f"{path.name}.partial")

@@ -96,11 +96,11 @@ class ExitCause(NamedTuple):
 
 
 def exit_cause(status: int | None) -> ExitCause:
-    """Interpret an exit status: -N means signal N, None an unknown status."""
+    """Interpret an exit status: -N means killed by signal N, None an unknown status."""
     if status is None:
         return ExitCause("", "has ended")
     if status >= 0:
-        return ExitCause("", f"ended itself with exit status {status}")
+        return ExitCause("", f"exited with status {status}")
     try:
         name = signal.Signals(-status).name
     except ValueError:

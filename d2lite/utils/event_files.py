@@ -118,17 +118,17 @@ def _drop_records(path: Path, start_iter: int, last_too: bool) -> dict[str, int]
         for record in RawEventFileLoader(str(path)).Load():  # ends at one that a kill cut off
             event = Event.FromString(record)
             # The header of the file has step 0 and no summary.
-            is_figure = event.HasField("summary")
+            has_values = event.HasField("summary")
             again = (
                 last_too
                 and event.step == start_iter - 1
                 and all(value.HasField("simple_value") for value in event.summary.value)
             )
-            if is_figure and (event.step >= start_iter or again):
+            if has_values and (event.step >= start_iter or again):
                 dropped = True
                 continue
             writer.write(record)
-            if is_figure:
+            if has_values:
                 last |= {value.tag: event.step for value in event.summary.value}
         writer.flush()
         os.fsync(file.fileno())

@@ -109,8 +109,8 @@ class EventStorage:
         self._current_prefix = ""
         self._vis_data: list[tuple[str, Any, int]] = []
         self._histograms: list[dict] = []
-        self.evaluated_iter = -1  # of the latest evaluation; what it found is to be written
-        self.write_iter = -1  # whose values writers are to write, whatever their period is
+        self.evaluated_iter = -1  # iteration of the latest evaluation, whose results are written
+        self.write_iter = -1  # iteration that writers write even if their period has not passed
 
     @property
     def iter(self) -> int:
@@ -211,7 +211,7 @@ class EventStorage:
         return self._latest_scalars
 
     def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
-        """As `latest`, with medians over the current window for scalars that are to be smoothed."""
+        """Return the same as `latest`, with medians over the window for scalars to be smoothed."""
         latest = {}
         for name, (value, iteration) in self._latest_scalars.items():
             if self._smoothing_hints[name]:
@@ -236,7 +236,7 @@ class EventStorage:
         return count
 
     def smoothing_hints(self) -> dict[str, bool]:
-        """Return by name whether a scalar is to be smoothed."""
+        """Return, by name, whether a scalar is to be smoothed."""
         return self._smoothing_hints
 
     def clear_images(self) -> None:

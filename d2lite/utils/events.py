@@ -58,7 +58,7 @@ class EventWriter:
 
 
 class NewScalars:
-    """Picks the scalars that a writer has not written yet.
+    """Selection of the scalars that a writer has not written yet.
 
     A resumed run starts with the values stored in the checkpoint; those up to the last iteration
     written by the previous run are not new.
@@ -85,7 +85,7 @@ class NewScalars:
 
 
 class PatientWriter(EventWriter):
-    """Base of writers to files. Training does not end where a disk is full.
+    """Base class of writers that keep training alive when a disk is full.
 
     Values that can't be written are kept and tried again at the next write, and the log reports the
     beginning and the end of the problem. If it persists until `close`, that raises an error.
@@ -100,16 +100,16 @@ class PatientWriter(EventWriter):
             yield
         except WriteError as error:
             if not self._is_failing:
-                logger.error("%s. It is kept, and tried again with what comes next", error)
+                logger.error("%s. The values are kept, and tried again with the next write", error)
             self._is_failing = True
         else:
             if self._is_failing:
-                logger.info("%s: what could not be written is written now", type(self).__name__)
+                logger.info("%s: the values that were kept are now written", type(self).__name__)
             self._is_failing = False
 
 
 class JSONWriter(PatientWriter):
-    """Adds a line of json to a file at each write: {"iteration": 19, "loss": ...}.
+    """Writer of a JSON file with one line per iteration: {"iteration": 19, "loss": ...}.
 
     When a run is resumed, lines of iterations that will be repeated are dropped, so the file has
     every iteration once. Lines that can't be written are kept and tried again.
@@ -126,7 +126,7 @@ class JSONWriter(PatientWriter):
 
     @cached_property
     def _file_handle(self) -> TextIO:
-        # Of subclasses that write themselves; open until close().
+        # For subclasses that override write(); open until close().
         return open(self._json_file, "a", encoding="utf-8")
 
     def write(self) -> None:
@@ -146,7 +146,7 @@ class JSONWriter(PatientWriter):
         self._lines.clear()
 
     def write_last_again(self) -> None:
-        """Drop the line of that iteration. Files in the format of a subclass are not changed."""
+        """Drop the line of the iteration before the first one, unless a subclass wrote the file."""
         if type(self).write is JSONWriter.write:
             self._last_too = True
             with self._trying():
@@ -171,7 +171,7 @@ class JSONWriter(PatientWriter):
 
 
 class TensorboardXWriter(PatientWriter):
-    """Writes scalars, images and histograms for TensorBoard.
+    """Writer of scalars, images and histograms for TensorBoard.
 
     When a run is resumed, records of iterations that will be repeated are dropped from the event
     files of the previous run, so viewers show every iteration once. Values that can't be written
@@ -212,7 +212,7 @@ class TensorboardXWriter(PatientWriter):
             self._writer.flush()
 
     def write_last_again(self) -> None:
-        """Drop the scalars of that iteration."""
+        """Drop the scalars of the iteration before the first one."""
         self._last_too = True
         with self._trying():
             self._new = self._go_on(get_event_storage())
@@ -232,7 +232,7 @@ class TensorboardXWriter(PatientWriter):
 
 
 class _Remaining:
-    """Estimates the remaining seconds of a run, from step times if there are any."""
+    """Estimate of the remaining seconds of a run, from step times if there are any."""
 
     def __init__(self, max_iter: int):
         self.max_iter = max_iter
@@ -255,7 +255,7 @@ _WITH_LINES_OF_THEIR_OWN = ("val_loss/", "epoch/")
 
 
 class CommonMetricPrinter(EventWriter):
-    """Logs a line with time left, iteration, losses, timing, learning rate and memory."""
+    """Writer that logs a line with time left, iteration, losses, timing, learning rate, memory."""
 
     # (iteration, clock) for subclasses that estimate the remaining time themselves.
     _last_write: tuple[int, float] | None = None

@@ -20,7 +20,7 @@ def read_json_text(path: str) -> str:
     """Return the text of a JSON file, not parsed yet; raises as `read_json`."""
     if not PathManager.isfile(path):
         if PathManager.isdir(path):
-            raise FileNotFoundError(f"{path}: a folder; name the annotation file in it")
+            raise FileNotFoundError(f"{path} is a folder; give the annotation file in it")
         raise FileNotFoundError(f"{path}: there is no such annotation file")
     return read_text(path)
 
@@ -31,7 +31,7 @@ def parse_json(text: str, path: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as e:
         at_end = e.pos >= len(text.rstrip()) - 1 or e.msg.startswith("Unterminated")
-        hint = "; the file seems to be cut off, fetch or write it again" if at_end else ""
+        hint = "; the file seems to be cut off: download or write it again" if at_end else ""
         raise ValueError(
             f"{path}: not valid JSON at line {e.lineno}, column {e.colno} "
             f"(character {e.pos} of {len(text)}): {e.msg}{hint}"

@@ -114,16 +114,16 @@ def setup_logger(
     enable_propagation: bool = False,
     configure_stdout: bool = True,
 ) -> logging.Logger:
-    """Let the logger `name` write to the terminal and to a file. Repeated calls add nothing twice.
+    """Make the logger `name` write to the terminal and a file. Repeated calls add nothing twice.
 
     Args:
-        output: folder for `log.txt`, or a file name that ends in .txt or .log; None: no file. Other
-            processes than 0 write to the same name with `.rank1` and so on appended.
+        output: folder for `log.txt`, or a file name that ends in .txt or .log; None: no file.
+            Processes other than 0 append `.rank1` and so on to the name.
         distributed_rank: index of this process; only process 0 writes to the terminal.
-        color: colored levels and times, where the terminal shows them.
+        color: whether to color levels and times if the terminal supports it.
         abbrev_name: short form of `name` in the lines; "d2" for "d2lite" by default.
         enable_propagation: also pass lines on to the parent logger.
-        configure_stdout: write to the terminal at all.
+        configure_stdout: whether to write to the terminal at all.
     """
     logger = logging.getLogger(name)
     logger.setLevel(logging.DEBUG)

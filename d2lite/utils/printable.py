@@ -3,7 +3,7 @@
 import re
 
 # Control characters except tab and line feed, characters that reverse the direction of text, and
-# lone surrogates, which no stream can write. Colors, which our tables have, are kept.
+# lone surrogates, which no stream can write. Color codes, which our tables contain, are kept.
 _COLOR = r"\x1b\[[0-9;]{0,20}m"
 _UNPRINTABLE = re.compile(
     rf"{_COLOR}|([\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff])"

@@ -26,7 +26,8 @@ def read_curves(run: str) -> Curves:
         run: folder with metrics.json, or the path of such a file.
 
     Raises:
-        FileNotFoundError: there is no such file; ValueError: a line is not JSON, which is named.
+        FileNotFoundError: there is no such file.
+        ValueError: a line is not valid; the message names it.
     """
     path = os.path.join(run, METRICS) if os.path.isdir(run) else run
     if not os.path.isfile(path):
@@ -83,7 +84,7 @@ def draw_runs(runs: Mapping[str, dict[str, Curves]], path: str) -> None:
     Args:
         runs: results of `panels_of` by the name of the run; several runs share a panel, with a
             color per curve and a line style per run.
-        path: of the picture; the extension determines the format.
+        path: path of the picture; the extension determines the format.
 
     Raises:
         ValueError: no run has a curve.

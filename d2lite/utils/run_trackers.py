@@ -40,7 +40,7 @@ class WandbWriter(EventWriter):
     def __init__(self, output_dir: str, config: dict | None = None, window_size: int = 20):
         """
         Args:
-            output_dir: the folder of the run, after which it is named there.
+            output_dir: the folder of the run; the service shows the run under this folder's name.
             config: settings to show.
             window_size: iterations over which medians are taken.
         Raises:
@@ -85,7 +85,7 @@ class MLflowWriter(PatientWriter):
     def __init__(self, output_dir: str, config: dict | None = None, window_size: int = 20):
         """
         Args:
-            output_dir: the folder of the run, after which it is named there.
+            output_dir: the folder of the run; the service shows the run under this folder's name.
             config: settings to keep with the run, as the artifact config.json.
             window_size: iterations over which medians are taken.
         Raises:

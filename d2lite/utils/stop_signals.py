@@ -87,7 +87,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.requested = 0
         self.save_requested = False
-        self._requested_at = 0.0  # 0: not of this process itself
+        self._requested_at = 0.0  # 0: no signal was sent to this process itself
         self._replaced: dict[int, object] = {}
         self._outer: StopSignals | None = None
 
@@ -123,8 +123,8 @@ class StopSignals:
         elif number == FORWARDED:
             self.requested = self.requested or signal.SIGTERM
         elif not self._requested_at:
-            # The same signal to all processes may come here after what `launch` or the other ranks
-            # have made of it.
+            # A signal sent to all processes may arrive here after `launch` or another rank has
+            # already passed it on.
             self.requested = self.requested or number
             self._requested_at = time.monotonic()
         else:

@@ -72,7 +72,8 @@ class _EventFile:
         """Write the added events.
 
         Raises:
-            WriteError: they cannot be written; they are kept, up to a limit for the oldest ones.
+            WriteError: they cannot be written. They are kept, except that the oldest are dropped
+                if they take too much memory.
         """
         while len(self._pending) > 1 and sum(map(len, self._pending)) > _MOST_KEPT:
             del self._pending[0]

@@ -23,14 +23,14 @@ class WriteError(OSError):
     """A file can't be written; the message gives the file, the reason and, if relevant, the space.
 
     Attributes:
-        errno: of the system's error.
-        filename: the path.
+        errno: number of the system's error.
+        filename: path of the file.
     """
 
     def __init__(self, path: str | Path, cause: OSError, needed: int | None = None) -> None:
         """
         Args:
-            path: of the file.
+            path: path of the file.
             cause: the system's error.
             needed: size of the file in bytes, if known.
         """
@@ -65,7 +65,7 @@ def _reason(path: str | Path, cause: OSError) -> str:
     if cause.errno == errno.ENOSPC and hasattr(os, "statvfs"):
         state = os.statvfs(_existing(path))
         if state.f_files > 0 and state.f_favail == 0:
-            return "No inode is left on the device, for any file"
+            return "No inode is left on the device, so it cannot hold another file"
     return cause.strerror or str(cause) or type(cause).__name__
 
 
@@ -103,7 +103,7 @@ def naming_write_errors(path: str | Path, needed: int | None = None) -> Iterator
 class _NotingFile(io.FileIO):
     """A file that stores the error of a failed write.
 
-    torch.save turns it into a RuntimeError about a position in the file.
+    torch.save replaces that error by a RuntimeError about a position in the file.
     """
 
     failure: OSError | None = None
@@ -129,8 +129,8 @@ def atomic_write(
     Args:
         path: a local path; its folder exists.
         mode: "wb" or "w".
-        needed: size of the file in bytes, for the message if there is no space; None: the number of
-            bytes when writing failed.
+        needed: size of the file in bytes, for the message if there is no space; None: the size that
+            the file would have had after the failed write.
         together: whether several processes, even on several machines, may write the file at once;
             the last one wins.
 

@@ -34,12 +34,12 @@ class VideoVisualizer:
     def __init__(self, metadata: Any, instance_mode: ColorMode = ColorMode.IMAGE):
         """
         Args:
-            metadata: the dataset's.
-            instance_mode: IMAGE or IMAGE_BW; colors of classes do not depend on the frame.
+            metadata: that of the dataset.
+            instance_mode: IMAGE or IMAGE_BW.
         """
         if instance_mode not in (ColorMode.IMAGE, ColorMode.IMAGE_BW):
             raise ArgumentError(
-                f"VideoVisualizer has the modes IMAGE and IMAGE_BW: {instance_mode}"
+                f"VideoVisualizer supports the modes IMAGE and IMAGE_BW, not {instance_mode}"
             )
         self.metadata = metadata
         self._instance_mode = instance_mode
@@ -47,7 +47,7 @@ class VideoVisualizer:
         self._num_colors = 0
 
     def draw_instance_predictions(self, frame: np.ndarray, predictions: Any) -> VisImage:
-        """Draw detections; if the predictions have `ID` (N,), colors depend on these.
+        """Draw detections; if the predictions have a field `ID`, (N,), it determines the colors.
 
         Args:
             frame: (H, W, 3) RGB.
@@ -160,7 +160,7 @@ class VideoVisualizer:
         return [distinct_color(int(number)) for number in instances.ID]
 
     def _forget(self, now: list[_DetectedInstance]) -> None:
-        """Count down the objects that the current frame does not have."""
+        """Remember the objects of this frame, and forget those that were missing for too long."""
         for instance in self._old_instances:
             instance.ttl -= 1
         self._old_instances = now + [x for x in self._old_instances if x.ttl > 0]

@@ -66,8 +66,8 @@ class Visualizer:
         """
         Args:
             img_rgb: (H, W, 3) RGB, 0 to 255; also gray, (H, W) or (H, W, 1), and RGBA.
-            metadata: the dataset's, for class names, colors and keypoint connections; anything
-                with `get(key, default)`.
+            metadata: that of the dataset, for class names, colors and keypoint connections; any
+                object with `get(key, default)`.
             scale: size of the drawing relative to the image.
             font_size_scale: factor on the font size, which depends on the image size.
         """
@@ -355,7 +355,8 @@ class Visualizer:
         """Write text on a dark background.
 
         Args:
-            position: (x, y) of the left, center or right of its top, see `horizontal_alignment`.
+            position: (x, y) of the left end, center or right end of the top edge of the text,
+                according to `horizontal_alignment`.
             font_size: in pixels of the drawing; by default it depends on the image size.
             rotation: in degrees, counter-clockwise.
         """

@@ -77,7 +77,7 @@ def test_a_killed_worker_is_told_with_signal_and_image(number, advice):
 
 
 def test_a_worker_that_exits_is_told_with_its_status():
-    with pytest.raises(ProcessDiedError, match=r"exit status 7 while .* image3\.png"):
+    with pytest.raises(ProcessDiedError, match=r"exited with status 7 while .* image3\.png"):
         take_all(train_loader(Mapper(lambda: os._exit(7))))
 
 

@@ -125,7 +125,7 @@ def test_metrics_and_events_are_written_when_there_is_room_again(tmp_path, with_
     told = [r.getMessage() for r in caplog.records if "d2lite.utils.events" in r.name]
     assert sum("metrics.json cannot be written" in message for message in told) == 1
     assert sum("tfevents" in message for message in told) == 1
-    assert "JSONWriter: what could not be written is written now" in told
+    assert "JSONWriter: the values that were kept are now written" in told
 
 
 def test_the_final_checkpoint_is_tried_twice_and_then_an_error(tmp_path, caplog):

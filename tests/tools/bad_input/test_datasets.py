@@ -30,7 +30,7 @@ def other_image(**changes):
 BAD_COCO = {
     "truncated": (
         json.dumps(coco_data())[:-150],
-        r"train\.json: not valid JSON at line 1, column \d+ .*cut off, fetch or write it again",
+        r"train\.json: not valid JSON at line 1, column \d+ .*cut off: download or write it again",
     ),
     "list": ("[1, 2]", r"train\.json: expected a JSON object, found a list"),
     "other JSON": (
