@@ -1,4 +1,4 @@
-"""Readers of dataset formats, and the datasets that are known by name."""
+"""Readers of dataset formats, and the built-in datasets."""
 
 from d2lite.data.datasets import builtin  # registers the names
 from d2lite.data.datasets.coco import (

@@ -1,7 +1,7 @@
-"""Registers the datasets that are known by name; none is read before it is asked for.
+"""Register the built-in datasets; none is read before it is used.
 
-They are looked for below the folder that the environment variable D2LITE_DATASETS names, else
-DETECTRON2_DATASETS, else "datasets" in the current folder.
+Their files are looked up in the folder that the environment variable D2LITE_DATASETS names, or else
+DETECTRON2_DATASETS, or else in "datasets" in the current folder.
 """
 
 import os
@@ -67,7 +67,7 @@ _BCCD_CLASSES = ("Platelets", "RBC", "WBC")
 
 
 def datasets_root() -> str:
-    """Return the folder that holds the built-in datasets."""
+    """Return the folder that contains the built-in datasets."""
     root = os.environ.get("D2LITE_DATASETS") or os.environ.get("DETECTRON2_DATASETS")
     return os.path.expanduser(root or "datasets")
 

@@ -1,4 +1,4 @@
-"""What is known about the datasets that have a name: classes, ids, colors, keypoints."""
+"""Metadata of the built-in datasets: classes, ids, colors, keypoints."""
 
 from functools import partial
 from typing import Any
@@ -150,13 +150,13 @@ ADE20K_SEM_SEG_CATEGORIES = [
 
 
 def get_builtin_metadata(kind: str) -> dict[str, Any]:
-    """Metadata shared by the datasets of one kind, in new containers.
+    """Return the metadata shared by the datasets of one kind, in new containers.
 
     Args:
         kind: "coco", "coco_panoptic_separated", "coco_panoptic_standard", "coco_person" or
             "cityscapes".
     Raises:
-        KeyError: no such kind.
+        KeyError: there is no such kind.
     """
     if kind not in _KINDS:
         raise KeyError(f"no built-in metadata for {kind!r}; there are: {', '.join(_KINDS)}")
@@ -173,7 +173,7 @@ def _coco_instances() -> dict[str, Any]:
 
 
 def _coco_panoptic_separated() -> dict[str, Any]:
-    """Stuff counts on its own, and its class 0 is every thing (as Panoptic FPN has it)."""
+    """Return metadata with separate stuff classes, of which 0 is all things (Panoptic FPN)."""
     stuff = [c for c in COCO_CATEGORIES if not c["isthing"]]
     names = [c["name"].replace("-other", "").replace("-merged", "") for c in stuff]
     return {
@@ -188,7 +188,7 @@ def _coco_panoptic_separated() -> dict[str, Any]:
 
 
 def cityscapes_panoptic_meta() -> dict[str, Any]:
-    """Things and stuff of Cityscapes count together, by training id."""
+    """Return metadata of Cityscapes with one list of things and stuff, by training id."""
     return _counted_together(
         CITYSCAPES_CATEGORIES, {c["id"]: c["trainId"] for c in CITYSCAPES_CATEGORIES}
     )
@@ -211,7 +211,7 @@ def _counted_together(categories: list[dict], index: dict[int, int]) -> dict[str
 _KINDS = {
     "coco": _coco_instances,
     "coco_panoptic_separated": _coco_panoptic_separated,
-    # Things and stuff count together, 0 to 132, and share one list of names.
+    # Things and stuff are numbered together, from 0 to 132, and share one list of names.
     "coco_panoptic_standard": partial(
         _counted_together, COCO_CATEGORIES, {c["id"]: i for i, c in enumerate(COCO_CATEGORIES)}
     ),

@@ -40,10 +40,10 @@ _IGNORED_NAMES = {"license plate"}  # lies on a car without hiding it
 
 
 def list_images(image_dir: str) -> list[tuple[str, str]]:
-    """(city, path) of every image in the folders below `image_dir`, sorted.
+    """Return (city, path) of every image in the folders below `image_dir`, sorted.
 
     Raises:
-        FileNotFoundError: no such folder, or no image in it.
+        FileNotFoundError: there is no such folder, or no image in it.
     """
     if not PathManager.isdir(image_dir):
         raise FileNotFoundError(f"{image_dir}: there is no such folder of Cityscapes images")
@@ -59,7 +59,7 @@ def list_images(image_dir: str) -> list[tuple[str, str]]:
 
 
 def _label_file(gt_dir: str, city: str, image_file: str, ending: str) -> str:
-    """Return the annotation file of an image; FileNotFoundError when absent."""
+    """Return the annotation file of an image; raise FileNotFoundError if there is none."""
     stem = os.path.basename(image_file)[: -len(IMAGE_SUFFIX)]
     path = os.path.join(gt_dir, city, f"{stem}gtFine_{ending}")
     if not PathManager.isfile(path):
@@ -80,9 +80,9 @@ def load_cityscapes_instances(
     Args:
         image_dir: such as "cityscapes/leftImg8bit/train".
         gt_dir: such as "cityscapes/gtFine/train".
-        from_json: read polygons from JSON, cut by what lies in front (needs shapely); otherwise
-            read the instance id images.
-        to_polygons: give masks as polygons; otherwise as RLE, which only the id images allow.
+        from_json: read polygons from JSON, without the parts hidden by objects in front (needs
+            shapely); otherwise read the instance id images.
+        to_polygons: return masks as polygons; otherwise as RLE, which only the id images allow.
     Raises:
         FileNotFoundError: a folder, image or annotation file is missing.
         ValueError: RLE was asked for from JSON, or a file has a label unknown to Cityscapes.
@@ -126,11 +126,11 @@ def _record_from_json(job: tuple[str, str]) -> dict:
             name, category_id = _category_of(item["label"], json_file)
             if name in _IGNORED_NAMES:
                 continue
-            # Coordinates are pixel indices; a margin of half a pixel has the outline cover them.
+            # Coordinates are pixel indices; with a margin of half a pixel, the outline covers them.
             points = np.asarray(item["polygon"], dtype=np.float32) + 0.5
             if not np.isfinite(points).all() or np.abs(points).max(initial=0) > MAX_DISTANCE:
                 raise ValueError(
-                    f"{json_file}: a {name} has a polygon that is far out of its image"
+                    f"{json_file}: a {name} has a polygon that is far outside of its image"
                 )
             shape = Polygon(points).buffer(0.5, quad_segs=4)
             seen = None if category_id is None else shape.difference(in_front)

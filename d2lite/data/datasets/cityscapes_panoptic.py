@@ -36,7 +36,7 @@ _SPLITS = {
 def get_cityscapes_panoptic_files(
     image_dir: str, gt_dir: str, json_info: dict
 ) -> list[tuple[str, str, list[dict]]]:
-    """Image file, id image file and segments of each annotation in a panoptic JSON.
+    """Return image file, id image file and segments of each annotation in a panoptic JSON.
 
     Args:
         image_dir: such as "cityscapes/leftImg8bit/train".

@@ -43,16 +43,16 @@ def load_coco_json(
 ) -> list[dict]:
     """Load a COCO instance annotation file as dataset dicts, sorted by image id.
 
-    Boxes come as XYWH_ABS; keypoints move by 0.5 to continuous coordinates. Annotations are checked
-    and those that cannot be learned are left out, see `normalize_dicts`. Their ids play no part:
-    they may repeat, start at 0, or be absent. An "area" is kept for the evaluation.
+    Boxes are XYWH_ABS; keypoints move by 0.5 to continuous coordinates. Annotations are checked,
+    and those that cannot be learned are left out; see `normalize_dicts`. Their ids are not used:
+    they may repeat, start at 0, or be missing. An "area" is kept for the evaluation.
 
     Args:
         json_file: path of the file.
         image_root: folder that `file_name` in the file is relative to; "" for none.
         dataset_name: if given, `thing_classes` and `thing_dataset_id_to_contiguous_id` are set in
-            its metadata and categories become 0, 1, ... by ascending id; or, where the metadata
-            have `thing_classes` already, the class of the same name. Without it, `category_id` is
+            its metadata, and categories become 0, 1, ... by ascending id; or, if the metadata
+            already have `thing_classes`, the class of the same name. Without it, `category_id` is
             that of the file.
         extra_annotation_keys: further annotation keys to keep.
     Raises:
@@ -79,9 +79,9 @@ def load_coco_json(
 
 
 def _set_category_metadata(categories: list[dict], dataset_name: str) -> dict[int, int]:
-    """Enter names and ids into the metadata; returns file id -> contiguous id.
+    """Store names and ids in the metadata, and return the contiguous id for each id of the file.
 
-    Classes that the metadata have already keep their places: the file may have some of them only,
+    Classes that the metadata already have keep their places: the file may have only some of them,
     or have them in another order.
     """
     names = [category["name"] for category in categories]
@@ -120,7 +120,7 @@ def coco_records(
     id_map: dict[int, int] | None,
     extra_annotation_keys: list[str] | None = None,
 ) -> list[dict]:
-    """Dataset dicts of a parsed COCO file; arguments and errors as for `load_coco_json`."""
+    """Return the dataset dicts of a parsed COCO file; see `load_coco_json` for the rest."""
     images = sorted_images(data, json_file, needs=("file_name", "height", "width"))
     # The files of test images have no annotations at all.
     has_annotations = isinstance(data, dict) and "annotations" in data
@@ -160,7 +160,7 @@ def coco_records(
 def _annotation(
     row: dict, keys: tuple[str, ...], id_map: dict[int, int] | None, json_file: str
 ) -> dict:
-    """Return the annotation as a dataset dict has it. Only its category is checked here."""
+    """Return the annotation of a dataset dict. Only its category is checked here."""
     if row.get("ignore", 0) != 0:
         raise ValueError(
             f"{json_file}: {label(row)} has 'ignore' set, which is not supported; use 'iscrowd' "
@@ -215,7 +215,7 @@ def load_sem_seg(
 
 
 def _files_by_stem(root: str, extension: str) -> dict[str, str]:
-    """Files with `extension` below `root`, by relative path without the extension."""
+    """Return the files with `extension` below `root`, by relative path without the extension."""
     root = PathManager.get_local_path(root)
     if not os.path.isdir(root):
         raise FileNotFoundError(f"there is no folder {root!r}")
@@ -229,7 +229,7 @@ def _files_by_stem(root: str, extension: str) -> dict[str, str]:
 
 
 def register_coco_instances(name: str, metadata: dict, json_file: str, image_root: str) -> None:
-    """Register a COCO-style instance dataset; it is read when first asked for.
+    """Register a COCO-style instance dataset; it is read when it is first used.
 
     Args:
         name: the dataset's name, such as "my_train".

@@ -21,25 +21,29 @@ logger = logging.getLogger(__name__)
 def convert_to_coco_dict(dataset_name: str) -> dict:
     """Return a registered instance dataset as the contents of a COCO JSON file.
 
-    Category ids are those of `thing_dataset_id_to_contiguous_id` where the metadata have it, else
+    Category ids are those of `thing_dataset_id_to_contiguous_id` if the metadata have it, else
     0, 1, .... Boxes become XYWH (XYWHA stays, with angle), rounded to 0.001 pixels; keypoints move
     back by 0.5. Annotation ids start at 1, since COCO's evaluation takes 0 for "no match".
 
     Raises:
-        KeyError: unknown dataset.
-        ValueError: an annotation that COCO cannot express; the message names the image.
+        KeyError: the dataset is unknown.
+        ValueError: COCO cannot express an annotation; the message names the image.
     """
     table = coco_table(load_ground_truth(dataset_name), MetadataCatalog.get(dataset_name))
     return coco_contents(table, dataset_name)
 
 
 def coco_contents(table: dict[str, list[dict]], name: str) -> dict:
-    """Return the contents of a COCO JSON file of what `coco_table` returned; `name` goes into its
-    info."""
+    """Return the contents of a COCO JSON file.
+
+    Args:
+        table: result of `coco_table`.
+        name: name of the dataset, for the "info" of the file.
+    """
     annotations = []
     for row in table["annotations"]:
         row = {**row, "bbox": [round(v, 3) for v in row["bbox"]]}
-        # JSON has text in place of bytes, and no numbers of numpy's.
+        # JSON has strings instead of bytes, and no numpy numbers.
         shape = row.get("segmentation")
         if isinstance(shape, dict):
             counts = shape["counts"]
@@ -63,16 +67,15 @@ def coco_contents(table: dict[str, list[dict]], name: str) -> dict:
 def coco_table(
     records: list[dict], metadata: Metadata, id_map: dict[int, int] | None = None
 ) -> dict[str, list[dict]]:
-    """Dataset dicts as "images", "annotations" and "categories" in COCO's form.
+    """Convert dataset dicts to "images", "annotations" and "categories" in COCO's form.
 
     The ids of images and categories are those of the file that the dicts were read from;
-    annotations are numbered from 1. Areas and numbers of keypoints are computed where the dicts
-    have none.
+    annotations are numbered from 1. Missing areas and numbers of keypoints are computed.
 
     Args:
-        records: what `load_ground_truth` returned.
+        records: result of `load_ground_truth`.
         metadata: has `thing_classes`, and may have `thing_dataset_id_to_contiguous_id`.
-        id_map: the id to write for each class; default: as the metadata say, else 0, 1, ....
+        id_map: the id to write for each class index; default: as in the metadata, else 0, 1, ....
     Raises:
         ValueError: the metadata name no classes, or an annotation cannot be expressed; the message
             names the image.
@@ -108,7 +111,7 @@ def category_ids(metadata: Metadata, first: int = 0) -> dict[int, int]:
     """Return the id of each class in the dataset's files, by class index.
 
     Args:
-        first: where the metadata have no ids, those of the classes are numbers from this one on.
+        first: if the metadata have no ids, classes are numbered from this one on.
     """
     to_index = metadata.get("thing_dataset_id_to_contiguous_id")
     if not to_index:
@@ -154,7 +157,7 @@ def _coco_annotation(annotation: dict, file_name: str, id_map: dict[int, int]) -
 
 
 def _area(segmentation: list | dict | np.ndarray | None, box: list[float]) -> float:
-    """Area of the mask where there is one, else of the box."""
+    """Return the area of the mask if there is one, else of the box."""
     if segmentation is None:
         return box[2] * box[3]
     if isinstance(segmentation, dict):
@@ -172,7 +175,7 @@ def convert_to_coco_json(dataset_name: str, output_file: str, allow_cached: bool
 
     Args:
         dataset_name: a registered name or a URI.
-        output_file: path of the JSON file; its folder is made.
+        output_file: path of the JSON file; its folder is created.
         allow_cached: leave an existing file as it is.
     """
     if allow_cached and PathManager.exists(output_file):

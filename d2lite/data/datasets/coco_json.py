@@ -1,6 +1,6 @@
-"""Reading and checking a COCO-style JSON file, before anything is made of it.
+"""Reading and checking a COCO-style JSON file, before it is converted to dataset dicts.
 
-COCO and LVIS files share these checks: cut-off files, absent keys, double ids, malformed boxes.
+COCO and LVIS files share these checks: cut-off files, missing keys, duplicate ids, malformed rows.
 """
 
 import json
@@ -20,19 +20,19 @@ logger = logging.getLogger(__name__)
 
 
 def dataset_errors(source: str) -> AbstractContextManager[None]:
-    """Raise what the values of an annotation file cause within as a ValueError that names it."""
+    """Convert errors that an annotation file causes in the block to a ValueError naming it."""
     problem = "it has values that an annotation file does not have"
     return file_errors(ValueError, source, problem, known=(FileNotFoundError,))
 
 
 def section(data: Any, key: str, json_file: str) -> list[dict]:
-    """Return the list `data[key]` of a COCO file; ValueError when it is no list of objects."""
+    """Return the list of objects `data[key]` of a COCO file; raise ValueError if it is not one."""
     if not isinstance(data, dict):
         raise ValueError(f"{json_file}: expected a JSON object, found a {type(data).__name__}")
     if key not in data:
         raise ValueError(
             f"{json_file}: has no {key!r}; a COCO file has 'images', 'annotations' and "
-            f"'categories', this one has {shortened(', '.join(data)) or 'nothing'}"
+            f"'categories', but this one has {shortened(', '.join(data)) or 'nothing'}"
         )
     rows = data[key]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -59,13 +59,16 @@ def read_categories(json_file: str) -> list[dict]:
 
 
 def whole_number(value: Any) -> Any:
-    """2 for 2.0, which tables of numbers with gaps write as ids; any other value as it is."""
+    """Return a whole float as an integer, as some programs write ids; other values unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def checked_categories(data: Any, json_file: str) -> list[dict]:
-    """Return the categories of a parsed COCO file, sorted by id; each has a whole-number id and a
-    name."""
+    """Return the categories of a parsed COCO file, sorted by id.
+
+    Raises:
+        ValueError: there are none, an id occurs twice, or one has no whole-number id or no name.
+    """
     categories = [
         {**row, "id": whole_number(row["id"])} if "id" in row else row
         for row in section(data, "categories", json_file)
@@ -93,8 +96,11 @@ def checked_categories(data: Any, json_file: str) -> list[dict]:
 
 
 def sorted_images(data: Any, json_file: str, needs: tuple[str, ...]) -> list[dict]:
-    """Return the images of a parsed file, sorted by id; each must have 'id' and the keys in
-    `needs`."""
+    """Return the images of a parsed file, sorted by id.
+
+    Raises:
+        ValueError: an image lacks 'id' or a key in `needs`, or has an invalid value.
+    """
     images = [
         {**row, "id": whole_number(row["id"])} if "id" in row else row
         for row in section(data, "images", json_file)
@@ -108,7 +114,9 @@ def sorted_images(data: Any, json_file: str, needs: tuple[str, ...]) -> list[dic
             )
         _check_image(image, index, json_file, needs)
     if len({type(image["id"]) for image in images}) > 1:
-        raise ValueError(f"{json_file}: some image ids are numbers, others are texts; use one kind")
+        raise ValueError(
+            f"{json_file}: some image ids are numbers, others are strings; use one kind"
+        )
     check_unique_ids([image["id"] for image in images], "image", json_file)
     return sorted(images, key=lambda image: image["id"])
 
@@ -117,7 +125,7 @@ def _check_image(image: dict, index: int, json_file: str, needs: tuple[str, ...]
     if not isinstance(image["id"], int | str):
         raise ValueError(
             f"{json_file}: image number {index} has id {quoted(image['id'])}; expected a whole "
-            "number or a text"
+            "number or a string"
         )
     for key in ("height", "width"):
         size = image.get(key, 1)
@@ -130,12 +138,12 @@ def _check_image(image: dict, index: int, json_file: str, needs: tuple[str, ...]
         if key in needs and not isinstance(image[key], str):
             raise ValueError(
                 f"{json_file}: image number {index} (id {image['id']}) has {key} "
-                f"{quoted(image[key])}; expected a text"
+                f"{quoted(image[key])}; expected a string"
             )
 
 
 def check_unique_ids(ids: list, what: str, json_file: str) -> None:
-    """ValueError when an id occurs twice; `what` names the rows in the message."""
+    """Raise a ValueError if an id occurs twice; `what` names the rows in the message."""
     if len(set(ids)) == len(ids):
         return
     double = [f"{i} ({n} times)" for i, n in Counter(ids).items() if n > 1]
@@ -146,13 +154,13 @@ def check_unique_ids(ids: list, what: str, json_file: str) -> None:
 
 
 def group_by_image(annotations: list[dict], image_ids: list, json_file: str) -> dict[Any, list]:
-    """Annotations of each image id, in file order.
+    """Return the annotations of each image id, in file order.
 
-    Those of images that are not listed are left out with a warning: files made smaller by hand
-    often keep them.
+    Those of images that are not listed are left out with a warning, because files that were
+    shortened by hand often keep them.
     """
     groups: dict[Any, list] = {image_id: [] for image_id in image_ids}
-    homeless: list[dict] = []
+    unlisted: list[dict] = []
     for index, annotation in enumerate(annotations):
         image_id = annotation.get("image_id")
         if not isinstance(image_id, int | str | float | None):
@@ -160,36 +168,36 @@ def group_by_image(annotations: list[dict], image_ids: list, json_file: str) -> 
                 f"{json_file}: {label(annotation, index)} has image_id {quoted(image_id)}; "
                 "expected the id of an image"
             )
-        groups.get(image_id, homeless).append(annotation)
-    if not homeless:
+        groups.get(image_id, unlisted).append(annotation)
+    if not unlisted:
         return groups
     by_text = {str(image_id): image_id for image_id in image_ids}
-    for annotation in homeless:
+    for annotation in unlisted:
         image_id = annotation.get("image_id")
         if str(image_id) in by_text:
             raise ValueError(
                 f"{json_file}: annotation {annotation.get('id')} has image_id {quoted(image_id)}, "
                 f"but the image has id {quoted(by_text[str(image_id)])}; write both as numbers, "
-                "or as texts"
+                "or as strings"
             )
     logger.warning(
-        "%s: left out %s annotations of images absent from its 'images', the first of image %s",
+        "%s: left out %s annotations of images that are not in 'images', the first of image %s",
         json_file,
-        len(homeless),
-        homeless[0].get("image_id"),
+        len(unlisted),
+        unlisted[0].get("image_id"),
     )
     return groups
 
 
 def label(annotation: dict, index: int | None = None) -> str:
-    """Return what messages call an annotation of a file."""
+    """Return the name of an annotation of a file in messages."""
     if "id" in annotation or index is None:
         return f"annotation {annotation.get('id')} of image {annotation.get('image_id')}"
     return f"annotation number {index}"
 
 
 def check_image_folder(image_root: str, first_file: str, source: str) -> None:
-    """FileNotFoundError when the folder that should hold the images of `source` is absent.
+    """Raise FileNotFoundError if the folder of the images of `source` does not exist.
 
     `first_file` is the joined path of one image: names in the file may be absolute paths, and
     then the folder does not matter.

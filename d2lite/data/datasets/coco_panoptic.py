@@ -1,8 +1,8 @@
-"""COCO panoptic data: every pixel has a segment, every segment a category.
+"""COCO panoptic data: every pixel belongs to a segment, and every segment has a category.
 
-A dataset can be registered in two forms. In the standard one things and stuff count together and
-a dict carries the panoptic image. In the separated one (Panoptic FPN) a dict carries instances and
-a semantic image in which all things are class 0.
+A dataset can be registered in two forms. In the standard form, things and stuff share one list of
+classes, and a dict has the panoptic image. In the separated form (Panoptic FPN), a dict has
+instances and a semantic image in which all things are class 0.
 """
 
 import os
@@ -27,7 +27,7 @@ def load_coco_panoptic_json(
         meta: has `thing_dataset_id_to_contiguous_id` and `stuff_dataset_id_to_contiguous_id`.
     Returns:
         dicts with `file_name`, `image_id`, `pan_seg_file_name` and `segments_info`, in which
-        `category_id` is contiguous and `isthing` tells which table it came from.
+        `category_id` is contiguous and `isthing` tells in which table of `meta` it is.
     Raises:
         FileNotFoundError, ValueError: as `load_coco_json`.
     """
@@ -39,7 +39,7 @@ def load_coco_panoptic_json(
 def _records(
     data: Any, json_file: str, image_dir: str, gt_dir: str, meta: dict[str, Any]
 ) -> list[dict]:
-    """Dataset dicts of a parsed file."""
+    """Return the dataset dicts of a parsed file."""
     rows = section(data, "annotations", json_file)
     records = []
     for index, row in enumerate(rows):
@@ -56,7 +56,7 @@ def _records(
         if not isinstance(row["file_name"], str):
             raise ValueError(
                 f"{json_file}: annotation number {index} has file_name {quoted(row['file_name'])}; "
-                "expected a text"
+                "expected a string"
             )
         if not isinstance(row["segments_info"], list):
             raise ValueError(f"{json_file}: 'segments_info' of {row['file_name']} is not a list")
@@ -78,8 +78,11 @@ def _records(
 
 
 def contiguous_segment(segment: dict, meta: dict[str, Any], json_file: str) -> dict:
-    """Return a copy of a segment with a contiguous `category_id` and `isthing`; ValueError if
-    unknown."""
+    """Return a copy of a segment with `isthing` and a contiguous `category_id`.
+
+    Raises:
+        ValueError: the segment is malformed, or its category is unknown.
+    """
     category = segment.get("category_id") if isinstance(segment, dict) else None
     if not isinstance(category, int) or not isinstance(segment.get("id"), int):
         raise ValueError(

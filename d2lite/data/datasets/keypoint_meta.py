@@ -4,13 +4,13 @@ import colorsys
 
 
 def keypoint_metadata(categories: list[dict]) -> dict:
-    """Names, flip map and connections, where all categories have the same keypoints.
+    """Return names, flip map and connections if all categories have the same keypoints.
 
     The flip map pairs names that differ only in "left" and "right"; connections come from the
     category's `skeleton` (pairs of positions, from 1), in colors of our choice.
 
     Returns:
-        empty when the categories have no keypoints, or different ones.
+        metadata; empty if the categories have no keypoints, or different ones.
     """
     names = categories[0].get("keypoints") if categories else None
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
@@ -19,7 +19,7 @@ def keypoint_metadata(categories: list[dict]) -> dict:
         return {}
     mirrored = {name: name.replace("left", "right").replace("LEFT", "RIGHT") for name in names}
     given = categories[0].get("skeleton")
-    # It only says what to draw, so that a pair which names no keypoints is left out.
+    # It only says what to draw, so malformed pairs are left out without an error.
     skeleton = [
         pair
         for pair in (given if isinstance(given, list) else [])

@@ -32,13 +32,13 @@ logger = logging.getLogger(__name__)
 
 
 def register_lvis_instances(name: str, metadata: dict, json_file: str, image_root: str) -> None:
-    """Register an LVIS dataset; it is read when first asked for.
+    """Register an LVIS dataset; it is read when it is first used.
 
     Args:
         name: the dataset's name, such as "lvis_v1_train".
         metadata: further metadata, such as `get_lvis_instances_meta(name)`.
         json_file: LVIS instance annotation file.
-        image_root: folder that holds `train2017` and the like.
+        image_root: folder that contains `train2017` and the like.
     """
     DatasetCatalog.register(name, partial(load_lvis_json, json_file, image_root, name))
     MetadataCatalog.get(name).set(
@@ -59,12 +59,12 @@ def load_lvis_json(
 
     Args:
         json_file: path of the file.
-        image_root: folder that holds the split's folder named in each image's `coco_url`.
-        dataset_name: if given, its metadata get the classes: LVIS's own where the name tells the
-            version, else those of the file. They may have a `thing_dataset_id_to_contiguous_id`;
-            without, ids count from 1 in the file and from 0 in the dicts. They get a
-            `category_frequency`: by id in the file "r", "c" or "f" (rare, common, frequent), which
-            the evaluation needs.
+        image_root: folder that contains the split's folder named in each image's `coco_url`.
+        dataset_name: if given, the classes are stored in its metadata: LVIS's own if the name
+            contains the version, else those of the file. If the metadata have no
+            `thing_dataset_id_to_contiguous_id`, ids count from 1 in the file and from 0 in the
+            dicts. The metadata also get `category_frequency`, which the evaluation needs: for each
+            id in the file "r", "c" or "f" (rare, common, frequent).
         extra_annotation_keys: further annotation keys to keep.
     Raises:
         FileNotFoundError, ValueError: as `load_coco_json`.
@@ -104,7 +104,7 @@ def _records(
     id_map: dict[int, int] | None,
     extra_keys: list[str],
 ) -> list[dict]:
-    """Dataset dicts of a parsed LVIS file."""
+    """Return the dataset dicts of a parsed LVIS file."""
     images = sorted_images(data, json_file, needs=("coco_url", "height", "width"))
     # The files of test images have no annotations at all.
     annotations = section(data, "annotations", json_file) if "annotations" in data else []
@@ -131,7 +131,7 @@ def _records(
 
 
 def _image_path(image_root: str, image: dict) -> str:
-    # LVIS splits mix COCO's train and val images, so the folder is that of the image's own address.
+    # LVIS splits mix COCO's train and val images, so the folder is taken from the image's own URL.
     return os.path.join(image_root, *image["coco_url"].split("/")[-2:])
 
 
@@ -156,13 +156,13 @@ def _instance(
 
 
 def get_lvis_instances_meta(dataset_name: str) -> dict:
-    """Metadata of an LVIS dataset by its name: classes and, for v1, `class_image_count`.
+    """Return the metadata of an LVIS dataset: classes and, for v1, `class_image_count`.
 
     Args:
-        dataset_name: has "cocofied" in it (COCO's classes), or "v0.5" or "v1", such as
+        dataset_name: contains "cocofied" (COCO's classes), "v0.5" or "v1", such as
             "lvis_v1_train".
     Raises:
-        ValueError: the name tells no known version.
+        ValueError: the name contains none of these.
     """
     if "cocofied" in dataset_name:
         return get_builtin_metadata("coco")
@@ -174,8 +174,8 @@ def get_lvis_instances_meta(dataset_name: str) -> dict:
             "class_image_count": LVIS_V1_CATEGORY_IMAGE_COUNT,
         }
     raise ValueError(
-        f"LVIS dataset {dataset_name!r}: the name must have 'v1', 'v0.5' or 'cocofied' in it, "
-        "which tells its categories"
+        f"LVIS dataset {dataset_name!r}: the name must contain 'v1', 'v0.5' or 'cocofied', "
+        "which determines its categories"
     )
 
 

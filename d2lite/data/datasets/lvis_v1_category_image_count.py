@@ -1,4 +1,4 @@
-"""How many training images of LVIS v1 have each category; federated loss weighs classes by it."""
+"""Number of LVIS v1 training images with each category, for the weights of federated loss."""
 
 # Category 1 first.
 _COUNTS = """

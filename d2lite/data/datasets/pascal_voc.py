@@ -41,7 +41,7 @@ def load_voc_instances(dirname: str, split: str, class_names: Sequence[str]) -> 
     """
     image_ids = read_voc_split(dirname, split)
     annotation_dir = _folder(dirname, "Annotations")
-    # By name without extension; of several the last of these wins.
+    # By name without extension; if there are several files, the last of these extensions wins.
     order = (".tif", ".tiff", ".webp", ".bmp", ".png", ".jpeg", ".jpg")
     folder = _folder(dirname, "JPEGImages")
     names = [(os.path.splitext(name), name) for name in PathManager.ls(folder)]
@@ -66,13 +66,13 @@ def voc_records(
     needs_size: bool = True,
     first_pixel: int = 1,
 ) -> list[dict]:
-    """Dataset dicts of images that have an XML file each.
+    """Return the dataset dicts of images that have an XML file each.
 
     Args:
         files: image id, path of the image, path of the XML file.
         class_names: the classes in order.
         source: for messages.
-        needs_size: without it, a file without a <size> has no "height" and "width".
+        needs_size: if False, a dict has no "height" and "width" if the file has no <size>.
         first_pixel: what xmin and ymin count from: 1 as in VOC, 0 as some programs write them.
     Raises:
         FileNotFoundError, ValueError: as `load_voc_instances`.
@@ -108,10 +108,10 @@ def voc_records(
 
 
 def read_voc_split(dirname: str, split: str) -> list[str]:
-    """Names (without extension) of the images of a split.
+    """Return the names (without extension) of the images of a split.
 
     Raises:
-        FileNotFoundError: no such folder or list; the message has the lists there are.
+        FileNotFoundError: there is no such folder or list; the message names the existing lists.
         ValueError: the list is empty or has a name twice.
     """
     folder = _folder(dirname, "ImageSets", "Main")
@@ -130,9 +130,10 @@ def read_voc_split(dirname: str, split: str) -> list[str]:
 
 
 def read_image_list(list_file: str) -> list[str]:
-    """Names of the images in a list of one a line; they may have spaces.
+    """Return the names of the images in a list with one per line; they may contain spaces.
 
-    Lists per class have a second column, whether the image has an object of it; it is left out.
+    Lists of a class have a second column, which tells whether the image has an object of the class;
+    it is ignored.
     """
     names = [line.strip() for line in read_text(list_file).split("\n") if line.strip()]
     columns = [name.rsplit(maxsplit=1) for name in names]
@@ -142,7 +143,7 @@ def read_image_list(list_file: str) -> list[str]:
 
 
 def read_voc_class_names(dirname: str) -> list[str]:
-    """All classes that occur in a VOC folder, sorted; of every split, so that splits agree.
+    """Return all classes that occur in a VOC folder, sorted; of every split, so that splits agree.
 
     Raises:
         FileNotFoundError, ValueError: as `load_voc_instances`; or there is no object at all.
@@ -188,7 +189,7 @@ def read_voc_objects(xml_file: str, needs_size: bool = True) -> tuple[tuple[int,
     """Read one annotation file: the image's (height, width), and its objects as the file has them.
 
     Args:
-        needs_size: without it, a file without a <size> has the size (0, 0).
+        needs_size: if False, the size is (0, 0) if the file has no <size>.
     Returns:
         the size, and dicts with "name", "pose", "truncated", "difficult" and "bbox" (xmin, ymin,
         xmax, ymax, which count pixels from 1).
@@ -210,7 +211,7 @@ def read_voc_objects(xml_file: str, needs_size: bool = True) -> tuple[tuple[int,
 
 
 def read_voc_file_name(xml_file: str) -> str:
-    """Return the name of the image as its annotation file has it; "" if it has none.
+    """Return the name of the image in its annotation file; "" if it has none.
 
     Raises:
         FileNotFoundError, ValueError: there is no such file, or it is not XML.

@@ -1,4 +1,4 @@
-"""Drawing a dataset's ground truth into pictures, to see that it was read as it was meant."""
+"""Drawing a dataset's ground truth on its images, to check that it was read correctly."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ from d2lite.visualization import Visualizer
 def draw_dataset_dicts(
     records: Iterable[dict], metadata: Metadata
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """File name and (H, W, 3) RGB drawing of each dataset dict."""
+    """Yield the file name and an (H, W, 3) RGB drawing of each dataset dict."""
     for record in records:
         image = read_image(record["file_name"], "RGB", expected=record)
         drawing = Visualizer(image, metadata).draw_dataset_dict(record).get_image()
@@ -23,9 +23,9 @@ def draw_dataset_dicts(
 
 
 def save_pictures(pictures: Iterable[tuple[str, np.ndarray]], output_dir: str) -> list[str]:
-    """Write (file name, RGB picture) pairs as JPEG files; returns their paths.
+    """Write (file name, RGB picture) pairs as JPEG files, and return their paths.
 
-    Files are numbered in front of the image's own name, since names may repeat in other folders.
+    A number comes before the name of the image, since names may repeat in other folders.
     """
     os.makedirs(output_dir, exist_ok=True)
     paths = []
@@ -39,11 +39,11 @@ def save_pictures(pictures: Iterable[tuple[str, np.ndarray]], output_dir: str) -
 def preview_main(
     load: Callable[..., tuple[list[dict], Metadata]], arguments: list[str], default_dir: str
 ) -> None:
-    """Read a dataset and draw it, as the command line of a format's module.
+    """Run the command line program of a format's module: read a dataset and draw it.
 
     Args:
-        load: takes the arguments as text; returns dataset dicts and metadata.
-        arguments: their names.
+        load: takes the arguments as strings; returns dataset dicts and metadata.
+        arguments: names of the arguments.
         default_dir: folder for the pictures unless --output-dir is given.
     """
     parser = argparse.ArgumentParser(description="Read a dataset and draw its ground truth.")

@@ -1,16 +1,16 @@
-"""The embedded dataset `shapes_*`: pictures of six kinds of shapes, drawn when asked for.
+"""The embedded dataset `shapes_*`: pictures of six kinds of shapes, drawn when they are read.
 
 Nothing is downloaded or stored: a picture is a function of its name, the same in every process
-and on every machine. Names stand where others have files:
+and on every machine. These names take the place of file names:
 
     shapes://train/12            the picture
     shapes://train/12/sem_seg    its semantic labels, an index into `stuff_classes`
     shapes://train/12/panoptic   its segment ids, coded in RGB as COCO panoptic files do
 
-Boxes, polygons and keypoints describe the whole shape, also where another covers it; semantic
-and panoptic labels are of what can be seen. Keypoints are in the shape's own frame, which turns
-with it: the middles of the upper and the lower side, the center, and the points halfway from the
-center to the left and the right side.
+Boxes, polygons and keypoints describe the whole shape, even where another covers it; semantic
+and panoptic labels describe only what can be seen. Keypoints are fixed in the shape's own frame,
+which rotates with it: the middles of the upper and the lower side, the center, and the points
+halfway from the center to the left and the right side.
 """
 
 import cv2
@@ -35,7 +35,7 @@ _SUPERSAMPLING = 4
 
 
 def _parse(file_name: str) -> tuple[str, int, str]:
-    """Split, index and kind ("", "sem_seg" or "panoptic") of a `shapes://` name."""
+    """Return split, index and kind ("", "sem_seg" or "panoptic") of a `shapes://` name."""
     parts = file_name.removeprefix("shapes://").split("/")
     kind = parts[2] if len(parts) == 3 else ""
     known = len(parts) in (2, 3) and kind in ("", "sem_seg", "panoptic")
@@ -51,7 +51,7 @@ def _parse(file_name: str) -> tuple[str, int, str]:
 
 
 def _read(file_name: str) -> np.ndarray:
-    """Return the reader behind `shapes://` names."""
+    """Return the picture or the labels of a `shapes://` name, as an image reader."""
     draw = {"": draw_image, "sem_seg": draw_sem_seg, "panoptic": draw_panoptic}
     return draw[_parse(file_name)[2]](file_name)
 
@@ -76,27 +76,27 @@ def draw_image(file_name: str) -> np.ndarray:
 
 
 def draw_sem_seg(file_name: str) -> np.ndarray:
-    """(H, W) uint8 labels: 0 on shapes, else 1 + the index of the texture that is seen."""
+    """Return (H, W) uint8 labels: 0 on shapes, else 1 + the index of the visible texture."""
     split, index, _ = _parse(file_name)
     return _segments(make_scene(split, index))[1]
 
 
 def draw_panoptic(file_name: str) -> np.ndarray:
-    """(H, W, 3) uint8 segment ids, r + 256 g + 256**2 b, as `segments_info` counts them."""
+    """Return (H, W, 3) uint8 segment ids, r + 256 g + 256**2 b, as in `segments_info`."""
     split, index, _ = _parse(file_name)
     ids = _segments(make_scene(split, index))[0]
     return np.stack([ids, ids * 0, ids * 0], axis=2).astype(np.uint8)
 
 
 def _colorize(mix: np.ndarray, low: tuple[int, ...], high: tuple[int, ...]) -> np.ndarray:
-    """(H, W) uint8 mix of two colors, 0 for the first and 255 for the second, to (H, W, 3)."""
+    """Convert an (H, W) uint8 mix to (H, W, 3) colors: 0 is `low`, and 255 is `high`."""
     steps = np.arange(256)[:, None]
     table = (np.array(low) * (255 - steps) + np.array(high) * steps) // 255  # (256, 3)
     return cv2.LUT(cv2.merge([mix, mix, mix]), table.astype(np.uint8)[None])
 
 
 def _region_masks(scene: Scene) -> list[np.ndarray]:
-    """(H, W) bool for each region: where it lies, covered parts included."""
+    """Return (H, W) bool for each region: where it lies, covered parts included."""
     y, x = np.ogrid[: scene.height, : scene.width]
     return [
         np.broadcast_to(a * x + b * y >= c, (scene.height, scene.width))
@@ -104,8 +104,8 @@ def _region_masks(scene: Scene) -> list[np.ndarray]:
     ]
 
 
-# Each texture is an (H, W) uint8 array: how much of the second color there is. It is made with
-# whole numbers only, so that no machine rounds otherwise.
+# Each texture is an (H, W) uint8 array with the share of the second color. It is computed with
+# integers only, so that all machines round alike.
 
 
 def _noise(generator: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -136,13 +136,13 @@ def _checker(generator: np.random.Generator, height: int, width: int) -> np.ndar
 
 
 def _ramp(a: int, b: int, height: int, width: int) -> np.ndarray:
-    """(H, W) int32 of a * x + b * y."""
+    """Return (H, W) int32 values of a * x + b * y."""
     x, y = np.arange(width, dtype=np.int32), np.arange(height, dtype=np.int32)
     return a * x + b * y[:, None]
 
 
 def _slope(generator: np.random.Generator) -> tuple[int, int]:
-    """Return a direction; about 8 long, so that stripes keep their width in pixels."""
+    """Return a random direction with a length of about 8, so that stripes keep their width."""
     angle = generator.random() * 2 * np.pi
     return round(8 * float(np.cos(angle))), round(8 * float(np.sin(angle)))
 
@@ -155,12 +155,12 @@ _TEXTURE_MAKERS = (_noise, _gradient, _stripes, _checker)  # in the order of TEX
 
 
 def _cover(outline: np.ndarray) -> tuple[slice, slice, np.ndarray]:
-    """Rows, columns and the share (0 to 255) of each pixel there that a polygon covers."""
+    """Return rows, columns, and the share (0 to 255) of each pixel there that a polygon covers."""
     low = np.floor(outline.min(axis=0)).astype(int)
     high = np.ceil(outline.max(axis=0)).astype(int)
     width, height = (high - low).tolist()
-    # Centers of the finer pixels are at halves; fillPoly takes centers at whole numbers, here
-    # with four more bits.
+    # The centers of the finer pixels are at halves; fillPoly expects them at whole numbers, and
+    # takes coordinates with four fractional bits here.
     fine = (outline - low) * _SUPERSAMPLING - 0.5
     canvas = np.zeros((height * _SUPERSAMPLING, width * _SUPERSAMPLING), dtype=np.uint8)
     cv2.fillPoly(canvas, [np.rint(fine * 16).astype(np.int32)], 255, shift=4)
@@ -169,7 +169,7 @@ def _cover(outline: np.ndarray) -> tuple[slice, slice, np.ndarray]:
 
 
 def _paint(image: np.ndarray, shape: Shape) -> None:
-    """Draw a shape into a uint8 picture: darker toward its own bottom, so that its turn shows."""
+    """Draw a shape on a uint8 picture, darker toward its own bottom, which shows its rotation."""
     rows, columns, share = _cover(shape.outline)
     height, width = share.shape
     top, bottom = shape.place(np.array([(0.0, -1.0), (0.0, 1.0)])) - (columns.start, rows.start)
@@ -185,7 +185,7 @@ def _paint(image: np.ndarray, shape: Shape) -> None:
 
 
 def _segments(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W) segment ids and (H, W) semantic labels, uint8, of what can be seen.
+    """Return (H, W) segment ids and (H, W) semantic labels, uint8, of what can be seen.
 
     Ids: 1 + texture for backgrounds, 1 + number of textures + position for shapes.
     """
@@ -201,7 +201,7 @@ def _segments(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
 
 
 def load_shapes(split: str) -> list[dict]:
-    """Dataset dicts with boxes, polygons and keypoints. `split` is a key of SPLITS.
+    """Return dataset dicts with boxes, polygons and keypoints. `split` is a key of SPLITS.
 
     A keypoint's visibility is 2, or 1 where a later shape covers it.
     """
@@ -217,7 +217,7 @@ def load_shapes(split: str) -> list[dict]:
 
 
 def load_shapes_rotated(split: str) -> list[dict]:
-    """Dataset dicts with rotated boxes (XYWHA_ABS), the frames of the shapes."""
+    """Return dataset dicts with rotated boxes (XYWHA_ABS), the frames of the shapes."""
     records = []
     for index in range(SPLITS[split].length):
         scene = make_scene(split, index)
@@ -235,15 +235,16 @@ def load_shapes_rotated(split: str) -> list[dict]:
 
 
 def load_shapes_sem_seg(split: str) -> list[dict]:
-    """Dataset dicts with `sem_seg_file_name` and no annotations."""
+    """Return dataset dicts with `sem_seg_file_name` and no annotations."""
     records = [_picture(split, i, make_scene(split, i)) for i in range(SPLITS[split].length)]
     return [{**r, "sem_seg_file_name": f"{r['file_name']}/sem_seg"} for r in records]
 
 
 def load_shapes_panoptic(split: str) -> list[dict]:
-    """Dataset dicts with instances, semantic labels, `pan_seg_file_name` and `segments_info`.
+    """Return dicts with instances, semantic labels, `pan_seg_file_name` and `segments_info`.
 
-    `category_id` in segments_info counts `thing_classes` where `isthing`, else `stuff_classes`.
+    `category_id` in segments_info is an index into `thing_classes` if `isthing`, else into
+    `stuff_classes`.
     """
     records = load_shapes(split)
     for index, record in enumerate(records):
@@ -255,9 +256,9 @@ def load_shapes_panoptic(split: str) -> list[dict]:
 
 
 def load_shapes_panoptic_standard(split: str) -> list[dict]:
-    """Dataset dicts with `pan_seg_file_name` and `segments_info`, whose classes count together.
+    """Return dataset dicts with `pan_seg_file_name` and `segments_info`, with one list of classes.
 
-    `category_id` counts `stuff_classes`: the things, then the textures.
+    `category_id` is an index into `stuff_classes`: the things, then the textures.
     """
     records = []
     for index in range(SPLITS[split].length):
@@ -298,7 +299,7 @@ def _instance(shape: Shape, later: tuple[Shape, ...]) -> dict:
 
 
 def _segments_info(scene: Scene) -> list[dict]:
-    """One entry for each segment that can be seen."""
+    """Return one entry for each segment that can be seen."""
     seen, areas = np.unique(_segments(scene)[0], return_counts=True)
     first_thing = 1 + len(TEXTURES)
     infos = []

@@ -1,4 +1,4 @@
-"""What is on the pictures of the embedded dataset: where, how large, which colors.
+"""Layout of the pictures of the embedded dataset: places, sizes and colors of their shapes.
 
 A scene is a function of split and index alone. Coordinates are continuous pixels: the first pixel
 goes from 0 to 1.
@@ -15,7 +15,7 @@ CLASSES = ("circle", "square", "triangle", "star", "cross", "ring")
 TEXTURES = ("noise", "gradient", "stripes", "checker")
 KEYPOINTS = ("top", "bottom", "left", "right", "centre")
 
-# In the own frame. All lie within the hull of every shape, and so in its box.
+# In the shape's own frame. All lie within the hull of every shape, and so in its box.
 _KEYPOINT_POINTS = np.array([(0, -1), (0, 1), (-0.5, 0), (0.5, 0), (0, 0)])
 _MAX_COVERED = 0.3  # of the smaller of two boxes, so that every shape stays recognizable
 _SIDES = (24.0, 112.0)  # longer side of a shape, pixels
@@ -23,7 +23,7 @@ _SIDES = (24.0, 112.0)  # longer side of a shape, pixels
 
 @dataclass(frozen=True)
 class Split:
-    """How many pictures there are and how far their shapes turn and stretch."""
+    """Number of pictures of a split, and limits on the rotation and stretching of their shapes."""
 
     length: int
     max_angle: float  # degrees, to either side
@@ -53,7 +53,7 @@ OUTLINES = {
     "circle": _circle(40),
     "square": np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], dtype=np.float64),
     "triangle": np.array([(0, -1), (1, 1), (-1, 1)], dtype=np.float64),
-    # A five-pointed star does not fill its box of itself.
+    # Stretched, because a five-pointed star does not fill its box.
     "star": (_STAR - _STAR.min(axis=0)) / np.ptp(_STAR, axis=0) * 2 - 1,
     "cross": np.concatenate([_HALF_CROSS, -_HALF_CROSS]),
     # One loop: around outside, across at the top, around the hole the other way, and back.
@@ -63,7 +63,7 @@ OUTLINES = {
 
 @dataclass(frozen=True)
 class Shape:
-    """One object. Its own frame is a box of `size` turned by `angle` about `center`."""
+    """One object. Its own frame is a box of `size` rotated by `angle` about `center`."""
 
     category: int  # index into CLASSES
     center: tuple[float, float]
@@ -72,7 +72,7 @@ class Shape:
     color: tuple[int, int, int]  # RGB
 
     def place(self, points: np.ndarray) -> np.ndarray:
-        """(P, 2) points of the own frame, -1 to 1 across the box, to pixels of the picture."""
+        """Convert (P, 2) points of the shape's own frame, -1 to 1, to pixels of the picture."""
         theta = math.radians(self.angle)
         u, v = points[:, 0] * (self.size[0] / 2), points[:, 1] * (self.size[1] / 2)
         x = self.center[0] + math.cos(theta) * u + math.sin(theta) * v
@@ -85,7 +85,7 @@ class Shape:
         return self.place(OUTLINES[CLASSES[self.category]])
 
     def keypoints(self) -> np.ndarray:
-        """(5, 2) positions of KEYPOINTS in pixels."""
+        """Return the (5, 2) positions of KEYPOINTS in pixels."""
         return self.place(_KEYPOINT_POINTS)
 
     @cached_property
@@ -121,12 +121,12 @@ def _generator(split: str, index: int, stream: int) -> np.random.Generator:
 
 
 def texture_generator(split: str, index: int) -> np.random.Generator:
-    """Random numbers for the texture of a picture; apart from those that lay out its scene."""
+    """Return random numbers for the texture of a picture, independent of those for its scene."""
     return _generator(split, index, stream=1)
 
 
 class _Draw:
-    """Random choices, each made of one uniform number."""
+    """Random choices, each made from one uniform number."""
 
     def __init__(self, split: str, index: int):
         self._uniform = iter(_generator(split, index, stream=0).random(1024).tolist())
@@ -135,7 +135,7 @@ class _Draw:
         return low + (high - low) * next(self._uniform)
 
     def whole(self, low: int, high: int) -> int:
-        """From `low` to `high`, both included."""
+        """Return a whole number from `low` to `high`, both included."""
         return low + int((high - low + 1) * next(self._uniform))
 
 
@@ -143,8 +143,8 @@ def make_scene(split: str, index: int) -> Scene:
     """Lay out picture `index` of `split` (a key of SPLITS).
 
     Raises:
-        KeyError: no such split.
-        IndexError: no such picture.
+        KeyError: there is no such split.
+        IndexError: there is no such picture.
     """
     if not 0 <= index < SPLITS[split].length:
         raise IndexError(f"shapes {split!r} has pictures 0 to {SPLITS[split].length - 1}")
@@ -168,7 +168,7 @@ def make_scene(split: str, index: int) -> Scene:
             boxes.append(box)
         if len(shapes) == wanted:
             break
-    if not shapes:  # no attempt fitted, but no picture is empty: one shape in the middle
+    if not shapes:  # no attempt succeeded, but no picture is empty: one shape in the middle
         category = draw.whole(0, len(CLASSES) - 1)
         color = _make_color(draw, category)
         shapes.append(Shape(category, (width / 2, height / 2), (60.0, 60.0), 0.0, color))
@@ -199,8 +199,7 @@ def _make_shape(draw: _Draw, height: int, width: int, split: Split) -> Shape:
 
 
 def _make_color(draw: _Draw, category: int) -> tuple[int, int, int]:
-    """Return a bright color. Hue leans to one by class, with so wide a spread that neighbors
-    mix."""
+    """Return a bright color. Its hue depends on the class, but neighboring classes overlap."""
     hue = (category + draw.real(-0.7, 0.7)) / len(CLASSES) % 1.0
     value = draw.whole(190, 255)
     dark = int(value * draw.real(0.05, 0.3))

@@ -1,4 +1,4 @@
-"""Datasets given by a URI in place of a name, so that own data need no Python.
+"""Datasets given by a URI instead of a name, so that your own data need no Python code.
 
     coco:PATH.json?images=DIR     a COCO instance file; images default to the file's own folder
     voc:DIR?split=train           a Pascal VOC folder
@@ -6,14 +6,14 @@
 
 Options, joined by `&`:
 
-    classes=a,b          fixes names and order of the classes; boxes of others are left out. Without
-                         it they are read from the data: by id for COCO, for VOC in alphabetical
+    classes=a,b          names and order of the classes; boxes of others are left out. Without it,
+                         classes are read from the data: by id for COCO, for VOC in alphabetical
                          order over all annotation files, so that all splits agree
-    evaluator=pascal_voc (voc) evaluate with VOC's own metric in place of COCO's
+    evaluator=pascal_voc (voc) evaluate with VOC's own metric instead of COCO's
     year=2007            (voc) which of VOC's metrics: 2007 (11 points) or 2012 (area, default)
 
-Paths may be relative and may start with `~`. A character with a meaning of its own (`?`, `&`, `%`,
-a comma in a class name) is percent-encoded, such as `%26` for `&`.
+Paths may be relative and may start with `~`. Characters with a special meaning (`?`, `&`, `%`, a
+comma in a class name) are percent-encoded, such as `%26` for `&`.
 """
 
 import logging
@@ -52,11 +52,11 @@ class DatasetURI:
 
 
 def parse_dataset_uri(uri: str, options: tuple[str, ...] = ()) -> DatasetURI:
-    """Take `scheme:path?key=value&key=value` apart.
+    """Parse `scheme:path?key=value&key=value`.
 
     Args:
         uri: the whole URI.
-        options: names of the options this scheme takes, besides "classes".
+        options: names of the options that this scheme takes, besides "classes".
     Raises:
         ValueError: no path, or an option that is unknown, repeated or without a value.
     """
@@ -160,7 +160,7 @@ def _load_coco(
         )
     records = coco_records(data, json_file, images, id_map)
     missing = missing_files(record["file_name"] for record in records)
-    if records and len(missing) == len(records):  # single ones are the loader's affair
+    if records and len(missing) == len(records):  # the loader reports single ones
         raise FileNotFoundError(
             f"{missing[0]}: this image of {json_file} does not exist, nor does any other of the "
             f"{len(records)}; is '?images=DIR' the folder that its file names are relative to?"
@@ -177,7 +177,7 @@ def _resolve_voc(uri: str) -> ResolvedDataset:
         raise ValueError(f"dataset {uri!r}: add the split, such as '?split=train'")
     evaluator = _option(parsed, "evaluator", ("coco", "pascal_voc"))
     year = int(_option(parsed, "year", ("2012", "2007")))
-    read_voc_split(dirname, split)  # tells a wrong folder or split before it is loaded
+    read_voc_split(dirname, split)  # reports a wrong folder or split early
     found = read_voc_class_names(dirname)
     classes = parsed.classes or found
     unknown = [name for name in classes if name not in found]

@@ -1,4 +1,4 @@
-"""Images with objects in the layouts that people have: read, written, told apart, registered.
+"""Reading, writing, detecting and registering the common layouts of images with objects.
 
 `LAYOUTS` has a reader and a writer for each. All of them read into `LabeledImages`: dataset dicts
 by split, class names, and one folder. `docs/own_data.md` describes the layouts.

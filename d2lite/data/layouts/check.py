@@ -108,15 +108,15 @@ def _warnings_of_readers() -> Iterator[list[str]]:
         def emit(self, record: logging.LogRecord) -> None:
             said.append(record.getMessage())
 
-    room = logging.getLogger("d2lite.data")
-    handler, propagates = Collect(logging.WARNING), room.propagate
-    room.addHandler(handler)
-    room.propagate = False
+    package = logging.getLogger("d2lite.data")
+    handler, propagates = Collect(logging.WARNING), package.propagate
+    package.addHandler(handler)
+    package.propagate = False
     try:
         yield said
     finally:
-        room.removeHandler(handler)
-        room.propagate = propagates
+        package.removeHandler(handler)
+        package.propagate = propagates
 
 
 def _box(annotation: dict) -> list[float]:
@@ -198,9 +198,9 @@ def _look(record: dict, decode: bool) -> _Looked:
         if (height, width) != (record["height"], record["width"]):
             turned = (width, height) == (record["height"], record["width"])
             problem = (
-                f"the image is {width} x {height} (width x height), its annotation says "
+                f"the image is {width} x {height} (width x height), but its annotation says "
                 f"{record['width']} x {record['height']}"
-                + ("; boxes are of the image as stored, without its EXIF rotation" * turned)
+                + ("; boxes refer to the image as stored, without its EXIF rotation" * turned)
             )
         return _Looked(problem, file_hash(path), look)
     except (OSError, ValueError) as error:
@@ -257,7 +257,7 @@ def _check_boxes(data: LabeledImages, found: list[Finding]) -> None:
         kinds = np.array([a["category_id"] for a in record["annotations"]])
         twice += [name] * int((same & (kinds[:, None] == kinds[None])).sum() // 2)
     for names, text in (
-        (outside, "boxes that reach out of their image by more than a pixel"),
+        (outside, "boxes that extend beyond their image by more than a pixel"),
         (tiny, "boxes less than 2 pixels wide or high"),
         (twice, "pairs of boxes of one class that are nearly the same"),
     ):

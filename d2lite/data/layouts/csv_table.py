@@ -168,7 +168,7 @@ def read_csv(folder: Folder) -> LabeledImages:
     source = folder.path(next(iter(tables)))
     data = LabeledImages("csv", folder.root, [], {})
     if not all("class" in table.columns for table in tables.values()):
-        data.notes.append("there is no column for the class, so all objects are of 'object'")
+        data.notes.append("there is no column for the class, so all are of the class 'object'")
     names = {_class_of(row, t) for t in tables.values() for _, row in t.rows if _has_box(row, t)}
     listed = None  # a file like keras-retinanet's has name,number in each row
     for file in folder.files:
@@ -222,7 +222,7 @@ def _read_records(
     for line, row in table.rows:
         name = _cell(row, table, "image")
         if not name:
-            raise ValueError(f"{path}, line {line}: names no image")
+            raise ValueError(f"{path}, line {line}: the image has no name")
         image = folder.find_image(name, file)
         if image is None:
             absent.setdefault(name, line)

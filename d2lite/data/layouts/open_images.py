@@ -110,8 +110,8 @@ def _read_rows(
     for line, row in rows:
         if len(row) < len(header):
             raise ValueError(
-                f"{path}, line {line}: {len(row)} cells, the header has {len(header)}; the file "
-                "seems to be cut off or edited, fetch or write it again"
+                f"{path}, line {line}: {len(row)} cells, but the header has {len(header)}; the "
+                "file seems to be cut off or edited: download or write it again"
             )
         name = row[column["ImageID"]]
         if name not in places:

@@ -144,7 +144,7 @@ def with_validation(data: LabeledImages, val_share: float, seed: int) -> Labeled
         splits["test"] = data.splits["test"]
     notes = [f"no validation set: {val_share:g} of the images of {source!r} are held out as one"]
     if source in ("val", "test"):
-        notes.append(f"the only split is {source!r}, and is taken for the whole data")
+        notes.append(f"the only split is {source!r}, and is treated as the whole data")
     return LabeledImages(
         data.layout,
         data.root,
@@ -182,7 +182,7 @@ def _write_split(data: LabeledImages, path: str, source: str, share: float, seed
         with open(path, encoding="utf-8") as file:
             before = file.read()
         if before != text:
-            logger.warning("%s: the data have changed since, so the split is another now", path)
+            logger.warning("%s: the data have changed since, so the split is different now", path)
     with atomic_write(path, "w", together=True) as file:
         file.write(text)
 

@@ -118,7 +118,7 @@ def _listed_names(folder: Folder) -> list[str]:
     if not found:
         raise ValueError(
             f"{folder.root}: YOLO labels without the names of their classes; add a data.yaml "
-            "with 'names: [...]', or a classes.txt with one name a line"
+            "with 'names: [...]', or a classes.txt with one name per line"
         )
     return folder.lines(min(found, key=lambda file: file.count("/")))
 

@@ -147,7 +147,7 @@ def test_annotations_of_unlisted_images_are_left_out_and_reported(write, caplog)
     contents["annotations"][1]["image_id"] = 99
     records = load_coco_json(*write(contents))
     assert len(records[1]["annotations"]) == 1
-    assert "left out 1 annotations of images absent" in caplog.text
+    assert "left out 1 annotations of images that are not in" in caplog.text
 
 
 def change(path, value):

@@ -157,7 +157,7 @@ def test_names_tell_the_version():
     assert len(get_lvis_instances_meta("lvis_v0.5_train")["thing_classes"]) == 1230
     assert len(get_lvis_instances_meta("lvis_v1_train")["thing_classes"]) == 1203
     assert len(get_lvis_instances_meta("lvis_v0.5_val_cocofied")["thing_classes"]) == 80
-    with pytest.raises(ValueError, match=r"must have 'v1', 'v0\.5' or 'cocofied' in it"):
+    with pytest.raises(ValueError, match=r"must contain 'v1', 'v0\.5' or 'cocofied'"):
         get_lvis_instances_meta("lvis_train")
 
 
@@ -165,7 +165,7 @@ def test_addresses_that_are_no_text_are_errors(write):
     contents = example()
     contents["images"][0]["coco_url"] = 4
     with pytest.raises(
-        ValueError, match=r"image number 0 \(id 9\) has coco_url 4; expected a text"
+        ValueError, match=r"image number 0 \(id 9\) has coco_url 4; expected a string"
     ):
         load_lvis_json(*write(contents))
 

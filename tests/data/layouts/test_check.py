@@ -89,7 +89,7 @@ def test_damaged_images_are_errors(folder):
 def test_sizes_that_differ_are_errors_and_turned_images_are_told(folder):
     draw(folder / "images/train/3.png", 3, size=(64, 48))
     (text,) = texts(check_folder(str(folder)), "error")
-    assert "the image is 48 x 64 (width x height), its annotation says 64 x 48" in text
+    assert "the image is 48 x 64 (width x height), but its annotation says 64 x 48" in text
     assert "without its EXIF rotation" in text
 
 
@@ -111,7 +111,7 @@ def test_boxes_that_reach_out_are_tiny_or_double(tmp_path):
     write_folder(labeled(tmp_path, things), str(tmp_path / "data"), "coco")
     found = texts(check_folder(str(tmp_path / "data")), "warning")
     assert any(
-        t.startswith("boxes that reach out of their image by more than a pixel: 5,") for t in found
+        t.startswith("boxes that extend beyond their image by more than a pixel: 5,") for t in found
     )
     assert any(t.startswith("boxes less than 2 pixels wide or high: 5,") for t in found)
     assert any(

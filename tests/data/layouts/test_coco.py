@@ -139,7 +139,7 @@ def test_an_image_listed_twice(photos):
         ),
         (lambda c: c.pop("categories"), "has no 'categories'"),
         (lambda c: c["images"][0].pop("height"), r"image number 0 \(id 1\) lacks \['height'\]"),
-        (lambda c: c["images"][0].update(file_name=None), "has file_name None; expected a text"),
+        (lambda c: c["images"][0].update(file_name=None), "has file_name None; expected a string"),
         (lambda c: c.update(annotations={}), "'annotations' must be a list of objects"),
     ],
 )

@@ -100,7 +100,7 @@ def test_class_list_sets_the_order(folder):
         ("a.jpg,64,48,cat,8,8,28,x", "line 3: the box is '8, 8, 28, x'; expected four numbers"),
         ("a.jpg,64,48,cat,8,8,28", "line 3: the box is '8, 8, 28, '; expected four numbers"),
         ("a.jpg,64,48,,8,8,28,32", "line 3: a box without a class"),
-        (",64,48,cat,8,8,28,32", "line 3: names no image"),
+        (",64,48,cat,8,8,28,32", "line 3: the image has no name"),
         (
             "a.jpg,64,48,cat,28,8,8,32",
             r"line 3 has bbox \[28.0, 8.0, 8.0, 32.0\]; expected .* x0 <= x1",

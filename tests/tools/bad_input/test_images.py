@@ -51,4 +51,4 @@ def test_a_size_that_is_not_the_images(main, tmp_path):
         image["height"] = 50
     outcome = main(**train_on(write_coco(tmp_path / "bad", data)))
     assert outcome.code == 1
-    assert re.search(r"\.jpg: the image is 48 x 64 .* its dataset says 50 x 64", outcome.error)
+    assert re.search(r"\.jpg: the image is 48 x 64 .* but its dataset says 50 x 64", outcome.error)
