@@ -165,13 +165,13 @@ COCO_PROBLEMS = (
     Problem("a size is given as text", ERROR, "has width '64'", image(width="64")),
     Problem("a size is infinite", ERROR, "has height inf", image(height=inf)),
     Problem("a size is not a whole number", ERROR, r"has height 48.5; expected a whole number", image(height=48.5)),
-    Problem("the size is not that of the image file", ERROR, r"1.png: the image is 48 x 64 .* its dataset says 64 x 48", image(height=64, width=48)),
+    Problem("the size is not that of the image file", ERROR, r"1.png: the image is 48 x 64 .* but its dataset says 64 x 48", image(height=64, width=48)),
     Problem("an image file is missing", ERROR, r"1 of the 4 files .* do not exist, the first is .*none\.png", image(file_name="none.png")),
     Problem("an image without annotations", TAKEN, "", lambda d: d["annotations"].pop(), why="DATALOADER.FILTER_EMPTY_ANNOTATIONS says whether it is trained on"),
     # Annotations
     Problem("ids of annotations that repeat, start at 0, are negative or text, or are absent", TAKEN, "", every_annotation(id=lambda i: (0, -1, "a", 0)[i]), why="they play no part"),
     Problem("image_id as text where the image has a number", ERROR, "annotation 11 has image_id '1', but the image has id 1", annotation(image_id="1")),
-    Problem("annotations of images that are not listed", LEFT_OUT, r"left out 1 annotations of images absent", _add(image_id=99)),
+    Problem("annotations of images that are not listed", LEFT_OUT, r"left out 1 annotations of images that are not in", _add(image_id=99)),
     Problem("a category that is not listed", ERROR, "has category_id 9, absent from its 'categories'", annotation(category_id=9)),
     Problem("ids that are whole numbers with a point, as 2.0", TAKEN, "", _ids_as_floats),
     Problem("a category_id as text", ERROR, "has category_id '1', absent", annotation(category_id="1")),
@@ -202,8 +202,8 @@ COCO_PROBLEMS = (
     Problem("coordinates without a list for each polygon", ERROR, "put the coordinates of a polygon into a list of their own", annotation(segmentation=POLYGON), "masks"),
     Problem("RLE masks where INPUT.MASK_FORMAT is polygon", ERROR, "INPUT.MASK_FORMAT is 'polygon', but 1 of the 4 masks are RLE", annotation(segmentation=rle()), "masks"),
     Problem("an RLE without counts or size", ERROR, "has an RLE .*; expected 'size' .* and 'counts'", all_rle({"size": list(SIZE)}), "bitmasks"),
-    Problem("an RLE of another size than the image", ERROR, "has an RLE of 64 x 48, its image is 48 x 64", all_rle(rle(64, 48)), "bitmasks"),
-    Problem("an RLE whose counts do not add up", ERROR, "counts add up to 1000 pixels, its size is 48 x 64 = 3072", all_rle({"size": list(SIZE), "counts": [500, 500]}), "bitmasks"),
+    Problem("an RLE of another size than the image", ERROR, "has an RLE of 64 x 48, but its image is 48 x 64", all_rle(rle(64, 48)), "bitmasks"),
+    Problem("an RLE whose counts do not add up", ERROR, "counts add up to 1000 pixels, but its size is 48 x 64 = 3072", all_rle({"size": list(SIZE), "counts": [500, 500]}), "bitmasks"),
     Problem("an RLE with absurd or negative counts", ERROR, "expected run lengths of 0 to 3072 pixels", all_rle({"size": list(SIZE), "counts": [10**12, -5]}), "bitmasks"),
     Problem("an RLE whose text is damaged", ERROR, "expected run lengths of 0 to 3072", all_rle(rle(counts="zzzz~")), "bitmasks"),
     # Keypoints
@@ -211,7 +211,7 @@ COCO_PROBLEMS = (
     Problem("a keypoint that is not finite, or null", ERROR, "has keypoints .*; expected .* finite", annotation(keypoints=[None, 10, 2, 20, 20, 1, 0, 0, 0]), "keypoints"),
     Problem("an object without keypoints", ERROR, "KEYPOINT_ON is True, but .*1.png: annotation number 1 has no 'keypoints'", _add(keypoints=None), "keypoints"),
     Problem("an image without a visible keypoint", TAKEN, "", annotation(keypoints=[0] * 9), "keypoints", "MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE says whether it is trained on"),
-    Problem("an object with another number of keypoints", ERROR, "annotation number 0 has 1 keypoints, keypoint_names in the metadata 3", annotation(keypoints=[10, 10, 2]), "keypoints"),
+    Problem("an object with another number of keypoints", ERROR, "annotation number 0 has 1 keypoints, but keypoint_names in the metadata have 3", annotation(keypoints=[10, 10, 2]), "keypoints"),
 )  # fmt: skip
 
 

@@ -308,7 +308,7 @@ def test_a_dict_without_annotations_beside_others_has_none(hand_made, tmp_path):
         (lambda records: records[0].update(image_id=[1]), r"1\.png has image_id \[1\]"),
         (lambda records: records[0].update(height="48"), "has height '48'; expected a whole"),
         (lambda records: records[0].update(height=-48), r"has the size -48 x 64"),
-        (set_first(category_id=2), "annotation has category_id 2, the 2 thing_classes"),
+        (set_first(category_id=2), "annotation has category_id 2, but the 2 thing_classes"),
         (set_first(category_id="0"), "annotation number 0 has category_id '0'"),
         (set_first(bbox=["8", 8, 20, 24]), r"number 0 has bbox \['8'"),
         (set_first(bbox=[8, 8, 20]), r"number 0 has bbox \[8, 8, 20\]"),
@@ -317,10 +317,10 @@ def test_a_dict_without_annotations_beside_others_has_none(hand_made, tmp_path):
         (lambda rs: rs[0]["annotations"][0].pop("bbox_mode"), "number 0 has no 'bbox_mode'"),
         (lambda rs: rs[0]["annotations"][0].pop("bbox"), "number 0 has no 'bbox'"),
         (set_first(bbox=[5, 5, math.inf, 5]), r"number 0 has bbox \[5, 5, inf, 5\]"),
-        (set_first(segmentation=np.zeros((9, 9))), "has a mask of 9 x 9, its image is 48 x 64"),
+        (set_first(segmentation=np.zeros((9, 9))), "has a mask of 9 x 9, but its image is 48 x 64"),
         (set_first(keypoints=[1, 2, 3, 4]), r"has keypoints \[1, 2, 3, 4\]"),
         (set_first(iscrowd=2), "has iscrowd 2; expected 0 or 1"),
-        (set_first(category_id=[1]), r"an annotation has category_id \[1\], the 2 thing_classes"),
+        (set_first(category_id=[1]), r"annotation has category_id \[1\], but the 2 thing_classes"),
         (lambda rs: rs[0]["annotations"][0].pop("category_id"), r"1\.png: .* category_id None"),
         (
             lambda rs: rs[0].update(annotations="none"),
@@ -448,7 +448,7 @@ CONFIG_FAULTS = {
     "architecture": ({"MODEL__META_ARCHITECTURE": "RCNN"}, "RCNN"),
     "rotated boxes and masks": (
         {"MODEL__MASK_ON": True, "MODEL__RPN__BBOX_REG_WEIGHTS": (1.0,) * 5},
-        "rotated boxes go without masks",
+        "rotated boxes cannot be combined with masks",
     ),
 }  # fmt: skip
 
@@ -464,7 +464,7 @@ def test_faults_of_the_config(register, tmp_path, fault):
 @pytest.mark.parametrize(
     "flips, message",
     [
-        ([("left_ear", "right_aer")], "has 'right_aer', which keypoint_names has not. Did you"),
+        ([("left_ear", "right_aer")], "has 'right_aer', which is not in keypoint_names. Did you"),
         ([("left_ear", "right_ear"), ("nose", "left_ear")], "'left_ear' is in two pairs"),
     ],
 )

@@ -27,11 +27,11 @@ KEY = "INPUT.ALBUMENTATIONS"
 class Albumentations:
     """A pipeline of albumentations for images with boxes, masks, keypoints and labels.
 
-    Points are passed as positions of pixels, whose first one has its middle at (0.5, 0.5). Masks
-    decide about the boxes of objects that have them.
+    Keypoints are passed as pixel indices, which are 0.5 less than continuous coordinates. The boxes
+    of objects with masks are computed from the changed masks.
 
     Attributes:
-        moves: whether it moves pixels, and not only changes their colors.
+        moves: whether the pipeline moves pixels, rather than only changing their colors.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class Albumentations:
     ):
         """
         Args:
-            augmentations: as of `INPUT.ALBUMENTATIONS`.
+            augmentations: as in `INPUT.ALBUMENTATIONS`.
             image_format: "BGR" images are passed as RGB, which augmentations of colors expect.
-            keypoint_hflip_indices: for each keypoint the one that takes its place in a mirror
-                image.
+            keypoint_hflip_indices: for each keypoint, the index of the one that takes its place in
+                a mirror image.
         Raises:
             ImportError: the package is not installed.
             ValueError: a name or argument is unknown, or a file is not such a pipeline.
@@ -59,7 +59,7 @@ class Albumentations:
         for leaf in leaves:
             if not isinstance(leaf, (package.ImageOnlyTransform, package.DualTransform)):
                 raise ArgumentError(
-                    f"{KEY}: {type(leaf).__name__} does not give an image; leave it out"
+                    f"{KEY}: {type(leaf).__name__} does not return an image; leave it out"
                 )
         self.moves = not all(isinstance(leaf, package.ImageOnlyTransform) for leaf in leaves)
         self._moving = [
@@ -81,10 +81,10 @@ class Albumentations:
     def from_config(
         cls, cfg: Any, keypoint_hflip_indices: Sequence[int] | None
     ) -> "Albumentations | None":
-        """Return those of a config; None where it has none.
+        """Return the pipeline of a config; None if it has none.
 
         Raises:
-            ValueError: the model learns what they cannot move.
+            ValueError: the model needs data that the augmentations cannot move.
         """
         augmentations = cfg.INPUT.get("ALBUMENTATIONS", ())
         if not augmentations:
@@ -109,8 +109,9 @@ class Albumentations:
     def __call__(
         self, scene: Scene, sem_seg: np.ndarray | None = None
     ) -> tuple[Scene, np.ndarray | None]:
-        """Return the scene and the (H, W) labels after the augmentations; objects that have left
-        the image are gone.
+        """Return the scene and the (H, W) labels after the augmentations.
+
+        Objects that have left the image are dropped.
 
         Raises:
             TypeError: an augmentation changes the type of the image.
@@ -177,21 +178,21 @@ class Albumentations:
         return self._swapped(image)
 
     def _swapped(self, image: np.ndarray) -> np.ndarray:
-        """BGR -> RGB and back; other images as they are."""
+        """Convert BGR to RGB or back; return other images unchanged."""
         is_color = image.ndim == 3 and image.shape[2] == 3
         return np.ascontiguousarray(image[:, :, ::-1]) if self._is_bgr and is_color else image
 
     def _keypoints(
         self, annotation: dict, xy: np.ndarray, size: tuple[int, int], is_mirrored: bool
     ) -> np.ndarray:
-        """(K, 3) keypoints at their new places; those outside have visibility 0."""
+        """Return (K, 3) keypoints at their new places; those outside get visibility 0."""
         visibility = np.reshape(annotation["keypoints"], (-1, 3))[:, 2].astype(np.float64)
         inside = ((xy >= 0) & (xy <= size[::-1])).all(axis=1)
         keypoints = np.column_stack([xy, np.where(inside, visibility, 0)])
         if is_mirrored:
             if self._flip_indices is None:
                 raise TypeError(
-                    f"{KEY} mirrors images ({', '.join(self._moving)}), and the dataset has no "
+                    f"{KEY} mirrors images ({', '.join(self._moving)}), but the dataset has no "
                     "keypoint_flip_map: leave these augmentations out"
                 )
             keypoints = keypoints[np.asarray(self._flip_indices)]
@@ -203,7 +204,7 @@ class Albumentations:
 
 
 def _build(package: ModuleType, one: Any) -> Any:
-    """Return the augmentation of a name, a name with arguments, or a file."""
+    """Build the augmentation given by a name, a name with arguments, or a file."""
     if isinstance(one, str) and one.endswith((".yaml", ".yml", ".json")):
         return _read(package, one)
     if isinstance(one, str):
@@ -234,8 +235,11 @@ def _build(package: ModuleType, one: Any) -> Any:
 
 
 def _read(package: ModuleType, path: str) -> Any:
-    """Read a pipeline that `albumentations.save` has written; names in it are looked up among the
-    augmentations of the package, nothing else is imported or run."""
+    """Read a pipeline that `albumentations.save` has written.
+
+    Names in it are looked up among the augmentations of the package; nothing else is imported or
+    run.
+    """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{KEY}: file not found: {path}")
     if path.endswith(".json"):
@@ -258,7 +262,7 @@ def _read(package: ModuleType, path: str) -> Any:
 
 
 class _complaints(warnings.catch_warnings):
-    """What the package says of names and arguments, as an ArgumentError that names the key."""
+    """Context that turns the package's complaints about arguments into an ArgumentError."""
 
     def __init__(self, where: str) -> None:
         super().__init__()

@@ -1,8 +1,9 @@
 """Anchors that suit the boxes of a dataset, for RPN, SSD and YOLO.
 
-Boxes are measured as each detector sees them: for RPN (and RetinaNet) images are resized as
-INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST say, for SSD to a square, for YOLO into a square. How well
-anchors fit is the IoU of shapes laid on one center: a grid of anchors can only come close.
+Boxes are measured as each detector sees them: for RPN (and RetinaNet), images are resized as
+INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST say; for SSD, they are stretched to a square; for YOLO, they
+are scaled to fit into a square. The fit of an anchor is its IoU with a box of the same center,
+which is the best that a grid of anchors can reach.
 """
 
 import argparse
@@ -35,7 +36,7 @@ class Fit:
     """(A, 2)"""
 
     def best_iou(self) -> Tensor:
-        """(R,): IoU of each box with the anchor that fits it best."""
+        """Return (R,): the IoU of each box with the anchor that fits it best."""
         return iou_of_sizes(self.boxes, self.anchors).amax(dim=1)
 
 
@@ -43,27 +44,28 @@ class Fit:
 
 
 def iou_of_sizes(a: Tensor, b: Tensor) -> Tensor:
-    """(R, A) IoU of boxes of (R, 2) and (A, 2) widths and heights, laid on one center."""
+    """Return the (R, A) IoU of boxes with (R, 2) and (A, 2) widths and heights and one center."""
     overlap = torch.minimum(a[:, None], b[None]).prod(dim=2)
     return overlap / (a.prod(dim=1)[:, None] + b.prod(dim=1)[None] - overlap)
 
 
 def kmeans_by_iou(sizes: Tensor, k: int, seed: int = 0) -> Tensor:
-    """k-means with 1 - IoU as the distance (YOLO9000, sec. 2).
+    """Fit anchors by k-means with 1 - IoU as the distance (YOLO9000, sec. 2).
 
     Args:
         sizes: (R, 2) widths and heights.
-        k: how many anchors.
+        k: number of anchors.
     Returns:
-        (k, 2), by area: of some starts and all rounds, those of the highest mean IoU.
+        (k, 2) widths and heights, sorted by area: those with the highest mean IoU of several
+        starts and all their rounds.
     Raises:
         ValueError: there are fewer different sizes than anchors.
     """
     different = len(sizes.unique(dim=0))
     if different < k:
         raise ValueError(
-            f"{k} anchors are wanted, but there are only {different} sizes of boxes; give a data "
-            "set with more, or ask for less (--num, --levels)"
+            f"{k} anchors are wanted, but there are only {different} sizes of boxes; use a dataset "
+            "with more, or ask for fewer anchors (--num, --levels)"
         )
     generator = torch.Generator().manual_seed(seed)
     found = [_lloyd(sizes, _spread_start(sizes, k, generator)) for _ in range(RESTARTS)]
@@ -104,13 +106,17 @@ def _spread_start(sizes: Tensor, k: int, generator: torch.Generator) -> Tensor:
 
 
 def fit_grid(sizes: Tensor, num_sizes: int, num_ratios: int) -> tuple[Tensor, Tensor]:
-    """Sides and aspect ratios (height / width) whose combinations fit the boxes.
+    """Find sides and aspect ratios (height / width) whose combinations fit the boxes.
 
-    As k-means, where an anchor is a side with a ratio: a side becomes the geometric mean of the
-    boxes of its anchors, and so does a ratio.
+    This is k-means in which an anchor is a side combined with a ratio. In each round, every side
+    becomes the geometric mean side of the boxes nearest to its anchors, and every ratio likewise.
+
+    Args:
+        sizes: (R, 2) widths and heights.
 
     Returns:
-        (num_sizes,) roots of areas, and (num_ratios,), both ascending.
+        (num_sizes,) sides, which are square roots of areas, and (num_ratios,) ratios, both
+        ascending.
     """
     log_side = sizes.prod(dim=1).log() / 2
     log_ratio = (sizes[:, 1] / sizes[:, 0]).log()
@@ -129,13 +135,13 @@ def fit_grid(sizes: Tensor, num_sizes: int, num_ratios: int) -> tuple[Tensor, Te
 
 
 def grid_sizes(sides: Tensor, ratios: Tensor) -> Tensor:
-    """(S * Q, 2) widths and heights of all sides with all ratios (height / width), by side."""
+    """Return the (S * Q, 2) widths and heights of S sides with Q ratios (height / width) each."""
     root = ratios.sqrt()
     return torch.stack((sides[:, None] / root, sides[:, None] * root), dim=2).flatten(0, 1)
 
 
 def _quantiles(values: Tensor, count: int) -> Tensor:
-    """Return the middles of `count` parts that hold equally many values."""
+    """Return the middles of `count` parts that contain equally many values."""
     return values.quantile((torch.arange(count) + 0.5) / count)
 
 
@@ -143,9 +149,9 @@ def ssd_sizes(scales: Sequence[float], ratios: Sequence[Sequence[float]], side: 
     """Return (A, 2) default boxes of SSD (Liu et al. 2016, sec. 2.2), in pixels.
 
     Args:
-        scales: per level and one more, as shares of the side.
-        ratios: per level, beside 1; each also upside down.
-        side: of the image.
+        scales: one per level and one more, as shares of the side.
+        ratios: aspect ratios of each level besides 1; each is also used inverted.
+        side: side of the square image, in pixels.
     """
     shapes = []
     for scale, following, more in zip(scales[:-1], scales[1:], ratios, strict=True):
@@ -158,7 +164,7 @@ def ssd_sizes(scales: Sequence[float], ratios: Sequence[Sequence[float]], side: 
 
 
 def mean_iou(sizes: Tensor, anchors: Tensor) -> float:
-    """Mean over boxes of the IoU with the best anchor."""
+    """Return the mean over boxes of the IoU with the best anchor."""
     return iou_of_sizes(sizes, anchors).amax(dim=1).mean().item()
 
 
@@ -166,7 +172,7 @@ def mean_iou(sizes: Tensor, anchors: Tensor) -> float:
 
 
 def read_sizes(records: Sequence[dict]) -> tuple[Tensor, Tensor]:
-    """Widths and heights of all boxes but crowds, and those of their images, (R, 2) each.
+    """Return widths and heights of all boxes except crowds, and of their images, (R, 2) each.
 
     Rotated boxes count as if they were upright.
 
@@ -195,7 +201,7 @@ def read_sizes(records: Sequence[dict]) -> tuple[Tensor, Tensor]:
 
 
 def resized_by_short_side(boxes: Tensor, images: Tensor, short: int, longest: int) -> Tensor:
-    """Sizes after `ResizeShortestEdge`; a `short` of 0 leaves them."""
+    """Return the sizes of boxes after `ResizeShortestEdge`; with a `short` of 0, unchanged."""
     if short == 0:
         return boxes
     scale = torch.minimum(short / images.amin(dim=1), longest / images.amax(dim=1))
@@ -206,7 +212,7 @@ def resized_by_short_side(boxes: Tensor, images: Tensor, short: int, longest: in
 
 
 def fit_rpn(boxes: Tensor, images: Tensor, args: argparse.Namespace, cfg: CfgNode) -> Fit:
-    """One side for each level, and ratios shared by all."""
+    """Fit one side for each level, and ratios shared by all levels."""
     short, longest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
     boxes = resized_by_short_side(boxes, images, short, longest)
     sides, ratios = fit_grid(boxes, args.levels, args.ratios)
@@ -221,16 +227,16 @@ def fit_rpn(boxes: Tensor, images: Tensor, args: argparse.Namespace, cfg: CfgNod
 
 
 def fit_ssd(boxes: Tensor, images: Tensor, args: argparse.Namespace, cfg: CfgNode) -> Fit:
-    """Return a scale for each level and one more, and ratios beside 1 shared by all."""
+    """Fit one scale for each level and one more, and ratios besides 1 shared by all levels."""
     side, levels = args.ssd_size, args.ssd_levels
     boxes = boxes * (side / images)
-    # Turned so that no box is higher than wide: SSD has each ratio upside down too.
+    # Turned so that no box is higher than wide: SSD uses each ratio inverted, too.
     wide = torch.stack((boxes.amin(dim=1), boxes.amax(dim=1)), dim=1)
     sides, ratios = fit_grid(wide, levels, args.ssd_ratios + 1)
     scales = [round(v / side, 3) for v in sides.tolist()]
     grown = scales[-1] ** 2 / scales[-2] if levels > 1 else scales[-1] * 1.5
     scales.append(round(min(grown, 1.05), 3))
-    # The ratio nearest to 1 is what the squares are for.
+    # The ratio nearest to 1 is covered by the square boxes.
     shared = [round(v, 2) for v in ratios.tolist()[1:]]
     per_level = [shared] * levels
     text = (
@@ -241,7 +247,7 @@ def fit_ssd(boxes: Tensor, images: Tensor, args: argparse.Namespace, cfg: CfgNod
 
 
 def fit_yolo(boxes: Tensor, images: Tensor, args: argparse.Namespace, cfg: CfgNode) -> Fit:
-    """Widths and heights, from small to large; a third of them for each of three maps."""
+    """Fit widths and heights, from small to large; a third of them for each of three maps."""
     side = args.yolo_size
     boxes = boxes * (side / images.amax(dim=1, keepdim=True))
     anchors = kmeans_by_iou(boxes, args.num, args.seed).round().clamp(min=1)
@@ -255,7 +261,7 @@ FITTERS: dict[str, Callable[..., Fit]] = {"rpn": fit_rpn, "ssd": fit_ssd, "yolo"
 
 
 def configured_rpn(cfg: CfgNode) -> Tensor:
-    """Return (A, 2) the anchors of the config, of all levels."""
+    """Return the (A, 2) anchors of the config, of all levels."""
     settings = cfg.MODEL.ANCHOR_GENERATOR
     levels = max(len(settings.SIZES), len(settings.ASPECT_RATIOS))
     sizes, ratios = (
@@ -274,13 +280,13 @@ def configured_rpn(cfg: CfgNode) -> Tensor:
 
 
 def quality(iou: Tensor, reach: float) -> str:
-    """Mean IoU and share of boxes reached, as text."""
+    """Describe the mean IoU and the share of boxes whose IoU is at least `reach`."""
     share = 100 * (iou >= reach).float().mean().item()
     return f"mean IoU {iou.mean():.3f}, {share:.1f}% of boxes reached at IoU {reach}"
 
 
 def draw(fits: Sequence[Fit], path: str) -> None:
-    """Draw boxes and anchors (above), and how many boxes reach which IoU (below)."""
+    """Draw boxes and anchors (above), and the share of boxes that reach each IoU (below)."""
     import matplotlib
 
     matplotlib.use("Agg")

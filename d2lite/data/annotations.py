@@ -189,8 +189,8 @@ def _normalize_segmentation(segmentation: Any, size: ImageSize | None) -> Any:
     if isinstance(segmentation, np.ndarray) and segmentation.ndim == 2:
         if size and segmentation.shape != tuple(size):
             raise AnnotationError(
-                f"has a mask of {segmentation.shape[0]} x {segmentation.shape[1]}, its image is "
-                f"{size[0]} x {size[1]} (height x width)"
+                f"has a mask of {segmentation.shape[0]} x {segmentation.shape[1]}, but its image "
+                f"is {size[0]} x {size[1]} (height x width)"
             )
         return segmentation
     raise AnnotationError(
@@ -244,12 +244,12 @@ def _normalize_rle(rle: dict, size: ImageSize | None) -> dict:
         )
     if size is not None and tuple(shape) != tuple(size):
         raise AnnotationError(
-            f"has an RLE of {shape[0]} x {shape[1]}, its image is {size[0]} x {size[1]} "
+            f"has an RLE of {shape[0]} x {shape[1]}, but its image is {size[0]} x {size[1]} "
             "(height x width)"
         )
     pixels = math.prod(shape)
     if pixels > MAX_PIXELS:
-        raise AnnotationError(f"has an RLE of {shape[0]} x {shape[1]}, which no image has")
+        raise AnnotationError(f"has an RLE of {shape[0]} x {shape[1]}; no image is that large")
     runs = _run_lengths(counts)
     # Lengths of at most `pixels` each, so that their sum doesn't overflow.
     if runs is None or runs.min(initial=0) < 0 or runs.max(initial=0) > pixels:
@@ -258,7 +258,7 @@ def _normalize_rle(rle: dict, size: ImageSize | None) -> dict:
         )
     if runs.sum() != pixels:
         raise AnnotationError(
-            f"has an RLE whose counts add up to {runs.sum()} pixels, its size is "
+            f"has an RLE whose counts add up to {runs.sum()} pixels, but its size is "
             f"{shape[0]} x {shape[1]} = {pixels}"
         )
     if isinstance(counts, (str, bytes)):

@@ -1,4 +1,4 @@
-"""From the INPUT keys to the augmentations of an image."""
+"""Build the augmentations of images from the INPUT keys of a config."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ AUGMENTATION_REGISTRY = Registry("AUGMENTATION", config_key="INPUT.AUGMENTATION"
 AUGMENTATION_REGISTRY.__doc__ = """Functions that list the augmentations of a config.
 
 A function takes `(cfg, is_train)` and returns augmentations and transforms, to be applied in order;
-INPUT.AUGMENTATION names it. Training and test loaders and `DefaultPredictor` all follow it.
+INPUT.AUGMENTATION names it. Training and test loaders and `DefaultPredictor` all use it.
 """
 
 
@@ -17,7 +17,7 @@ def build_augmentation(cfg: Any, is_train: bool) -> list[T.Augmentation | T.Tran
     """Return the augmentations that INPUT.AUGMENTATION names.
 
     Raises:
-        KeyError: there is none of this name.
+        KeyError: no function is registered under this name.
     """
     return AUGMENTATION_REGISTRY.get(cfg.INPUT.AUGMENTATION)(cfg, is_train)
 
@@ -37,7 +37,7 @@ def flip(cfg: Any, is_train: bool) -> list[T.Augmentation]:
     """Return the flip of INPUT.RANDOM_FLIP for training, or nothing.
 
     Raises:
-        ValueError: INPUT.RANDOM_FLIP is none of its three values.
+        ValueError: INPUT.RANDOM_FLIP is not "none", "horizontal" or "vertical".
     """
     direction = cfg.INPUT.RANDOM_FLIP
     check_choice("INPUT.RANDOM_FLIP", direction, ("none", "horizontal", "vertical"))
@@ -47,11 +47,11 @@ def flip(cfg: Any, is_train: bool) -> list[T.Augmentation]:
 
 
 def resize_and_crop_categories(cfg: Any) -> list[T.Augmentation]:
-    """Return the resizing of training images, and the crop of INPUT.CROP where it is enabled.
+    """Return the resizing of training images, and the crop of INPUT.CROP if it is enabled.
 
-    Semantic segmentation is trained so: the crop comes after the resizing, and is drawn again, up
-    to ten times, while one category covers more of it than INPUT.CROP.SINGLE_CATEGORY_MAX_AREA, a
-    setting that projects add.
+    This is for semantic segmentation: the crop comes after the resizing, and is drawn again, up to
+    ten times, while one category covers more of it than INPUT.CROP.SINGLE_CATEGORY_MAX_AREA, a key
+    that projects add.
     """
     inputs = cfg.INPUT
     augmentations: list[T.Augmentation] = [

@@ -44,7 +44,7 @@ def register_scheme(scheme: str, resolver: Callable[[str], ResolvedDataset]) -> 
             should do quick checks, and raises ValueError or FileNotFoundError with a one-line
             message.
     Raises:
-        ValueError: the scheme is malformed or taken.
+        ValueError: the scheme is malformed or already registered.
     """
     if not _SCHEME.fullmatch(f"{scheme}:") or scheme != scheme.lower():
         raise ValueError(

@@ -33,14 +33,14 @@ def aspect_group(width: int, height: int) -> int:
 
 
 class Others(NamedTuple):
-    """What a sample may be mixed with, and when."""
+    """Other samples that a sample may be mixed with."""
 
-    dataset: Sequence[dict]  # dicts of a dataset, the sample's own among them
-    iteration: int  # of the training that uses the sample
+    dataset: Sequence[dict]  # dicts of a dataset, including that of the sample itself
+    iteration: int  # training iteration that uses the sample
 
 
 class _MapIterableDataset(data.IterableDataset):
-    """Applies a function to an iterable dataset; skips items for which it returns None."""
+    """Iterable dataset mapped by a function; items for which it returns None are skipped."""
 
     def __init__(self, dataset: data.IterableDataset, map_func: Callable):
         self._dataset = dataset
@@ -54,7 +54,7 @@ class _MapIterableDataset(data.IterableDataset):
 
 
 class MapDataset(data.Dataset):
-    """Applies a function to the items of a dataset.
+    """Dataset whose items are those of another one, mapped by a function.
 
     If the function returns None, indexing returns another random item instead. (Training loaders
     draw the replacement themselves, so that it depends only on their seed.)
@@ -93,12 +93,12 @@ class MapDataset(data.Dataset):
         return self._dataset.fingerprint() if isinstance(self._dataset, DatasetFromList) else None
 
     def map_item(self, index: int, iteration: int = 0) -> Any:
-        """Return item `index` through the function, which may be None.
+        """Return what the function makes of item `index`, which may be None.
 
         A function with `mixing` gets the other items, too.
 
         Args:
-            iteration: of the training that uses it.
+            iteration: training iteration that uses the item.
         """
         item = self._dataset[index]
         if getattr(self._map_func, "mixing", None) is not None:
@@ -242,7 +242,7 @@ class AspectRatioGroupedDataset(data.IterableDataset):
         """
         Args:
             dataset: iterable of dicts with "width" and "height".
-            batch_size: items of a batch.
+            batch_size: number of items in a batch.
         """
         self.dataset = dataset
         self.batch_size = batch_size

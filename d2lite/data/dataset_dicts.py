@@ -132,7 +132,7 @@ def _check_classes(names: list[str], dataset_dicts: list[dict]) -> None:
             if not isinstance(category, Integral) or not 0 <= category < len(class_names):
                 raise ValueError(
                     f"{one.get('file_name', 'an image')}: an annotation has category_id "
-                    f"{category!r}, the {len(class_names)} thing_classes of the dataset have "
+                    f"{category!r}, but the {len(class_names)} thing_classes of the dataset have "
                     f"ids 0 to {len(class_names) - 1}. Correct the annotation or the thing_classes"
                 )
     print_instances_class_histogram(dataset_dicts, class_names)
@@ -156,7 +156,7 @@ def filter_images_with_only_crowd_annotations(dataset_dicts: list[dict]) -> list
 def filter_images_with_few_keypoints(
     dataset_dicts: list[dict], min_keypoints_per_image: int
 ) -> list[dict]:
-    """Leave out images whose annotations have fewer visible keypoints (v > 0) in all."""
+    """Drop images whose annotations have fewer visible keypoints (v > 0) in total."""
     kept = []
     for one in dataset_dicts:
         visible = sum(

@@ -83,21 +83,22 @@ class DatasetMapper:
             use_instance_mask, use_keypoint: whether the model needs them; otherwise they are
                 dropped.
             instance_mask_format: "polygon" or "bitmask".
-            keypoint_hflip_indices: of `detection_utils.create_keypoint_hflip_indices`.
+            keypoint_hflip_indices: result of `detection_utils.create_keypoint_hflip_indices`.
             precomputed_proposal_topk: how many precomputed proposals to keep; None: not used.
-            recompute_boxes: make the boxes fit the masks tightly, which a crop cuts off.
-            use_rotated_boxes: give RotatedBoxes, of annotations in any mode; then there are no
-                masks and no keypoints. New in d2lite. Otherwise rotated boxes become the upright
-                ones around them.
-            max_value_16_bit: of `detection_utils.read_image`. New in d2lite.
-            mixing: makes training images of several, before everything else. New in d2lite.
+            recompute_boxes: compute the boxes from the masks, so that they stay tight around
+                objects that a crop cuts off.
+            use_rotated_boxes: return RotatedBoxes, from boxes in any mode, without masks and
+                keypoints. New in d2lite. Otherwise rotated boxes become the upright ones around
+                them.
+            max_value_16_bit: see `detection_utils.read_image`. New in d2lite.
+            mixing: mixes training images with others, before everything else. New in d2lite.
             albumentations: applied to training images before `augmentations`. New in d2lite.
         """
         if recompute_boxes and not use_instance_mask:
             raise ArgumentError("recompute_boxes takes boxes from masks: set use_instance_mask")
         if use_rotated_boxes and (use_instance_mask or use_keypoint):
             raise ValueError(
-                "rotated boxes go without masks and keypoints: set MODEL.MASK_ON and "
+                "rotated boxes cannot be combined with masks or keypoints: set MODEL.MASK_ON and "
                 "MODEL.KEYPOINT_ON to False"
             )
         self.is_train = is_train
@@ -159,7 +160,7 @@ class DatasetMapper:
         """Map one dict of a dataset; it is not changed.
 
         Args:
-            others: what `mixing` may take images from; None leaves the image alone.
+            others: source of the images for `mixing`; None leaves the image alone.
         Returns:
             The dict with "image", (C, H, W), in the dtype of the image; in training "instances"
             instead of "annotations"; and if the dataset has them, "sem_seg", (H, W) int64, and

@@ -1,4 +1,4 @@
-"""Common steps of a dataset mapper: read an image, move its annotations, make Instances of them."""
+"""Common steps of a dataset mapper: read an image, transform its annotations, make Instances."""
 
 import logging
 from collections.abc import Sequence
@@ -36,8 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def get_bbox(annotation: dict) -> Sequence[float]:
-    """Return the XYXY box of an annotation that has "bbox" and "bbox_mode", of the type it has
-    there."""
+    """Return the XYXY box of an annotation with "bbox" and "bbox_mode", in the type of "bbox"."""
     return BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
 
 
@@ -88,7 +87,7 @@ def transform_instance_annotations(
             polygons (not clipped), an RLE or an (h, w) mask becomes an (h, w) mask.
         transforms: a Transform or several in order.
         image_size: (h, w) after the transforms.
-        keypoint_hflip_indices: as `create_keypoint_hflip_indices` gives them.
+        keypoint_hflip_indices: as returned by `create_keypoint_hflip_indices`.
     Raises:
         ValueError: the segmentation is neither polygons nor an RLE or a mask.
     """
@@ -129,7 +128,7 @@ def transform_instance_annotations(
 
 
 def _decode_rle(rle: dict) -> np.ndarray:
-    """(h, w) uint8 mask of a COCO RLE; its counts may be compressed or a plain list."""
+    """Return the (h, w) uint8 mask of a COCO RLE, whose counts may be compressed or a list."""
     if isinstance(rle["counts"], list):
         rle = mask_util.frPyObjects(rle, *rle["size"])
     return mask_util.decode(rle)
@@ -147,7 +146,8 @@ def transform_keypoint_annotations(
         keypoints: K*3 numbers, (x, y, visibility) after one another.
         transforms: with an odd number of horizontal flips, left and right points are exchanged.
         image_size: (h, w) after the transforms. Points outside get visibility 0.
-        keypoint_hflip_indices: (K,) for each point the one that takes its place after a flip.
+        keypoint_hflip_indices: (K,) for each point, the index of the one that takes its place after
+            a flip.
     Returns:
         (K, 3); points with visibility 0 are all zero.
     Raises:
@@ -166,7 +166,7 @@ def transform_keypoint_annotations(
             )
         if len(keypoints) != len(keypoint_hflip_indices):
             raise ValueError(
-                f"an annotation has {len(keypoints)} keypoints, the metadata have "
+                f"an annotation has {len(keypoints)} keypoints, but the metadata have "
                 f"{len(keypoint_hflip_indices)}"
             )
         keypoints = keypoints[np.asarray(keypoint_hflip_indices)]
@@ -187,7 +187,7 @@ def annotations_to_instances(
         Instances with `gt_boxes`, `gt_classes`, and, where the annotations have them, `gt_masks`
         (PolygonMasks or BitMasks) and `gt_keypoints`.
     Raises:
-        ValueError: annotations and mask_format do not fit.
+        ValueError: the annotations do not match `mask_format`.
     """
     boxes = np.stack([get_bbox(anno) for anno in annos]) if annos else np.zeros((0, 4))
     target = Instances(image_size)
@@ -250,8 +250,11 @@ def _make_masks(
 
 
 def annotations_to_instances_rotated(annos: list[dict], image_size: tuple[int, int]) -> Instances:
-    """Return the same for rotated boxes: each "bbox" is (cx, cy, w, h, degrees counter-clockwise).
+    """Make the ground truth of one image with rotated boxes.
 
+    Args:
+        annos: each "bbox" is (cx, cy, w, h, degrees counter-clockwise).
+        image_size: (h, w).
     Returns:
         Instances with `gt_boxes` (RotatedBoxes, clipped) and `gt_classes`.
     """
@@ -294,21 +297,21 @@ def filter_empty_instances(
 
 
 def create_keypoint_hflip_indices(dataset_names: str | Sequence[str]) -> list[int]:
-    """For every keypoint the one that takes its place when the image is mirrored.
+    """Return, for every keypoint, the index of the one that takes its place in a mirrored image.
 
     Args:
         dataset_names: datasets with `keypoint_names` and `keypoint_flip_map`, the same in all.
     Raises:
-        ValueError: a dataset names no keypoints, or its flip map does not fit the names.
+        ValueError: a dataset has no keypoint names, or its flip map does not match them.
     """
     if isinstance(dataset_names, str):
         dataset_names = [dataset_names]
     for name in dataset_names:
         if MetadataCatalog.get(name).get("keypoint_names") is None:
             raise ValueError(
-                f"dataset {name!r} names no keypoints, so it can train none; use one whose "
-                "metadata has keypoint_names and keypoint_flip_map (a COCO file has 'keypoints' "
-                "in its category), or set MODEL.KEYPOINT_ON False"
+                f"dataset {name!r} has no keypoint names, so keypoints cannot be trained on it; "
+                "use one whose metadata has keypoint_names and keypoint_flip_map (a COCO file has "
+                "'keypoints' in its category), or set MODEL.KEYPOINT_ON False"
             )
     check_metadata_consistency("keypoint_names", dataset_names)
     check_metadata_consistency("keypoint_flip_map", dataset_names)
@@ -320,7 +323,7 @@ def create_keypoint_hflip_indices(dataset_names: str | Sequence[str]) -> list[in
     repeated = [name for name in in_pairs if in_pairs.count(name) > 1]
     if unknown or repeated or len(set(names)) < len(names):
         problem = (
-            f"keypoint_flip_map has {unknown[0]!r}, which keypoint_names has not"
+            f"keypoint_flip_map has {unknown[0]!r}, which is not in keypoint_names"
             f".{did_you_mean(unknown[0], names)}"
             if unknown
             else f"{repeated[0]!r} is in two pairs of keypoint_flip_map"
@@ -338,9 +341,9 @@ def get_fed_loss_cls_weights(
     """Return the sampling weights of the classes for the federated loss: image counts to a power.
 
     Args:
-        dataset_names: the first one counts; its metadata need `class_image_count`, a list of dicts
+        dataset_names: datasets whose metadata have the same `class_image_count`, a list of dicts
             with "id" and "image_count".
-        freq_weight_power: 0 weighs all classes equally.
+        freq_weight_power: the power; 0 weights all classes equally.
     Returns:
         (K,) float weights in the order of class ids.
     """
@@ -353,9 +356,11 @@ def get_fed_loss_cls_weights(
 
 
 def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
-    """Raise ValueError unless the metadata `key` are equal in all datasets.
+    """Check that the metadata attribute `key` is the same in all datasets.
 
-    AttributeError, when a dataset does not have `key` at all.
+    Raises:
+        ValueError: two datasets have different values.
+        AttributeError: a dataset does not have `key` at all.
     """
     if len(dataset_names) == 0:
         return
@@ -363,7 +368,7 @@ def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
     for name, value in zip(dataset_names, values, strict=True):
         if value != values[0]:
             raise ValueError(
-                f"datasets used together must agree in {key!r}: {dataset_names[0]!r} has "
+                f"datasets used together must have the same {key!r}: {dataset_names[0]!r} has "
                 f"{values[0]!r}, {name!r} has {value!r}. Train on one of them, or give both the "
                 "same list"
             )

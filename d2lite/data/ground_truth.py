@@ -108,7 +108,7 @@ def load_ground_truth(dataset_name: str, *, sizes: bool = True) -> list[dict]:
         )
     if len({isinstance(record["image_id"], str) for record in records}) > 1:
         raise ValueError(
-            f"{source}: some values of image_id are numbers, others are texts; use one kind"
+            f"{source}: some values of image_id are numbers, others are strings; use one kind"
         )
     for record in records if sizes else ():
         if "height" not in record or "width" not in record:
@@ -129,7 +129,8 @@ def _check_image(record: dict, source: str) -> None:
     where = f"{source}: image {record.get('file_name', record['image_id'])}"
     if not isinstance(record["image_id"], (str, Integral)):
         raise ValueError(
-            f"{where} has image_id {quoted(record['image_id'])}; expected a whole number or a text"
+            f"{where} has image_id {quoted(record['image_id'])}; expected a whole number or a "
+            "string"
         )
     for key in ("height", "width"):
         side = record.get(key)

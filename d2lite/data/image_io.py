@@ -196,7 +196,7 @@ def read_labels(file_name: str, expected: dict | None = None) -> np.ndarray:
         labels = labels[:, :, 0]
     if labels.ndim != 2 or labels.dtype.kind not in "biu":
         raise ImageReadError(
-            f"{file_name}: labels are one whole number for each pixel, found {labels.dtype} of "
+            f"{file_name}: labels must be one whole number for each pixel, found {labels.dtype} of "
             f"shape {labels.shape}; save them as an image of one channel or with a palette"
         )
     is_small = labels.min(initial=0) >= 0 and labels.max(initial=0) <= np.iinfo(np.uint8).max
@@ -296,7 +296,7 @@ def compare_size(dataset_dict: dict, height: int, width: int) -> None:
     if expected != (height, width):
         raise SizeMismatchError(
             f"{dataset_dict.get('file_name', 'image')}: the image is {height} x {width} "
-            f"(height x width), its dataset says {expected[0]} x {expected[1]}. "
+            f"(height x width), but its dataset says {expected[0]} x {expected[1]}. "
             "Correct the size there, or the EXIF orientation of the file"
         )
 
@@ -312,5 +312,5 @@ def check_label_size(
     if tuple(label_size) != tuple(image_size):
         raise SizeMismatchError(
             f"{file_name}: the label image is {label_size[0]} x {label_size[1]} (height x width), "
-            f"its image {image_size[0]} x {image_size[1]}; there must be a label for each pixel"
+            f"but its image is {image_size[0]} x {image_size[1]}; each pixel needs a label"
         )

@@ -1,7 +1,7 @@
-"""Readers for images that are no files: `SCHEME://...` in place of a file name.
+"""Readers for images that are not files: `SCHEME://...` instead of a file name.
 
-`detection_utils.read_image` asks here first, so that a dataset can draw its images, or fetch
-them from an archive, without touching the loader. Code that opens files through `PathManager`
+`detection_utils.read_image` looks here first, so that a dataset can draw its images, or take
+them from an archive, without a change to the loader. Code that opens files through `PathManager`
 gets the same image as the bytes of a PNG file.
 """
 
@@ -22,11 +22,11 @@ def register_image_scheme(scheme: str, reader: Callable[[str], np.ndarray]) -> N
     """Let `reader` serve all image names that start with `scheme://`.
 
     Args:
-        scheme: the part before `://`; must be new.
+        scheme: the part before `://`; must not be registered yet.
         reader: takes the whole name; returns (H, W, 3) uint8 in RGB order, or an (H, W) array for
             label images. Must give the same array for the same name, in every process.
     Raises:
-        ValueError: the scheme is taken.
+        ValueError: the scheme is registered with another reader.
     """
     if _READERS.get(scheme, reader) is not reader:
         raise ValueError(f"image scheme {scheme!r} is registered already")
@@ -42,7 +42,7 @@ def find_image_reader(file_name: str) -> Callable[[str], np.ndarray] | None:
 
 
 class _ImagePathHandler(PathHandler):
-    """Lets `PathManager.open` read the images of one scheme, as PNG files."""
+    """Handler by which `PathManager.open` reads the images of one scheme, as PNG files."""
 
     def __init__(self, scheme: str):
         super().__init__()
@@ -56,7 +56,7 @@ class _ImagePathHandler(PathHandler):
             raise ValueError(f"{path}: can only be opened with mode 'rb', not {mode!r}")
         reader = find_image_reader(path)
         if reader is None:
-            raise FileNotFoundError(f"{path}: no reader serves {self.prefix}")
+            raise FileNotFoundError(f"{path}: no reader is registered for {self.prefix}")
         content = io.BytesIO()
         Image.fromarray(reader(path)).save(content, "PNG", compress_level=1)
         content.seek(0)

@@ -35,7 +35,7 @@ def _collate(collate_fn: Callable[[list], Any], samples: list[Sample]) -> Sample
             continue
         error = sample.error
         if torchdata.get_worker_info() is not None:
-            # It has to survive the way from a worker: its last line as message, the rest as cause.
+            # It must survive the transfer from a worker process, which drops its traceback.
             try:
                 error = type(error)(str(error))
             except TypeError:
@@ -270,8 +270,8 @@ class TrainingLoader:
             stream.samples_before * state_dict["world_size"] // comm.get_world_size()
         )
         logger.warning(
-            "The saved position of the data loader was made with another %s. Training goes "
-            "on after %s samples, with other batches than before",
+            "The position of the data loader was saved with a different %s. Training continues "
+            "after %s samples, with other batches than before",
             ", ".join(changed),
             samples,
         )
@@ -409,8 +409,8 @@ class IterableTrainingLoader:
         delivered = self._batches
         if delivered:
             logger.warning(
-                "The dataset is iterable only: %s batches are loaded and dropped to get to "
-                "the position where training continues",
+                "The dataset is iterable only: %s batches are loaded and dropped to reach the "
+                "position where training continues",
                 delivered,
             )
         for batch in itertools.islice(self._make_batches(self._loader), delivered, None):

@@ -1,4 +1,4 @@
-"""Compare dataset dicts with what DatasetMapper needs of them, before the first sample is made."""
+"""Check that dataset dicts have what DatasetMapper needs, before the first sample is made."""
 
 import logging
 import os
@@ -15,8 +15,8 @@ from d2lite.data.missing_files import check_files_exist
 
 logger = logging.getLogger(__name__)
 
-# Image heads that are read for their size: all of a dataset of ordinary size, and a sample of a
-# large one. A head takes 0.1 ms from a local disk.
+# Number of image headers that are read for their sizes: all of an ordinary dataset, and a sample of
+# a large one. Reading a header from a local disk takes 0.1 ms.
 MAX_SIZES_READ = 5000
 
 
@@ -26,11 +26,11 @@ def check_for_mapper(
     """Check that the mapper can make a sample of every dict.
 
     Args:
-        tolerant: only warn of images that are missing or of another size, as they are skipped.
+        tolerant: only warn of images that are missing or have the wrong size, as they are skipped.
     Raises:
         FileNotFoundError: images or label images are missing.
-        ValueError: boxes, masks or keypoints are missing or not of the form that the mapper was
-            told, or an image has another size than its dict says.
+        ValueError: boxes, masks or keypoints are missing or not in the format that the mapper
+            expects, or the size of an image differs from that in its dict.
     """
     if not dataset_dicts:
         return
@@ -58,7 +58,7 @@ def check_for_mapper(
 
 
 def _instances(dataset_dicts: Sequence[dict]) -> Iterator[tuple[dict, int, dict]]:
-    """Every annotation that is trained on, with its dict and its number there."""
+    """Yield every annotation that is trained on, with its dict and its index there."""
     for record in dataset_dicts:
         for index, annotation in enumerate(record.get("annotations", ())):
             if not annotation.get("iscrowd", 0):
@@ -117,22 +117,21 @@ def _check_keypoints(
         if count != expected:
             names = "others" if flip_indices is None else "keypoint_names in the metadata"
             raise ValueError(
-                f"{_where(record, index)} has {count} keypoints, {names} {expected}; all objects "
-                "need as many"
+                f"{_where(record, index)} has {count} keypoints, but {names} have {expected}; all "
+                "objects must have the same number"
             )
 
 
 def check_image_sizes(dataset_dicts: Sequence[dict], *, tolerant: bool = False) -> None:
-    """Compare "height" and "width" with the heads of the image files, up to 5000 evenly spread.
+    """Compare "height" and "width" with the headers of up to 5000 images, spread evenly.
 
-    Label images must have the size of their images.
-
-    Files that cannot be read are left to the loader, which reads more of them.
+    Label images must have the size of their images. Files that cannot be read are left to the
+    loader, which reports them better.
 
     Args:
-        tolerant: only warn, and only of the first one.
+        tolerant: only warn, and only about the first one.
     Raises:
-        SizeMismatchError: one of them differs.
+        SizeMismatchError: the size of an image or label image differs.
     """
     sized = [
         record
@@ -144,7 +143,7 @@ def check_image_sizes(dataset_dicts: Sequence[dict], *, tolerant: bool = False) 
     ]
     step = max(1, len(sized) / MAX_SIZES_READ)
     sample = [sized[int(position * step)] for position in range(min(len(sized), MAX_SIZES_READ))]
-    with ThreadPoolExecutor(8) as threads:  # they wait for a disk or a network
+    with ThreadPoolExecutor(8) as threads:  # which mostly wait for a disk or a network
         sizes = list(threads.map(lambda r: _size_or_none(r["file_name"]), sample))
         of_labels = list(threads.map(lambda r: _size_or_none(r.get("sem_seg_file_name")), sample))
     for record, size, label_size in zip(sample, sizes, of_labels, strict=True):

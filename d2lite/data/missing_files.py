@@ -1,4 +1,4 @@
-"""Find files of a dataset that do not exist, before a training runs into one of them."""
+"""Find files of a dataset that do not exist, before training needs one of them."""
 
 import logging
 import os
@@ -9,23 +9,23 @@ logger = logging.getLogger(__name__)
 
 # Keys of dataset dicts that the default mapper opens.
 _FILE_KEYS = ("file_name", "sem_seg_file_name")
-# With fewer files than this in a folder, asking for each is cheaper than listing the folder.
+# With fewer files than this in a folder, checking each one is cheaper than listing the folder.
 _FEW = 8
 
 
 def check_files_exist(
     dataset_dicts: Iterable[dict], names: Sequence[str], *, tolerant: bool = False
 ) -> None:
-    """Compare the image and label files of a dataset with what the folders have.
+    """Check that the image and label files of a dataset exist.
 
-    Files behind an address (`https://...`) are taken to exist.
+    URLs (`https://...`) are assumed to exist.
 
     Args:
         dataset_dicts: with "file_name", and perhaps "sem_seg_file_name".
-        names: of the datasets, for the message.
-        tolerant: only warn, as long as there are other images.
+        names: names of the datasets, for the message.
+        tolerant: only warn, unless all files are missing.
     Raises:
-        FileNotFoundError: says how many files are missing, and which is the first.
+        FileNotFoundError: files are missing; the message has their number and the first one.
     """
     dataset_dicts = list(dataset_dicts)
     for key in _FILE_KEYS:
@@ -46,10 +46,10 @@ def check_files_exist(
 
 
 def missing_files(paths: Iterable[str]) -> list[str]:
-    """Those of the paths that are no files, in their order; addresses count as files.
+    """Return the paths at which there is no file, in order; URLs count as files.
 
-    Every folder is listed once: a hundred times faster than a look at each file, above all on
-    network storage.
+    Every folder is listed once, which is a hundred times faster than checking each file, especially
+    on network storage.
     """
     paths = list(dict.fromkeys(paths))
     by_folder: dict[str, list[str]] = defaultdict(list)
@@ -61,11 +61,11 @@ def missing_files(paths: Iterable[str]) -> list[str]:
     for folder, listed in by_folder.items():
         wanted = set(listed)
         if len(wanted) < _FEW:
-            there = {name for name in wanted if os.path.isfile(os.path.join(folder, name))}
+            existing = {name for name in wanted if os.path.isfile(os.path.join(folder, name))}
         else:
             try:
-                there = {entry.name for entry in os.scandir(folder or ".")}
+                existing = {entry.name for entry in os.scandir(folder or ".")}
             except OSError:
-                there = set()
-        absent |= {(folder, name) for name in wanted - there}
+                existing = set()
+        absent |= {(folder, name) for name in wanted - existing}
     return [path for path in paths if os.path.split(path) in absent]

@@ -1,9 +1,9 @@
-"""Training images made of several: mosaic, mixup and copy-paste.
+"""Training images composed of several others: mosaic, mixup and copy-paste.
 
-They are made before all other augmentations, of images as they are read, and have the size of the
-first of them: whatever resizes, crops and groups images works as for a single one. The other images
-are drawn at random from the dataset, by the random numbers of the sample, so that a sample depends
-on the seed and its position only.
+Images are mixed as they are read, before all other augmentations, and the result has the size of
+the first one, so that resizing, cropping and grouping work as for a single image. The other images
+are drawn at random from the dataset, with the random numbers of the sample, so that a sample
+depends only on the seed and its position.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from d2lite.structures import BoxMode
 from d2lite.structures.masks import polygons_to_bitmask
 from d2lite.utils.errors import ArgumentError
 
-# Gray of what no image covers in a mosaic, as in YOLOv4 and later ones.
+# Gray value of the pixels of a mosaic that no image covers, as in YOLOv4 and its successors.
 FILL = 114
 
 
@@ -42,12 +42,12 @@ class Scene(NamedTuple):
 
     @classmethod
     def read(cls, image: np.ndarray, annotations: Sequence[dict]) -> "Scene":
-        """Make one of the annotations of a dataset dict; regions of crowds are left out."""
+        """Make a scene of an image and its dataset dict's annotations; crowds are left out."""
         objects = []
         for annotation in annotations:
             if annotation.get("iscrowd", 0):
                 continue
-            # Whole numbers would stay whole under a change of scale.
+            # As floats, because the transforms round the coordinates of integer arrays.
             box = np.array(get_bbox(annotation), dtype=np.float64)
             changed = {**annotation, "bbox": box, "bbox_mode": BoxMode.XYXY_ABS}
             changed.pop("area", None)
@@ -57,7 +57,7 @@ class Scene(NamedTuple):
         return cls(image, objects).changed(NoOpTransform())  # decodes masks, clips boxes
 
     def changed(self, transform: Transform) -> "Scene":
-        """Return image and objects after a transform of any kind but mirroring."""
+        """Return image and objects after a transform, which may be any but a mirroring."""
         image = transform.apply_image(self.image)
         return Scene(
             image,
@@ -73,7 +73,11 @@ class Scene(NamedTuple):
         return self.changed(ResizeTransform(*self.size, height, width))
 
     def cropped(self, x: int, y: int, width: int, height: int, min_visible: float) -> "Scene":
-        """Return a part; objects of which less than a share is visible there are left out."""
+        """Return a part of the scene, in pixels.
+
+        Args:
+            min_visible: objects are left out if less than this share of their area is visible.
+        """
         # Polygons are cut here: CropTransform would fill the holes of rings.
         is_polygons = [isinstance(a.get("segmentation"), list) for a in self.annotations]
         others = [
@@ -104,7 +108,7 @@ class Scene(NamedTuple):
         return Scene(part.image, kept)
 
     def padded(self, x: int, y: int, size: tuple[int, int]) -> "Scene":
-        """Return the scene with its corner at (x, y) of an empty one of this (H, W)."""
+        """Return an empty scene of `size` (H, W) with this one placed at (x, y), its top left."""
         height, width = self.size
         right, bottom = size[1] - x - width, size[0] - y - height
         return self.changed(PadTransform(x, y, right, bottom, width, height))
@@ -118,7 +122,7 @@ class Mosaic:
     """Four images around a point (YOLOv4, arXiv:2004.10934, sec. 3.4).
 
     The point is drawn from the middle half of each side. Each image is scaled to fit into the
-    whole, times a random factor, has a corner at the point, and is cut where its quarter ends.
+    mosaic, times a random factor, placed with a corner at the point, and cropped to its quarter.
     """
 
     num_others = 3
@@ -126,8 +130,8 @@ class Mosaic:
     def __init__(self, scale: tuple[float, float], min_visible: float):
         """
         Args:
-            scale: range of the factor.
-            min_visible: objects are left out of which the cut leaves a smaller share.
+            scale: (minimum, maximum) of the random factor.
+            min_visible: objects are left out if the crop leaves less than this share of their area.
         """
         self.scale = scale
         self.min_visible = min_visible
@@ -167,14 +171,14 @@ class MixUp:
     """A weighted mean of two images, with the objects of both (arXiv:1902.04103, sec. 3.1).
 
     The weight is drawn from Beta(alpha, alpha). The second image is scaled to fit into the first,
-    at a random place; pixels that it does not cover keep their values. All objects count alike:
-    losses are not weighted, so that `alpha` should be large, which makes weights near 0.5.
+    at a random place; pixels that it does not cover keep their values. All objects count equally
+    in the losses, so `alpha` should be large, which gives weights near 0.5.
     """
 
     num_others = 1
 
     def __init__(self, alpha: float):
-        """alpha: above 0."""
+        """alpha: parameter of the Beta distribution, above 0."""
         self.alpha = alpha
 
     def __call__(self, scene: Scene, others: Sequence[Scene]) -> Scene:
@@ -192,10 +196,10 @@ class MixUp:
 class CopyPaste:
     """Objects of another image, pasted into this one (arXiv:2012.07177).
 
-    A random number of random objects is pasted, by their masks, or as boxes where they have none.
-    The masks of what they cover are cut, and their boxes follow; keypoints there are labeled as
-    not visible. In turn, objects of the other image that can be seen in what is pasted, as its box
-    overlaps theirs, come along.
+    A random number of random objects is pasted, cut out by their masks, or by their boxes if they
+    have no masks. The masks and boxes of objects that they cover are reduced to what remains
+    visible; covered keypoints are labeled as not visible. Objects of the other image that can be
+    seen within the pasted regions, since they overlap them, are added as well.
     """
 
     num_others = 1
@@ -203,8 +207,9 @@ class CopyPaste:
     def __init__(self, scale: tuple[float, float], min_visible: float):
         """
         Args:
-            scale: range of the factor, times that at which the other image fits into this one.
-            min_visible: objects are left out of which a smaller share remains visible.
+            scale: (minimum, maximum) of a random factor on the scale at which the other image just
+                fits into this one; at most 1.
+            min_visible: objects are left out if less than this share of their area stays visible.
         """
         self.scale = scale
         self.min_visible = min_visible
@@ -251,13 +256,13 @@ class CopyPaste:
 
 
 class Mixing:
-    """What is done with the images of a training: each kind with its probability, in this order."""
+    """Mixing of training images: each kind is applied with its probability, in order."""
 
     def __init__(self, kinds: Sequence[tuple[Callable, float]], until: float):
         """
         Args:
-            kinds: Mosaic, MixUp or CopyPaste, and in which share of the samples it is used.
-            until: the iteration from which on images are no longer mixed.
+            kinds: a Mosaic, MixUp or CopyPaste, each with its probability in [0, 1].
+            until: the first iteration in which images are no longer mixed.
         """
         self.kinds = list(kinds)
         self.until = until
@@ -268,10 +273,10 @@ class Mixing:
 
     @classmethod
     def from_config(cls, cfg: Any) -> "Mixing | None":
-        """Return what INPUT.MIX says; None where it is off.
+        """Return the mixing that INPUT.MIX describes; None if it is off.
 
         Raises:
-            ValueError: a value is out of range, or the model learns what cannot be mixed.
+            ValueError: a value is out of range, or the model needs data that cannot be mixed.
         """
         mix = cfg.INPUT.get("MIX")
         keys = mixing_keys(cfg)
@@ -279,15 +284,15 @@ class Mixing:
             return None
         _check(mix)
         if cfg.MODEL.LOAD_PROPOSALS or len(cfg.MODEL.RPN.BBOX_REG_WEIGHTS) == 5:
-            reason = "precomputed proposals (MODEL.LOAD_PROPOSALS)"
+            unsupported = "precomputed proposals (MODEL.LOAD_PROPOSALS)"
             if not cfg.MODEL.LOAD_PROPOSALS:
-                reason = "rotated boxes (MODEL.RPN.BBOX_REG_WEIGHTS of five)"
-            raise ValueError(f"INPUT.MIX cannot mix {reason}; set {keys[0]} 0.0")
+                unsupported = "rotated boxes (MODEL.RPN.BBOX_REG_WEIGHTS of five)"
+            raise ValueError(f"INPUT.MIX cannot mix {unsupported}; set {keys[0]} 0.0")
         sampler, ratio = cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.RANDOM_SUBSET_RATIO
         if sampler == "RandomSubsetTrainingSampler" and ratio < 1:
             raise ValueError(
-                f"INPUT.MIX takes images of the whole dataset, DATALOADER.RANDOM_SUBSET_RATIO is "
-                f"{ratio}; set {keys[0]} 0.0, or train on a dataset that is the subset"
+                "INPUT.MIX takes images from the whole dataset, but DATALOADER.RANDOM_SUBSET_RATIO "
+                f"is {ratio}; set {keys[0]} 0.0, or train on a dataset that is the subset"
             )
         kinds = [
             (Mosaic(tuple(mix.MOSAIC_SCALE), mix.MIN_VISIBLE), mix.MOSAIC_PROB),
@@ -298,7 +303,7 @@ class Mixing:
         return cls([(kind, prob) for kind, prob in kinds if prob > 0], until)
 
     def __call__(self, scene: Scene, others: Others, read: Callable[[dict], Scene]) -> Scene:
-        """Mix a scene with random ones of the dataset, which `read` reads."""
+        """Mix a scene with random others of the dataset, which `read` makes of their dicts."""
         for kind, prob in self.kinds:
             if others.iteration < self.until and np.random.uniform() < prob:
                 indices = np.random.randint(len(others.dataset), size=kind.num_others)
@@ -307,7 +312,7 @@ class Mixing:
 
 
 def mixing_keys(cfg: Any) -> list[str]:
-    """Return the keys of INPUT.MIX that mix images in training, in order; [] where it is off."""
+    """Return the keys of INPUT.MIX that mix images in training, in order; [] if it is off."""
     mix = cfg.INPUT.get("MIX", {})
     names = ("MOSAIC_PROB", "MIXUP_PROB", "COPY_PASTE_PROB")
     return [f"INPUT.MIX.{name}" for name in names if mix.get(name, 0) != 0]
@@ -339,7 +344,11 @@ def _check(mix: Any) -> None:
 
 
 def _placed(scene: Scene, factor: float, size: tuple[int, int]) -> tuple[Scene, int, int]:
-    """Scale a scene to `factor` times what fits into (H, W); returns it and a random place."""
+    """Scale a scene to `factor` times the size that just fits into `size` (H, W).
+
+    Returns:
+        the scaled scene, and x and y of a random place for its top left corner.
+    """
     scene = scene.resized(min(factor, 1.0) * scene.scale_to_fit(size))
     y, x = (
         np.random.randint(whole - part + 1) for whole, part in zip(size, scene.size, strict=True)
@@ -347,11 +356,11 @@ def _placed(scene: Scene, factor: float, size: tuple[int, int]) -> tuple[Scene, 
     return scene, x, y
 
 
-# Regions of objects: shapely geometries, or (H, W) bool masks where one of the objects has a mask.
+# Regions of objects: shapely geometries, or (H, W) bool masks if any of the objects has a mask.
 
 
 def region_mask(annotation: dict, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool: the mask of an object, or its box where it has none."""
+    """Return (H, W) bool: the mask of an object, or its box if it has no mask."""
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, np.ndarray):
         return segmentation.astype(bool)
@@ -359,9 +368,9 @@ def region_mask(annotation: dict, size: tuple[int, int]) -> np.ndarray:
 
 
 def _geometry(annotation: dict) -> BaseGeometry:
-    """Return the same of an object with polygons or a box alone, as a shapely geometry."""
+    """Return the region of an object that has polygons or only a box, as a shapely geometry."""
     rings = [polygon.reshape(-1, 2) for polygon in _outlines(annotation)]
-    # Outlines may cross themselves; buffer(0) drops the lines and points that repair leaves.
+    # Outlines may cross themselves; buffer(0) drops the lines and points that the repair leaves.
     parts = [shapely.make_valid(shapely.Polygon(ring)).buffer(0) for ring in rings]
     return shapely.union_all(parts)
 
@@ -386,7 +395,7 @@ def _area(annotation: dict) -> float:
 
 
 def with_region(annotation: dict, region: np.ndarray | BaseGeometry) -> dict:
-    """Return an annotation with another region that is not empty, and the box around it."""
+    """Return an annotation with another region, which must not be empty, and the box around it."""
     changed = dict(annotation)
     if isinstance(region, np.ndarray):
         rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
@@ -403,7 +412,7 @@ def with_region(annotation: dict, region: np.ndarray | BaseGeometry) -> dict:
 
 
 def _polygons(region: BaseGeometry) -> list[np.ndarray]:
-    """Return flat polygons that add up to a region; a region with holes is divided."""
+    """Return flat polygons that add up to a region; a region with holes is split into parts."""
     polygons = []
     for part in shapely.get_parts(region):
         if part.geom_type in ("MultiPolygon", "GeometryCollection"):

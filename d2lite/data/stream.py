@@ -171,10 +171,10 @@ def _with_own_rng(sampler: Sampler, *seeds: int) -> Iterator[int]:
 
 
 class AspectGroups:
-    """Finds the aspect-ratio group of a dataset's items without decoding their images.
+    """Lookup of the aspect-ratio groups of a dataset's items without decoding their images.
 
     It uses "width" and "height" of the dict, or else the header of the file. Only if the dataset
-    does not consist of dicts and a mapper, the whole sample is loaded once.
+    does not consist of dicts and a mapper is each whole sample loaded once.
     """
 
     def __init__(self, dataset: torchdata.Dataset):
@@ -216,7 +216,7 @@ class Sample(NamedTuple):
 
 
 class MappedSamples(torchdata.Dataset):
-    """Loads the samples of references, with random numbers seeded by their position."""
+    """Dataset of samples, indexed by references, with random numbers seeded by their position."""
 
     def __init__(
         self,
@@ -230,7 +230,7 @@ class MappedSamples(torchdata.Dataset):
             dataset: indexable; usually a MapDataset.
             on_bad_sample: "raise" raises an error for an unreadable image; "skip" replaces it by
                 another sample, which depends only on the seed and the position.
-            group_of: replacements are of the same group.
+            group_of: returns the group of an index; a replacement has the same group.
         """
         if on_bad_sample not in ("raise", "skip"):
             raise ValueError(
@@ -242,7 +242,7 @@ class MappedSamples(torchdata.Dataset):
         self._group_of = group_of
 
     def __len__(self) -> int:
-        """Length of the dataset."""
+        """Return the length of the dataset."""
         return len(self.dataset)
 
     def __getitem__(self, ref: SampleRef) -> Sample:

@@ -25,7 +25,7 @@ _DEATH = re.compile(
 )
 _RAISED = re.compile(r"Caught (?P<kind>\w+) in DataLoader worker process (?P<worker>\d+)\.\n")
 _HINTS = {
-    "SIGKILL": "The system does so where memory runs out: lower DATALOADER.NUM_WORKERS",
+    "SIGKILL": "The system does so when memory runs out: lower DATALOADER.NUM_WORKERS",
     "SIGBUS": "Shared memory is full: enlarge /dev/shm (docker run --shm-size), or lower "
     "DATALOADER.NUM_WORKERS",
 }

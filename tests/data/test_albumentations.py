@@ -200,7 +200,7 @@ def test_errors_name_the_key(package, augmentations, error, message):
     [
         ({"a": 1}, "not a pipeline"),
         ({"transform": {"__class_fullname__": "os.system", "p": 1}}, "os.system"),
-        ({"transform": {"__class_fullname__": "ToTensorV2", "p": 1}}, "does not give an image"),
+        ({"transform": {"__class_fullname__": "ToTensorV2", "p": 1}}, "does not return an image"),
     ],
 )
 def test_files_that_are_not_pipelines(package, tmp_path, content, message):

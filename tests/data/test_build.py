@@ -81,7 +81,7 @@ def test_data_sets_are_joined_and_filtered(register):
 @pytest.mark.parametrize("category", [2, -1])
 def test_category_ids_out_of_range_name_the_image(register, category):
     name = register("test_b_1", [_dict(0, category)], thing_classes=["x", "y"])
-    with pytest.raises(ValueError, match=rf"a.jpg: .* category_id {category}, the 2 thing_classes"):
+    with pytest.raises(ValueError, match=rf"a.jpg: .* category_id {category}, but the 2 thing"):
         get_detection_dataset_dicts(name)
     assert len(get_detection_dataset_dicts(name, check_consistency=False)) == 1
 

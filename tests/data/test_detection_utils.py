@@ -57,7 +57,7 @@ def test_golden_flip_indices():
 
 
 def test_a_data_set_without_keypoints_is_told():
-    with pytest.raises(ValueError, match=r"'no_points' names no keypoints.*KEYPOINT_ON False"):
+    with pytest.raises(ValueError, match=r"'no_points' has no keypoint names.*KEYPOINT_ON False"):
         detection_utils.create_keypoint_hflip_indices("no_points")
     MetadataCatalog.remove("no_points")
 
@@ -100,7 +100,7 @@ def test_flipped_points_need_the_right_indices():
     flip = T.HFlipTransform(10)
     with pytest.raises(ValueError, match="keypoint_flip_map"):
         detection_utils.transform_keypoint_annotations([1, 1, 2], flip, (10, 10))
-    with pytest.raises(ValueError, match="1 keypoints, the metadata have 2"):
+    with pytest.raises(ValueError, match="1 keypoints, but the metadata have 2"):
         detection_utils.transform_keypoint_annotations([1, 1, 2], flip, (10, 10), [1, 0])
 
 

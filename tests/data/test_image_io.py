@@ -309,7 +309,7 @@ def test_labels_are_the_numbers_in_the_file(tmp_path, save_as, numbers):
 def test_colors_are_no_labels(tmp_path, mode):
     path = tmp_path / "labels.tif"
     Image.new(mode, (4, 3)).save(path)
-    with pytest.raises(ImageReadError, match=r"labels\.tif: labels are one whole number for each"):
+    with pytest.raises(ImageReadError, match=r"labels\.tif: labels must be one whole number"):
         read_labels(str(path))
 
 

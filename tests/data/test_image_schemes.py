@@ -48,5 +48,5 @@ def test_schemes_that_went_away_are_told():
     register_image_scheme("mine", lambda name: np.zeros((2, 2), np.uint8))
     del image_schemes._READERS["mine"]
     assert not PathManager.exists("mine://1")
-    with pytest.raises(FileNotFoundError, match="no reader serves mine://"):
+    with pytest.raises(FileNotFoundError, match="no reader is registered for mine://"):
         PathManager.open("mine://1", "rb")

@@ -1,8 +1,8 @@
-"""Which images come next: endless random streams for training, shares of a list for testing.
+"""The order of images: endless random streams for training, shares of a list for testing.
 
 The training samplers make one global stream from a seed that all workers share; a worker takes
-every world_size-th index of it, beginning with its rank. So the images of a step are the same
-however many workers share them.
+every world_size-th index of it, starting at its rank. So the images of a step do not depend on the
+number of workers that share them.
 """
 
 import itertools
@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 class _SeededSampler(Sampler):
     """An endless stream of indices that is a function of seeds.
 
-    A loader keeps the seeds beside its position, so that a resumed run goes on with the same
-    stream also when the seed was drawn at random.
+    A loader saves the seeds together with its position, so that a resumed run continues the same
+    stream even if the seed was drawn at random.
     """
 
     _seed: int
@@ -35,11 +35,11 @@ class _SeededSampler(Sampler):
         self._world_size = comm.get_world_size()
 
     def seeds(self) -> dict[str, int]:
-        """Everything the stream depends on besides the data."""
+        """Return everything that the stream depends on, except for the data."""
         return {"seed": self._seed}
 
     def use_seeds(self, seeds: dict[str, int]) -> None:
-        """Make the stream the one of `seeds`, from another sampler's `seeds()`."""
+        """Switch to the stream of another sampler, given the result of its `seeds()`."""
         self._seed = seeds["seed"]
 
     def __iter__(self) -> Iterator[int]:
@@ -68,7 +68,7 @@ class TrainingSampler(_SeededSampler):
         if not isinstance(size, int):
             raise TypeError(f"TrainingSampler: size must be an int, not {type(size).__name__}")
         if size <= 0:
-            raise ValueError(f"TrainingSampler: size is {size}, the dataset is empty")
+            raise ValueError(f"TrainingSampler: size is {size}; the dataset is empty")
         self._size = size
         self._shuffle = shuffle
         self._seed = _shared_seed(seed)
@@ -97,13 +97,14 @@ class RandomSubsetTrainingSampler(TrainingSampler):
         """
         Args:
             size: number of items of the dataset.
-            subset_ratio: share of it, in (0, 1].
+            subset_ratio: share of the items in the subset, in (0, 1].
             shuffle: False keeps the order of the subset.
-            seed_shuffle, seed_subset: of the orders and of the choice; None draws and shares one.
+            seed_shuffle: seed of the order, the same for all workers; None draws and shares one.
+            seed_subset: seed of the choice of the subset, likewise.
         """
         super().__init__(size=size, shuffle=shuffle, seed=seed_shuffle)
         if not 0.0 < subset_ratio <= 1.0:
-            raise ValueError(f"subset_ratio is {subset_ratio}, not in (0, 1]")
+            raise ValueError(f"subset_ratio is {subset_ratio}; it must be in (0, 1]")
         self._size_subset = int(size * subset_ratio)
         if self._size_subset == 0:
             raise ValueError(f"a share of {subset_ratio} of {size} items is empty")
@@ -111,11 +112,11 @@ class RandomSubsetTrainingSampler(TrainingSampler):
         logger.info("Training on a random %s of %s items", self._size_subset, size)
 
     def seeds(self) -> dict[str, int]:
-        """Everything the stream depends on besides the data."""
+        """Return everything that the stream depends on, except for the data."""
         return {"seed": self._seed, "seed_subset": self._seed_subset}
 
     def use_seeds(self, seeds: dict[str, int]) -> None:
-        """Make the stream the one of `seeds`."""
+        """Switch to the stream of another sampler, given the result of its `seeds()`."""
         self._seed, self._seed_subset = seeds["seed"], seeds["seed_subset"]
 
     def _infinite_indices(self) -> Iterator[int]:
@@ -159,12 +160,12 @@ class RepeatFactorTrainingSampler(_SeededSampler):
     def repeat_factors_from_category_frequency(
         dataset_dicts: list[dict], repeat_thresh: float, sqrt: bool = True
     ) -> torch.Tensor:
-        """(N,) factors: per image the largest of its categories' max(1, sqrt(t / f)).
+        """Return (N,) factors: for each image the largest max(1, sqrt(t / f)) of its categories.
 
         Args:
             dataset_dicts: with annotations; f is the share of images that have a category.
             repeat_thresh: t, below which a category counts as rare.
-            sqrt: False leaves out the root.
+            sqrt: False leaves out the square root.
         """
         categories = [
             {anno["category_id"] for anno in one.get("annotations", ())} for one in dataset_dicts
@@ -194,12 +195,12 @@ class RepeatFactorTrainingSampler(_SeededSampler):
 
 
 class InferenceSampler(Sampler):
-    """Every index exactly once over all workers: each takes a run, the first ones one more."""
+    """Each index exactly once: workers take successive blocks whose sizes differ by at most one."""
 
     def __init__(self, size: int):
         """size: number of items of the dataset, above 0."""
         if size <= 0:
-            raise ValueError(f"InferenceSampler: size is {size}, the dataset is empty")
+            raise ValueError(f"InferenceSampler: size is {size}; the dataset is empty")
         self._size = size
         self._rank = comm.get_rank()
         self._world_size = comm.get_world_size()

@@ -7,7 +7,7 @@ from d2lite.data.transforms.augmentation import Augmentation
 
 
 class RandomContrast(Augmentation):
-    """Blend the image with its mean: factors below 1 reduce contrast, above 1 raise it."""
+    """Random blend of the image with its mean: below 1 reduces contrast, above 1 raises it."""
 
     def __init__(self, intensity_min, intensity_max):
         """intensity_min, intensity_max: the factor is drawn between them; 1 changes nothing."""
@@ -21,7 +21,7 @@ class RandomContrast(Augmentation):
 
 
 class RandomBrightness(Augmentation):
-    """Multiply the image: factors below 1 darken, above 1 brighten."""
+    """Random multiplication of the image: factors below 1 darken, above 1 brighten."""
 
     def __init__(self, intensity_min, intensity_max):
         """intensity_min, intensity_max: the factor is drawn between them; 1 changes nothing."""
@@ -35,7 +35,7 @@ class RandomBrightness(Augmentation):
 
 
 class RandomSaturation(Augmentation):
-    """Blend an RGB image with its gray version: 0 is gray, above 1 is more colorful."""
+    """Random blend of an RGB image with its gray version: 0 is gray, above 1 is more colorful."""
 
     def __init__(self, intensity_min, intensity_max):
         """intensity_min, intensity_max: the factor is drawn between them; 1 changes nothing."""
@@ -51,7 +51,7 @@ class RandomSaturation(Augmentation):
 
 
 class RandomLighting(Augmentation):
-    """Add a random color along the principal axes of ImageNet's RGB values (AlexNet, sec. 4.1)."""
+    """Random color shift along the principal axes of ImageNet's RGB values (AlexNet, sec. 4.1)."""
 
     # Columns are the axes; values are for images in [0, 1].
     eigen_vecs = np.array(

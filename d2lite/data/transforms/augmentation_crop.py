@@ -16,7 +16,7 @@ from d2lite.utils.registry import check_choice
 
 
 class FixedSizeCrop(Augmentation):
-    """Crop to a fixed size at a random place; pad smaller images at the right and bottom."""
+    """Random crop of a fixed size; smaller images are padded at the right and bottom."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ _CROP_TYPES = ("relative", "relative_range", "absolute", "absolute_range")
 
 
 class RandomCrop(Augmentation):
-    """Cut a random window out of the image."""
+    """Random window of the image."""
 
     def __init__(self, crop_type: str, crop_size: tuple[float, float]):
         """
@@ -148,7 +148,7 @@ class RandomCrop_CategoryAreaConstraint(Augmentation):
 
 
 class MinIoURandomCrop(Augmentation):
-    """Crop a window that overlaps every box by a minimum IoU (SSD, sec. 2.2)."""
+    """Random crop that overlaps every box by a minimum IoU (SSD, sec. 2.2)."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
-"""The augmentations that config keys and projects use: here sizes, flips and rotation.
+"""The augmentations that config keys and projects use: sizes, flips and rotation.
 
-Crops and colors stand in files of their own and are part of this module under detectron2's names.
+Crops and color changes are defined in files of their own, and re-exported here as in detectron2.
 """
 
 import sys
@@ -32,7 +32,7 @@ from d2lite.utils.errors import ArgumentError
 
 
 class RandomApply(Augmentation):
-    """Apply an augmentation or transform with a probability, else do nothing."""
+    """Augmentation or transform that is applied with a probability."""
 
     def __init__(self, tfm_or_aug, prob=0.5):
         """
@@ -42,13 +42,13 @@ class RandomApply(Augmentation):
         """
         super().__init__()
         if not 0.0 <= prob <= 1.0:
-            raise ArgumentError(f"RandomApply: prob is {prob}, not in [0, 1]")
+            raise ArgumentError(f"RandomApply: prob is {prob}; it must be in [0, 1]")
         self.aug = _transform_to_aug(tfm_or_aug)
         self.tfm_or_aug = tfm_or_aug
         self.prob = prob
 
     def get_transform(self, *args) -> Transform:
-        """For the arguments of the wrapped augmentation."""
+        """Return the transform of the wrapped augmentation, or a no-op."""
         return self.aug.get_transform(*args) if self._is_due() else NoOpTransform()
 
     def __call__(self, aug_input) -> Transform:
@@ -60,18 +60,19 @@ class RandomApply(Augmentation):
 
 
 class RandomFlip(Augmentation):
-    """Mirror the image with a probability, in one direction."""
+    """Random flip of the image in one direction."""
 
     def __init__(self, prob=0.5, *, horizontal=True, vertical=False):
         """
         Args:
             prob: probability of a flip.
-            horizontal, vertical: the direction; exactly one is true. Use two for both.
+            horizontal, vertical: the direction; exactly one must be true. Use two RandomFlip to
+                flip in both.
         """
         super().__init__()
         if horizontal == vertical:
             raise ValueError(
-                "RandomFlip goes in one direction: set either horizontal or vertical, and use "
+                "RandomFlip flips in one direction: set either horizontal or vertical, and use "
                 "two RandomFlip to have both"
             )
         self._init(locals())
@@ -85,7 +86,7 @@ class RandomFlip(Augmentation):
 
 
 class Resize(Augmentation):
-    """Resize to a fixed size."""
+    """Resizing to a fixed size."""
 
     def __init__(self, shape, interp=Image.BILINEAR):
         """
@@ -103,7 +104,7 @@ class Resize(Augmentation):
 
 
 class ResizeShortestEdge(Augmentation):
-    """Resize so that the shorter side has a given length, or the longer one its maximum."""
+    """Resizing of the shorter side to a given length, while the longer one has a maximum."""
 
     def __init__(
         self, short_edge_length, max_size=sys.maxsize, sample_style="range", interp=Image.BILINEAR
@@ -112,9 +113,9 @@ class ResizeShortestEdge(Augmentation):
         Args:
             short_edge_length: pixels; [min, max] for "range", the choices for "choice", or a
                 single number. 0 leaves the image alone.
-            max_size: pixels that the longer side may have.
-            sample_style: "range" draws a whole number from it, both ends included; "choice" one of
-                the given lengths.
+            max_size: maximum length of the longer side, in pixels.
+            sample_style: "range" draws a whole number from the range, both ends included; "choice"
+                draws one of the given lengths.
             interp: Pillow's filter number.
         """
         super().__init__()
@@ -190,7 +191,7 @@ class ResizeScale(Augmentation):
 
 
 class RandomResize(Augmentation):
-    """Resize to one of several sizes."""
+    """Resizing to one of several sizes, drawn at random."""
 
     def __init__(self, shape_list, interp=Image.BILINEAR):
         """
@@ -208,7 +209,7 @@ class RandomResize(Augmentation):
 
 
 class RandomRotation(Augmentation):
-    """Rotate by a random angle."""
+    """Rotation by a random angle."""
 
     def __init__(self, angle, expand=True, center=None, sample_style="range", interp=None):
         """
@@ -256,7 +257,7 @@ class RandomRotation(Augmentation):
 
 
 class RandomExtent(Augmentation):
-    """Zoom and shift: cut out a random rectangle, which may reach beyond the image."""
+    """Random zoom and shift: cuts out a rectangle, which may reach beyond the image."""
 
     def __init__(self, scale_range: tuple[float, float], shift_range: tuple[float, float]):
         """

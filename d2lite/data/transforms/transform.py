@@ -1,4 +1,4 @@
-"""Deterministic changes of an image that take boxes, points, polygons and label maps along.
+"""Deterministic changes of an image, applied to its boxes, points, polygons and label maps too.
 
 The simple ones (flips, crop, pad, blend) are fvcore's. Here are resizing, extent, rotation and
 color operations, and how each of them moves a rotated box.
@@ -29,15 +29,15 @@ _WARPABLE = (np.uint8, np.uint16, np.int16, np.float32, np.float64)
 
 
 class ExtentTransform(Transform):
-    """Cut a rectangle, which may reach beyond the image, out of it and scale it."""
+    """Crop of a rectangle, which may reach beyond the image, scaled to a given size."""
 
     def __init__(self, src_rect, output_size, interp=Image.BILINEAR, fill=0):
         """
         Args:
-            src_rect: (x0, y0, x1, y1) in the input, in pixels; may lie outside of it.
+            src_rect: (x0, y0, x1, y1) in pixels of the input; may extend beyond it.
             output_size: (h, w) of the result.
             interp: Pillow's filter number, for images and label maps.
-            fill: value of the pixels from beyond the image.
+            fill: value of the pixels outside of the image.
         """
         super().__init__()
         self._set_attributes(locals())
@@ -69,17 +69,17 @@ class ExtentTransform(Transform):
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
         """(H, W) uint8 labels -> the same with H, W = output_size.
 
-        As in detectron2 they go through the filter of the image, so that with any but NEAREST
-        labels mix along the borders of regions. Set `interp` to NEAREST where that matters.
+        As in detectron2, they are resampled with the filter of the image; any filter but NEAREST
+        blends labels along the borders of regions. Set `interp` to NEAREST where that matters.
         """
         return self.apply_image(segmentation)
 
 
 class ResizeTransform(Transform):
-    """Resize the image to a fixed size.
+    """Resizing of an image to a fixed size.
 
-    uint8 images are smoothed when they shrink, as Pillow does it; other types are interpolated
-    between neighbors only. Label maps take the pixel nearest to each new pixel's center.
+    uint8 images are smoothed when they shrink, as in Pillow; other types are only interpolated
+    between neighbors. Label maps take the pixel nearest to each new pixel's center.
     """
 
     def __init__(self, h, w, new_h, new_w, interp=None):
@@ -97,7 +97,7 @@ class ResizeTransform(Transform):
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
         """(H, W) or (H, W, C) -> (new_h, new_w) or (new_h, new_w, C) of the same type."""
         assert img.shape[:2] == (self.h, self.w), (
-            f"ResizeTransform is for {self.h} x {self.w} pixels, the image has {img.shape[:2]}"
+            f"ResizeTransform is for {self.h} x {self.w} pixels, but the image has {img.shape[:2]}"
         )
         interp = self.interp if interp is None else interp
         if img.shape[:2] == (self.new_h, self.new_w):
@@ -133,7 +133,7 @@ class ResizeTransform(Transform):
         return result if img.ndim == 3 else result[:, :, 0]
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        """(N, 2) points (x, y), changed in place and returned."""
+        """Scale (N, 2) points (x, y) in place, and return them."""
         coords[:, 0] = coords[:, 0] * (self.new_w / self.w)
         coords[:, 1] = coords[:, 1] * (self.new_h / self.h)
         return coords
@@ -143,20 +143,20 @@ class ResizeTransform(Transform):
         return self.apply_image(segmentation, interp=Image.NEAREST)
 
     def inverse(self) -> Transform:
-        """Resize back."""
+        """Return the transform that resizes back."""
         return ResizeTransform(self.new_h, self.new_w, self.h, self.w, self.interp)
 
 
 def _nearest_indices(size: int, new_size: int) -> np.ndarray:
-    """(new_size,) index of the pixel under the center of each new pixel."""
+    """Return the (new_size,) index of the pixel under the center of each new pixel."""
     steps = np.full(new_size, size / new_size)
     steps[0] /= 2
-    # Added up one by one, as Pillow does, so that ties between two pixels are decided equally.
+    # Added up one by one, as in Pillow, so that ties between two pixels are decided the same way.
     return steps.cumsum().astype(np.intp).clip(max=size - 1)
 
 
 class RotationTransform(Transform):
-    """Rotate the image counter-clockwise."""
+    """Counter-clockwise rotation of an image."""
 
     def __init__(self, h, w, angle, expand=True, center=None, interp=None):
         """
@@ -165,7 +165,8 @@ class RotationTransform(Transform):
             angle: degrees, counter-clockwise.
             expand: make the result large enough for the whole image; otherwise it keeps its size
                 and loses its corners.
-            center: (x, y) to rotate about; None is the middle. Without effect if `expand`.
+            center: (x, y) in pixels to rotate about; None is the middle. Has no effect with
+                `expand`.
             interp: cv2's interpolation flag; None is linear.
         """
         super().__init__()
@@ -187,11 +188,12 @@ class RotationTransform(Transform):
         self.rm_image = self.create_rotation_matrix(offset=-0.5)
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
-        """(h, w) or (h, w, C) -> (bound_h, bound_w, ...); pixels from outside are 0."""
+        """(h, w) or (h, w, C) -> (bound_h, bound_w, ...); pixels outside of the image are 0."""
         if len(img) == 0 or self.angle % 360 == 0:
             return img
         assert img.shape[:2] == (self.h, self.w), (
-            f"RotationTransform is for {self.h} x {self.w} pixels, the image has {img.shape[:2]}"
+            f"RotationTransform is for {self.h} x {self.w} pixels, but the image has "
+            f"{img.shape[:2]}"
         )
         interp = self.interp if interp is None else interp
         return cv2.warpAffine(img, self.rm_image, (self.bound_w, self.bound_h), flags=interp)
@@ -221,9 +223,11 @@ class RotationTransform(Transform):
         return matrix
 
     def inverse(self) -> Transform:
-        """Rotate back and cut off the margins; only for `expand`, which loses nothing."""
+        """Return the transform that rotates back and crops the margins; needs `expand`."""
         if not self.expand:
-            raise NotImplementedError("a rotation with expand=False lost its corners")
+            raise NotImplementedError(
+                "a rotation with expand=False cannot be inverted, since it loses the corners"
+            )
         back = RotationTransform(self.bound_h, self.bound_w, -self.angle, True, None, self.interp)
         crop = CropTransform(
             (back.bound_w - self.w) // 2, (back.bound_h - self.h) // 2, self.w, self.h
@@ -232,7 +236,7 @@ class RotationTransform(Transform):
 
 
 class ColorTransform(Transform):
-    """Change colors by a function of the image; coordinates and labels do not change."""
+    """Change of colors by a function of the image; coordinates and labels do not change."""
 
     def __init__(self, op: Callable[[np.ndarray], np.ndarray]):
         """op: takes and returns an (H, W, C) image."""
@@ -254,12 +258,12 @@ class ColorTransform(Transform):
         return segmentation
 
     def inverse(self) -> Transform:
-        """Do nothing: there is no geometry to undo."""
+        """Return a no-op: there is no geometry to undo."""
         return NoOpTransform()
 
 
 class PILColorTransform(ColorTransform):
-    """Change colors by a function of a Pillow image, such as those of PIL.ImageOps."""
+    """Change of colors by a function of a Pillow image, such as those of PIL.ImageOps."""
 
     def __init__(self, op: Callable[[Image.Image], Image.Image]):
         """op: takes and returns a Pillow image."""
@@ -297,8 +301,8 @@ def VFlip_rotated_box(transform: VFlipTransform, rotated_boxes: np.ndarray) -> n
 def Resize_rotated_box(transform: ResizeTransform, rotated_boxes: np.ndarray) -> np.ndarray:
     """Scale (N, 5) rotated boxes.
 
-    With unequal factors the result of a rectangle is a parallelogram; its two side lengths are
-    kept, and the angle is that of the side along the height.
+    With unequal factors, a rectangle becomes a parallelogram. The result is the rectangle with its
+    side lengths and the angle of the side along the height.
     """
     scale_x, scale_y = transform.new_w / transform.w, transform.new_h / transform.h
     radians = np.deg2rad(rotated_boxes[:, 4])
