@@ -1,4 +1,4 @@
-"""Training images composed of several others: mosaic, mixup and copy-paste.
+"""Training images composed of several images: mosaic, mixup and copy-paste.
 
 Images are mixed as they are read, before all other augmentations, and the result has the size of
 the first one, so that resizing, cropping and grouping work as for a single image. The other images
@@ -57,7 +57,7 @@ class Scene(NamedTuple):
         return cls(image, objects).changed(NoOpTransform())  # decodes masks, clips boxes
 
     def changed(self, transform: Transform) -> "Scene":
-        """Return image and objects after a transform, which may be any but a mirroring."""
+        """Return image and objects after a transform; any transform except mirroring is allowed."""
         image = transform.apply_image(self.image)
         return Scene(
             image,

@@ -168,7 +168,7 @@ def read_csv(folder: Folder) -> LabeledImages:
     source = folder.path(next(iter(tables)))
     data = LabeledImages("csv", folder.root, [], {})
     if not all("class" in table.columns for table in tables.values()):
-        data.notes.append("there is no column for the class, so all are of the class 'object'")
+        data.notes.append("there is no column for the class, so all get the class 'object'")
     names = {_class_of(row, t) for t in tables.values() for _, row in t.rows if _has_box(row, t)}
     listed = None  # a file like keras-retinanet's has name,number in each row
     for file in folder.files:

@@ -60,7 +60,7 @@ def read_via(folder: Folder) -> LabeledImages:
     data = LabeledImages("via", folder.root, [], {})
     attribute = _class_attribute(regions, folder.root)
     if attribute is None:
-        data.notes.append("regions have no attribute for the class; all are of the class 'object'")
+        data.notes.append("regions have no attribute for the class, so all get 'object'")
     named = {
         file: [[_class_of(r, attribute, where) for r in rows] for _, where, rows in entries]
         for file, entries in regions.items()
