@@ -149,7 +149,7 @@ class DefaultAnchorGenerator(_GridAnchors):
         sizes: Sequence[float] = (32, 64, 128, 256, 512),
         aspect_ratios: Sequence[float] = (0.5, 1, 2),
     ) -> Tensor:
-        """(len(sizes) * len(aspect_ratios), 4) XYXY boxes around (0, 0), by size, then ratio."""
+        """Return (A, 4) XYXY boxes around (0, 0), by size, then ratio."""
         sides = [_sides(size, ratio) for size, ratio in itertools.product(sizes, aspect_ratios)]
         return torch.tensor([(-w / 2, -h / 2, w / 2, h / 2) for w, h in sides])
 
@@ -213,8 +213,7 @@ class RotatedAnchorGenerator(_GridAnchors):
 
 
 def build_anchor_generator(cfg, input_shape: list[ShapeSpec]) -> nn.Module:
-    """Return the generator named by MODEL.ANCHOR_GENERATOR.NAME for feature maps of these
-    shapes."""
+    """Build the generator named by MODEL.ANCHOR_GENERATOR.NAME, for features of these shapes."""
     return ANCHOR_GENERATOR_REGISTRY.get(cfg.MODEL.ANCHOR_GENERATOR.NAME)(cfg, input_shape)
 
 

@@ -22,8 +22,8 @@ DEFAULT_SCALE_CLAMP = math.log(1000.0 / 16)
 class Box2BoxTransform:
     """Deltas of R-CNN (Girshick et al., appendix C): (dx, dy, dw, dh).
 
-    A box moves by dx * width and dy * height, and its sides grow by exp(dw) and exp(dh). So equal
-    deltas mean the same for a small box and a large one, and decoded sides are never negative.
+    A box moves by dx * width and dy * height, and its sides are multiplied by exp(dw) and exp(dh).
+    So equal deltas mean the same for small and large boxes, and decoded sides are never negative.
     """
 
     def __init__(
@@ -36,8 +36,7 @@ class Box2BoxTransform:
         self.scale_clamp = scale_clamp
 
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """Return the (N, 4) deltas that turn `src_boxes` into `target_boxes`, both (N, 4) XYXY (eq.
-        6-9).
+        """Encode (N, 4) XYXY `target_boxes` as (N, 4) deltas from `src_boxes` (eq. 6-9).
 
         Raises:
             AssertionError: a source box has a width of 0 or less.
@@ -54,10 +53,10 @@ class Box2BoxTransform:
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
         """Decode (N, k*4) deltas, k of them per box, from (N, 4) boxes to (N, k*4) boxes.
 
-        The inverse of `get_deltas` (eq. 1-4); k is the number of classes with deltas of their
-        own.
+        The inverse of `get_deltas` (eq. 1-4); k is the number of classes, or 1 if they share
+        the deltas.
 
-        Computed in float32 whatever the deltas are: half precision would move corners by pixels.
+        Always computed in float32, because half precision would move corners by pixels.
         """
         deltas = deltas.float()
         boxes = boxes.to(deltas.dtype).unsqueeze(1)  # (N, 1, 4)
@@ -87,8 +86,7 @@ class Box2BoxTransformRotated:
         self.scale_clamp = scale_clamp
 
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """Return the (N, 5) deltas that turn `src_boxes` into `target_boxes`, both (N, 5) with
-        degrees.
+        """Encode (N, 5) `target_boxes` as (N, 5) deltas from `src_boxes`; angles are in degrees.
 
         Raises:
             AssertionError: a source box has a width of 0 or less.
@@ -98,7 +96,7 @@ class Box2BoxTransformRotated:
         _check_extent(src_size)
         shift = (target_boxes[:, :2] - src_boxes[:, :2]) / src_size
         growth = torch.log(target_size / src_size)
-        # The shorter way round: 170 and -170 degrees differ by 20.
+        # The shorter way around: 170 and -170 degrees differ by 20.
         turn = torch.deg2rad(_wrap_degrees(target_boxes[:, 4:] - src_boxes[:, 4:]))
         return torch.cat((shift, growth, turn), dim=1) * shift.new_tensor(self.weights)
 
@@ -122,13 +120,13 @@ class Box2BoxTransformLinear:
         self.normalize_by_size = normalize_by_size
 
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """(N, 4) distances to the left, top, right and bottom edges of `target_boxes`."""
+        """Return (N, 4) distances to the left, top, right and bottom edges of `target_boxes`."""
         center = (src_boxes[:, :2] + src_boxes[:, 2:]) / 2
         ltrb = torch.cat((center - target_boxes[:, :2], target_boxes[:, 2:] - center), dim=1)
         return ltrb / self._unit(src_boxes)
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
-        """(N, 4) boxes from (N, 4) distances; negative distances count as 0."""
+        """Return (N, 4) boxes from (N, 4) distances; negative distances count as 0."""
         # A negative distance would put the center outside of its own box.
         ltrb = F.relu(deltas)
         boxes = boxes.to(deltas.dtype)
@@ -153,9 +151,9 @@ def box_loss(name: str, smooth_l1_beta: float = 0.0) -> BoxLoss:
     """Return the loss called `name`: a picklable function of (transform, source, deltas, gt).
 
     The function takes a box coder with `get_deltas` and `apply_deltas`, R source boxes (anchors or
-    proposals), R predicted deltas and R ground-truth boxes, each (R, B), and gives the sum of the
-    R losses. "smooth_l1" compares deltas, each number on its own; "giou", "diou" and "ciou" compare
-    decoded boxes as wholes.
+    proposals), R predicted deltas and R ground-truth boxes, each (R, B), and returns the sum of
+    the R losses. "smooth_l1" compares the deltas one by one; "giou", "diou" and "ciou" compare
+    whole decoded boxes.
 
     Raises:
         ValueError: the name is unknown.
@@ -188,13 +186,13 @@ def dense_box_regression_loss(
     box_reg_loss_type: str = "smooth_l1",
     smooth_l1_beta: float = 0.0,
 ) -> Tensor:
-    """Box loss of the foreground anchors of N images, summed.
+    """Return the box loss of the foreground anchors of N images, summed.
 
     Args:
         anchors: L levels of (HWA, D) anchors, R in all, the same for every image.
         pred_anchor_deltas: L levels of (N, HWA, D) deltas.
-        gt_boxes: N times (R, D): the box each anchor is to reach.
-        fg_mask: (N, R) bool: which anchors count; or another index of N x R, such as `...`.
+        gt_boxes: per image, (R, D): the target box of each anchor.
+        fg_mask: (N, R) bool: which anchors count; or another index into (N, R), such as `...`.
         box_reg_loss_type, smooth_l1_beta: see `box_loss`.
 
     Returns:
@@ -206,7 +204,7 @@ def dense_box_regression_loss(
         indexed = all_anchors.new_zeros(len(gt_boxes), len(all_anchors), dtype=torch.bool)
         indexed[fg_mask] = True
         fg_mask = indexed
-    # Few anchors are foreground, some dozens of some hundred thousand: pick them before any
+    # Few anchors are foreground, dozens out of hundreds of thousands: pick them before any
     # arithmetic.
     image, anchor = fg_mask.nonzero(as_tuple=True)
     targets = torch.stack(gt_boxes)[image, anchor]
@@ -219,5 +217,5 @@ def _check_extent(size: Tensor) -> None:
 
 
 def _wrap_degrees(angle: Tensor) -> Tensor:
-    """Angles in [-180, 180)."""
+    """Return the angles wrapped to [-180, 180)."""
     return (angle + 180.0) % 360.0 - 180.0

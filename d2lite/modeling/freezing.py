@@ -15,13 +15,13 @@ logger = logging.getLogger(__name__)
 def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> None:
     """Freeze the parameters of a model whose names match any of the patterns.
 
-    A batch norm of which all parameters are frozen here uses its running statistics in training
-    too, and does not update them. Other layers compute as before, dropout included.
+    A batch norm whose parameters are all frozen here also uses its running statistics in training,
+    and does not update them. Other layers, including dropout, compute as before.
 
     Args:
-        patterns: as of a shell, such as "backbone.*" or "*.bias"; "*" matches dots as well.
+        patterns: shell-style, such as "backbone.*" or "*.bias"; "*" also matches dots.
     Raises:
-        ArgumentError: a pattern matches no parameter; names the nearest ones.
+        ArgumentError: a pattern matches no parameter; the message suggests similar ones.
     """
     names = [name for name, _ in model.named_parameters()]
     matched: set[str] = set()
@@ -32,7 +32,7 @@ def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> None:
             modules = {".".join(p[:n]) + ".*" for p in parts for n in range(1, len(p))}
             raise ArgumentError(
                 f"MODEL.FREEZE has {pattern!r}, which matches no parameter of this model."
-                f"{did_you_mean(pattern, sorted({*names, *modules}))} Its parts are "
+                f"{did_you_mean(pattern, sorted({*names, *modules}))} The model's parts are "
                 f"{', '.join(dict.fromkeys(p[0] for p in parts))}"
             )
         matched.update(found)
@@ -53,5 +53,5 @@ def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> None:
 
 
 def _use_running_statistics(norm: nn.Module, inputs: tuple) -> None:
-    if norm.training:  # `model.train()` has set it since
+    if norm.training:  # because `model.train()` was called after freezing
         norm.eval()

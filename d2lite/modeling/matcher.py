@@ -9,12 +9,12 @@ from torch import Tensor
 from d2lite.structures import Boxes, pairwise_iou
 from d2lite.utils.errors import ArgumentError
 
-# What a match says of a prediction. Released configs contain the numbers (MODEL.RPN.IOU_LABELS).
+# Labels of predictions. Released configs contain the numbers (MODEL.RPN.IOU_LABELS).
 FOREGROUND, BACKGROUND, IGNORED = 1, 0, -1
 
 LARGEST_MATRIX = 2**25
-"""Entries of a matrix of IoUs. A hundred objects and all anchors of a large image have fewer; ten
-thousand objects would take tens of gigabytes."""
+"""Maximum number of entries of an IoU matrix. A hundred objects and all anchors of a large image
+have fewer; with ten thousand objects, the matrix would take tens of gigabytes."""
 
 
 class Matcher:
@@ -39,15 +39,17 @@ class Matcher:
                 R-CNN, sec. 3.1.2).
 
         Raises:
-            ValueError: the thresholds or the labels do not keep these rules.
+            ValueError: the thresholds or the labels violate these rules.
         """
         if list(thresholds) != sorted(thresholds) or any(t <= 0 for t in thresholds):
-            raise ArgumentError(f"IoU thresholds must be positive and ascend, found {thresholds}")
+            raise ArgumentError(
+                f"IoU thresholds must be positive and ascending, found {thresholds}"
+            )
         known = {FOREGROUND, BACKGROUND, IGNORED}
         if len(labels) != len(thresholds) + 1 or not set(labels) <= known:
             raise ArgumentError(
-                f"{len(thresholds)} IoU thresholds need {len(thresholds) + 1} IoU labels "
-                f"out of -1, 0 and 1; found {labels}"
+                f"{len(thresholds)} IoU thresholds need {len(thresholds) + 1} IoU labels, "
+                f"each -1, 0 or 1; found {labels}"
             )
         # With both ends, so that label i is for qualities from thresholds[i] to thresholds[i + 1].
         self.thresholds = [-math.inf, *thresholds, math.inf]
@@ -92,13 +94,13 @@ class Matcher:
 
 
 def match_boxes(matcher: Matcher, gt_boxes: Boxes, boxes: Boxes) -> tuple[Tensor, Tensor]:
-    """Match R boxes to M ground truths by their IoU, in parts where the matrix would be large.
+    """Match R boxes to M ground truths by their IoU, part by part if the matrix would be too large.
 
     Args:
-        matcher: gets the whole matrix, whatever its size, if it is of a class of its own.
+        matcher: an instance of a subclass gets the whole matrix, whatever its size.
 
     Returns:
-        as `Matcher` does, with the same values.
+        The same as `matcher(pairwise_iou(gt_boxes, boxes))`.
     """
     step = max(1, LARGEST_MATRIX // max(1, len(gt_boxes)))
     if step >= len(boxes) or type(matcher) is not Matcher:

@@ -1,4 +1,4 @@
-"""Crop a feature of fixed size for each box, from the pyramid level that suits the box's size."""
+"""Crop a fixed-size feature for each box, from the pyramid level that suits the box's size."""
 
 import math
 from collections.abc import Callable
@@ -32,13 +32,14 @@ class ROIPooler(nn.Module):
         Args:
             output_size: (height, width) of a crop, or one number for both.
             scales: cells per input pixel of every level; consecutive powers of 2, largest first.
-            sampling_ratio: samples per bin along each axis; 0 for as many as the bin has cells.
-            pooler_type: a name of `POOLERS`. "ROIAlign" lacks the half-pixel shift of
+            sampling_ratio: samples per bin along each axis; 0 for one per cell of the bin.
+            pooler_type: a key of `POOLERS`. "ROIAlign" lacks the half-pixel shift of
                 "ROIAlignV2".
-            canonical_box_size: boxes with this square root of their area, in pixels, ...
-            canonical_level: ... belong to this level (log2 of its stride).
+            canonical_box_size: square root of the area, in pixels, of the boxes that belong to
+                `canonical_level`.
+            canonical_level: a level, as log2 of its stride.
         Raises:
-            ValueError: for an unknown `pooler_type` or impossible scales.
+            ValueError: `pooler_type` is unknown, or a size or the scales are invalid.
         """
         super().__init__()
         if isinstance(output_size, int):
@@ -70,12 +71,14 @@ class ROIPooler(nn.Module):
 
         Args:
             x: one (N, C, Hi, Wi) map per level, in the order of `scales`.
-            box_lists: N sets of boxes in input pixels, of R boxes in all.
+            box_lists: N sets of boxes in input pixels, R boxes in all.
         Returns:
-            (R, C, *output_size), contiguous, image after image.
+            (R, C, *output_size), contiguous, in the order of the images.
         """
         if len(x) != len(self.scales):
-            raise ArgumentError(f"ROIPooler has {len(self.scales)} scales but got {len(x)} maps")
+            raise ArgumentError(
+                f"ROIPooler has {len(self.scales)} scales, got {len(x)} feature maps"
+            )
         if len(box_lists) != len(x[0]):
             raise ArgumentError(f"got boxes of {len(box_lists)} images for a batch of {len(x[0])}")
         if not box_lists:
@@ -95,7 +98,7 @@ class ROIPooler(nn.Module):
         if type(first) in _ALL_LEVELS and all(_is_alike(p, first) for p in self.level_poolers):
             scales = [pooler.spatial_scale for pooler in self.level_poolers]
             return _ALL_LEVELS[type(first)](first, x, rois, levels, scales)
-        # A subclass has poolers of its own, or listens to ours.
+        # Some poolers were replaced or have hooks, so each level needs its own call.
         pooled = x[0].new_zeros(len(rois), x[0].shape[1], *self.output_size)
         for level, (feature, pooler) in enumerate(zip(x, self.level_poolers, strict=True)):
             members = (levels == level).nonzero()[:, 0]
@@ -112,14 +115,13 @@ def assign_boxes_to_levels(
 ) -> Tensor:
     """Find the pyramid level of each box by its size (FPN, eq. 1).
 
-    A box of 224 pixels, the size of ImageNet's crops, is pooled from where a classifier that was
-    trained on these would look at it; half the size means one level finer.
+    A box of 224 x 224 pixels, the size of ImageNet's crops, is pooled at the stride of C4, as in
+    detectors without a pyramid; a box of half that side is pooled one level finer.
 
     Args:
-        box_lists: sets of R boxes in all.
+        box_lists: per image; R boxes in all.
         min_level, max_level: log2 of the strides of the first and last level.
-        canonical_box_size: boxes with this square root of their area belong to ...
-        canonical_level: ... this level.
+        canonical_box_size, canonical_level: see `ROIPooler`.
     Returns:
         (R,) int64: 0 for `min_level`, counting up.
     """
@@ -149,7 +151,7 @@ def multilevel_roi_pool(
     scales: list[float],
     output_size: tuple[int, int],
 ) -> Tensor:
-    """Max pooling of each ROI's bins (Fast R-CNN); arguments of `multilevel_roi_align`."""
+    """Max-pool the bins of each ROI (Fast R-CNN, sec. 2.1); see `multilevel_roi_align`."""
     pooled = features[0].new_zeros(len(rois), features[0].shape[1], *output_size)
     for level, (feature, scale) in enumerate(zip(features, scales, strict=True)):
         members = (levels == level).nonzero()[:, 0]
@@ -159,7 +161,7 @@ def multilevel_roi_pool(
 
 
 def _is_alike(pooler: nn.Module, first: nn.Module) -> bool:
-    """Whether one call can do the work of both: they differ in scale only, and have no hooks."""
+    """Return whether one call can replace both: they differ only in scale, and have no hooks."""
     return (
         type(pooler) is type(first)
         and pooler.output_size == first.output_size

@@ -18,7 +18,7 @@ def detector_postprocess(
             ((N, 1, M, M) probabilities within the boxes, or ROIMasks) and `pred_keypoints`
             ((N, K, 3): x, y, score). As in detectron2, its boxes are scaled and clipped in place.
         output_height, output_width: the requested size in pixels.
-        mask_threshold: mask probabilities from this on are foreground.
+        mask_threshold: mask probabilities of at least this value are foreground.
 
     Returns:
         Instances of the output size; `pred_masks` is an (N, H, W) bool tensor.

@@ -16,8 +16,8 @@ def subsample_labels(
     Args:
         labels: (R,) integers: -1 is ignored, `bg_label` background, anything else foreground.
         num_samples: how many to draw; fewer when there are not enough.
-        positive_fraction: at most int(num_samples * positive_fraction) are foreground; what
-            foreground leaves free is filled with background.
+        positive_fraction: at most int(num_samples * positive_fraction) are foreground; the
+            rest is filled with background.
         bg_label: the label of the background.
 
     Returns:

@@ -26,15 +26,15 @@ _MERGE_SCORE_THRESH = 1e-8
 
 
 class DatasetMapperTTA:
-    """Makes the versions of an image: several sizes, each of them also mirrored."""
+    """Mapper from an image to its versions: several sizes, each optionally mirrored too."""
 
     @configurable
     def __init__(self, min_sizes: Sequence[int], max_size: int, flip: bool):
         """Store the settings.
 
         Args:
-            min_sizes: lengths of the shorter side.
-            max_size: limit of the longer side.
+            min_sizes: lengths of the shorter side in pixels.
+            max_size: maximum length of the longer side in pixels.
             flip: whether each size is mirrored too.
         """
         self.min_sizes = min_sizes
@@ -55,8 +55,8 @@ class DatasetMapperTTA:
                 size of the original.
 
         Returns:
-            For each version the dict with its own "image", and "transforms", which maps the
-            original to the version.
+            For each version a copy of the dict, with the version as "image", and with "transforms",
+            which map the original to it.
         """
         image = dataset_dict["image"].permute(1, 2, 0).cpu().numpy()
         height, width = image.shape[:2]
@@ -97,7 +97,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
         """Wrap a model.
 
         Args:
-            cfg: sets NMS threshold, number of classes and number of detections of the merge.
+            cfg: sets the NMS threshold, the classes and the number of detections for merging.
             model: a GeneralizedRCNN, with or without DistributedDataParallel.
             tta_mapper: makes the versions; by default from TEST.AUG.
             batch_size: number of versions in a batch.

@@ -42,6 +42,7 @@ def tile_windows(height: int, width: int, size: int, overlap: float) -> list[Win
 def _starts(length: int, size: int, overlap: float) -> list[int]:
     if length <= size:
         return [0]
+    # As few tiles as possible that start at most `step` apart. The tolerance absorbs rounding.
     step = max(size * (1 - overlap), 1)
     count = int(np.ceil((length - size) / step - 1e-9)) + 1
     return np.linspace(0, length - size, count).round().astype(int).tolist()
@@ -106,7 +107,7 @@ def _in_image(instances: Instances, window: Window, image_size: tuple[int, int])
 
 
 def is_cut(boxes: Tensor, window: Window, image_size: tuple[int, int]) -> Tensor:
-    """Return whether each box ends at an edge of its window that is inside of the image.
+    """Return whether each box ends at an edge of its window that is inside the image.
 
     Args:
         boxes: (N, 4), in the image, all found in `window`.
@@ -127,15 +128,16 @@ def is_cut(boxes: Tensor, window: Window, image_size: tuple[int, int]) -> Tensor
 def _keep(instances: Instances, cut: Tensor, iou_threshold: float) -> Tensor:
     """Return the indices of the detections of one class to keep."""
     by_score = instances.scores.sort(descending=True, stable=True).indices
+    # Complete detections first, then by score; each is compared only with better ones.
     order = by_score[cut[by_score].to(torch.uint8).sort(stable=True).indices]
     boxes = instances.pred_boxes[order]
-    goes = pairwise_iou(boxes, boxes) > iou_threshold
-    goes |= (pairwise_ioa(boxes, boxes) > _PART) & cut[order][None, :]
-    gone = torch.zeros(len(order), dtype=torch.bool)
+    suppresses = pairwise_iou(boxes, boxes) > iou_threshold  # [i, j]: j is dropped if i is kept
+    suppresses |= (pairwise_ioa(boxes, boxes) > _PART) & cut[order][None, :]
+    dropped = torch.zeros(len(order), dtype=torch.bool)
     for i in range(len(order)):
-        if not gone[i]:
-            gone[i + 1 :] |= goes[i, i + 1 :]
-    return order[~gone]
+        if not dropped[i]:
+            dropped[i + 1 :] |= suppresses[i, i + 1 :]
+    return order[~dropped]
 
 
 def rle_in_image(mask: np.ndarray, x0: int, y0: int, image_size: tuple[int, int]) -> dict:

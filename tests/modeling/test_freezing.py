@@ -76,7 +76,7 @@ def test_training_leaves_them_as_they_are(tmp_path):
 
 
 def test_a_model_that_is_frozen_as_a_whole_cannot_be_trained(tmp_path):
-    with pytest.raises(ValueError, match=r"no trainable parameter; see MODEL\.FREEZE"):
+    with pytest.raises(ValueError, match=r"no trainable parameters; check MODEL\.FREEZE"):
         toy_trainer(tmp_path, MODEL__FREEZE=("*",))
 
 

@@ -44,7 +44,7 @@ def test_without_ground_truth_or_predictions_labels_are_the_lowest(shape):
         ([0.7, 0.3], [0, -1, 1], "ascend"),
         ([0.0], [0, 1], "positive"),
         ([0.5], [0, -1, 1], "1 IoU thresholds need 2"),
-        ([0.5], [0, 2], "out of -1, 0 and 1"),
+        ([0.5], [0, 2], "each -1, 0 or 1"),
     ],
 )
 def test_rules_that_make_no_sense_are_refused(thresholds, labels, message):

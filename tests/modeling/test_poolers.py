@@ -75,7 +75,7 @@ def test_unknown_type_is_answered_with_the_known_ones():
 def test_wrong_number_of_maps_or_images_is_refused():
     pooler = ROIPooler(7, [1 / 4, 1 / 8], 0, "ROIAlignV2")
     feature, boxes = torch.zeros(1, 2, 8, 8), Boxes(torch.zeros(1, 4))
-    with pytest.raises(ValueError, match="2 scales but got 1 maps"):
+    with pytest.raises(ValueError, match="2 scales, got 1 feature maps"):
         pooler([feature], [boxes])
     with pytest.raises(ValueError, match="2 images for a batch of 1"):
         pooler([feature, feature], [boxes, boxes])

@@ -1,4 +1,4 @@
-"""What every backbone offers: named feature maps and their shapes."""
+"""The interface of backbones: named feature maps and their shapes."""
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from d2lite.utils.registry import did_you_mean
 
 
 class Backbone(nn.Module, metaclass=ABCMeta):
-    """A network from images to feature maps, by name.
+    """Base class of backbones: networks that map images to named feature maps.
 
     A subclass either overrides `output_shape` or sets `_out_features` (names),
     `_out_feature_channels` and `_out_feature_strides` (by name).
@@ -25,16 +25,16 @@ class Backbone(nn.Module, metaclass=ABCMeta):
 
     @property
     def size_divisibility(self) -> int:
-        """What the height and width of the input must be multiples of; 0 when any size will do."""
+        """The number that input height and width must be multiples of; 0 if any size works."""
         return 0
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """Further wishes for padding: "size_divisibility" and "square_size", both optional."""
+        """Further requirements on padding: "size_divisibility" and "square_size", both optional."""
         return {}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        """Channels and stride of every feature map that `forward` gives."""
+        """Channels and stride of every feature map that `forward` returns."""
         return {
             name: ShapeSpec(
                 channels=self._out_feature_channels[name], stride=self._out_feature_strides[name]
@@ -51,12 +51,12 @@ def select_features(
     Args:
         key: the config key or argument that holds `names`, for the message.
     Raises:
-        ValueError: for a name that the backbone does not give, listing those it gives.
+        ValueError: the backbone lacks a feature; the message lists those it has.
     """
     for name in names:
         if name not in shapes:
             raise ValueError(
-                f"{key} asks for feature {name!r}, but the backbone gives {list(shapes)}."
+                f"{key} asks for feature {name!r}, but the backbone has {list(shapes)}."
                 f"{did_you_mean(name, list(shapes))}"
             )
     return [shapes[name] for name in names]

@@ -1,4 +1,4 @@
-"""Backbones by name."""
+"""Build backbones by name."""
 
 from d2lite.config import CfgNode
 from d2lite.layers import ShapeSpec
@@ -17,7 +17,7 @@ def build_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbo
         input_shape: channels of the images; by default as many as MODEL.PIXEL_MEAN has.
     Raises:
         KeyError: the name is not registered.
-        TypeError: when what the name builds is no Backbone.
+        TypeError: the result is not a Backbone.
     """
     if input_shape is None:
         input_shape = ShapeSpec(channels=len(cfg.MODEL.PIXEL_MEAN))
@@ -26,6 +26,6 @@ def build_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbo
     if not isinstance(backbone, Backbone):
         raise ArgumentError(
             f"MODEL.BACKBONE.NAME {name!r} built a {type(backbone).__name__}; "
-            "a backbone must inherit d2lite.modeling.Backbone"
+            "a backbone must inherit from d2lite.modeling.Backbone"
         )
     return backbone

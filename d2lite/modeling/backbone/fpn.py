@@ -20,7 +20,7 @@ FUSE_TYPES = ("sum", "avg")
 
 
 class FPN(Backbone):
-    """Give every level of a backbone the same width and the context of the levels above it.
+    """Pyramid of a backbone's levels, of equal width and with context from coarser levels.
 
     The level of stride 2**k is called "pk".
     """
@@ -42,10 +42,10 @@ class FPN(Backbone):
                 stride of the one before.
             top_block: makes `num_levels` further levels from its `in_feature`, which is a
                 feature of `bottom_up` or a level of the pyramid.
-            fuse_type: "sum" or "avg" of the lateral and the upper level.
+            fuse_type: "sum" or "avg": how to combine a lateral level with the coarser one.
             square_pad: when positive, images are padded to a square of at least this side.
         Raises:
-            ValueError: for unknown features, strides that do not double, another fuse type.
+            ValueError: a feature or the fuse type is unknown, or the strides do not double.
         """
         super().__init__()
         shapes = select_features(bottom_up.output_shape(), in_features, "FPN in_features")
@@ -57,21 +57,21 @@ class FPN(Backbone):
         self._square_pad = square_pad
         self._size_divisibility = strides[-1]
 
-        # Kept from the top down, in the order of use; the names carry the level.
+        # From the coarsest level down, in the order of use; the names contain the level.
         self.lateral_convs: list[Conv2d] = []
         self.output_convs: list[Conv2d] = []
         for shape in shapes:
             level = int(math.log2(shape.stride))
             lateral = conv_with_norm(shape.channels, out_channels, 1, norm=norm)
             output = conv_with_norm(out_channels, out_channels, 3, norm=norm)
-            # After both are made: the order in which a seed gives detectron2's weights.
+            # Initialize after both are created: in this order, a seed gives detectron2's weights.
             weight_init.c2_xavier_fill(lateral)
             weight_init.c2_xavier_fill(output)
             self.add_module(f"fpn_lateral{level}", lateral)
             self.add_module(f"fpn_output{level}", output)
             self.lateral_convs.insert(0, lateral)
             self.output_convs.insert(0, output)
-        # Registered last: optimizers in checkpoints count the parameters in detectron2's order.
+        # Registered last: optimizer states number the parameters in detectron2's order.
         self.top_block = top_block
         self.bottom_up = bottom_up
         extra = 0 if top_block is None else top_block.num_levels
@@ -118,7 +118,7 @@ class FPN(Backbone):
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """The side of square images, when they are wanted."""
+        """The minimum side if images are padded to squares, or 0."""
         return {"square_size": self._square_pad}
 
 
@@ -139,7 +139,7 @@ class LastLevelP6P7(nn.Module):
     """P6 and P7 by convolutions with stride 2 (RetinaNet, Lin et al. 2017)."""
 
     def __init__(self, in_channels: int, out_channels: int, in_feature: str = "res5"):
-        """in_feature: what P6 is made from, with `in_channels`: "res5" or "p5"."""
+        """in_feature: the feature that P6 is made from, with `in_channels`: "res5" or "p5"."""
         super().__init__()
         self.num_levels = 2
         self.in_feature = in_feature
@@ -156,13 +156,13 @@ class LastLevelP6P7(nn.Module):
 
 @BACKBONE_REGISTRY.register()
 def build_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """ResNet with FPN levels P2 to P5 and a pooled P6, as Faster R-CNN uses it."""
+    """Build a ResNet with FPN levels P2 to P5 and a pooled P6, as Faster R-CNN uses it."""
     return build_fpn(cfg, build_resnet_backbone(cfg, input_shape), LastLevelMaxPool())
 
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """ResNet with FPN levels P3 to P5 and convolved P6 and P7, as RetinaNet uses it."""
+    """Build a ResNet with FPN levels P3 to P5 and convolved P6 and P7, as RetinaNet uses it."""
     return build_retinanet_fpn(cfg, build_resnet_backbone(cfg, input_shape))
 
 

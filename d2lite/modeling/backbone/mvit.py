@@ -54,12 +54,12 @@ class MultiScaleAttention(nn.Module):
         """Build the attention.
 
         Args:
-            stride_q, stride_kv: by how much queries, and keys and values, are pooled.
+            stride_q, stride_kv: strides of the pooling of queries, and of keys and values.
             residual_pooling: add the pooled queries to the result (the paper's eq. 6).
             window_size: side of the windows at the input's resolution; 0 attends to the whole map.
-            input_size: (H, W) of the input for which relative positions are kept; a square.
+            input_size: (H, W) of the input that the relative positions are for; must be square.
         Raises:
-            ValueError: for relative positions without a square `input_size`.
+            ValueError: `use_rel_pos` is set without a square `input_size`.
         """
         super().__init__()
         self.num_heads = num_heads
@@ -125,7 +125,7 @@ class MultiScaleAttention(nn.Module):
 
 
 class MultiScaleBlock(nn.Module):
-    """Pooling attention and an MLP, each beside a shortcut; may change channels and resolution."""
+    """Pooling attention and an MLP, each with a shortcut; may change channels and resolution."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class MultiScaleBlock(nn.Module):
 
 
 class MViT(Backbone):
-    """Stages of blocks with falling resolution, called "scale2" (stride 4), "scale3" and so on."""
+    """Stages of decreasing resolution, called "scale2" (stride 4), "scale3" and so on."""
 
     def __init__(
         self,
@@ -231,11 +231,12 @@ class MViT(Backbone):
             adaptive_window_size: side of the windows in patches in the first stage; it halves
                 from stage to stage. The last blocks of the stages after the first attend to the
                 whole map.
-            drop_path_rate: of the last block; it grows linearly from 0 at the first.
-            use_act_checkpoint: trade time for memory in training.
-            pretrain_img_size, pretrain_use_cls_token: size of absolute positions in the weights,
-                and whether one more is there for a class token.
-        Raises ValueError for an unknown name in `out_features`.
+            drop_path_rate: rate of the last block; it grows linearly from 0 at the first.
+            use_act_checkpoint: recompute activations in the backward pass, to save memory.
+            pretrain_img_size, pretrain_use_cls_token: side in pixels of the images that absolute
+                positions are for, and whether there is one more position for a class token.
+        Raises:
+            ValueError: a name in `out_features` is unknown.
         """
         super().__init__()
         self.use_act_checkpoint = use_act_checkpoint
@@ -304,15 +305,15 @@ class MViT(Backbone):
 
 
 class _BlockPlan(NamedTuple):
-    stage: int  # of what the block gives, from 0
-    stage_before: int  # of what it takes: the first block of a stage changes channels and size
+    stage: int  # of the output, from 0
+    stage_before: int  # of the input: the first block of a stage changes channels and size
     pooling: dict[str, int]  # arguments of `MultiScaleBlock`
 
 
 def _plan_block(
     index: int, last_block_indexes: Sequence[int], kv_stride: int, window_size: int
 ) -> _BlockPlan:
-    """Return what the block `index` does; the last two arguments are those of the first stage."""
+    """Return the plan of block `index`; the last two arguments are those of the first stage."""
     stage = sum(last < index for last in last_block_indexes)
     stage_before = sum(last < index - 1 for last in last_block_indexes)
     pooling = {
@@ -320,7 +321,7 @@ def _plan_block(
         "stride_kv": max(kv_stride >> stage, 1),
         "window_size": window_size >> stage_before,
     }
-    # Blocks that attend to the whole map at a high resolution see it at half the detail.
+    # Attending to the whole map is costly at high resolution: halve that of keys and values.
     if index in last_block_indexes[1:3]:
         pooling["stride_kv"] *= 2
     if index in last_block_indexes[1:]:

@@ -1,4 +1,4 @@
-"""RegNet (Radosavovic et al. 2020): networks whose stage widths follow a quantized line."""
+"""RegNet (Radosavovic et al. 2020): stage widths that follow a quantized linear function."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,7 +29,7 @@ Activation = Callable[[], nn.Module]
 
 
 class AnyNet(Backbone):
-    """A stem and stages of any depths and widths, called "stem", "s1", "s2" and so on."""
+    """A stem and stages of any depth and width, called "stem", "s1", "s2" and so on."""
 
     def __init__(
         self,
@@ -54,12 +54,12 @@ class AnyNet(Backbone):
             depths: number of blocks.
             group_widths: channels of a group of the 3 x 3 convolutions.
             bottleneck_ratios: width of the 3 x 3 convolutions, relative to the stage's width.
-            se_ratio: channels of SE, relative to those of the block's input; 0 leaves SE out.
+            se_ratio: channels of squeeze and excitation, relative to the block's input; 0 for none.
             activation_class: makes an activation; ReLU when None.
             freeze_at: how many parts to freeze, the stem being the first.
-            out_features: names to give; by default the last stage.
+            out_features: names of the features to return; by default the last stage.
         Raises:
-            ValueError: for sequences of different lengths and unknown names.
+            ValueError: the sequences differ in length, or a name is unknown.
         """
         super().__init__()
         activation_class = activation_class or partial(nn.ReLU, inplace=True)
@@ -90,11 +90,9 @@ class AnyNet(Backbone):
         self.freeze(freeze_at)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, 3, H, W) -> the wanted features by name, (N, Ci, H / stride_i, W / stride_i)."""
+        """(N, 3, H, W) -> the requested features by name, (N, Ci, H / stride_i, W / stride_i)."""
         if x.dim() != 4:
-            raise ArgumentError(
-                f"RegNet takes images as (N, C, H, W), not of shape {tuple(x.shape)}"
-            )
+            raise ArgumentError(f"RegNet takes images of shape (N, C, H, W), got {tuple(x.shape)}")
         x = self.stem(x)
         outputs = {"stem": x}
         for stage, name in self.stages_and_names:
@@ -113,7 +111,7 @@ class AnyNet(Backbone):
 
 
 class RegNet(AnyNet):
-    """The network whose widths and depths follow from four figures (the paper's eq. 2 to 4)."""
+    """Network whose widths and depths follow from four numbers (eq. 2 to 4 of the paper)."""
 
     def __init__(
         self,
@@ -134,10 +132,10 @@ class RegNet(AnyNet):
         norm: Norm = "BN",
         out_features: Sequence[str] | None = None,
     ):
-        """Derive the stages; what is not told here is as in `AnyNet`.
+        """Derive the stages; see `AnyNet` for the other arguments.
 
         Args:
-            depth: number of blocks of all stages together.
+            depth: total number of blocks.
             w_a, w_0: slope and start of the line that widths follow.
             w_m: ratio of the widths of neighboring stages, before rounding.
             stride: of every stage.
@@ -167,20 +165,20 @@ class RegNet(AnyNet):
 def generate_regnet_parameters(
     w_a: float, w_0: int, w_m: float, d: int, q: int = 8
 ) -> tuple[list[int], list[int], int, int, list[int], list[float]]:
-    """Widths of d blocks on the line w_0 + w_a * i, rounded to powers of w_m times w_0.
+    """Compute the widths of d blocks: w_0 + w_a * i, rounded to w_0 times a power of w_m.
 
     Args:
-        q: widths are rounded to multiples of it.
+        q: widths are also rounded to multiples of q.
     Returns:
-        Per stage its width and its number of blocks, the number of stages, the number there would
-        be if none were empty, and per block its width after and before quantization.
+        Six values: per stage, its width and its number of blocks; the number of stages; their
+        number if none were empty; and per block, its width after and before quantization.
     Raises:
-        ValueError: for figures that give no growing widths.
+        ValueError: the widths would not grow, or w_0 is not a multiple of q.
     """
     if w_a < 0 or w_0 <= 0 or w_m <= 1 or w_0 % q:
         raise ArgumentError(
             f"RegNet needs w_a >= 0, w_0 a positive multiple of {q} and w_m > 1; "
-            f"it has w_a {w_a}, w_0 {w_0}, w_m {w_m}"
+            f"got w_a {w_a}, w_0 {w_0}, w_m {w_m}"
         )
     on_line = w_0 + w_a * np.arange(d)  # (d,)
     exponents = np.round(np.log(on_line / w_0) / np.log(w_m))
@@ -206,14 +204,14 @@ def adjust_block_compatibility(
         ws: widths; bs: ratios of the 3 x 3 convolutions to them, whole numbers where above 1;
         gs: widths of a group. One value for each stage.
     Returns:
-        The three, with widths and group widths adjusted.
+        Adjusted widths, the given ratios, and adjusted group widths.
     Raises:
-        ValueError: for values that are not positive, or another ratio.
+        ValueError: a value is not positive, or a ratio above 1 is not a whole number.
     """
     if min([*ws, *bs, *gs]) <= 0 or any(b > 1 and b != int(b) for b in bs):
         raise ArgumentError(
             "widths, bottleneck ratios and group widths must be positive, and ratios above 1 "
-            f"whole numbers; they are {list(ws)}, {list(bs)}, {list(gs)}"
+            f"whole numbers; got {list(ws)}, {list(bs)}, {list(gs)}"
         )
     widths, groups = [], []
     for w, b, g in zip(ws, bs, gs, strict=True):

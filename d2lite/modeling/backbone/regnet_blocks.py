@@ -19,20 +19,20 @@ def conv2d(
 
 
 def pool2d(k: int, *, stride: int = 1) -> nn.MaxPool2d:
-    """Return a k x k maximum that keeps the size at stride 1; k is odd."""
+    """Return a k x k max pooling that keeps the size at stride 1; k is odd."""
     _check_odd(k)
     return nn.MaxPool2d(k, stride=stride, padding=k // 2)
 
 
 def gap2d() -> nn.AdaptiveAvgPool2d:
-    """Return the mean over all positions, (N, C, H, W) -> (N, C, 1, 1)."""
+    """Return global average pooling, (N, C, H, W) -> (N, C, 1, 1)."""
     return nn.AdaptiveAvgPool2d((1, 1))
 
 
 def init_weights(m: nn.Module) -> None:
-    """Start one layer as the paper does: He's normal for convolutions, the identity for norms."""
+    """Initialize one layer as the paper does: He for convolutions, the identity for norms."""
     if isinstance(m, nn.Conv2d):
-        # He's fan-out without regard to groups, as in the authors' code.
+        # The fan-out ignores groups, as in the authors' code.
         fan_out = m.out_channels * m.kernel_size[0] * m.kernel_size[1]
         nn.init.normal_(m.weight, std=(2.0 / fan_out) ** 0.5)
     elif isinstance(m, nn.BatchNorm2d):
@@ -44,7 +44,7 @@ def init_weights(m: nn.Module) -> None:
 
 
 class ResStem(CNNBlockBase):
-    """The stem of ResNet: a 7 x 7 convolution and a maximum, stride 4."""
+    """The stem of ResNet: a 7 x 7 convolution and max pooling, stride 4."""
 
     def __init__(self, w_in: int, w_out: int, norm: Norm, activation_class: Activation):
         super().__init__(w_in, w_out, 4)
@@ -73,10 +73,10 @@ class SimpleStem(CNNBlockBase):
 
 
 class SE(nn.Module):
-    """Squeeze and excitation (Hu et al. 2018): weigh the channels by what the whole map shows."""
+    """Squeeze and excitation (Hu et al. 2018): weights for the channels from their means."""
 
     def __init__(self, w_in: int, w_se: int, activation_class: Activation):
-        """w_se: channels of the squeezed description."""
+        """w_se: channels of the hidden layer."""
         super().__init__()
         self.avg_pool = gap2d()
         self.f_ex = nn.Sequential(
@@ -148,7 +148,7 @@ class BottleneckTransform(nn.Module):
 
 
 class _ResBlock(CNNBlockBase):
-    """A transform `f` beside a shortcut, which is a projection where the shape changes."""
+    """A transform `f` with a shortcut, which is a projection where the shape changes."""
 
     transform: type[nn.Module]
 
@@ -176,13 +176,13 @@ class _ResBlock(CNNBlockBase):
 
 
 class ResBasicBlock(_ResBlock):
-    """A `BasicTransform` beside a shortcut."""
+    """A `BasicTransform` with a shortcut."""
 
     transform = BasicTransform
 
 
 class ResBottleneckBlock(_ResBlock):
-    """A `BottleneckTransform` beside a shortcut: the block of RegNet, X without SE and Y with."""
+    """A `BottleneckTransform` with a shortcut: the block of RegNetX, and with SE of RegNetY."""
 
     transform = BottleneckTransform
 
@@ -201,7 +201,7 @@ class AnyStage(nn.Module):
         activation_class: Activation,
         params: dict,
     ):
-        """d: number of blocks; params: what every block takes last."""
+        """d: number of blocks; params: the last argument of every block."""
         super().__init__()
         for i in range(d):
             block = block_class(w_in, w_out, stride, norm, activation_class, params)
@@ -221,4 +221,4 @@ def _in_turn(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 def _check_odd(k: int) -> None:
     if k % 2 == 0:
-        raise ValueError(f"the kernel size is {k}; only odd ones keep positions in place")
+        raise ValueError(f"the kernel size is {k}; it must be odd, so that positions stay in place")

@@ -39,12 +39,12 @@ class ResNet(Backbone):
         out_features: Sequence[str] | None = None,
         freeze_at: int = 0,
     ):
-        """Assemble the network; stages after the last wanted feature are not built in.
+        """Assemble the network; stages after the last requested feature are left out.
 
         Args:
             stages: the blocks of each stage, usually four stages.
             num_classes: adds a classifier, whose output is called "linear".
-            out_features: which of "stem", "res2", ..., "linear" to give; by default the last.
+            out_features: which of "stem", "res2", ..., "linear" to return; by default the last.
             freeze_at: how many parts to freeze, the stem being the first; see `freeze`.
         Raises:
             ValueError: for an unknown name in `out_features`.
@@ -79,7 +79,7 @@ class ResNet(Backbone):
         if num_classes is not None:
             self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
             self.linear = nn.Linear(channels[["stem", *self.stage_names][-1]], num_classes)
-            # The classifier of "1-hour ImageNet" (Goyal et al. 2017, sec. 5.1) starts this small.
+            # As in "ImageNet in 1 Hour" (Goyal et al. 2017, sec. 5.1).
             nn.init.normal_(self.linear.weight, std=0.01)
         self._out_features = out_features
         self._out_feature_channels = channels
@@ -87,11 +87,9 @@ class ResNet(Backbone):
         self.freeze(freeze_at)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, C, H, W) -> the wanted features by name, (N, Ci, H / stride_i, W / stride_i)."""
+        """(N, C, H, W) -> the requested features by name, (N, Ci, H / stride_i, W / stride_i)."""
         if x.dim() != 4:
-            raise ArgumentError(
-                f"ResNet takes images as (N, C, H, W), not of shape {tuple(x.shape)}"
-            )
+            raise ArgumentError(f"ResNet takes images of shape (N, C, H, W), got {tuple(x.shape)}")
         outputs = {}
         x = self.stem(x)
         if "stem" in self._out_features:
@@ -105,7 +103,7 @@ class ResNet(Backbone):
         return outputs
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        """Channels and stride of every wanted feature; "linear" has classes and no stride."""
+        """Channels and stride of every requested feature; "linear" has no stride."""
         channels = {**self._out_feature_channels, "linear": self.num_classes}
         return {
             name: ShapeSpec(channels=channels[name], stride=self._out_feature_strides.get(name))
@@ -137,8 +135,8 @@ class ResNet(Backbone):
             kwargs: further arguments of `block_class`. An argument `x` that is given as
                 `x_per_block` has one value for each block, such as `stride_per_block=[2, 1, 1]`.
         Raises:
-            ValueError: when a `_per_block` argument has not one value for each block, or the
-                argument is given in both ways.
+            ValueError: a `_per_block` argument does not have one value for each block, or an
+                argument is given in both forms.
         """
         per_block, shared = {}, {}
         for name, value in kwargs.items():
@@ -149,7 +147,7 @@ class ResNet(Backbone):
                 raise ArgumentError(f"{name} has {len(value)} values for {num_blocks} blocks")
             per_block[name.removesuffix("_per_block")] = value
         if both := per_block.keys() & shared.keys():
-            raise ValueError(f"given both for a block and for the stage: {sorted(both)}")
+            raise ValueError(f"given both per block and for the whole stage: {sorted(both)}")
         blocks = []
         for i in range(num_blocks):
             own = {name: values[i] for name, values in per_block.items()}
@@ -169,12 +167,12 @@ class ResNet(Backbone):
             block_class: BasicBlock up to depth 34 and BottleneckBlock above by default.
             kwargs: passed to every block, such as `norm`; channels and strides are the paper's.
         Raises:
-            ValueError: for another depth.
+            ValueError: the depth is unknown.
         """
         check_choice("depth", depth, BLOCKS_PER_STAGE)
         if block_class is None:
             block_class = BasicBlock if depth < 50 else BottleneckBlock
-        # Narrow stages belong to the block, not to the depth: a bottleneck widens fourfold.
+        # The last convolution of a bottleneck has four times the width of the others.
         widen = 1 if depth < 50 else 4
         stages = []
         in_channels = 64
@@ -210,8 +208,8 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
         out_channels=settings.STEM_OUT_CHANNELS,
         norm=settings.NORM,
     )
-    # ResNet drops the stages after the last wanted one. They are built all the same, since they
-    # draw random numbers: what is built next then starts with detectron2's weights.
+    # ResNet drops the stages after the last requested one. They are still built, because they draw
+    # random numbers: without these, layers built later would not get detectron2's initial weights.
     in_channels, stages = settings.STEM_OUT_CHANNELS, []
     for index in range(4):
         dilation = settings.RES5_DILATION if index == 3 else 1
@@ -234,7 +232,7 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
 
 
 def num_blocks_of_stage(settings: CfgNode, index: int) -> int:
-    """Return how many blocks the stage res2 + index of a ResNet of MODEL.RESNETS.DEPTH has."""
+    """Return the number of blocks in a stage of MODEL.RESNETS.DEPTH; index 0 is res2."""
     return BLOCKS_PER_STAGE[settings.DEPTH][index]
 
 
@@ -246,7 +244,7 @@ def make_configured_stage(
     first_stride: int,
     dilations: Sequence[int],
 ) -> list[CNNBlockBase]:
-    """Build the stage res2 + index with the blocks that MODEL.RESNETS wants.
+    """Build a stage with the blocks that MODEL.RESNETS asks for; index 0 is res2.
 
     Args:
         settings: MODEL.RESNETS.
@@ -297,7 +295,7 @@ def _check_settings(settings: CfgNode) -> None:
     if settings.DEPTH >= 50:
         return
     # ResNet-18 and 34 have basic blocks, which cannot do all that bottleneck blocks can. Their res2
-    # is 64 wide, or narrower for a small network; more is the bottlenecks' 256, forgotten.
+    # has 64 channels or fewer; more are most likely the bottlenecks' default, 256, left unchanged.
     needed = {
         "RES2_OUT_CHANNELS": min(settings.RES2_OUT_CHANNELS, 64),
         "RES5_DILATION": 1,

@@ -37,7 +37,7 @@ class BasicStem(CNNBlockBase):
 
 
 class BasicBlock(CNNBlockBase):
-    """Two 3x3 convolutions around an addition: the block of ResNet-18 and ResNet-34."""
+    """Two 3x3 convolutions with a shortcut: the block of ResNet-18 and ResNet-34."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, norm: str = "BN"):
         """stride: of the first convolution."""
@@ -54,7 +54,7 @@ class BasicBlock(CNNBlockBase):
 
 
 class BottleneckBlock(CNNBlockBase):
-    """1x1, 3x3 and 1x1 convolutions around an addition: ResNet-50 and deeper, ResNeXt."""
+    """1x1, 3x3 and 1x1 convolutions with a shortcut: the block of ResNet-50+ and ResNeXt."""
 
     def __init__(
         self,
@@ -117,11 +117,11 @@ class DeformBottleneckBlock(CNNBlockBase):
         deform_modulated: bool = False,
         deform_num_groups: int = 1,
     ):
-        """Arguments of `BottleneckBlock`, and these.
+        """Describe the layers; see `BottleneckBlock` for the other arguments.
 
         Args:
             deform_modulated: whether every sampling point also gets a weight (version 2).
-            deform_num_groups: groups of channels that share their sampling points.
+            deform_num_groups: number of groups of channels; each has its own sampling points.
         """
         super().__init__(in_channels, out_channels, stride)
         self.deform_modulated = deform_modulated
@@ -154,7 +154,7 @@ class DeformBottleneckBlock(CNNBlockBase):
         out = F.relu_(self.conv1(x))
         sampling = self.conv2_offset(out)
         if self.deform_modulated:
-            # Two thirds of the channels move the points, the last third weighs them.
+            # Two thirds of the channels move the points, the last third weights them.
             dy_or_dx_a, dy_or_dx_b, mask = sampling.chunk(3, dim=1)
             offset = torch.cat((dy_or_dx_a, dy_or_dx_b), dim=1)
             out = self.conv2(out, offset, mask.sigmoid())
@@ -164,9 +164,9 @@ class DeformBottleneckBlock(CNNBlockBase):
 
 
 def _init_convs(*convs: nn.Module | None) -> None:
-    """Start the convolutions of a block by He's rule (He et al. 2015).
+    """Initialize the convolutions of a block (He et al. 2015).
 
-    Once all of them exist and the shortcut last: the order in which a seed gives detectron2's
+    Call it after all are created, with the shortcut last: in this order, a seed gives detectron2's
     weights.
     """
     for conv in convs:

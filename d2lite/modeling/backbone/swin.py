@@ -20,13 +20,13 @@ from d2lite.utils.errors import ArgumentError
 
 Norm = Callable[[int], nn.Module]
 
-# Added to the logits of pairs that only the shift has brought together. A finite value, as in
-# released models; exp(-100) is 0 beside any real logit.
+# Added to the attention logits of positions that are in one window only because of the shift. A
+# finite value, as in released models; exp(-100) is practically 0.
 NOT_NEIGHBORS = -100.0
 
 
 def window_partition(x: Tensor, window_size: int) -> Tensor:
-    """(N, H, W, C) -> (N * windows, window_size, window_size, C); H and W are multiples."""
+    """(N, H, W, C) -> (N * windows, window_size, window_size, C), for H and W that it divides."""
     return utils.window_partition(x, window_size)[0]
 
 
@@ -56,13 +56,13 @@ class WindowAttention(nn.Module):
         h, w = window_size
         table = torch.zeros((2 * h - 1) * (2 * w - 1), num_heads)
         self.relative_position_bias_table = nn.Parameter(table)
-        # In the state dict, as released weights have it.
+        # In the state dict, because released weights contain it.
         self.register_buffer("relative_position_index", relative_position_index(h, w))
         self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
         self.attn_drop = attn_drop
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
-        # After the layers: the order in which a seed gives detectron2's weights.
+        # Initialize after the layers: in this order, a seed gives detectron2's weights.
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -99,7 +99,7 @@ class WindowAttention(nn.Module):
 
 
 class SwinTransformerBlock(nn.Module):
-    """Attention within windows, perhaps shifted ones, and an MLP, each beside a shortcut."""
+    """Attention within windows, which may be shifted, and an MLP, each with a shortcut."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class SwinTransformerBlock(nn.Module):
         self.drop_path = drop_path_layer(drop_path)
         self.norm2 = norm_layer(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=act_layer, drop=drop)
-        # Of the map that comes next; `BasicLayer` sets them, since x comes as a sequence.
+        # Size of the next input, set by `BasicLayer`, because x is a flat sequence.
         self.H: int | None = None
         self.W: int | None = None
 
@@ -167,7 +167,7 @@ class SwinTransformerBlock(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Halve the resolution and double the channels: each 2 x 2 positions become one."""
+    """Layer that halves the resolution and doubles the channels: 2 x 2 positions become one."""
 
     def __init__(self, dim: int, norm_layer: Norm = nn.LayerNorm):
         super().__init__()
@@ -179,14 +179,14 @@ class PatchMerging(nn.Module):
         """(N, H * W, dim) -> (N, ceil(H / 2) * ceil(W / 2), 2 * dim)."""
         n, _, dim = x.shape
         x = F.pad(x.view(n, H, W, dim), (0, 0, 0, W % 2, 0, H % 2))
-        # The four of a square go down each column first: that is the order of released weights.
+        # The four positions are concatenated column by column, the order of released weights.
         x = x.unflatten(1, (-1, 2)).unflatten(3, (-1, 2))  # (N, H', 2, W', 2, dim)
         x = x.permute(0, 1, 3, 4, 2, 5).reshape(n, -1, 4 * dim)
         return self.reduction(self.norm(x))
 
 
 class BasicLayer(nn.Module):
-    """A stage: blocks whose windows are shifted in turn, then perhaps a `PatchMerging`."""
+    """A stage: every second block has shifted windows; then an optional `PatchMerging`."""
 
     def __init__(
         self,
@@ -209,7 +209,7 @@ class BasicLayer(nn.Module):
         Args:
             drop_path: for all blocks, or one for each.
             downsample: takes `dim` and `norm_layer`, such as `PatchMerging`; None keeps the size.
-            use_checkpoint: trade time for memory in training.
+            use_checkpoint: recompute activations in the backward pass, to save memory.
         """
         super().__init__()
         self.window_size = window_size
@@ -238,7 +238,7 @@ class BasicLayer(nn.Module):
         """Transform a map, (N, H * W, dim).
 
         Returns:
-            It and its H and W, then the input of the next stage and its H and W.
+            The output and its H and W, then the input of the next stage and its H and W.
         """
         mask = shifted_window_mask(H, W, self.window_size, self.shift_size, x.device)
         for block in self.blocks:
@@ -250,7 +250,7 @@ class BasicLayer(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Embed patches by a strided convolution, after padding to a multiple of their size."""
+    """Embedding of patches by a strided convolution, after padding to a multiple of their size."""
 
     def __init__(
         self,
@@ -275,7 +275,7 @@ class PatchEmbed(nn.Module):
 
 
 class SwinTransformer(Backbone):
-    """Four stages, by default; their features are called "p0", "p1" and so on."""
+    """Swin transformer, by default of four stages; features are called "p0", "p1" and so on."""
 
     def __init__(
         self,
@@ -302,16 +302,16 @@ class SwinTransformer(Backbone):
         """Build the network; images may have any size.
 
         Args:
-            pretrain_img_size: side of the images in pixels that absolute positions are kept for.
+            pretrain_img_size: side in pixels of the images that absolute positions are for.
             embed_dim: channels of the first stage; they double from stage to stage.
             depths, num_heads: one value for each stage.
-            drop_path_rate: of the last block; it grows linearly from 0 at the first.
+            drop_path_rate: rate of the last block; it grows linearly from 0 at the first.
             ape: add absolute positions to the patches.
             patch_norm: normalize the embeddings of patches.
-            out_indices: stages that give features.
+            out_indices: stages whose features are returned.
             frozen_stages: -1 trains all; 0 freezes the embedding of patches, 1 the absolute
                 positions as well, 2 the first stage as well, 3 two stages, and so on.
-            use_checkpoint: trade time for memory in training.
+            use_checkpoint: recompute activations in the backward pass, to save memory.
         """
         super().__init__()
         self.ape = ape
@@ -374,7 +374,7 @@ class SwinTransformer(Backbone):
         return self._size_divisibility
 
     def train(self, mode: bool = True) -> "SwinTransformer":
-        """Switch to training, except for the dropout of frozen stages."""
+        """Set the mode; frozen stages stay in evaluation mode."""
         super().train(mode)
         self._freeze_stages()
         return self
@@ -394,11 +394,11 @@ class SwinTransformer(Backbone):
 def shifted_window_mask(
     h: int, w: int, window_size: int, shift_size: int, device: torch.device
 ) -> Tensor:
-    """Keep positions apart that lie in one window only because the map was rolled by the shift.
+    """Return a mask that separates positions in one window only because of the shift (sec. 3.2).
 
     Returns:
-        (windows, P, P): 0 for neighbors and NOT_NEIGHBORS for others; with P = window_size**2,
-        for an h x w map that is padded to whole windows.
+        (windows, P, P), where P = window_size**2: 0 for neighbors and NOT_NEIGHBORS for others, for
+        an h x w map that is padded to whole windows and rolled.
     """
     rows = _regions(h, window_size, shift_size, device)
     columns = _regions(w, window_size, shift_size, device)
@@ -409,14 +409,14 @@ def shifted_window_mask(
 
 
 def _regions(length: int, window_size: int, shift_size: int, device: torch.device) -> Tensor:
-    """0 where a rolled axis is in one piece, 1 and 2 for the two pieces in its last window."""
+    """Return 1 and 2 for the two parts of the last window of a rolled axis, 0 before it."""
     padded = length + -length % window_size
     at = torch.arange(padded, device=device)
     return (at >= padded - window_size).long() + (at >= padded - shift_size).long()
 
 
 def relative_position_index(h: int, w: int) -> Tensor:
-    """Return the rows of the bias table, (h * w, h * w), by position of the query and of the key.
+    """Return the rows of the bias table, (h * w, h * w), for each query and key position.
 
     Positions of a window of h x w count row by row. The table has (2h - 1) * (2w - 1) rows, one for
     each offset from the key to the query (Swin Transformer, sec. 3.2).

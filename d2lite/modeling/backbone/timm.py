@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 NORMS = ("", "FrozenBN", "SyncBN")
 
-# Transformers of timm expect one image size unless told otherwise, in one of these ways; other
-# networks know neither word.
+# timm's transformers expect a fixed image size unless one of these arguments is given; other
+# networks accept neither.
 ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 
 _OF_TIMM = (
@@ -48,13 +48,13 @@ class TimmBackbone(Backbone):
         norm: str = "",
         freeze_at: int = 0,
     ):
-        """Build the network as timm does.
+        """Build the network with timm.
 
         Args:
             name: of a timm model, such as "convnext_tiny" or "resnet50.a1_in1k".
             pretrained: download weights and start from them.
-            out_indices: which of timm's features to give; empty gives all. Of several with the
-                same stride, the deepest one is then given.
+            out_indices: which of timm's features to return; if empty, the deepest one of each
+                stride.
             norm: "" keeps its norms, "FrozenBN" freezes its batch norms, "SyncBN" computes their
                 statistics over all GPUs.
             freeze_at: freezes all layers up to the feature "res<freeze_at>", and at least those
@@ -96,7 +96,7 @@ class TimmBackbone(Backbone):
         """(N, in_chans, H, W) -> the features by name, (N, Ci, ceil(H / stride_i), ...)."""
         height, width = x.shape[-2:]
         pad = (0, -width % self._size_multiple, 0, -height % self._size_multiple)
-        # Of equal names, the last and so the deepest one stays.
+        # If names are equal, the last feature is kept, which is the deepest.
         features = dict(zip(self._names, self.net(F.pad(x, pad)), strict=True))
         if self._channels_last:
             features = {name: y.permute(0, 3, 1, 2) for name, y in features.items()}
@@ -116,7 +116,7 @@ class TimmBackbone(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_timm_model_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
-    """Return the timm network of MODEL.TIMM_MODEL; warns when pixels do not suit its weights."""
+    """Return the timm network of MODEL.TIMM_MODEL; warn if pixels do not suit its weights."""
     settings = cfg.MODEL.TIMM_MODEL
     backbone = TimmBackbone(
         settings.NAME,
@@ -165,7 +165,7 @@ def _create(
     timm: ModuleType, name: str, pretrained: bool, out_indices: Sequence[int], in_chans: int
 ) -> nn.Module:
     architecture = name.partition(".")[0]
-    # Names with a colon lie on a hub or a disk, where only timm can look.
+    # Names with a colon refer to a hub or a local folder, which only timm can read.
     if ":" not in name and not timm.is_model(architecture):
         hint = did_you_mean(architecture, timm.list_models())
         raise ValueError(
@@ -186,14 +186,14 @@ def _create(
                 f"timm cannot build {name!r} as a backbone with MODEL.TIMM_MODEL.OUT_INDICES "
                 f"{list(out_indices)}: {error}"
             ) from error
-    raise AssertionError("the last way passes no further argument, so it returns or raises")
+    raise AssertionError("the last attempt passes no further argument, so it returns or raises")
 
 
 @contextlib.contextmanager
 def _weights_only() -> Iterator[None]:
-    """Have torch.load run nothing within, whatever timm asks it for.
+    """Make torch.load refuse code in pickles inside the `with` block, whatever timm asks it for.
 
-    Names on a hub are somebody's files, and timm before 1.0.20 or so unpickles whatever is in them.
+    A name on a hub may refer to anyone's file, and timm before about 1.0.20 unpickles it unchecked.
     """
     before = os.environ.get(_FORCE)
     os.environ[_FORCE] = "1"
@@ -224,7 +224,7 @@ def _freeze(timm: ModuleType, net: nn.Module, name: str, freeze_at: int) -> None
     paths = [path for path, _ in modules]
     wanted = [stage for stage in stages if stage["reduction"] <= 2**freeze_at]
     last = (wanted or stages)[-1 if wanted else 0]["module"]
-    # Where timm's feature wrapper keeps a module of the plain network.
+    # Where timm's feature wrapper may keep a module of the plain network.
     candidates = [last, last.replace(".", "_"), f"model.{last}"]
     end = next((path for path in candidates if path in paths), None)
     if end is None:

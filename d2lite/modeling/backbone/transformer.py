@@ -12,7 +12,7 @@ from d2lite.modeling.backbone.utils import decomposed_rel_pos
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an activation between."""
+    """Two linear layers with an activation in between."""
 
     def __init__(
         self,
@@ -61,19 +61,19 @@ def attend_with_rel_pos(
 
 
 def drop_path_layer(rate: float) -> nn.Module:
-    """Drop the residual branch of a share `rate` of the samples in training, in [0, 1)."""
+    """Return a layer that drops its input for a fraction `rate` of the samples in training."""
     return StochasticDepth(rate, mode="row") if rate > 0 else nn.Identity()
 
 
 def drop_path_rates(last: float, depth: int) -> list[float]:
-    """Rates for `drop_path_layer` that grow linearly from 0 at the first block to `last`."""
-    # In float32, as torch.linspace rounds: the survivors are divided by 1 - rate. On the CPU, since
-    # a model may be built on the meta device.
+    """Return rates for `drop_path_layer` that grow linearly from 0 at the first block to `last`."""
+    # In float32, because the rounding of rates matters: remaining samples are divided by 1 - rate.
+    # On the CPU, because a model may be built on the meta device.
     return torch.linspace(0, last, depth, device="cpu").tolist()
 
 
 def init_layer(module: nn.Module) -> None:
-    """Start linear layers and layer norms as ViT does (Dosovitskiy et al. 2021)."""
+    """Initialize linear layers and layer norms as ViT does (Dosovitskiy et al. 2021)."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
@@ -84,9 +84,9 @@ def init_layer(module: nn.Module) -> None:
 
 
 def init_weights(backbone: nn.Module) -> None:
-    """Start a whole backbone: `pos_embed`, if it has any, then every layer by `init_layer`.
+    """Initialize a whole backbone: `pos_embed`, if it has one, then every layer by `init_layer`.
 
-    To be called once all layers exist: the order in which a seed gives detectron2's weights.
+    Call it after all layers are created: in this order, a seed gives detectron2's weights.
     """
     if backbone.pos_embed is not None:
         nn.init.trunc_normal_(backbone.pos_embed, std=0.02)
@@ -94,7 +94,7 @@ def init_weights(backbone: nn.Module) -> None:
 
 
 def maybe_checkpoint(block: nn.Module, wanted: bool, *args) -> Tensor:
-    """Call `block`; when `wanted`, recompute its activations in backward, which saves memory."""
+    """Call `block`; if `wanted`, recompute activations in the backward pass, to save memory."""
     if wanted and block.training:
         return checkpoint(block, *args, use_reentrant=False)
     return block(*args)

@@ -67,7 +67,7 @@ def window_unpartition(
 
 
 def get_rel_pos(q_size: int, k_size: int, rel_pos: Tensor) -> Tensor:
-    """Relative position embeddings for every pair of a query and a key along one axis.
+    """Return relative position embeddings for every pair of a query and a key along one axis.
 
     Args:
         q_size, k_size: numbers of queries and keys along the axis; they span the same length.
@@ -93,7 +93,15 @@ def decomposed_rel_pos(
     q_size: tuple[int, int],
     k_size: tuple[int, int],
 ) -> Tensor:
-    """Return what `add_decomposed_rel_pos` adds: (B, q_h * q_w, k_h * k_w)."""
+    """Return the terms of relative positions in the attention logits (MViTv2, eq. 4 and 5).
+
+    Args:
+        q: (B, q_h * q_w, C) queries.
+        rel_pos_h, rel_pos_w: (D, C) embeddings by distance, see `get_rel_pos`.
+        q_size, k_size: (H, W) of queries and keys.
+    Returns:
+        (B, q_h * q_w, k_h * k_w).
+    """
     (q_h, q_w), (k_h, k_w) = q_size, k_size
     q = q.reshape(-1, q_h, q_w, q.shape[-1])
     by_row = torch.einsum("bhwc,hkc->bhwk", q, get_rel_pos(q_h, k_h, rel_pos_h))
@@ -103,10 +111,10 @@ def decomposed_rel_pos(
 
 
 def get_abs_pos(abs_pos: Tensor, has_cls_token: bool, hw: tuple[int, int]) -> Tensor:
-    """Absolute position embeddings for a grid of another size than they were trained on.
+    """Resize absolute position embeddings to a grid of another size.
 
     Args:
-        abs_pos: (1, side * side, C), one more in front for a class token.
+        abs_pos: (1, side * side, C), with one more in front if there is a class token.
         has_cls_token: whether the first one is the class token's; it is dropped.
         hw: (H, W) of the wanted grid.
     Returns:

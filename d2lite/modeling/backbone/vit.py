@@ -42,7 +42,7 @@ class Attention(nn.Module):
         rel_pos_zero_init: bool = True,
         input_size: tuple[int, int] | None = None,
     ):
-        """input_size: (H, W) for which relative positions are kept; others are interpolated."""
+        """input_size: (H, W) that relative positions are for; for other sizes they are resized."""
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
@@ -69,7 +69,7 @@ class Attention(nn.Module):
 
 
 class ResBottleneckBlock(CNNBlockBase):
-    """Three convolutions beside a shortcut, which start as the identity.
+    """Three convolutions with a shortcut, which start as the identity.
 
     They carry information between windows (ViTDet, sec. 3, "convolutional propagation").
     """
@@ -105,7 +105,7 @@ class ResBottleneckBlock(CNNBlockBase):
 
 
 class Block(nn.Module):
-    """Attention and an MLP, each beside a shortcut; attention may be kept within windows."""
+    """Attention and an MLP, each with a shortcut; attention may be kept within windows."""
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class Block(nn.Module):
 
 
 class ViT(Backbone):
-    """A vision transformer that keeps its one resolution throughout and gives one feature map."""
+    """Vision transformer with the same resolution throughout and a single feature map."""
 
     def __init__(
         self,
@@ -193,14 +193,14 @@ class ViT(Backbone):
 
         Args:
             img_size: side of the training images in pixels, for relative positions.
-            drop_path_rate: of the last block; it grows linearly from 0 at the first.
+            drop_path_rate: rate of the last block; it grows linearly from 0 at the first.
             rel_pos_zero_init: start relative positions at 0, not at random.
             window_size: side of the windows in patches, for the blocks of `window_block_indexes`;
                 the other blocks attend to the whole map.
             residual_block_indexes: blocks that get convolutions after their MLP.
-            use_act_checkpoint: trade time for memory in training.
-            pretrain_img_size, pretrain_use_cls_token: size of absolute positions in the weights,
-                and whether one more is there for a class token.
+            use_act_checkpoint: recompute activations in the backward pass, to save memory.
+            pretrain_img_size, pretrain_use_cls_token: side in pixels of the images that absolute
+                positions are for, and whether there is one more position for a class token.
             out_feature: name of the feature map.
         """
         super().__init__()
@@ -246,7 +246,7 @@ class ViT(Backbone):
 
 
 class SimpleFeaturePyramid(Backbone):
-    """Levels of several resolutions from the last feature map alone (ViTDet, fig. 2, right).
+    """Feature pyramid made from the last feature map alone (ViTDet, fig. 2, right).
 
     The level of stride 2**k is called "pk".
     """
@@ -265,13 +265,13 @@ class SimpleFeaturePyramid(Backbone):
 
         Args:
             in_feature: name of its feature to start from.
-            scale_factors: resolution of each level relative to it, of 4, 2, 1 and 0.5; falling,
-                each half of the one before.
+            scale_factors: resolution of each level relative to that feature: 4, 2, 1 and 0.5, or
+                some of them in that order without gaps.
             top_block: makes `num_levels` further levels from its `in_feature`, which is a
                 feature of `net` or a level of the pyramid.
             square_pad: when positive, every image is padded to a square of this side.
         Raises:
-            ValueError: for an unknown feature, another scale, scales that do not halve.
+            ValueError: the feature or a scale is unknown, or scales do not halve.
         """
         super().__init__()
         (shape,) = select_features(net.output_shape(), [in_feature], "in_feature")
@@ -313,7 +313,7 @@ class SimpleFeaturePyramid(Backbone):
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """What images are padded to: a multiple of the largest stride, and a square if wanted."""
+        """The multiple that sizes are padded to, and the side of squares if `square_pad` is set."""
         return {"size_divisibility": self._size_divisibility, "square_size": self._square_pad}
 
 
@@ -321,12 +321,12 @@ def get_vit_lr_decay_rate(name: str, lr_decay_rate: float = 1.0, num_layers: int
     """Return the factor on the learning rate of a parameter, which falls toward the ViT's input.
 
     Args:
-        name: the parameter's, in a model whose ViT lies in "backbone".
+        name: the parameter's, in a model whose ViT is in "backbone".
         lr_decay_rate: from one layer to the one below it.
         num_layers: blocks of the ViT.
     Returns:
-        1 after the blocks and outside of the backbone; one more factor per block toward the
-        first, and one more again for the embeddings.
+        1 after the blocks and outside the backbone, lr_decay_rate in the last block, and one more
+        such factor for each block before it and for the embeddings.
     """
     layer = num_layers + 1
     if name.startswith("backbone"):
@@ -338,7 +338,7 @@ def get_vit_lr_decay_rate(name: str, lr_decay_rate: float = 1.0, num_layers: int
 
 
 def _resize_layers(channels: int, scale: float, norm: str) -> tuple[list[nn.Module], int]:
-    """Layers that change the resolution by `scale`, and the channels that they give."""
+    """Return layers that change the resolution by `scale`, and their output channels."""
     if scale == 1.0:
         return [], channels
     if scale == 0.5:
@@ -347,7 +347,7 @@ def _resize_layers(channels: int, scale: float, norm: str) -> tuple[list[nn.Modu
     double = nn.ConvTranspose2d(channels, half, kernel_size=2, stride=2)
     if scale == 2.0:
         return [double], half
-    # The norm keeps its place when there is none: names of weights count the layers.
+    # Without a norm, keep its place, because the names of weights contain indices of layers.
     between = get_norm(norm, half) or nn.Identity()
     double_again = nn.ConvTranspose2d(half, quarter, kernel_size=2, stride=2)
     return [double, between, nn.GELU(), double_again], quarter

@@ -81,7 +81,7 @@ def batch_images(
     if channels != means and 1 not in (channels, means):
         raise ValueError(
             f"the images have {channels} channels, MODEL.PIXEL_MEAN and PIXEL_STD {means}; give "
-            "them a number for each channel of INPUT.FORMAT"
+            "one value for each channel of INPUT.FORMAT"
         )
     batch = (batch - pixel_mean).div_(pixel_std)
     # By index, because writing to views of the batch would block gradients to the images.

@@ -41,7 +41,7 @@ class PanopticFPN(GeneralizedRCNN):
             sem_seg_head: see SEM_SEG_HEADS_REGISTRY; its class 0 stands for all things.
             combine_overlap_thresh, combine_stuff_area_thresh, combine_instances_score_thresh:
                 see `combine_semantic_and_instance_outputs`.
-            kwargs: of GeneralizedRCNN.
+            kwargs: passed to GeneralizedRCNN.
         """
         super().__init__(**kwargs)
         self.sem_seg_head = sem_seg_head
@@ -102,10 +102,10 @@ class PanopticFPN(GeneralizedRCNN):
 
         Args:
             batched_inputs: see `forward`.
-            do_postprocess: whether to scale the results to the wanted size and combine them.
+            do_postprocess: whether to scale the results to the requested size and combine them.
 
         Returns:
-            What `forward` returns; without post-processing the detections of each image and the
+            The same as `forward`; without post-processing, the detections of each image and the
             (N, K, H, W) logits of the batch, in the size of the network's input.
         """
         images = self.preprocess_image(batched_inputs)

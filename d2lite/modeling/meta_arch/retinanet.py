@@ -87,8 +87,8 @@ class RetinaNetHead(nn.Module):
         num_anchors = build_anchor_generator(cfg, input_shape).num_anchors
         if len(set(num_anchors)) != 1:
             raise ArgumentError(
-                "RetinaNet shares its head between levels, so all need equally many anchors per "
-                f"cell; MODEL.ANCHOR_GENERATOR gives {num_anchors}"
+                "RetinaNet shares its head between levels, so all need the same number of anchors "
+                f"per cell; MODEL.ANCHOR_GENERATOR gives {num_anchors}"
             )
         retinanet = cfg.MODEL.RETINANET
         return {

@@ -135,8 +135,8 @@ class SemanticSegmentor(nn.Module):
 class SemSegFPNHead(nn.Module):
     """Upsample all levels to one stride, add them, and classify (Kirillov et al. 2019, sec. 3).
 
-    Each level passes 3x3 convolutions, each followed by upsampling by 2, until it has the common
-    stride. The branch of a level is a submodule with the name of the feature.
+    Each level passes through 3x3 convolutions, each followed by upsampling by 2, until it has the
+    common stride. The branch of a level is a submodule with the name of the feature.
     """
 
     @configurable

@@ -33,7 +33,7 @@ def find_top_rpn_proposals(
 
     Args:
         proposals: per level, (N, Rl, 4) boxes, or (N, Rl, 5) rotated ones.
-        pred_objectness_logits: per level, (N, Rl); infinite ones too.
+        pred_objectness_logits: per level, (N, Rl); may contain non-finite values.
         image_sizes: (H, W) of the N images, or of the first ones; the others are ignored.
         nms_thresh: IoU above which the lower-scoring of two boxes of a level is dropped.
         pre_nms_topk: boxes to keep per level and image before NMS.
@@ -73,7 +73,7 @@ def nms_proposals(
     min_box_size: float,
     training: bool,
 ) -> list[Instances]:
-    """Return the second half of `find_top_rpn_proposals`, on (N, T, 4 or 5) boxes of all levels."""
+    """Run the second half of `find_top_rpn_proposals`, on (N, T, 4 or 5) boxes of all levels."""
     finite = torch.isfinite(boxes).all(dim=2) & torch.isfinite(logits)  # (N, T)
     if training and not finite.all():
         raise FloatingPointError(

@@ -115,7 +115,7 @@ class StandardRPNHead(nn.Module):
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class RPN(nn.Module):
-    """Scores anchors by objectness, refines them, and proposes the best (Ren et al. 2015)."""
+    """Network that scores anchors by objectness, refines them, and proposes the best."""
 
     @configurable
     def __init__(
@@ -150,8 +150,8 @@ class RPN(nn.Module):
             post_nms_topk: proposals to keep per image after NMS, (training, inference).
             nms_thresh: IoU above which NMS drops the lower-scoring of two proposals.
             min_box_size: minimum side in pixels of the input image; smaller proposals are dropped.
-            anchor_boundary_thresh: anchors that extend farther outside of the image than this are
-                ignored in training; negative to use all.
+            anchor_boundary_thresh: anchors that extend more than this many pixels outside the image
+                are ignored in training; negative to use all.
             loss_weight: one value, or a dict with "loss_rpn_cls" and "loss_rpn_loc".
             box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
             smooth_l1_beta: the smooth L1 loss is quadratic for differences below this.
@@ -388,7 +388,7 @@ class RPN(nn.Module):
 def _shared_by_levels(values: Sequence[int], what: str) -> int:
     if len(set(values)) != 1:
         raise ArgumentError(
-            f"StandardRPNHead shares its weights between levels, so all need equal {what}; "
-            f"they have {list(values)}"
+            "StandardRPNHead shares its weights between levels, so all need the same number of "
+            f"{what}; they have {list(values)}"
         )
     return values[0]

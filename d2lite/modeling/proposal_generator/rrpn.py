@@ -20,7 +20,7 @@ class RRPN(RPN):
 
     @configurable
     def __init__(self, *args: Any, **kwargs: Any):
-        """args, kwargs: of RPN.
+        """args, kwargs: passed to RPN.
 
         Raises:
             NotImplementedError: `anchor_boundary_thresh` is not negative.

@@ -32,7 +32,7 @@ def select_foreground_proposals(
 
     Args:
         proposals: per image, with `gt_classes`.
-        bg_label: the background class; -1 (ignored) is neither.
+        bg_label: the background class. Ignored proposals (-1) are not foreground either.
     Returns:
         The foreground proposals; and for each image the (R,) bool mask that picked them.
     """
@@ -198,7 +198,7 @@ def build_pooler(
     channels = {shape.channels for shape in shapes}
     if len(channels) != 1:
         raise ArgumentError(
-            "MODEL.ROI_HEADS.IN_FEATURES must have equal channels, for one head looks at all: "
+            "MODEL.ROI_HEADS.IN_FEATURES must have equal channels, because they share one head: "
             f"{ {name: shape.channels for name, shape in zip(names, shapes, strict=True)} }"
         )
     resolution = head.POOLER_RESOLUTION

@@ -37,14 +37,13 @@ class CascadeROIHeads(StandardROIHeads):
         proposal_matchers: list[Matcher],
         **kwargs,
     ):
-        """Compose the stages; `box_heads`, `box_predictors`, `proposal_matchers` have one per
-        stage.
+        """Compose the stages, each with its own box head, predictor and matcher.
 
         Args:
             box_in_features: names of the features.
             box_pooler: crops the features of a region, for all stages.
             proposal_matchers: the first one labels proposals, the others refined boxes.
-            kwargs: of StandardROIHeads.
+            kwargs: passed to StandardROIHeads.
         Raises:
             ValueError: the lists differ in length.
         """
@@ -260,5 +259,5 @@ def _check_config(cfg: CfgNode) -> None:
         if first != common:
             raise ArgumentError(
                 f"the first of MODEL.ROI_BOX_CASCADE_HEAD.{name} is {first!r}, but {key} is "
-                f"{common!r}; they must be equal, a tuple where the other is a tuple"
+                f"{common!r}; they must be equal and of the same type (tuple or list)"
             )

@@ -36,7 +36,7 @@ def fast_rcnn_inference(
         score_thresh: lower scores are dropped.
         nms_thresh: IoU above which the lower-scoring of two boxes of a class is dropped.
         topk_per_image: detections to keep per image; negative for all.
-        box_dim: B, 4 or for rotated boxes 5.
+        box_dim: B: 4, or 5 for rotated boxes.
     Returns:
         Instances with `pred_boxes`, `scores` and `pred_classes`, best first; and the row of the
         proposal of each detection.
@@ -106,7 +106,7 @@ class FastRCNNOutputLayers(nn.Module):
         """Describe layers, losses and inference.
 
         Args:
-            input_shape: of the features of a box, which are flattened; or their number.
+            input_shape: shape of a box's features, which are flattened; or their number.
             box2box_transform: encodes boxes as deltas to proposals.
             num_classes: K, without the background, which gets index K.
             test_score_thresh: detections with lower scores are dropped.
@@ -206,7 +206,7 @@ class FastRCNNOutputLayers(nn.Module):
                 "proposals must not carry gradients: detach them before the box head"
             )
             # An image without objects has no gt_boxes. All its proposals are background, whose
-            # boxes are not looked at, so their own boxes fill the gap.
+            # target boxes are not used, so their own boxes serve as placeholders.
             gt_boxes = cat(
                 [(x.gt_boxes if x.has("gt_boxes") else x.proposal_boxes).tensor for x in proposals]
             )
@@ -277,8 +277,8 @@ class FastRCNNOutputLayers(nn.Module):
     ) -> Tensor:
         """Return the box loss of the foreground, divided by the number of all sampled proposals.
 
-        With that divisor each foreground box has an equal say in every image, however many
-        there are of them.
+        With that divisor, every foreground box has the same weight, no matter how many there are
+        in its image.
 
         Args:
             proposal_boxes, gt_boxes: (R, B).
@@ -320,9 +320,9 @@ class FastRCNNOutputLayers(nn.Module):
     def predict_boxes_for_gt_classes(
         self, predictions: Predictions, proposals: list[Instances]
     ) -> list[Tensor]:
-        """For each image (Ri, B): the boxes predicted for the true class.
+        """Return for each image (Ri, B): the boxes predicted for the true class.
 
-        For background, or with shared deltas, any class's box stands in.
+        Background proposals get the box of an arbitrary class.
         """
         if not proposals:
             return []
@@ -338,7 +338,7 @@ class FastRCNNOutputLayers(nn.Module):
         return list(boxes.split([len(x) for x in proposals]))
 
     def predict_boxes(self, predictions: Predictions, proposals: list[Instances]) -> list[Tensor]:
-        """For each image (Ri, K*B) or (Ri, B) decoded boxes, not clipped."""
+        """Return for each image (Ri, K*B) or (Ri, B) decoded boxes, not clipped."""
         if not proposals:
             return []
         _, deltas = predictions
@@ -347,7 +347,7 @@ class FastRCNNOutputLayers(nn.Module):
         return list(boxes.split([len(x) for x in proposals]))
 
     def predict_probs(self, predictions: Predictions, proposals: list[Instances]) -> list[Tensor]:
-        """For each image (Ri, K+1) probabilities, the last one of the background."""
+        """Return for each image (Ri, K+1) probabilities, the last one of the background."""
         scores, _ = predictions
         probabilities = scores.sigmoid() if self.use_sigmoid_ce else scores.softmax(dim=-1)
         return list(probabilities.split([len(x) for x in proposals]))

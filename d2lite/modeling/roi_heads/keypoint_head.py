@@ -168,7 +168,7 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
 
         Args:
             conv_dims: channels of the convolutions.
-            kwargs: of BaseKeypointRCNNHead.
+            kwargs: passed to BaseKeypointRCNNHead.
         """
         super().__init__(num_keypoints=num_keypoints, **kwargs)
         in_channels = input_shape.channels

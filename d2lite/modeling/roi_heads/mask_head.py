@@ -126,7 +126,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
             num_classes: masks per object; 1 if all classes share one.
             conv_dims: channels of the convolutions, followed by those of the upsampling.
             conv_norm: norm of the convolutions, see `layers.get_norm`.
-            kwargs: of BaseMaskRCNNHead.
+            kwargs: passed to BaseMaskRCNNHead.
         Raises:
             ValueError: `conv_dims` is empty.
         """

@@ -26,7 +26,10 @@ from d2lite.utils.errors import ArgumentError
 
 @ROI_HEADS_REGISTRY.register()
 class Res5ROIHeads(ROIHeads):
-    """Crops res4 and runs res5 on each region, for both boxes and masks (Mask R-CNN, fig. 4)."""
+    """Region heads that crop res4 and run res5 on each region, for boxes and masks.
+
+    This is the left head in Mask R-CNN, fig. 4.
+    """
 
     @configurable
     def __init__(
@@ -42,12 +45,12 @@ class Res5ROIHeads(ROIHeads):
         """Compose the heads.
 
         Args:
-            in_features: name of the feature to crop.
+            in_features: a list with the name of the one feature to crop.
             pooler: crops the feature.
             res5: maps crops to region features; may be a list of blocks, as in lazy configs.
             box_predictor: maps their spatial mean to predictions, losses and detections.
             mask_head: maps region features to masks; None for no masks.
-            kwargs: of ROIHeads.
+            kwargs: passed to ROIHeads.
         """
         super().__init__(**kwargs)
         self.in_features = in_features

@@ -58,7 +58,7 @@ class StandardROIHeads(ROIHeads):
             box_predictor: maps that vector to predictions, losses and detections.
             train_on_pred_boxes: whether the mask and keypoint branches train on predicted boxes
                 instead of proposals.
-            kwargs: of ROIHeads.
+            kwargs: passed to ROIHeads.
         """
         super().__init__(**kwargs)
         self.in_features = self.box_in_features = box_in_features

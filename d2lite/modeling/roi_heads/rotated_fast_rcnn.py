@@ -42,7 +42,7 @@ class RROIHeads(StandardROIHeads):
 
     @configurable
     def __init__(self, **kwargs: Any):
-        """kwargs: of StandardROIHeads.
+        """kwargs: passed to StandardROIHeads.
 
         Raises:
             ValueError: a mask or keypoint branch, or training on predicted boxes, is requested.

@@ -170,7 +170,7 @@ def test_widths_must_be_positive(widths: tuple):
 
 def test_levels_must_agree_in_width():
     shapes = [ShapeSpec(channels=4, stride=8), ShapeSpec(channels=8, stride=16)]
-    with pytest.raises(ValueError, match=r"equal channels.*\[4, 8\]"):
+    with pytest.raises(ValueError, match=r"same number of channels.*\[4, 8\]"):
         build_rpn_head(get_cfg(), shapes)
 
 
