@@ -76,7 +76,7 @@ def convert_c2_detectron_names(
         weights: name to tensor.
 
     Returns:
-        the weights by their new names, and a dict from new to old names.
+        The weights by their new names, and a dict from new to old names.
     """
     names = [_rename(name, _DETECTRON_RENAMES) for name in convert_basic_c2_names(list(weights))]
     original_keys = dict(zip(names, weights, strict=True))
@@ -116,7 +116,7 @@ def align_and_update_state_dicts(
         c2_conversion: whether the checkpoint has Caffe2's names.
 
     Returns:
-        the checkpoint's entries under the model's names, then those that match nothing under
+        The checkpoint's entries under the model's names, then those that match nothing under
         their own (converted) names.
 
     Raises:
@@ -133,7 +133,8 @@ def align_and_update_state_dicts(
         own_shape, shape = model_state_dict[model_key].shape, ckpt_state_dict[ckpt_key].shape
         if own_shape != shape:
             logger.warning(
-                "%s of the checkpoint does not fit %s of the model: %s and %s. It is not used",
+                "%s of the checkpoint is not used, because its shape differs from that of %s in "
+                "the model: %s and %s",
                 original_keys[ckpt_key],
                 model_key,
                 tuple(shape),

@@ -498,9 +498,9 @@ def _versions(model: nn.Module) -> dict[str, int]:
 
 
 def require_loaded(model: nn.Module) -> None:
-    """Raise an error if the last loaded checkpoint did not fit a model not trained since.
+    """Raise an error if the last loaded checkpoint did not fit and the model was not trained since.
 
-    The model would be evaluated with random layers.
+    Such a model would be evaluated with random layers.
 
     Raises:
         ValueError: the message names the entries and their shapes in checkpoint and model.

@@ -60,7 +60,7 @@ def group_names(kind_of: Mapping[str, str]) -> dict[str, list[tuple[str, int]]]:
         kind_of: the kind of each name.
 
     Returns:
-        for each kind, ("backbone.res2.*", number of names) or (name, 1), in the order of names.
+        For each kind, ("backbone.res2.*", number of names) or (name, 1), in the order of names.
     """
     groups: dict[str, list[tuple[str, int]]] = defaultdict(list)
     _group_below("", [(name.split("."), name, kind) for name, kind in kind_of.items()], groups)

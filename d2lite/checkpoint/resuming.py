@@ -1,7 +1,7 @@
 """Compare a checkpoint with the run that resumes from it, before anything is overwritten.
 
 An optimizer accepts any state with the same number of parameters. A fused optimizer then writes
-past the end of buffers with another shape, and others apply the momentum of another parameter.
+past the end of buffers with another shape; other optimizers apply another parameter's momentum.
 """
 
 import collections
@@ -240,7 +240,7 @@ def _is_number(value: Any) -> bool:
 def _kind(value: Any) -> str:
     """Return the kind of a value in words, which are the same for interchangeable kinds."""
     if value is None:
-        return "nothing"
+        return "None"
     for kinds, words in _KINDS:
         if isinstance(value, kinds):
             return words
@@ -248,8 +248,8 @@ def _kind(value: Any) -> str:
 
 
 _KINDS = [
-    (bool, "true or false"),
-    (str, "a text"),
+    (bool, "a boolean"),
+    (str, "a string"),
     (dict, "a dict"),
     ((list, tuple), "a list"),
     ((Real, np.generic, torch.Tensor, np.ndarray), "a number or tensor"),
@@ -343,8 +343,7 @@ def log_kept_schedule(state: Mapping[str, Any], own_state: Mapping[str, Any]) ->
 def log_kept_setting(what: str, saved: Any, own: Any) -> None:
     """Log that a resumed run takes a setting from its checkpoint, with both values."""
     logger.warning(
-        "The resumed run continues with %s of the checkpoint, %s, and not with %s, as in the "
-        "current settings",
+        "The resumed run uses %s from the checkpoint, %s, and not the current setting, %s",
         what,
         saved,
         own,
@@ -365,10 +364,12 @@ def compare_runs(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         now = list(own.get("metadata", {}).get(key) or ())
         if not before or not now or before == now:
             continue
-        told = f"{key} are {_names(now)}, and were {_names(before)} when the checkpoint was saved"
+        change = f"{key} are {_names(now)}, and were {_names(before)} when the checkpoint was saved"
         if sorted(before) == sorted(now):
-            raise ResumeError(f"{told}: the same in another order. {WAY_OUT}")
-        logger.warning("%s: each class takes over what the model learned for the old one", told)
+            raise ResumeError(f"{change}: the same in another order. {WAY_OUT}")
+        logger.warning(
+            "%s: each class continues from what the model learned for the old one", change
+        )
     changed = [
         f"{key} is {now.get(key)!r}, was {before.get(key)!r}"
         for before, now in [(_flat(saved.get("config", {})), _flat(own.get("config", {})))]

@@ -7,7 +7,7 @@ def split_batch(batch: Any, num_parts: int) -> list[tuple[Any, float]]:
     """Divide a batch into parts that go through the model one after the other.
 
     Args:
-        batch: a list of samples; where there is one part only, anything.
+        batch: a list of samples; anything if `num_parts` is 1.
         num_parts: at least 1. A batch of fewer samples has as many parts as samples.
     Returns:
         The parts, in order and of sizes that differ by at most one, each with its share of the
@@ -19,8 +19,8 @@ def split_batch(batch: Any, num_parts: int) -> list[tuple[Any, float]]:
         return [(batch, 1.0)]
     if not isinstance(batch, (list, tuple)):
         raise TypeError(
-            f"SOLVER.ACCUMULATE_STEPS is {num_parts}, which divides a batch that is a list of "
-            f"samples, but the data loader gives a {type(batch).__name__}; set it to 1"
+            f"SOLVER.ACCUMULATE_STEPS is {num_parts}, which needs batches that are lists of "
+            f"samples, but the data loader returns a {type(batch).__name__}; set it to 1"
         )
     num_parts = max(1, min(num_parts, len(batch)))
     ends = [len(batch) * (index + 1) // num_parts for index in range(num_parts)]

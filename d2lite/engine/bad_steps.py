@@ -44,7 +44,7 @@ class NonFiniteError(FloatingPointError):
 
     Attributes:
         ranks: the ranks on which it happened.
-        in_time: whether it is of the current step, whose gradients are not applied yet.
+        in_time: whether it was raised in the current step, whose gradients are not applied yet.
     """
 
     in_time = True
@@ -64,7 +64,7 @@ class NonFiniteError(FloatingPointError):
 
 
 class BadSteps:
-    """Watches training steps, and decides what to do if one is not finite.
+    """Watcher of training steps, which decides what to do if one is not finite.
 
     Call `begin` before the forward pass, `handle` if something was not finite, and `end` otherwise.
     Trainers have it as `bad_steps`; custom training loops can use it too.
@@ -194,8 +194,8 @@ class BadSteps:
         together = isinstance(error, NonFiniteError)
         if not getattr(error, "in_time", True):
             raise NonFiniteError(
-                f"{error}. It was noticed when the step was over, as async_write_metrics is on: "
-                f"the step can be neither kept nor skipped. {_ADVICE}",
+                f"{error}. It was noticed only after the step, because async_write_metrics is on: "
+                f"the step can be neither saved nor skipped. {_ADVICE}",
                 error.ranks,
             )
         model = unwrap_model(self._model)
@@ -254,8 +254,8 @@ class BadSteps:
             parts.append(f"Images: {_shorten(names)}")
         if broken:
             parts.append(
-                f"{len(broken)} parameters are not finite before the step, so that it began in an "
-                f"earlier one: {_shorten(broken)}"
+                f"{len(broken)} parameters were not finite before the step, so the problem began "
+                f"in an earlier one: {_shorten(broken)}"
             )
         if gradients:
             shown = [f"{name} {value:.4g}" for name, value in gradients]
@@ -287,7 +287,7 @@ class BadSteps:
         try:
             save_step(path, step)
         except (WriteError, TypeError) as error:
-            return f". It is not kept: {error}"
+            return f". The step is not saved: {error}"
         kept = sorted(
             (os.stat(other.path).st_mtime_ns, other.path)
             for other in os.scandir(self._folder)
@@ -295,7 +295,7 @@ class BadSteps:
         )
         for _, old in kept[: -self._keep]:
             os.remove(old)
-        return f". To do it again: python tools/replay_step.py {path}"
+        return f". To replay it: python tools/replay_step.py {path}"
 
     def _why_not_skipped(self, together: bool, broken: list[str]) -> str | None:
         """Return why the step must raise an error, or None to skip it; equal on all ranks."""
@@ -303,14 +303,14 @@ class BadSteps:
             return ""
         if not together and comm.get_world_size() > 1:
             return (
-                ". It cannot be skipped, since it was noticed by one of several processes within "
-                "the forward pass, after which the others wait for it"
+                ". It cannot be skipped, because only one of several processes noticed it, in the "
+                "forward pass, and the others wait for that process"
             )
         if broken:
             return ". Skipping it would not help: resume from an earlier checkpoint"
         if self._in_a_row >= self._max_in_a_row:
             return (
-                f". {self._in_a_row} steps before it were skipped one after the other "
+                f". The {self._in_a_row} steps before it were already skipped "
                 "(SOLVER.BAD_STEPS.MAX_IN_A_ROW)"
             )
         return None

@@ -67,8 +67,8 @@ def check_evaluation_settings(cfg: CfgNode, resume: bool = False) -> None:
         )
     if not weights_to_load(cfg, resume):
         logger.warning(
-            "MODEL.WEIGHTS is empty: a model with random weights is evaluated. Give a checkpoint "
-            "by MODEL.WEIGHTS PATH"
+            "MODEL.WEIGHTS is empty: a model with random weights is evaluated. Set MODEL.WEIGHTS "
+            "to a checkpoint"
         )
 
 
@@ -116,8 +116,8 @@ def check_training_settings(cfg: CfgNode) -> None:
     if num_parts > max(images, 1):
         raise ValueError(
             f"SOLVER.ACCUMULATE_STEPS is {num_parts}, but each process has "
-            f"{images} images of an iteration (SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH}), "
-            "which cannot be divided into so many parts; IMS_PER_BATCH counts all of them"
+            f"{images} images per iteration (SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH}), "
+            "which cannot be divided into so many parts; IMS_PER_BATCH is the total over all parts"
         )
     sizes = cfg.INPUT.MIN_SIZE_TRAIN
     sizes = (sizes,) if isinstance(sizes, int) else tuple(sizes)
@@ -138,8 +138,8 @@ def check_training_settings(cfg: CfgNode) -> None:
     is_relative = crop.ENABLED and crop.TYPE.startswith("relative")
     if is_relative and not all(0 <= part <= 1 for part in crop.SIZE):
         raise ValueError(
-            f"INPUT.CROP.SIZE is {list(crop.SIZE)}; with TYPE {crop.TYPE!r} it is a part "
-            "of height and width, each from 0 to 1"
+            f"INPUT.CROP.SIZE is {list(crop.SIZE)}; with TYPE {crop.TYPE!r} it is a "
+            "fraction of height and width, each from 0 to 1"
         )
     if os.path.isfile(cfg.OUTPUT_DIR):
         raise ValueError(f"OUTPUT_DIR is {cfg.OUTPUT_DIR!r}, which is a file; name a folder")

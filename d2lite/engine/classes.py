@@ -78,7 +78,7 @@ def check_class_counts(
             )
         elif classes and wanted > len(classes):
             logger.warning(
-                "%s is %d, more than the %d %s of %s (%s): the rest never learns anything",
+                "%s is %d, more than the %d %s of %s (%s): the other classes are never trained",
                 key,
                 wanted,
                 len(classes),
@@ -104,7 +104,7 @@ def check_model_classes(model: nn.Module) -> None:
     if count < len(classes):
         raise ValueError(f"{message}; set its num_classes to {len(classes)}")
     if count > len(classes):
-        logger.warning("%s: the rest never learns anything", message)
+        logger.warning("%s: the other classes are never trained", message)
 
 
 def class_count_keys(cfg: CfgNode) -> dict[str, str]:

@@ -188,10 +188,10 @@ class DefaultTrainer(TrainerBase):
         built += self._build_best()
         if comm.is_main_process():
             bar = [ProgressBarWriter(self.max_iter)] if sys.stderr.isatty() else []
-            # Last, so that what all others have put is written.
+            # Last, so that the values of all other hooks are written.
             writers = [*bar, *self.build_writers(), *build_named_writers(cfg)]
             built.append(hooks.PeriodicWriter(writers, period=20))
-            if cfg.PLOT_RESULTS:  # after what it draws is written
+            if cfg.PLOT_RESULTS:  # after the writers, whose file it draws
                 built.append(hooks.PlotResults(cfg.OUTPUT_DIR))
         return built
 
@@ -214,8 +214,8 @@ class DefaultTrainer(TrainerBase):
         return built
 
     def _build_precise_bn(self) -> hooks.PreciseBN:
-        cfg = without_mixing(self.cfg)  # the statistics are those of images as they are tested
-        cfg.DATALOADER.NUM_WORKERS = 0  # the workers of the training loader have the cores
+        cfg = without_mixing(self.cfg)  # statistics of images as in testing
+        cfg.DATALOADER.NUM_WORKERS = 0  # the cores are for the workers of the training loader
         return hooks.PreciseBN(
             cfg.TEST.EVAL_PERIOD,
             self.model,
@@ -356,7 +356,8 @@ class DefaultTrainer(TrainerBase):
 
     @classmethod
     def build_loss_loader(cls, cfg: CfgNode, dataset_name: str, model: nn.Module) -> Iterable:
-        """All images of a test set with annotations, once, for TEST.LOSS_PERIOD."""
+        """Return a loader that yields every image of a test set once, with annotations, for
+        TEST.LOSS_PERIOD."""
         return build_loss_loader(cfg, dataset_name, model)
 
     @classmethod
@@ -381,7 +382,7 @@ class DefaultTrainer(TrainerBase):
         Returns:
             The metrics if there is one dataset, otherwise a dict of metrics by dataset.
         """
-        if not has_event_storage():  # during training they may not have learned anything yet
+        if not has_event_storage():  # during training, layers may still be random
             require_loaded(model)
         names = cfg.DATASETS.TEST
         if isinstance(evaluators, DatasetEvaluator):
@@ -399,7 +400,7 @@ class DefaultTrainer(TrainerBase):
                 evaluator = given or cls.build_evaluator(cfg, name)
             except NotImplementedError as error:
                 logging.getLogger(__name__).warning(
-                    "%s is not evaluated: %s.build_evaluator has nothing for it (%s)",
+                    "%s is not evaluated: %s.build_evaluator has no evaluator for it (%s)",
                     *(name, cls.__name__, error),
                 )
                 results[name] = {}
@@ -454,7 +455,7 @@ class DefaultTrainer(TrainerBase):
 
 
 class _PassOn(HookBase):
-    """Forwards `after_backward` of the inner trainer to the hooks of the outer one."""
+    """Hook that forwards `after_backward` of the inner trainer to the hooks of the outer one."""
 
     def __init__(self, outer: TrainerBase) -> None:
         self._outer = outer

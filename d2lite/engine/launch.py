@@ -53,7 +53,7 @@ def launch(
         num_machines, machine_rank: number of machines, and the index of this one.
         dist_url: "tcp://HOST:PORT" of the first machine's first process. None or "auto" finds a
             free port, which works on a single machine only.
-        timeout: of every collective operation.
+        timeout: limit of every collective operation.
 
     Raises:
         ValueError: these processes can't be started on this machine.
@@ -83,8 +83,8 @@ def launch(
                 "--dist-url is needed when --num-machines is above 1: give tcp://HOST:PORT of the "
                 "first machine, the same on every machine"
             )
-        # In this process, because a port that is only found free now may be taken when rank 0 has
-        # started.
+        # Opened in this process, because a port that is free now may be taken by the time rank 0
+        # has started.
         host = "127.0.0.1"
         store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=timeout)
         port = store.port
@@ -202,7 +202,7 @@ def _reason(workers: mp.ProcessContext, index: int, first_rank: int) -> BaseExce
     hint = ""
     if cause.signal == "SIGKILL":
         hint = (
-            "The system does so where memory runs out: lower SOLVER.IMS_PER_BATCH or "
+            "The system does this when memory runs out: lower SOLVER.IMS_PER_BATCH or "
             "DATALOADER.NUM_WORKERS. "
         )
     return RankDiedError(
@@ -276,7 +276,7 @@ def _join_and_run(
         result = main_func(*args)
     except BaseException:
         logging.shutdown()
-        # The threads of the groups may wait for a rank that has died; nobody waits for them.
+        # The threads of the groups may wait for a rank that has died; don't wait for them.
         backends = comm.process_group_backends()  # noqa: F841 (referenced until the process ends)
         dist.destroy_process_group()
         raise
@@ -288,9 +288,10 @@ def _join_and_run(
 def _store_of_a_restart(timeout: timedelta) -> dict[str, Any]:
     """Return the arguments of `init_process_group` that a restart by torchrun needs.
 
-    All its restarts share one store, in which the addresses of the processes before are left: a
-    rank that reads one before it is replaced would connect to a process that has died. So each has
-    names of its own in there. Several machines may have counted other numbers of restarts.
+    All restarts of a job share one store, which still has the addresses of earlier processes: a
+    rank that reads one before it is replaced would connect to a process that has died. So each
+    restart prefixes its keys with its number. That is done only on a single machine, because
+    several ones may have different counts of restarts.
     """
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if restarts == "0" or os.environ.get("GROUP_WORLD_SIZE") != "1":

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 class SeedSteps(HookBase):
-    """Hook that seeds each step by the seed, the iteration and the rank.
+    """Hook that seeds each step with the seed, the iteration and the rank.
 
     So a run that is stopped and resumed ends with the same weights as an uninterrupted one.
     """
@@ -71,7 +71,7 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> Mapping | None:
     """Return the metrics on the test data, if the config has an evaluator."""
     if "evaluator" not in cfg.dataloader:
         return None
-    if not has_event_storage():  # during training they may not have learned anything yet
+    if not has_event_storage():  # during training, layers may still be random
         require_loaded(model)
     loader = instantiate(cfg.dataloader.test)
     evaluator = match_classes(instantiate(cfg.dataloader.evaluator), trained_classes(model))
@@ -89,12 +89,12 @@ def check_data(cfg: DictConfig, model: nn.Module) -> None:
     if "evaluator" in cfg.dataloader:
         instantiate(cfg.dataloader.test)
         evaluator = instantiate(cfg.dataloader.evaluator)
-        # Some only look like evaluators, which DatasetEvaluators takes care of.
+        # Some are not subclasses of DatasetEvaluator; DatasetEvaluators takes care of those.
         DatasetEvaluators([match_classes(evaluator, trained_classes(model))]).check()
 
 
 def build_trainer(cfg: DictConfig, model: nn.Module) -> SimpleTrainer:
-    """Return the loop over the training data, with its optimizer; `model` is the whole one."""
+    """Return the loop over the training data, with its optimizer; `model` is not in DDP yet."""
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
     data_loader = instantiate(cfg.dataloader.train)

@@ -21,9 +21,9 @@ from d2lite.utils.writing import atomic_write
 
 logger = logging.getLogger(__name__)
 
-# The sweep ends where the smoothed loss is so many times the lowest one.
+# The sweep ends when the smoothed loss exceeds the lowest one by this factor.
 _DIVERGED = 4.0
-# The first averages, of few batches, may be low by chance.
+# The first averages are ignored: over few batches, they may be low by chance.
 _LEAST_POINTS = 10
 
 
@@ -46,21 +46,21 @@ def find_lr(
 ) -> LRSweep:
     """Train with rates from `min_lr` to `max_lr`, and suggest one for SOLVER.BASE_LR.
 
-    Weights, optimizer, position in the data and everything else of the trainer are afterward as
-    before. Groups of parameters keep the ratios of their rates.
+    Afterward, the trainer's state is restored: weights, optimizer, position in the data and the
+    rest. Parameter groups keep the ratios of their rates.
 
     Args:
-        trainer: of a single process.
-        num_iter: iterations; fewer where the loss diverges before.
+        trainer: the only process of its job.
+        num_iter: iterations; the sweep ends earlier if the loss diverges.
         smoothing: weight of the past in the average of the loss, in [0, 1).
     Returns:
         The sweep. The suggested rate is a tenth of the one at which the smoothed loss is lowest,
         where it still falls and is far from diverging.
     Raises:
-        ValueError: there are several processes, the loss diverges at once or does not fall.
+        ValueError: there are several processes, or the loss diverges at once or does not fall.
     """
     if comm.get_world_size() > 1:
-        raise ValueError("the learning rate is searched by a single process: leave out --num-gpus")
+        raise ValueError("the learning rate search needs a single process: leave out --num-gpus")
     kept = copy.deepcopy((trainer.model.state_dict(), trainer.state_dict()))
     rates, losses, smoothed = [], [], []
     average = 0.0
@@ -101,8 +101,8 @@ def _suggest(rates: list[float], smoothed: list[float]) -> float:
 
 
 def draw_sweep(sweep: LRSweep, path: str) -> None:
-    """Draw a sweep: the losses over the rates, and the suggested rate; the ending of the path names
-    the format."""
+    """Draw a sweep: the losses over the rates, and the suggested rate; the file extension sets the
+    format."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(sweep.rates, sweep.losses, color="0.8", label="loss")
@@ -118,8 +118,8 @@ def draw_sweep(sweep: LRSweep, path: str) -> None:
 def find_lr_program(args: argparse.Namespace) -> LRSweep:
     """Search for the learning rate of the training that the arguments of a program describe.
 
-    The sweep is drawn into OUTPUT_DIR/lr_finder.png, and its values are in lr_finder.json there. A
-    run in that folder is left alone.
+    The sweep is drawn into OUTPUT_DIR/lr_finder.png, and its values are saved in lr_finder.json
+    there. The files of a run in that folder are not changed.
     """
     cfg = config_from_args(args)
     check_training_settings(cfg)

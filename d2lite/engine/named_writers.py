@@ -1,4 +1,4 @@
-"""Writers that a config names, besides those of every training."""
+"""Writers that a config names, in addition to the default ones."""
 
 import os
 from collections.abc import Callable
@@ -22,8 +22,8 @@ def build_named_writers(cfg: CfgNode) -> list[EventWriter]:
     """Build the writers that WRITERS names.
 
     Raises:
-        ArgumentError: there is none of this name; names the nearest one.
-        ImportError: the package of one is not installed.
+        ArgumentError: a name is unknown; the message suggests a similar one.
+        ImportError: a writer's package is not installed.
     """
     check_choices("WRITERS", cfg.WRITERS, WRITERS)
     return [WRITERS[name](cfg) for name in cfg.WRITERS]

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class DefaultPredictor:
-    """Runs the model of a config on its device, on one image at a time.
+    """Predictor that runs the model of a config on its device, on one image at a time.
 
     A checkpoint of d2lite contains its config and class names, so the checkpoint is enough::
 
@@ -84,7 +84,7 @@ class DefaultPredictor:
             image.
 
         Raises:
-            ValueError: the image has a wrong number of channels.
+            ValueError: the image has the wrong number of channels.
         """
         return self.model([self.model_input(original_image)])[0]
 
@@ -108,7 +108,7 @@ class DefaultPredictor:
         if self.input_format == "RGB":
             original_image = original_image[:, :, ::-1]
         elif self.input_format == "L" and not is_gray:
-            # The weights of BT.601, as read_image has them for "L".
+            # The weights of BT.601, as in read_image for "L".
             gray = original_image @ np.array([0.114, 0.587, 0.299])
             original_image = gray.round().astype(original_image.dtype)
         if original_image.ndim == 2:
@@ -118,13 +118,13 @@ class DefaultPredictor:
         self.aug(aug_input)
         image = torch.as_tensor(np.ascontiguousarray(aug_input.image.transpose(2, 0, 1)))
         if image.dtype != torch.uint8:
-            image = image.float()  # models do arithmetic in it, numpy's default is double
+            image = image.float()  # models compute in float32; numpy's default is float64
         image = image.to(self.cfg.MODEL.DEVICE)
         return {"image": image, "height": height, "width": width}
 
 
 class SlicedPredictor:
-    """Detects in overlapping tiles of large images, and merges the detections.
+    """Predictor that detects in overlapping tiles of large images and merges the detections.
 
     Masks of the results are RLE dicts of the whole image (`d2lite.modeling.tiles`).
     """
@@ -153,7 +153,7 @@ class SlicedPredictor:
         """Detect on one image; see DefaultPredictor.
 
         Raises:
-            ValueError: the model does not give instances with boxes.
+            ValueError: the model does not return instances with boxes.
         """
         height, width = image.shape[:2]
         windows = tile_windows(height, width, self._size, self._overlap)
@@ -167,7 +167,7 @@ class SlicedPredictor:
                 instances = output.get("instances")
                 if instances is None or not isinstance(instances.get("pred_boxes"), Boxes):
                     raise ValueError(
-                        "tiles are for models that detect objects in boxes; this one gives "
+                        "tiles are for models that detect objects in boxes; this one returns "
                         f"{', '.join(output)}"
                     )
                 found.append(instances)

@@ -71,11 +71,11 @@ def read_step(path: str) -> dict[str, Any]:
     """Read the file of a step; nothing in it is imported or executed.
 
     Returns:
-        "iteration", "message" (what the training said), "world_size", "ranks" (by rank "batch",
+        "iteration", "message" (of the error in training), "world_size", "ranks" (by rank "batch",
         "random" and "lost", the kinds of objects that the batch lacks), "model", "optimizer",
-        "modules" (states of modules beside their weights), "frozen" (names of parameters),
-        "trainer" ("precision" and "scale", of mixed precision, and "accumulate_steps") and, where
-        the model knows it, "about", as of a checkpoint.
+        "modules" (states of modules besides their weights), "frozen" (names of parameters),
+        "trainer" ("precision" and "scale", of mixed precision, and "accumulate_steps") and, if
+        the model has it, "about", as in a checkpoint.
 
     Raises:
         CheckpointFileError: the file is damaged, or not the file of a step.
@@ -83,7 +83,7 @@ def read_step(path: str) -> dict[str, Any]:
     step = read_checkpoint_file(path)
     if not isinstance(step, dict) or step.get("kind") != _KIND:
         raise CheckpointFileError(
-            f"{path} is not the file of a step; a training writes them into OUTPUT_DIR/bad_steps"
+            f"{path} is not the file of a step; training writes them into OUTPUT_DIR/bad_steps"
         )
     for key, kind in _ENTRIES.items():
         if not isinstance(step.get(key), kind):

@@ -147,14 +147,16 @@ def _lock(folder: str) -> None:
         ) from None
     except OSError as error:
         logger.warning(
-            "%s cannot be locked (%s): nobody notices a second run in there", path, error
+            "%s cannot be locked (%s): a second run in this folder would not be noticed",
+            path,
+            error,
         )
         file.close()
         return
     holder = _read(file)
     if holder:
         logger.info(
-            "The run of process %s on host %s in %s has ended without its last words",
+            "The run of process %s on host %s in %s ended without releasing its lock",
             *(holder.get("pid"), holder.get("host"), folder),
         )
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
@@ -203,6 +205,6 @@ def _set_old_run_aside(folder: Path, weights: str) -> None:
         else:
             path.rename(target / path.name)
     logger.warning(
-        "%s holds the files of an earlier run, and this one does not resume it: they are in %s now",
+        "%s had the files of an earlier run, which this one does not resume; moved them to %s",
         *(folder, target),
     )

@@ -56,10 +56,10 @@ def create_ddp_model(
 
 
 def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
-    """Return the arguments that all training programs share.
+    """Return a parser of the arguments that all training programs share.
 
     Args:
-        epilog: text under the help; by default some examples.
+        epilog: text below the help; by default some examples.
     """
     program = os.path.basename(sys.argv[0])
     parser = argparse.ArgumentParser(
@@ -87,8 +87,8 @@ def config_from_args(args: argparse.Namespace) -> CfgNode:
     """Return the config of a program: defaults, then the settings of its projects, then the config
     file, then the overrides on the command line.
 
-    Without a config file, and not for training, MODEL.WEIGHTS among the overrides brings the
-    config that the checkpoint contains.
+    If there is no config file and the program does not train, the config is the one in the
+    checkpoint that MODEL.WEIGHTS among the overrides names.
 
     Args:
         args: has `config_file` and `opts`, as of `default_argument_parser`, and where the program
@@ -115,7 +115,7 @@ def config_from_args(args: argparse.Namespace) -> CfgNode:
 
 
 def default_setup(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
-    """Prepare a run: make OUTPUT_DIR, open the logs, keep the config there, set the seeds.
+    """Prepare a run: make OUTPUT_DIR, open the logs, save the config there, set the seeds.
 
     Args:
         cfg: of either kind. Lazy configs have these settings under `train`.
@@ -164,7 +164,7 @@ def default_setup(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
 
 
 def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:
-    """Writers to the terminal, to OUTPUT_DIR/metrics.json and to TensorBoard's files there.
+    """Return writers to the terminal, to OUTPUT_DIR/metrics.json and to TensorBoard's files there.
 
     Args:
         max_iter: the last iteration, for the estimated time of arrival.
@@ -178,7 +178,7 @@ def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventW
 
 
 def _make_writable(folder: str) -> None:
-    """Create the folder and write to it, before hours of work are to be saved there."""
+    """Create the folder and write to it, so that problems show now and not after hours of work."""
     probe = os.path.join(folder, ".writable")
     try:
         PathManager.mkdirs(folder)

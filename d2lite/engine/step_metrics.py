@@ -27,7 +27,7 @@ def put_metrics(
         NonFiniteError: the losses are not finite; on all ranks alike.
     """
     losses = [loss.detach().reshape(()) for loss in loss_dict.values()]
-    # A loss that is a constant is often made on the CPU; else all are copied at once.
+    # A loss that is a constant is often made on the CPU; otherwise all are copied at once.
     if len({loss.device for loss in losses}) == 1:
         # Wide enough for all of them, since stacking promotes.
         losses = torch.stack([x.float() if x.dtype.itemsize < 4 else x for x in losses]).tolist()

@@ -338,7 +338,7 @@ class SimpleTrainer(TrainerBase):
             the losses are means over the batch.
     """
 
-    # Of the class, for constructors of programs that leave them out.
+    # Class attributes, because constructors of other programs may not set them.
     accumulate_steps = 1
     gather_metric_period = 1
     zero_grad_before_forward = False
@@ -400,12 +400,12 @@ class SimpleTrainer(TrainerBase):
             self.optimizer_step()
 
     def _accumulate_gradients(self, data: Any) -> dict[str, Tensor]:
-        """Do forward and backward pass of each part of a batch; returns the losses of all."""
+        """Run the forward and backward pass of each part of a batch; return the losses of all."""
         parts = split_batch(data, self.accumulate_steps)
         loss_dict: dict[str, Tensor] = {}
         for index, (part, share) in enumerate(parts):
             is_last = index == len(parts) - 1
-            # Between processes gradients are averaged once, with the last part.
+            # Gradients are averaged over the processes only once, with the last part.
             wait = contextlib.nullcontext if is_last else self._without_sync
             with wait():
                 with self.forward_context():

@@ -1,4 +1,4 @@
-"""From a config to an optimizer and its learning rate schedule."""
+"""Build an optimizer and its learning rate schedule from a config."""
 
 import itertools
 import logging
@@ -26,7 +26,7 @@ from d2lite.utils.registry import lookup
 # Projects import it from here.
 logger = logging.getLogger(__name__)
 
-# detectron2's "LN" for feature maps is not among them, so it decays like any other weight there.
+# Without the "LN" of feature maps: as in detectron2, its weights decay like any others.
 NORM_TYPES = (
     nn.BatchNorm1d,
     nn.BatchNorm2d,
@@ -42,10 +42,10 @@ NORM_TYPES = (
 
 
 class GradientClipType(Enum):
-    """What SOLVER.CLIP_GRADIENTS.CLIP_TYPE can be; both look at each parameter on its own."""
+    """Values of SOLVER.CLIP_GRADIENTS.CLIP_TYPE; both clip parameters one by one."""
 
-    VALUE = "value"  # every element into [-CLIP_VALUE, CLIP_VALUE]
-    NORM = "norm"  # scaled down to a NORM_TYPE norm of at most CLIP_VALUE
+    VALUE = "value"  # clamp every element to [-CLIP_VALUE, CLIP_VALUE]
+    NORM = "norm"  # scale down to a NORM_TYPE norm of at most CLIP_VALUE
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
@@ -60,8 +60,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     other_name = solver.get("OPTIMIZER", solver.OPTIMIZER_NAME)
     if str(other_name).lower() != solver.OPTIMIZER_NAME.lower():
         logger.warning(
-            "SOLVER.OPTIMIZER is %r, but that is a key of the program's own: build_optimizer makes "
-            "%s, as SOLVER.OPTIMIZER_NAME says",
+            "SOLVER.OPTIMIZER is %r, but build_optimizer does not use this key of your program: "
+            "it builds %s, from SOLVER.OPTIMIZER_NAME",
             other_name,
             solver.OPTIMIZER_NAME,
         )
@@ -76,22 +76,22 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     )
     if not params:
         raise ValueError(
-            "The model has no trainable parameter; see MODEL.FREEZE and BACKBONE.FREEZE_AT"
+            "The model has no trainable parameters; check MODEL.FREEZE and MODEL.BACKBONE.FREEZE_AT"
         )
     # One kernel for a whole step takes half the time for SGD on a CPU and a tenth for AdamW;
-    # results differ by rounding and are the same in each run. With a GradScaler fused optimizers
-    # unscale inside of the step, which would have the gradients clipped before they are unscaled.
+    # results differ only by rounding and are the same in each run. With a GradScaler, fused
+    # optimizers unscale inside the step, so gradients would be clipped before they are unscaled.
     fusible = not solver.AMP.ENABLED and all(
         type(p) is nn.Parameter and p.device.type in ("cpu", "cuda") and p.is_floating_point()
         for group in params
         for p in group["params"]
     )
-    fused = True if fusible else None  # None: as torch chooses
+    fused = True if fusible else None  # None: torch chooses
     return maybe_add_gradient_clipping(cfg, builder(solver, params, fused))
 
 
 def _lr_factor(solver: CfgNode, model: nn.Module) -> Callable[[str], float]:
-    """Return the factor that the config gives to the rate of a parameter, by its full name."""
+    """Return a function from the full name of a parameter to the factor on its learning rate."""
     if solver.BACKBONE_LR_FACTOR != 1.0 and not hasattr(model, "backbone"):
         raise ValueError(
             f"SOLVER.BACKBONE_LR_FACTOR is {solver.BACKBONE_LR_FACTOR}, but a "
@@ -99,7 +99,7 @@ def _lr_factor(solver: CfgNode, model: nn.Module) -> Callable[[str], float]:
         )
 
     def factor(name: str) -> float:
-        # Not by `bias_lr_factor`, which would be the whole factor of the backbone's biases.
+        # Not by `bias_lr_factor`, which would replace the backbone's factor for its biases.
         of_bias = solver.BIAS_LR_FACTOR if name.rpartition(".")[2] == "bias" else 1.0
         return of_bias * (solver.BACKBONE_LR_FACTOR if name.startswith("backbone.") else 1.0)
 
@@ -143,26 +143,26 @@ def get_default_optimizer_params(
     lr_factor_func: Callable[[str], float] | None = None,
     overrides: dict[str, dict[str, float]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Parameter groups with the rules that detectors are trained by.
+    """Return parameter groups with the usual settings for detectors.
 
-    Frozen parameters are left out, and so is the second appearance of a shared one.
-    The later of these rules win: norm, `lr_factor_func`, bias, `overrides`.
+    Frozen parameters are left out, and shared ones appear once. If several rules apply, the last
+    one wins, in this order: norm, `lr_factor_func`, bias, `overrides`.
 
     Args:
         model: the parameters to group.
         base_lr: rate of every group; None leaves it to the optimizer's default.
         weight_decay: decay of every group; None leaves it to the optimizer's default.
-        weight_decay_norm: decay of weight and bias of normalization layers; None: no rule.
+        weight_decay_norm: decay of normalization layers; None for no separate rule.
         bias_lr_factor: the rate of parameters called "bias" is this times `base_lr`.
-        weight_decay_bias: decay of parameters called "bias"; None: no rule.
-        lr_factor_func: from the full name of a parameter to a factor of its rate.
-        overrides: from the last part of a parameter's name to settings of its group.
+        weight_decay_bias: decay of parameters called "bias"; None for no separate rule.
+        lr_factor_func: maps the full name of a parameter to a factor on its rate.
+        overrides: maps the last part of a parameter's name to settings of its group.
 
     Returns:
-        groups such as `{"params": [...], "lr": 0.1}`, one for each set of settings.
+        Groups such as `{"params": [...], "lr": 0.1}`, one for each set of settings.
 
     Raises:
-        ValueError: when a factor is given without `base_lr`, or "bias" is overridden twice.
+        ValueError: a factor is given without `base_lr`, or "bias" is overridden twice.
     """
     defaults = _given(lr=base_lr, weight_decay=weight_decay)
     overrides = dict(overrides or {})
@@ -171,7 +171,7 @@ def get_default_optimizer_params(
         bias_settings["lr"] = _require_base_lr(base_lr, "bias_lr_factor") * bias_lr_factor
     if bias_settings:
         if "bias" in overrides:
-            raise ValueError("'bias' is in overrides, and has settings of its own; give one")
+            raise ValueError("'bias' is in overrides and is also set by another argument; use one")
         overrides["bias"] = bias_settings
     if lr_factor_func is not None:
         _require_base_lr(base_lr, "lr_factor_func")
@@ -200,7 +200,7 @@ def _require_base_lr(base_lr: float | None, needed_by: str) -> float:
 
 
 def _trainable_parameters(model: nn.Module) -> Iterable[tuple[nn.Module, str, nn.Parameter]]:
-    """(owner, full name, parameter) of each trainable parameter, shared ones once."""
+    """Yield (owner, full name, parameter) of each trainable parameter, shared ones once."""
     seen = set()
     for module_name, module in model.named_modules():
         for param_name, param in module.named_parameters(recurse=False):
@@ -210,10 +210,10 @@ def _trainable_parameters(model: nn.Module) -> Iterable[tuple[nn.Module, str, nn
 
 
 def reduce_param_groups(params: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Merge parameter groups of equal settings: the fewer, the faster is an optimizer's step.
+    """Merge parameter groups with equal settings: fewer groups make an optimizer's step faster.
 
-    A parameter in several groups gets the settings of all, the later ones winning. The order is
-    that of the first parameters of each set of settings. Groups may have "param_names" too.
+    A parameter in several groups gets the settings of all, the later ones winning. Groups
+    are ordered by their first parameters. They may have "param_names" too.
     """
     merged: dict[tuple, dict[str, Any]] = {}
     for group in _expand_param_groups(params):
@@ -240,14 +240,14 @@ def _expand_param_groups(params: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def maybe_add_gradient_clipping(
     cfg: CfgNode, optimizer: Optimizer | type[Optimizer]
 ) -> Optimizer | type[Optimizer]:
-    """Have an optimizer clip the gradients before each step if the config asks for it.
+    """Make an optimizer clip the gradients before each step, if the config asks for it.
 
     Args:
-        cfg: of which SOLVER.CLIP_GRADIENTS is read.
+        cfg: only SOLVER.CLIP_GRADIENTS is used.
         optimizer: an optimizer, which is changed, or a class of optimizers.
 
     Returns:
-        the same optimizer, or a class like the given one that clips.
+        The same optimizer, or a subclass of the given class that clips.
 
     Raises:
         ValueError: for an unknown SOLVER.CLIP_GRADIENTS.CLIP_TYPE.
@@ -272,7 +272,7 @@ def maybe_add_gradient_clipping(
 
 
 def _gradient_clipper(settings: CfgNode) -> Callable[[list[nn.Parameter]], None]:
-    """Return what clips the gradients of a list of parameters, each on its own, in place."""
+    """Return a function that clips the gradients of parameters, each on its own, in place."""
     types = {kind.value: kind for kind in GradientClipType}
     kind = lookup("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", settings.CLIP_TYPE, types)
     limit, norm_type = settings.CLIP_VALUE, settings.NORM_TYPE
@@ -282,21 +282,21 @@ def _gradient_clipper(settings: CfgNode) -> Callable[[list[nn.Parameter]], None]
 
 
 def _clip_each_norm(params: list[nn.Parameter], max_norm: float, norm_type: float) -> None:
-    """`clip_grad_norm_` of each parameter, without a wait for the device at each."""
+    """Apply `clip_grad_norm_` to each parameter, without waiting for the device each time."""
     grads = [param.grad for param in params]
     for grad, norm in zip(grads, torch._foreach_norm(grads, norm_type), strict=True):
         grad.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
-    """Return the schedule that SOLVER.LR_SCHEDULER_NAME and its fellow keys describe.
+    """Return the schedule that SOLVER.LR_SCHEDULER_NAME and related keys describe.
 
     Raises:
-        ValueError: for an unknown name, or settings that make no schedule.
+        ValueError: the name is unknown, or the settings are inconsistent.
     """
     solver = cfg.SOLVER
     if solver.MAX_ITER < 1:
-        raise ValueError(f"SOLVER.MAX_ITER is {solver.MAX_ITER}; training needs 1 or more")
+        raise ValueError(f"SOLVER.MAX_ITER is {solver.MAX_ITER}; it must be at least 1")
     build = lookup("SOLVER.LR_SCHEDULER_NAME", solver.LR_SCHEDULER_NAME, SCHEDULES)
     schedule = WarmupParamScheduler(
         build(solver),
@@ -312,12 +312,14 @@ def _multi_step(solver: CfgNode) -> ParamScheduler:
     steps = [step for step in solver.STEPS if step < solver.MAX_ITER]
     if len(steps) != len(solver.STEPS):
         logger.warning(
-            "SOLVER.STEPS %s go beyond SOLVER.MAX_ITER %d; those have no effect",
+            "SOLVER.STEPS %s has steps beyond SOLVER.MAX_ITER %d, which have no effect",
             tuple(solver.STEPS),
             solver.MAX_ITER,
         )
     if steps != sorted(set(steps)) or (steps and steps[0] < 1):
-        raise ValueError(f"SOLVER.STEPS is {tuple(solver.STEPS)}; iterations must ascend from 1")
+        raise ValueError(
+            f"SOLVER.STEPS is {tuple(solver.STEPS)}; it must be ascending, from 1 or more"
+        )
     return MultiStepParamScheduler(
         values=[solver.GAMMA**k for k in range(len(steps) + 1)],
         milestones=steps,
@@ -336,7 +338,7 @@ def _cosine(solver: CfgNode) -> ParamScheduler:
 
 
 class _StepWithFixedGamma(StepWithFixedGammaParamScheduler):
-    """fvcore's, with a value at 1 too: a warm-up that never ends climbs to there."""
+    """fvcore's schedule, also defined at 1, where a warm-up over the whole training ends."""
 
     def __call__(self, where: float) -> float:
         return super().__call__(min(where, 1 - 2 * self.WHERE_EPSILON))

@@ -58,7 +58,7 @@ class WarmupParamScheduler(CompositeParamScheduler):
 
 
 class LRMultiplier(LRScheduler):
-    """Scales the initial learning rate of each parameter group by a function of progress.
+    """Schedule that multiplies the initial rate of each parameter group by a function of progress.
 
     `state_dict` contains only the initial rates and the iteration, not the function, so a run can
     be resumed with another schedule.
@@ -83,7 +83,7 @@ class LRMultiplier(LRScheduler):
         """
         if not isinstance(multiplier, ParamScheduler):
             raise ValueError(
-                "LRMultiplier needs a fvcore.common.param_scheduler.ParamScheduler as its "
+                "LRMultiplier needs an fvcore.common.param_scheduler.ParamScheduler as its "
                 f"multiplier, not {type(multiplier).__name__}"
             )
         self._multiplier = multiplier

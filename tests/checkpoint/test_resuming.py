@@ -160,7 +160,7 @@ def test_what_the_run_takes_from_the_checkpoint_is_logged_with_both_values(tmp_p
         ("the optimizer's weight_decay", 0, 0.125),
         ("the schedule's step_size", 3, 7),
     ]:
-        line = f"continues with {what} of the checkpoint, {old}, and not with {new},"
+        line = f"uses {what} from the checkpoint, {old}, and not the current setting, {new}"
         assert sum(line in text for text in told) == 1, told
     assert len(told) == 3
 

@@ -211,7 +211,7 @@ def test_only_the_newest_files_are_kept_and_none_where_none_is_asked_for(tmp_pat
 
 def test_a_full_disk_does_not_hide_the_fault(tmp_path):
     trainer = make(tmp_path, {0: "input"})
-    told = pytest.raises(NonFiniteError, match=r"not kept: .*iter_0000000\.pth cannot be written")
+    told = pytest.raises(NonFiniteError, match=r"not saved: .*iter_0000000\.pth cannot be written")
     with told, no_room(100):
         trainer.train(0, 1)
 

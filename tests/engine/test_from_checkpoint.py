@@ -194,8 +194,11 @@ def test_a_resumed_run_says_what_it_takes_from_the_checkpoint(tmp_path, caplog):
     caplog.set_level("INFO")
     start(True, SOLVER__MAX_ITER=2, SOLVER__BASE_LR=0.5, SEED=8)
     told = caplog.text
-    assert "the optimizer's initial_lr of the checkpoint, 0.002, and not with 0.5," in told
-    assert "the SEED of the checkpoint, 3, and not with 8," in told
+    assert (
+        "the optimizer's initial_lr from the checkpoint, 0.002, and not the current setting, 0.5"
+        in told
+    )
+    assert "the SEED from the checkpoint, 3, and not the current setting, 8" in told
     assert "SOLVER.BASE_LR is 0.5, was 0.002; SOLVER.MAX_ITER is 2, was 1" in told
     with pytest.raises(ResumeError, match=r"cls_score.weight is \(7, 32\) in the checkpoint and"):
         start(True, MODEL__ROI_HEADS__NUM_CLASSES=9)

@@ -331,7 +331,7 @@ def test_data_set_without_an_evaluator_is_left_out(tmp_path, caplog):
     with EventStorage():
         results = None_.test(cfg_for(tmp_path, DATASETS__TEST=("mine",)), Weight())
     assert results == {}
-    assert "mine is not evaluated: None_.build_evaluator has nothing for it" in caplog.text
+    assert "mine is not evaluated: None_.build_evaluator has no evaluator for it" in caplog.text
 
 
 def test_schedule_without_a_state_is_resumed_by_its_iteration():

@@ -40,7 +40,7 @@ def test_a_step_is_bad_if_anything_is_not_finite(replay, is_bad):
 @pytest.mark.parametrize(
     "step, message",
     [
-        ({"kind": "weights"}, r"not the file of a step; a training writes them into OUTPUT_DIR/b"),
+        ({"kind": "weights"}, r"not the file of a step; training writes them into OUTPUT_DIR/b"),
         ({"iteration": "3"}, r"is damaged: 'iteration' is not of type int"),
         ({"ranks": {0: {"batch": []}}}, r"is damaged: rank 0 lacks its batch"),
     ],

@@ -107,7 +107,7 @@ def check_fault(runs: Runs, fault: str, name: str) -> None:
     )
     goes_on = (fault, name) in GOES_ON or (fault == "vanishing" and name not in BEGINNING)
     assert status == (0 if goes_on else file.status), told
-    lines = [line for line in told.splitlines() if re.search("cannot be written|not kept", line)]
+    lines = [line for line in told.splitlines() if re.search("cannot be written|not saved", line)]
     reason = {
         "full": "No space left on device",
         "read-only": "Read-only file system",

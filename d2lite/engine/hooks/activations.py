@@ -14,18 +14,18 @@ from d2lite.utils.periods import is_due
 
 
 class ActivationStatistics(HookBase):
-    """Put the mean, the standard deviation and the share of zeros of each layer's output into the
-    storage, as "activation/LAYER/mean", "/std" and "/zeros".
+    """Hook that puts the mean, the standard deviation and the fraction of zeros of each layer's
+    output into the storage, as "activation/LAYER/mean", "/std" and "/zeros".
 
     Layers are the modules with a weight of two or more dimensions, such as convolutions with their
-    norm and activation. One that is called several times counts all of its outputs. The images are
-    those of the main process.
+    norm and activation. If one is called several times, all of its outputs count. Only the images
+    of the main process are used.
     """
 
     def __init__(self, model: nn.Module, period: int) -> None:
         """
         Args:
-            model: the trained one, in DDP or not.
+            model: the model in training, with or without DDP.
             period: iterations between statistics.
         """
         self._model = getattr(model, "module", model)
@@ -64,6 +64,7 @@ class ActivationStatistics(HookBase):
             counts = [count for count, _ in outputs]
             means, variances, shares = zip(*(x.tolist() for _, x in outputs), strict=True)
             mean = _average(means, counts)
+            # The variance of all values: that within each output plus that of the means.
             squares = [v + (m - mean) ** 2 for v, m in zip(variances, means, strict=True)]
             statistics = {"mean": mean, "std": _average(squares, counts) ** 0.5}
             statistics["zeros"] = _average(shares, counts)
@@ -72,7 +73,7 @@ class ActivationStatistics(HookBase):
         self._remove()
 
     def after_train(self) -> None:
-        self._remove()  # of a step that has failed
+        self._remove()  # in case a step failed
 
     def _remove(self) -> None:
         for handle in self._handles:

@@ -34,7 +34,7 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
             self.step(self.trainer.iter)
         except WriteError as error:
             # Don't raise: the hooks after this one still have to run.
-            logger.error("%s. Saving is tried once more at the end", error)
+            logger.error("%s. It will be tried once more at the end of training", error)
             self._lacks_final = True
 
     def save_now(self) -> None:
@@ -91,16 +91,16 @@ class BestCheckpointer(HookBase):
     def before_train(self) -> None:
         start_iter = self.trainer.start_iter
         if start_iter > 0 and not self._knows_best and PathManager.isfile(self._record):
-            remedy = "Delete it to go on; the next evaluation counts as the best one then"
+            remedy = "Delete it to continue; the next evaluation then counts as the best one"
             with file_errors(CheckpointFileError, self._record, "is damaged", remedy=remedy):
                 record = read_json(self._record)
                 _require_evaluation(record)
-            # A record from after the checkpoint will be made again. The evaluation after a
-            # training counts as one of the iteration that would have followed.
+            # A record that is newer than the checkpoint will be written again. The evaluation after
+            # training counts as one at the iteration that would have followed.
             if record["iteration"] <= start_iter:
                 self._take_over(record)
         with at_last_iteration(self.trainer) as resumed:
-            # The losses alone may have been evaluated in other iterations.
+            # In other iterations, perhaps only the validation losses were evaluated.
             evaluated = self.trainer.storage.evaluated_iter == self.trainer.iter
             if resumed and evaluated and is_due_before_last(self.trainer, self._period):
                 self._best_checking()
@@ -166,7 +166,7 @@ class BestCheckpointer(HookBase):
             return
         self._recorded = metric, iteration
         logger.info(
-            "%s.pth: best %s so far, %.4f in iteration %d",
+            "%s.pth: best %s so far, %.4f at iteration %d",
             self._file_prefix,
             self._val_metric,
             metric,

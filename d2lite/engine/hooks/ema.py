@@ -20,7 +20,7 @@ class ModelEMA(HookBase):
     average = decay * average + (1 - decay) * model (Polyak & Juditsky 1992).
 
     After t steps the decay is at most (1 + t) / (10 + t), as in TensorFlow's
-    ExponentialMovingAverage; else the average of a short run would stay near its first weights.
+    ExponentialMovingAverage; otherwise short runs would stay near their first weights.
 
     The average often detects better than the weights of the last step. It is evaluated instead of
     them, stored in checkpoints, and saved as a separate model. The hook must come before those that

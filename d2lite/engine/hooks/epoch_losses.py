@@ -13,15 +13,15 @@ _OTHERS = ("epoch/", "val_loss/")
 
 
 class EpochLosses(HookBase):
-    """Put the mean of each loss over an epoch into the storage as "epoch/NAME", and the number of
-    epochs that are complete as "epoch/number".
+    """Hook that puts the mean of each loss over an epoch into the storage as "epoch/NAME", and the
+    number of complete epochs as "epoch/number".
 
-    An epoch ends with the iteration that takes its last image. It belongs before the checkpoints,
-    which contain the sums of an epoch that is not complete.
+    An epoch ends with the iteration that takes its last image. The hook must come before those that
+    save checkpoints, which contain the sums of an incomplete epoch.
     """
 
     def __init__(self, num_images: int, batch_size: int) -> None:
-        """num_images: of an epoch. batch_size: images per iteration, over all ranks."""
+        """num_images: images per epoch. batch_size: images per iteration, over all ranks."""
         self._num_images = num_images
         self._batch_size = batch_size
         self._sums: dict[str, list] = {}  # sum, number of values

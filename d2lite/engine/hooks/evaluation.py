@@ -52,9 +52,9 @@ class EvalHook(HookBase):
         self._is_resumed = True
 
     def after_train(self) -> None:
-        # Not again if training was stopped at an evaluation.
-        again = self._latest_iter == self.trainer.max_iter - 1
-        if self._eval_after_train and is_complete(self.trainer) and not again:
+        # Not again if training was stopped right after an evaluation.
+        is_evaluated = self._latest_iter == self.trainer.max_iter - 1
+        if self._eval_after_train and is_complete(self.trainer) and not is_evaluated:
             self._do_eval()
         del self._func  # it often refers to the trainer: a cycle
 
@@ -63,15 +63,15 @@ class EvalHook(HookBase):
         self._latest_iter = self.trainer.storage.evaluated_iter = self.trainer.iter
         if results:
             assert isinstance(results, Mapping), f"evaluation must return a dict, not {results!r}"
-            figures = flatten_results_dict(results)
-            for name, value in figures.items():
+            metrics = flatten_results_dict(results)
+            for name, value in metrics.items():
                 try:
-                    figures[name] = float(value)
+                    metrics[name] = float(value)
                 except (TypeError, ValueError):
                     raise ValueError(
                         f"the evaluation returned {value!r} for {name}; a nested dict of floats "
                         "is expected"
                     ) from None
-            self.trainer.storage.put_scalars(**figures, smoothing_hint=False)
-        # Ranks that finish early wait here, so that the next step's time does not include it.
+            self.trainer.storage.put_scalars(**metrics, smoothing_hint=False)
+        # Ranks that finish early wait here, so that the next step's time does not include the wait.
         comm.synchronize()

@@ -13,7 +13,7 @@ from d2lite.utils.periods import is_last
 
 
 class LRScheduler(HookBase):
-    """Step the learning rate schedule, and put the rate into the storage as "lr"."""
+    """Hook that steps the learning rate schedule, and puts the rate into the storage as "lr"."""
 
     def __init__(
         self,

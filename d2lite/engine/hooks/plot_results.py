@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 
 class PlotResults(HookBase):
-    """Plots metrics.json of a run as results.png in the same folder when training ends.
+    """Hook that plots metrics.json of a run as results.png in the same folder when training ends.
 
     It must come after the writers. If plotting fails, it logs a warning.
     """

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class TorchProfiler(HookBase):
-    """Profile the iterations that a predicate chooses, for the trace viewer or TensorBoard."""
+    """Hook that profiles iterations chosen by a predicate, for a trace viewer or TensorBoard."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class TorchProfiler(HookBase):
 
 
 class TorchMemoryStats(HookBase):
-    """Log the CUDA memory of the first iterations: reserved, allocated, and their peaks."""
+    """Hook that logs CUDA memory in the first iterations: reserved, allocated, and their peaks."""
 
     def __init__(self, period: int = 20, max_runs: int = 10) -> None:
         """

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class PreciseBN(HookBase):
-    """Hook that replaces the running statistics of BatchNorm by precise ones.
+    """Hook that replaces the running statistics of BatchNorm with precise ones.
 
     It runs the current model in training mode on `num_iter` batches, without updating weights, and
     averages their statistics (Wu & Johnson, Rethinking "Batch" in BatchNorm, 2021). It must come

@@ -32,14 +32,14 @@ _NOISY = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd, Stochas
 
 
 class ValidationLoss(EvalHook):
-    """Put the mean losses of the test images into the storage as "val_loss/NAME".
+    """Hook that puts the mean losses on the test images into the storage as "val_loss/NAME".
 
-    They are those of the current weights in training mode and without gradients, but with the
-    running statistics of BatchNorm and without dropout, as the model detects. Each image draws the
-    same random numbers, so that two values differ by the weights alone.
+    They are computed in training mode and without gradients, but with the running statistics of
+    BatchNorm and without dropout, as in inference. Each batch uses the same random numbers, so that
+    two values differ only because of the weights.
 
-    A copy of the model computes them, so nothing is left in the one that is trained: no statistics,
-    no averages that a loss keeps, no random numbers and no values in the storage.
+    They are computed by a copy of the model, so the model in training does not change: neither its
+    statistics and the averages that a loss keeps, nor its random numbers and stored values.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class ValidationLoss(EvalHook):
         """
         Args:
             period: iterations between evaluations of the losses; the last one is after training.
-            model: the trained one, in DDP or not. A batch gives losses by name.
-            data_loaders: by dataset, batches of this rank with annotations. Where there are
-                several, the names are "val_loss/DATASET/NAME".
-            forward_context: for each forward pass, such as autocast.
+            model: the model in training, with or without DDP; returns losses by name.
+            data_loaders: by dataset name, loaders of this rank's batches, with annotations. If
+                there are several, the names are "val_loss/DATASET/NAME".
+            forward_context: makes a context manager for each forward pass, such as autocast.
         """
         super().__init__(period, self._losses)
         self._model = getattr(model, "module", model)
@@ -68,7 +68,7 @@ class ValidationLoss(EvalHook):
         try:
             model = self._copy()
             found = {}
-            # Losses may depend on the iteration; what they put into the storage is not of it.
+            # Losses may depend on the iteration, but what they log does not belong to it.
             with EventStorage(self.trainer.iter), torch.no_grad():
                 for name, loader in self._data_loaders.items():
                     found[name] = self._mean_losses(model, loader)
@@ -78,7 +78,7 @@ class ValidationLoss(EvalHook):
             return {}
         for name, losses in found.items():
             shown = "  ".join(f"{loss}: {value:.4g}" for loss, value in losses.items())
-            logger.info("Validation losses on %s: %s", name, shown or "there is no image")
+            logger.info("Validation losses on %s: %s", name, shown or "there are no images")
         return {"val_loss": next(iter(found.values())) if len(found) == 1 else found}
 
     def _copy(self) -> nn.Module:
@@ -92,11 +92,11 @@ class ValidationLoss(EvalHook):
         return model
 
     def _mean_losses(self, model: nn.Module, loader: Iterable) -> dict[str, float]:
-        """Mean over the images of all ranks, on the main process; {} on the others."""
+        """Return the means over the images of all ranks on the main process, {} on the others."""
         sums: dict[str, float] = {}
         count = 0
         for batch, is_new in _as_many_on_all_ranks(loader):
-            # As if on its own: the same on any number of ranks, and in each evaluation.
+            # The same random numbers for each batch, on any number of ranks and in each evaluation.
             random.seed(0)
             np.random.seed(0)
             torch.manual_seed(0)
@@ -136,9 +136,11 @@ def _as_many_on_all_ranks(loader: Iterable) -> Iterator[tuple[Any, bool]]:
 
 
 def build_loss_loader(cfg: CfgNode, dataset_name: str, model: nn.Module) -> Iterable:
-    """Return the images of a test set once, resized as in testing, and with their annotations.
+    """Return a loader that yields the images of a test set once, resized as in testing, with their
+    annotations.
 
-    Classes are matched by name with those that the model learns; objects of others are left out.
+    Classes are matched by name with those that the model learns; objects of other classes are left
+    out.
 
     Raises:
         ValueError: the mapper cannot read annotations in testing, or the classes do not match.

@@ -12,7 +12,7 @@ from d2lite.utils.periods import is_due, is_last
 class PeriodicWriter(HookBase):
     """Hook that calls the writers every `period` iterations, and once more after training.
 
-    It must be the last hook, when the values of all others are in the storage.
+    It must be the last hook, so that the values of all others are in the storage.
     """
 
     def __init__(self, writers: Iterable[EventWriter], period: int = 20) -> None:
@@ -35,7 +35,7 @@ class PeriodicWriter(HookBase):
 
     def _write_if_due(self) -> None:
         iteration, storage = self.trainer.iter, self.trainer.storage
-        # The next evaluation, or epoch, would replace what this one found.
+        # The next evaluation or epoch would overwrite these values.
         asked_for = iteration in (storage.evaluated_iter, storage.write_iter)
         always = asked_for or is_last(iteration, self.trainer.max_iter)
         for writer in self._writers:

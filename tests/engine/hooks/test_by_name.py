@@ -75,5 +75,7 @@ def test_an_unknown_hook_is_named_with_the_nearest_one(tmp_path):
 
 
 def test_what_is_not_a_hook_is_refused(tmp_path):
-    with pytest.raises(TypeError, match=r"HOOKS: no_hook_at_all gave 3, which is not a HookBase"):
+    with pytest.raises(
+        TypeError, match=r"HOOKS: no_hook_at_all returned 3, which is not a HookBase"
+    ):
         ToyTrainer(toy_cfg(tmp_path, HOOKS=("no_hook_at_all",)))

@@ -30,7 +30,7 @@ BAD_SETTINGS = {
     ),
     "features of the FPN": (
         {"MODEL__FPN__IN_FEATURES": ["res3", "res4", "res6"]},
-        r"MODEL\.FPN\.IN_FEATURES asks for feature 'res6', but the backbone gives \['res3', ",
+        r"MODEL\.FPN\.IN_FEATURES asks for feature 'res6', but the backbone has \['res3', ",
     ),
     "features of the RPN": (
         {"MODEL__RPN__IN_FEATURES": ["p3", "p9"]},
@@ -81,7 +81,7 @@ BAD_SETTINGS = {
         r"DATALOADER\.NUM_WORKERS is -1; .* 0 or",
     ),
     "negative keep": ({"SOLVER__CHECKPOINT_KEEP": -1}, r"SOLVER\.CHECKPOINT_KEEP is -1; .* 0 or"),
-    "steps": ({"SOLVER__STEPS": (-1, 1)}, r"SOLVER\.STEPS is \(-1, 1\); iterations must ascend"),
+    "steps": ({"SOLVER__STEPS": (-1, 1)}, r"SOLVER\.STEPS is \(-1, 1\); it must be ascending"),
     "no size": ({"INPUT__MIN_SIZE_TRAIN": ()}, r"INPUT\.MIN_SIZE_TRAIN is \(\); expected one or"),
     "negative size": ({"INPUT__MIN_SIZE_TRAIN": (-5,)}, r"INPUT\.MIN_SIZE_TRAIN is \(-5,\); "),
     "one size for a range": (
@@ -201,7 +201,7 @@ def test_unwritable_output_dir(main, good, tmp_path):
 def test_steps_beyond_the_end_are_a_warning(main, good):
     outcome = main(SOLVER__STEPS=(1, 900), **train_on(good))
     assert outcome.code == 0
-    assert "SOLVER.STEPS (1, 900) go beyond SOLVER.MAX_ITER 2" in outcome.out
+    assert "SOLVER.STEPS (1, 900) has steps beyond SOLVER.MAX_ITER 2" in outcome.out
 
 
 def test_too_many_classes_are_a_warning(main, good):
