@@ -125,7 +125,7 @@ def test_parts_of_a_batch():
     assert split_batch({"x": 1}, 1) == [({"x": 1}, 1.0)]
     assert split_batch([1, 2, 3], 2) == [([1], 1 / 3), ([2, 3], 2 / 3)]
     assert split_batch([1, 2], 5) == [([1], 0.5), ([2], 0.5)]
-    with pytest.raises(TypeError, match=r"SOLVER.ACCUMULATE_STEPS is 2.*gives a dict"):
+    with pytest.raises(TypeError, match=r"SOLVER.ACCUMULATE_STEPS is 2.*returns a dict"):
         split_batch({"x": 1}, 2)
 
 

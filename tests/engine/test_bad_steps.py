@@ -174,7 +174,9 @@ def test_a_gradient_that_overflows_in_float16_is_no_fault(tmp_path):
 def test_steps_are_skipped_so_many_times_in_a_row(tmp_path):
     faults = dict.fromkeys([1, 2, 4, 5, 6], "input")
     trainer = make(tmp_path, faults, action="skip", max_in_a_row=2)
-    with pytest.raises(NonFiniteError, match=r"iteration 6.* 2 steps before it were skipped"):
+    with pytest.raises(
+        NonFiniteError, match=r"iteration 6.* 2 steps before it were already skipped"
+    ):
         trainer.train(0, 9)
 
 

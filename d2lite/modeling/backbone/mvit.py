@@ -228,9 +228,8 @@ class MViT(Backbone):
             last_block_indexes: the last block of each of the four stages.
             adaptive_kv_stride: pooling of keys and values in the first stage; it halves from
                 stage to stage, down to 1.
-            adaptive_window_size: side of the windows in patches in the first stage; it halves
-                from stage to stage. The last blocks of the stages after the first attend to the
-                whole map.
+            adaptive_window_size: side in patches of the first stage's windows; it halves from stage
+                to stage. The last blocks of later stages attend to the whole map.
             drop_path_rate: rate of the last block; it grows linearly from 0 at the first.
             use_act_checkpoint: recompute activations in the backward pass, to save memory.
             pretrain_img_size, pretrain_use_cls_token: side in pixels of the images that absolute

@@ -26,7 +26,7 @@ NOT_NEIGHBORS = -100.0
 
 
 def window_partition(x: Tensor, window_size: int) -> Tensor:
-    """(N, H, W, C) -> (N * windows, window_size, window_size, C), for H and W that it divides."""
+    """(N, H, W, C) -> (N * windows, window_size, window_size, C); window_size divides H, W."""
     return utils.window_partition(x, window_size)[0]
 
 
