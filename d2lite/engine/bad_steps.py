@@ -64,7 +64,7 @@ class NonFiniteError(FloatingPointError):
 
 
 class BadSteps:
-    """Watcher of training steps, which decides what to do if one is not finite.
+    """Checker of training steps, which decides what to do if one is not finite.
 
     Call `begin` before the forward pass, `handle` if something was not finite, and `end` otherwise.
     Trainers have it as `bad_steps`; custom training loops can use it too.

@@ -291,7 +291,7 @@ def _store_of_a_restart(timeout: timedelta) -> dict[str, Any]:
     All restarts of a job share one store, which still has the addresses of earlier processes: a
     rank that reads one before it is replaced would connect to a process that has died. So each
     restart prefixes its keys with its number. That is done only on a single machine, because
-    several ones may have different counts of restarts.
+    machines may differ in their number of restarts.
     """
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if restarts == "0" or os.environ.get("GROUP_WORLD_SIZE") != "1":

@@ -50,7 +50,7 @@ def find_lr(
     rest. Parameter groups keep the ratios of their rates.
 
     Args:
-        trainer: the only process of its job.
+        trainer: runs in a single process.
         num_iter: iterations; the sweep ends earlier if the loss diverges.
         smoothing: weight of the past in the average of the loss, in [0, 1).
     Returns:

@@ -186,7 +186,7 @@ class PatchMerging(nn.Module):
 
 
 class BasicLayer(nn.Module):
-    """A stage: every second block has shifted windows; then an optional `PatchMerging`."""
+    """A stage: every other block has shifted windows; then an optional `PatchMerging`."""
 
     def __init__(
         self,
