@@ -1,4 +1,4 @@
-"""Faults of COCO files, and what a training says to each before its first iteration.
+"""Faults of COCO files, and what training reports for each before its first iteration.
 
 `docs/data_problems.md` is made from these tables: `python -m tests.data_problems` writes it, and
 `test_data_problems.py` tries every row.
@@ -17,7 +17,7 @@ DOCS = Path(__file__).parents[1] / "docs" / "data_problems.md"
 SIZE = (48, 64)  # height, width
 BOX = [8, 8, 20, 24]
 POLYGON = [8, 8, 28, 8, 28, 32, 8, 32]
-ERROR, LEFT_OUT, TAKEN = "an error", "left out, with a warning", "taken as it is"
+ERROR, LEFT_OUT, TAKEN = "an error", "left out, with a warning", "accepted"
 
 
 class Problem(NamedTuple):
@@ -157,27 +157,27 @@ COCO_PROBLEMS = (
     Problem("a byte order mark, as editors on Windows write it", TAKEN, "", as_text(lambda t: t.encode("utf-8-sig"))),
     Problem("the file is in UTF-16 with a byte order mark", TAKEN, "", as_text(lambda t: t.encode("utf-16"))),
     Problem("names that are not ASCII, in a locale that is not UTF-8", TAKEN, "", _named("Kätzchen")),
-    Problem("lists in lists, ten thousand deep", ERROR, "not valid JSON", as_text(lambda t: "[" * 10_000)),
-    Problem("two categories of one name", TAKEN, "2 categories are called 'dog'", _named("dog"), why="they are different classes; a warning names their ids"),
+    Problem("lists nested ten thousand deep", ERROR, "not valid JSON", as_text(lambda t: "[" * 10_000)),
+    Problem("two categories with the same name", TAKEN, "2 categories are called 'dog'", _named("dog"), why="they are different classes; a warning names their ids"),
     # Images
     Problem("an image is listed twice", ERROR, r"image ids must be unique", lambda d: d["images"].append(d["images"][0])),
     Problem("an image has no size", ERROR, r"image number 0 .* lacks \['width'\]", image(width=...)),
     Problem("a size is given as text", ERROR, "has width '64'", image(width="64")),
     Problem("a size is infinite", ERROR, "has height inf", image(height=inf)),
     Problem("a size is not a whole number", ERROR, r"has height 48.5; expected a whole number", image(height=48.5)),
-    Problem("the size is not that of the image file", ERROR, r"1.png: the image is 48 x 64 .* but its dataset says 64 x 48", image(height=64, width=48)),
+    Problem("the size differs from that of the image file", ERROR, r"1.png: the image is 48 x 64 .* but its dataset says 64 x 48", image(height=64, width=48)),
     Problem("an image file is missing", ERROR, r"1 of the 4 files .* do not exist, the first is .*none\.png", image(file_name="none.png")),
     Problem("an image without annotations", TAKEN, "", lambda d: d["annotations"].pop(), why="DATALOADER.FILTER_EMPTY_ANNOTATIONS says whether it is trained on"),
     # Annotations
-    Problem("ids of annotations that repeat, start at 0, are negative or text, or are absent", TAKEN, "", every_annotation(id=lambda i: (0, -1, "a", 0)[i]), why="they play no part"),
+    Problem("ids of annotations that repeat, start at 0, are negative or text, or are absent", TAKEN, "", every_annotation(id=lambda i: (0, -1, "a", 0)[i]), why="they are not used"),
     Problem("image_id as text where the image has a number", ERROR, "annotation 11 has image_id '1', but the image has id 1", annotation(image_id="1")),
     Problem("annotations of images that are not listed", LEFT_OUT, r"left out 1 annotations of images that are not in", _add(image_id=99)),
     Problem("a category that is not listed", ERROR, "has category_id 9, absent from its 'categories'", annotation(category_id=9)),
-    Problem("ids that are whole numbers with a point, as 2.0", TAKEN, "", _ids_as_floats),
+    Problem("ids that are whole numbers with a decimal point, such as 2.0", TAKEN, "", _ids_as_floats),
     Problem("a category_id as text", ERROR, "has category_id '1', absent", annotation(category_id="1")),
     Problem("iscrowd as text", ERROR, "has iscrowd '0'; expected a whole number", annotation(iscrowd="0")),
     Problem("'ignore' is set", ERROR, "has 'ignore' set, which is not supported", annotation(ignore=1)),
-    Problem("no area", TAKEN, "", every_annotation(area=...), why="that of the mask, else of the box, is taken for the evaluation"),
+    Problem("no area", TAKEN, "", every_annotation(area=...), why="the evaluation uses that of the mask, or else of the box"),
     Problem("an area as text", ERROR, "has area '480'; expected a number of square pixels", annotation(area="480")),
     Problem("an area that is not finite", ERROR, "has area nan", annotation(area=nan)),
     # Boxes
@@ -195,19 +195,19 @@ COCO_PROBLEMS = (
     Problem("an annotation without a mask", ERROR, r"MASK_ON is True, but 1 of the 4 annotations have no 'segmentation', the first is .*1\.png", annotation(segmentation=...), "masks"),
     Problem("an empty list of polygons", ERROR, "1 of the 4 annotations have no 'segmentation'", annotation(segmentation=[]), "masks"),
     Problem("only polygons of fewer than three points", LEFT_OUT, "1 with no polygon of three points or more", annotation(segmentation=[[8, 8, 28, 8]]), "masks"),
-    Problem("a polygon of two points beside a good one", TAKEN, "", annotation(segmentation=[POLYGON, [8, 8, 28, 8]]), "masks", "the polygon is left out, as it covers nothing"),
+    Problem("a polygon of two points next to a good one", TAKEN, "", annotation(segmentation=[POLYGON, [8, 8, 28, 8]]), "masks", "the polygon is left out, as it covers nothing"),
     Problem("a coordinate of a polygon that is not finite, or null", ERROR, r"has a polygon \[None, 8, .*; expected finite numbers", annotation(segmentation=[[None, *POLYGON[1:]]]), "masks"),
     Problem("a coordinate of a polygon that is absurd", ERROR, r"has a polygon \[10000000000.0, .*far outside of its image", annotation(segmentation=[[1e10, *POLYGON[1:]]]), "masks"),
     Problem("a polygon as a list of points", ERROR, "not as points of their own", annotation(segmentation=[[[8, 8], [28, 8], [28, 32]]]), "masks"),
     Problem("coordinates without a list for each polygon", ERROR, "put the coordinates of a polygon into a list of their own", annotation(segmentation=POLYGON), "masks"),
     Problem("RLE masks where INPUT.MASK_FORMAT is polygon", ERROR, "INPUT.MASK_FORMAT is 'polygon', but 1 of the 4 masks are RLE", annotation(segmentation=rle()), "masks"),
     Problem("an RLE without counts or size", ERROR, "has an RLE .*; expected 'size' .* and 'counts'", all_rle({"size": list(SIZE)}), "bitmasks"),
-    Problem("an RLE of another size than the image", ERROR, "has an RLE of 64 x 48, but its image is 48 x 64", all_rle(rle(64, 48)), "bitmasks"),
+    Problem("an RLE whose size differs from that of the image", ERROR, "has an RLE of 64 x 48, but its image is 48 x 64", all_rle(rle(64, 48)), "bitmasks"),
     Problem("an RLE whose counts do not add up", ERROR, "counts add up to 1000 pixels, but its size is 48 x 64 = 3072", all_rle({"size": list(SIZE), "counts": [500, 500]}), "bitmasks"),
     Problem("an RLE with absurd or negative counts", ERROR, "expected run lengths of 0 to 3072 pixels", all_rle({"size": list(SIZE), "counts": [10**12, -5]}), "bitmasks"),
     Problem("an RLE whose text is damaged", ERROR, "expected run lengths of 0 to 3072", all_rle(rle(counts="zzzz~")), "bitmasks"),
     # Keypoints
-    Problem("keypoints that are not x, y, visibility of each", ERROR, r"has keypoints \[10, 10\]; expected x, y, visibility", annotation(keypoints=[10, 10]), "keypoints"),
+    Problem("keypoints that are not x, y and visibility for each", ERROR, r"has keypoints \[10, 10\]; expected x, y, visibility", annotation(keypoints=[10, 10]), "keypoints"),
     Problem("a keypoint that is not finite, or null", ERROR, "has keypoints .*; expected .* finite", annotation(keypoints=[None, 10, 2, 20, 20, 1, 0, 0, 0]), "keypoints"),
     Problem("an object without keypoints", ERROR, "KEYPOINT_ON is True, but .*1.png: annotation number 1 has no 'keypoints'", _add(keypoints=None), "keypoints"),
     Problem("an image without a visible keypoint", TAKEN, "", annotation(keypoints=[0] * 9), "keypoints", "MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE says whether it is trained on"),
