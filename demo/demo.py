@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Detect on images, a video or a webcam, and show or save what is found.
+"""Detect objects in images, a video or a webcam stream, and show or save the drawings.
 
     python demo/demo.py --input a.jpg "photos/*.jpg" --output drawn \\
         --opts MODEL.WEIGHTS output/quick_start/model_final.pth
@@ -7,7 +7,7 @@
     python demo/demo.py --webcam --opts MODEL.WEIGHTS ...
     python demo/demo.py --config-file CONFIG.yaml --input a.jpg --opts MODEL.WEIGHTS foreign.pkl
 
-Without --output a window shows the drawings: any key goes on, Esc ends.
+Without --output, a window shows the drawings; any key continues, Esc quits.
 """
 
 import argparse
@@ -33,17 +33,16 @@ from d2lite.utils.video_files import VideoSink, frames_per_second, open_video
 
 WINDOW_NAME = "COCO detections"
 ESC = 27
-# With the weights of the zoo, where neither a config nor weights are given.
+# With weights of the zoo, if neither a config nor weights are given.
 _DEFAULT = "configs/quick_schedules/mask_rcnn_R_50_FPN_inference_acc_test.yaml"
 
 
 def setup_cfg(args: argparse.Namespace) -> CfgNode:
-    """Return the config of the file, or else of the weights, with --opts and the least score in
-    it."""
+    """Return the config of the file, or else of the weights, with --opts and the minimum score."""
     if not (args.config_file or "MODEL.WEIGHTS" in args.opts):
         args.config_file = str(Path(__file__).parents[1] / _DEFAULT)
     cfg = config_from_args(args)
-    for settings in cfg.MODEL.values():  # of every kind of detector, those of projects too
+    for settings in cfg.MODEL.values():  # of every kind of detector, including those of projects
         if isinstance(settings, CfgNode) and "SCORE_THRESH_TEST" in settings:
             settings.SCORE_THRESH_TEST = args.confidence_threshold
     combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
@@ -61,7 +60,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--config-file",
         default="",
         metavar="FILE",
-        help="path to a config file; not needed where --opts MODEL.WEIGHTS names a checkpoint of "
+        help="path to a config file; not needed if --opts MODEL.WEIGHTS names a checkpoint of "
         "d2lite, which contains its config",
     )
     source = parser.add_mutually_exclusive_group()
@@ -75,7 +74,7 @@ def get_parser() -> argparse.ArgumentParser:
         help="a file or directory to save the drawings in; several images need a directory",
     )
     parser.add_argument(
-        "--confidence-threshold", type=float, default=0.5, help="least score of what is shown"
+        "--confidence-threshold", type=float, default=0.5, help="minimum score to show"
     )
     parser.add_argument(
         "--opts",
@@ -90,7 +89,7 @@ def find_images(patterns: Sequence[str]) -> list[str]:
     """Return the files that paths and patterns name, each once.
 
     Raises:
-        FileNotFoundError: one of them names none.
+        FileNotFoundError: a path or pattern matches no file.
     """
     found: dict[str, None] = {}
     for pattern in patterns:
@@ -110,14 +109,14 @@ def find_images(patterns: Sequence[str]) -> list[str]:
 
 
 def output_paths(inputs: Sequence[str], output: str) -> list[str]:
-    """Return a file for the drawing of each image, none of them twice.
+    """Return a distinct output file for each image.
 
     An output that is a directory, or has no file extension, gets files with the names of the
-    images. Of images with the same name, the later ones get the name of their directory in front,
-    or a number.
+    images. If several images have the same name, the later ones are prefixed with the name of their
+    directory, or get a number.
 
     Raises:
-        ValueError: several images for one file, or a drawing would replace an image.
+        ValueError: there is one file for several images, or a drawing would replace an image.
     """
     if os.path.isdir(output) or not os.path.splitext(output)[1]:
         os.makedirs(output, exist_ok=True)
@@ -144,7 +143,7 @@ def _distinct_names(inputs: Sequence[str]) -> list[str]:
 
 
 def check_window() -> None:
-    """Raise ValueError where no window can be opened."""
+    """Raise a ValueError if no window can be opened."""
     if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         raise ValueError("there is no display to show the drawings on; save them with --output")
     gui = [line for line in cv2.getBuildInformation().splitlines() if line.strip()[:4] == "GUI:"]
@@ -156,14 +155,18 @@ def check_window() -> None:
 
 
 def show(drawing: np.ndarray, wait: int) -> bool:
-    """Show a BGR drawing for `wait` milliseconds, 0: until a key is pressed; False after Esc."""
+    """Show a BGR drawing for `wait` milliseconds, or until a key is pressed if 0.
+
+    Returns:
+        False if Esc was pressed.
+    """
     cv2.namedWindow(WINDOW_NAME, cv2.WINDOW_NORMAL)
     cv2.imshow(WINDOW_NAME, drawing)
     return cv2.waitKey(wait) != ESC
 
 
 def run_on_images(demo: VisualizationDemo, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """Draw images into files, or without `outputs` into a window."""
+    """Draw images into files, or without `outputs` in a window."""
     logger = setup_logger()
     for i, path in enumerate(tqdm(inputs, disable=not outputs)):
         start = time.time()
@@ -179,22 +182,22 @@ def run_on_images(demo: VisualizationDemo, inputs: Sequence[str], outputs: Seque
 
 
 def video_path(video_input: str, output: str) -> str:
-    """Return the file to write: `output`, or in that directory one with the name of the input.
+    """Return the file to write: `output`, or a file named like the input in that directory.
 
     Raises:
-        ValueError: it exists already.
+        ValueError: the file already exists.
     """
     path = output
     if os.path.isdir(output):
         stem = os.path.splitext(os.path.basename(video_input))[0]
         path = os.path.join(output, f"{stem}.mp4")
     if os.path.isfile(path):
-        raise ValueError(f"--output {path} exists already; remove it or choose another name")
+        raise ValueError(f"--output {path} already exists; remove it or choose another name")
     return path
 
 
 def run_on_video(demo: VisualizationDemo, video_input: str, output: str | None) -> None:
-    """Draw the frames of a video file into another, or without `output` into a window."""
+    """Draw the frames of a video into another video, or without `output` in a window."""
     video = open_video(video_input)
     path = video_path(video_input, output) if output else None
     num_frames = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -224,10 +227,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not (args.webcam or args.video_input or args.input):
             raise ValueError("nothing to detect on; use --input, --video-input or --webcam")
         if args.webcam and args.output:
-            raise ValueError("--webcam shows its frames and saves none; leave --output out")
+            raise ValueError("--webcam shows its frames and does not save them; leave --output out")
         if not args.output:
             check_window()
-        # Wrong paths are to be known before the model is loaded.
+        # Find wrong paths before the model is loaded.
         inputs = find_images(args.input or ())
         outputs = output_paths(inputs, args.output) if inputs and args.output else []
         if args.video_input:

@@ -1,4 +1,4 @@
-"""Detect on images and videos, and draw what is found."""
+"""Detect objects in images and videos, and draw them."""
 
 import queue
 import traceback
@@ -30,11 +30,11 @@ class VisualizationDemo:
     ):
         """
         Args:
-            cfg: its MODEL.WEIGHTS are loaded. Class names are those that the checkpoint contains,
-                else those of the first of DATASETS.TEST.
+            cfg: its MODEL.WEIGHTS are loaded. Class names come from the checkpoint, or else from
+                the first of DATASETS.TEST.
             instance_mode: how instances are colored.
-            parallel: predict in processes, one for each GPU, while this one reads and draws.
-                Useful for videos.
+            parallel: predict in one process per GPU, while this process reads and draws. Useful
+                for videos.
         """
         self.cpu_device = torch.device("cpu")
         self.instance_mode = instance_mode
@@ -74,7 +74,7 @@ class VisualizationDemo:
         """Predict and draw frame by frame; objects keep their colors.
 
         Args:
-            video: of a file or a camera. It is read to its end.
+            video: a file or a camera, which is read to its end.
 
         Yields:
             (H, W, 3) drawings in BGR order, one for each frame.
@@ -125,20 +125,20 @@ class VisualizationDemo:
 
 
 class AsyncPredictor:
-    """Predictors in processes of their own, each with a copy of the model.
+    """Predictors in separate processes, each with a copy of the model.
 
     Results come in the order of the images. `shutdown` ends the processes; they also end with the
     program.
     """
 
     def __init__(self, cfg: CfgNode, num_gpus: int = 1):
-        """num_gpus: how many processes, with a GPU each; 0: one process on the CPU."""
+        """num_gpus: number of processes, each with its own GPU; 0: one process on the CPU."""
         context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
         num_workers = max(num_gpus, 1)
         self._tasks = context.Queue(maxsize=num_workers * 3)
         self._answers = context.Queue(maxsize=num_workers * 3)
         self._put_index = self._get_index = 0
-        self._early: dict[int, Any] = {}  # results whose turn has not come
+        self._early: dict[int, Any] = {}  # results that are not due yet
         self._workers = []
         for i in range(num_workers):
             worker_cfg = cfg.clone()
@@ -153,7 +153,7 @@ class AsyncPredictor:
             self._workers.append(worker)
 
     def put(self, image: np.ndarray) -> None:
-        """Hand in an image; waits while all processes have enough to do."""
+        """Queue an image; waits while the queue is full."""
         self._put_index += 1
         self._exchange(lambda: self._tasks.put((self._put_index, image), timeout=_LIVENESS_PERIOD))
 
@@ -169,7 +169,7 @@ class AsyncPredictor:
         return self._early.pop(self._get_index)
 
     def __len__(self) -> int:
-        """Return the number of images whose results were not fetched."""
+        """Return the number of images whose results have not been fetched."""
         return self._put_index - self._get_index
 
     def __call__(self, image: np.ndarray) -> dict:
@@ -185,7 +185,7 @@ class AsyncPredictor:
 
     @property
     def default_buffer_size(self) -> int:
-        """How many images to hand in before the first result is fetched."""
+        """Number of images to queue before the first result is fetched."""
         return len(self._workers) * 5
 
     def _take(self, answer: tuple[int, Any]) -> None:
@@ -197,7 +197,7 @@ class AsyncPredictor:
     def _exchange(self, step: Callable[[], Any]) -> Any:
         """Repeat a step with a queue until it succeeds, or a process has ended.
 
-        Answers are taken meanwhile, so that no process waits for a place in their queue.
+        Meanwhile, answers are taken from their queue, so that no process waits for space in it.
         """
         while True:
             try:

@@ -58,7 +58,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def setup(args: argparse.Namespace) -> Any:
-    """Return the config of either kind."""
+    """Return the config, yaml or lazy."""
     if args.config_file.endswith(".py"):
         return LazyConfig.apply_overrides(LazyConfig.load(args.config_file), args.opts)
     cfg = config_from_args(args)
@@ -108,7 +108,7 @@ def random_input(cfg: Any) -> dict:
 
 
 def print_flops(cfg: Any, model: nn.Module, args: argparse.Namespace) -> None:
-    """Print a table for the first image, and mean and spread over all."""
+    """Print a table for the first image, and the mean and standard deviation over all images."""
     # Imported here, after d2lite, which silences a warning of fvcore's import.
     from fvcore.nn import flop_count_table
 
@@ -133,10 +133,10 @@ def print_activations(cfg: Any, model: nn.Module, args: argparse.Namespace) -> N
 
 
 def print_mean(name: str, values: Sequence[float]) -> None:
-    """Print mean and spread of a number over images."""
-    figures = torch.tensor(values, dtype=torch.float64)
-    spread = f" +- {figures.std():.2f}" if len(figures) > 1 else ""
-    print(f"{name} on {len(figures)} image(s): {figures.mean():.2f}{spread}")
+    """Print the mean and the standard deviation over images."""
+    numbers = torch.tensor(values, dtype=torch.float64)
+    spread = f" +- {numbers.std():.2f}" if len(numbers) > 1 else ""
+    print(f"{name} on {len(numbers)} image(s): {numbers.mean():.2f}{spread}")
 
 
 def print_parameters(cfg: Any, model: nn.Module, args: argparse.Namespace) -> None:

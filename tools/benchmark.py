@@ -74,7 +74,7 @@ def median_seconds(function: Callable[[], object], rounds: int, warmup: int = 2)
 def medians_in_turn(
     functions: dict[str, Callable[[], object]], rounds: int, warmup: int = 2, block: int = 1
 ) -> dict[str, float]:
-    """Return median times of functions called in turn, so that changes of speed affect all.
+    """Return median times of functions called in turn, so that changes in speed affect all.
 
     Args:
         warmup: number of rounds that are not counted.
@@ -231,7 +231,7 @@ def their_work(training: bool) -> Callable[[], object]:
     model = their_model().train(training)
     targets = [{"boxes": boxes, "labels": classes + 1}]
     if training:
-        # Their images are floats in 0..1: the conversion is part of the work, as ours is.
+        # torchvision takes floats in 0..1: the conversion is part of the work, as it is here.
         return _step(model, lambda: model([image.float().div_(255)], targets))
     return _inference(lambda: model([image.float().div_(255)]))
 
@@ -267,7 +267,7 @@ def _repeat(work: Callable[[bool], Callable[[], object]], training: bool, thread
 
 def benchmark_torchvision(rounds: int, threads: int) -> dict[str, float]:
     """Return times and peak memory of both, for inference and a training step, and their ratios."""
-    figures: dict[str, float] = {}
+    results: dict[str, float] = {}
     for phase, training in (("inference", False), ("training step", True)):
         works = {"d2lite": our_work(training), "torchvision": their_work(training)}
         with EventStorage():
@@ -278,9 +278,9 @@ def benchmark_torchvision(rounds: int, threads: int) -> dict[str, float]:
         }
         for unit, values in (("seconds", seconds), ("peak MB", peaks)):
             for name, value in values.items():
-                figures[f"{phase}, {unit}, {name}"] = value
-            figures[f"{phase}, {unit}, ratio"] = values["d2lite"] / values["torchvision"]
-    return figures
+                results[f"{phase}, {unit}, {name}"] = value
+            results[f"{phase}, {unit}, ratio"] = values["d2lite"] / values["torchvision"]
+    return results
 
 
 # ---------------------------------------------------------------- compared with Pillow
@@ -297,8 +297,8 @@ def benchmark_pillow(rounds: int) -> dict[str, float]:
         works = {"d2lite": lambda: mapper(sample), "pillow": lambda: _map_with_pillow(path)}
         # As in a loader, which maps one image after another, with warm caches.
         seconds = medians_in_turn(works, rounds, block=20)
-    figures = {f"mapping, milliseconds, {name}": 1000 * value for name, value in seconds.items()}
-    return {**figures, "mapping, ratio": seconds["d2lite"] / seconds["pillow"]}
+    results = {f"mapping, milliseconds, {name}": 1000 * value for name, value in seconds.items()}
+    return {**results, "mapping, ratio": seconds["d2lite"] / seconds["pillow"]}
 
 
 def _photograph() -> np.ndarray:
@@ -323,19 +323,19 @@ def main(args: argparse.Namespace) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.task == "torchvision":
-        figures = benchmark_torchvision(args.rounds, args.threads)
+        results = benchmark_torchvision(args.rounds, args.threads)
     elif args.task == "pillow":
-        figures = benchmark_pillow(args.rounds)
+        results = benchmark_pillow(args.rounds)
     else:
         cfg = config_from_args(args)
         check_class_counts(cfg)
         tasks = {"data": benchmark_data, "train": benchmark_train, "eval": benchmark_eval}
-        figures = tasks[args.task](cfg, args.rounds)
+        results = tasks[args.task](cfg, args.rounds)
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {args.rounds} rounds")
-    for name, value in figures.items():
+    for name, value in results.items():
         print(f"{name:40s} {value:10.4g}")
     if args.json:
-        Path(args.json).write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        Path(args.json).write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

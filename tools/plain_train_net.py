@@ -109,9 +109,7 @@ def train(cfg: CfgNode, model: torch.nn.Module, resume: bool) -> None:
                 if not torch.isfinite(losses):
                     raise FloatingPointError(f"the losses are {loss_dict}")
             except FloatingPointError as error:
-                bad_steps.handle(
-                    error, iteration, optimizer
-                )  # raises an error, or the step is skipped
+                bad_steps.handle(error, iteration, optimizer)  # raises an error or skips the step
             else:
                 bad_steps.end()
                 optimizer.zero_grad()

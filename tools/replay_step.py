@@ -6,7 +6,8 @@
 
 Training writes such files (docs/bad_steps.md). They contain the model and optimizer before the
 step, the batch, the random state and the config, from which the model is built here. It prints
-losses and gradients, and whether the fault occurs again: exit status 0 if it does, 3 if not.
+losses and gradients, and says whether the fault occurs again. The exit status is 0 if it does, 3 if
+not.
 """
 
 import argparse

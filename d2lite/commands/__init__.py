@@ -22,7 +22,7 @@ COMMANDS = {
     "data": "check, convert, split, and draw images with labels",
     "plot": "draw losses, AP, learning rate, and speed of runs",
     "report": "write an HTML page about one or two runs",
-    "export": "turn a model into ONNX or torch.export",
+    "export": "export a model to ONNX or torch.export",
     "configs": "list the configs of the model zoo, or show one",
     "info": "describe this installation, or a checkpoint",
 }

@@ -140,7 +140,7 @@ _ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.usage = "d2lite data ACTION PATH [options]"
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     width = min(shutil.get_terminal_size().columns, 100)

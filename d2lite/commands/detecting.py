@@ -29,7 +29,7 @@ def detect(args: argparse.Namespace) -> int:
     """Detect on everything that the arguments of `d2lite predict` name.
 
     Returns:
-        the exit status: 1 if a source could not be read, else 0.
+        The exit status: 1 if a source could not be read, else 0.
     """
     sources, formats = find_sources(args.sources), args.save.split(",")
     _check(args, sources, formats)
@@ -90,7 +90,7 @@ def _check(args: argparse.Namespace, sources: Sequence[Source], formats: Sequenc
 
 
 def _class_threshold(text: str) -> tuple[str, float]:
-    """Return the name and the number of NAME=X."""
+    """Return the name and the number in NAME=X."""
     name, _, value = text.rpartition("=")
     try:
         if name:

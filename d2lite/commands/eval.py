@@ -11,7 +11,7 @@ from d2lite.utils.arguments import add_overrides, add_run_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.usage = "d2lite eval --weights RUN [options] [KEY VALUE ...]"
     parser.add_argument("--weights", metavar="RUN", help="folder of a run, or a checkpoint")
     parser.add_argument("--data", metavar="PATH", help="images and labels, in any common layout")

@@ -1,4 +1,4 @@
-"""Export a trained model as a graph for deployment: ONNX, or a program of torch.export.
+"""Export a trained model as a graph for deployment: ONNX or torch.export.
 
 examples:
   d2lite export --weights runs/cells-1                    ONNX, for images of the test size
@@ -11,7 +11,7 @@ from d2lite.utils.arguments import add_config_argument, add_overrides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.usage = "d2lite export --weights RUN [options] [KEY VALUE ...]"
     parser.add_argument(
         "--weights", required=True, metavar="RUN", help="folder of a run, or a checkpoint"

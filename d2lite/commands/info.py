@@ -9,9 +9,9 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument("--weights", metavar="RUN", help="folder of a run, or path of a checkpoint")
-    parser.add_argument("--config", action="store_true", help="print all of its config as well")
+    parser.add_argument("--config", action="store_true", help="also print its full config")
 
 
 def run(args: argparse.Namespace) -> None:

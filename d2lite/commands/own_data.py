@@ -53,8 +53,8 @@ def choose_model(kinds: set[str], device: str, weights: str | None) -> Choice:
 
     Args:
         kinds: annotations of the dataset's objects: "boxes", and maybe "masks" or "keypoints".
-        device: on which the model is trained.
-        weights: to start from: "coco", "" for random ones, a path or URL; None: choose them here.
+        device: device for training.
+        weights: initial weights: "coco", "" for random ones, a path or URL; None: choose here.
     """
     kind = next(k for k in ("keypoints", "masks", "boxes") if k in kinds or k == "boxes")
     name = _PRETRAINED[kind]
@@ -125,9 +125,9 @@ def schedule_for(
 
     Args:
         cfg: with the batch size; its steps are scaled with the number of iterations.
-        num_images: of the training set.
-        epochs: None: as given by the choice.
-        choice: None for a config that the user chose, whose schedule keeps its form.
+        num_images: size of the training set.
+        epochs: number of epochs; None: the choice's.
+        choice: None for a config that the user chose; its schedule keeps its form.
     """
     batch = cfg.SOLVER.IMS_PER_BATCH
     if epochs is None:
@@ -168,9 +168,9 @@ def register_data(path: str, output_dir: str, **options: Any) -> Any:
     """Register the images and labels of a path, in each process of a job.
 
     Args:
-        path: of a folder or file in any layout that `d2lite.data.layouts` knows.
-        output_dir: where the split is saved if the data has none.
-        options: of `register_folder`.
+        path: folder or file in any layout that `d2lite.data.layouts` knows.
+        output_dir: folder in which the split is saved if the data has none.
+        options: options of `register_folder`.
     """
     from d2lite.data.layouts import register_folder
 

@@ -10,7 +10,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or metrics.json")
     parser.add_argument(
         "--output", metavar="FILE", help="picture to write (results.png in the first run)"

@@ -15,7 +15,7 @@ from d2lite.utils.arguments import add_config_argument, split_overrides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.usage = "d2lite predict SOURCE [SOURCE ...] --weights RUN [options] [KEY VALUE ...]"
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="what to detect on")
     parser.add_argument(

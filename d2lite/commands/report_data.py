@@ -115,7 +115,7 @@ def _page_of(run: str, name: str, dataset: str | None) -> tuple[dict, _Detection
     cfg = _config_of(run)
     if cfg is None:
         page["config"] = []
-        notes.append("The config is a lazy config, which is not shown; see config.yaml")
+        notes.append("The config is a lazy config and is not shown; see config.yaml")
         return page, None
     page["config"] = _changes(cfg)
     tests = list(cfg.DATASETS.TEST)

@@ -14,7 +14,7 @@ from d2lite.utils.arguments import add_overrides, add_run_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.usage = "d2lite train [--data PATH] [--config NAME] [options] [KEY VALUE ...]"
     own = parser.add_argument_group("own data")
     own.add_argument("--data", metavar="PATH", help="folder or file with images and labels")

@@ -21,10 +21,10 @@ def apply_plan(args: argparse.Namespace) -> str:
     Overrides on the command line have the highest priority.
 
     Args:
-        args: of `d2lite train`.
+        args: arguments of `d2lite train`.
 
     Returns:
-        the folder of the run.
+        The folder of the run.
     """
     overrides = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
     if not (args.config_file or args.data or args.resume):
@@ -87,7 +87,7 @@ class _Plan:
             self._settings[key] = value, reason
 
     def words(self) -> list[str]:
-        """Return KEY VALUE of all settings."""
+        """Return all settings as a list of KEY VALUE words."""
         return [str(word) for key, (value, _) in self._settings.items() for word in (key, value)]
 
     def _merged(self) -> CfgNode:

@@ -50,7 +50,7 @@ class CfgNode(_CfgNode):
 
         Args:
             filename: path, or anything PathManager opens. `_BASE_` is relative to it.
-            allow_unsafe: without effect: yaml that runs code is always refused.
+            allow_unsafe: has no effect: yaml that runs code is always refused.
         """
         return load_with_bases(filename, cls._open_cfg)
 
@@ -62,12 +62,12 @@ class CfgNode(_CfgNode):
         # Every merge and assignment ends up here, so DEVICE is never "auto" when read.
         if key == "DEVICE" and value == "auto":
             value = best_device()
-        # A single dataset name, or none, where a tuple is needed: a string would be iterated letter
-        # by letter.
+        # A single dataset name, or None, becomes a tuple: a string would be iterated letter by
+        # letter.
         if key in ("TRAIN", "TEST") and isinstance(self.get(key), tuple):
             value = (value,) if isinstance(value, str) else () if value is None else value
-        # Yaml has no tuples. Those at the top are restored by the merge; those within (the weights
-        # of the cascade's stages) are restored here, so that a dumped config is equal when it is
+        # Yaml has no tuples. The merge restores those at the top level; nested ones (the weights of
+        # the cascade's stages) are restored here, so that a dumped config is equal when it is
         # read back.
         default = self.get(key)
         both_tuples = isinstance(value, tuple) and isinstance(default, tuple)
@@ -80,13 +80,13 @@ class CfgNode(_CfgNode):
 
         Args:
             cfg_filename: path, or anything PathManager opens.
-            allow_unsafe: without effect: yaml that runs code is always refused.
+            allow_unsafe: has no effect: yaml that runs code is always refused.
         Raises:
             ConfigFileError: the file or one of its bases does not exist (a FileNotFoundError).
             ConfigYamlError: the file is not yaml with plain values and arithmetic (a ValueError).
             UnknownKeyError: a key is not in this config (a KeyError).
-            ConfigTypeError: a value has another type than the default (a ValueError).
-            ConfigVersionError: the file is of a newer version (a ValueError).
+            ConfigTypeError: the type of a value differs from that of the default (a ValueError).
+            ConfigVersionError: the file has a newer version (a ValueError).
         """
         content = self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe)
         known = (UnknownKeyError, ConfigTypeError, ConfigVersionError, ConfigFileError)
@@ -100,20 +100,20 @@ class CfgNode(_CfgNode):
                 )
             if version > current:
                 raise ConfigVersionError(
-                    f"{cfg_filename}: VERSION is {version}, newer than {current}, which this "
-                    "release reads; update d2lite"
+                    f"{cfg_filename}: VERSION is {version}, newer than {current}, the latest "
+                    "that this release reads; update d2lite"
                 )
             if version == current:
                 self._checked_merge(loaded, cfg_filename)
                 return
             logger.warning(
-                "%s is of config version %d; its keys are upgraded to version %d. Rewrite it to be "
-                "rid of this.",
+                "%s has config version %d; its keys are upgraded to version %d. Update the file to "
+                "avoid this warning.",
                 cfg_filename,
                 version,
                 self.VERSION,
             )
-            # It is merged under its own key names, which are upgraded then.
+            # It is merged under its own key names, which are upgraded afterward.
             older = downgrade_config(self, to_version=version)
             older._checked_merge(loaded, cfg_filename)
             upgraded = upgrade_config(older)
@@ -140,13 +140,13 @@ class CfgNode(_CfgNode):
 
         Raises:
             UnknownKeyError: a key is not in this config (an AssertionError).
-            ConfigTypeError: a value has another type than the default (a ValueError).
+            ConfigTypeError: the type of a value differs from that of the default (a ValueError).
             AssertionError: the list is not made of pairs, or contains a program option
                 (`--resume`).
         """
         for word in cfg_list:
             assert not str(word).startswith("--"), (
-                f"{word} stands among the overrides; options come before the first KEY VALUE"
+                f"{word} is among the overrides; options come before the first KEY VALUE"
             )
         assert len(cfg_list) % 2 == 0, (
             f"the overrides must be pairs of KEY VALUE, but {self._missing_value(cfg_list)}"
@@ -156,7 +156,7 @@ class CfgNode(_CfgNode):
         for full_key, value in zip(keys, values, strict=True):
             assert full_key != BASE_KEY, f"{BASE_KEY} can only be used in files"
             if full_key in self.__dict__[self.DEPRECATED_KEYS] or self.key_is_renamed(full_key):
-                continue  # the merge itself has its own words on these
+                continue  # the merge itself reports these
             if not has_key(self, full_key):
                 raise _unknown_key(full_key, self, "the overrides")
             default = get_key(self, full_key)
@@ -249,7 +249,7 @@ def _check_type(value: Any, default: Any, full_key: str, source: str) -> None:
 
 def _unknown_key(full_key: str, root: CfgNode, source: str) -> UnknownKeyError:
     where = f"{source}: " if source else ""
-    # The nearest full keys, else those whose last word is the very same.
+    # The closest full keys, or else those with the same last part.
     keys = list(_flat_keys(root))
     last = full_key.split(".")[-1].upper()
     same_name = [key for key in keys if key.split(".")[-1] == last]

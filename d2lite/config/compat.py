@@ -17,13 +17,13 @@ def upgrade_config(cfg: CfgNode, to_version: int | None = None) -> CfgNode:
     """Return a copy of `cfg` under the key names of a newer version (the latest by default).
 
     Raises:
-        ConfigVersionError: `cfg` is of a newer version than that.
+        ConfigVersionError: the version of `cfg` is newer than that.
     """
     cfg = cfg.clone()
     target = CURRENT_VERSION if to_version is None else to_version
     if target < cfg.VERSION:
         raise ConfigVersionError(
-            f"the config is of version {cfg.VERSION}, above {target}: downgrade_config"
+            f"the config has version {cfg.VERSION}, newer than {target}; use downgrade_config"
         )
     for version in range(cfg.VERSION, target):
         _CONVERTERS[version + 1].upgrade(cfg)
@@ -38,12 +38,12 @@ def downgrade_config(cfg: CfgNode, to_version: int) -> CfgNode:
     the right type but without meaning.
 
     Raises:
-        ConfigVersionError: `cfg` is of an older version than that.
+        ConfigVersionError: the version of `cfg` is older than that.
     """
     cfg = cfg.clone()
     if to_version > cfg.VERSION:
         raise ConfigVersionError(
-            f"the config is of version {cfg.VERSION}, below {to_version}: upgrade_config"
+            f"the config has version {cfg.VERSION}, older than {to_version}; use upgrade_config"
         )
     for version in range(cfg.VERSION, to_version, -1):
         _CONVERTERS[version].downgrade(cfg)
@@ -78,13 +78,13 @@ class _RenameConverter:
 
 
 class ConverterV1(_RenameConverter):
-    """From version 0 to 1: the RPN head moved into the RPN's group."""
+    """Converter of versions 0 and 1: the RPN head moved into the RPN's group."""
 
     RENAME = [("MODEL.RPN_HEAD.NAME", "MODEL.RPN.HEAD_NAME")]
 
 
 class ConverterV2(_RenameConverter):
-    """From version 1 to 2: plainer names, and one group for the anchors of RPN and RetinaNet."""
+    """Converter of versions 1 and 2: simpler names, one group for anchors of RPN and RetinaNet."""
 
     RENAME = [
         ("MODEL.WEIGHT", "MODEL.WEIGHTS"),

@@ -7,33 +7,33 @@ from d2lite.config.errors import ConfigFileError
 from d2lite.utils.registry import did_you_mean
 
 ENDINGS = (".yaml", ".py")
-# Parts of other configs, which describe no model of their own.
+# Parts of other configs, which do not describe a model by themselves.
 _PARTS = ("common/", "Base-")
 
 
 def configs_folder() -> Path:
-    """`configs/`: inside of this package where it is installed, else at the repository's top."""
+    """Return the folder `configs/`, inside the installed package or at the repository's top."""
     package = Path(__file__).parents[1]
     installed = package / "model_zoo" / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def config_names() -> list[str]:
-    """All configs of the zoo, such as "COCO-Detection/fcos_R_50_FPN_1x.py", without their parts."""
+    """Return the names of all configs of the zoo, such as "COCO-Detection/fcos_R_50_FPN_1x.py"."""
     folder = configs_folder()
     paths = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix in ENDINGS)
     return sorted(p for p in paths if not p.startswith(_PARTS) and "/Base-" not in p)
 
 
 def find_config(name: str) -> str:
-    """Return the path of a config that is given by its path, by a URL, or by its name in the zoo.
+    """Return the path of a config given by its path, a URL, or its name in the zoo.
 
     Args:
-        name: "" stays so. The ending may be left out of a name in the zoo, where .yaml comes before
-            .py, and so may the folder where no other has a config of that name.
+        name: "" is returned unchanged. In a name in the zoo, the extension may be omitted (.yaml
+            then takes precedence over .py), and so may the folder if the name is unique.
 
     Raises:
-        ConfigFileError: there is none; the message has the nearest names.
+        ConfigFileError: there is no such config; the message suggests similar names.
     """
     if not name or "://" in name or os.path.isfile(name):
         return name
@@ -48,7 +48,7 @@ def find_config(name: str) -> str:
         return find_config(within[0].rpartition(".")[0])
     is_path = os.path.splitext(name)[1] in ENDINGS and os.path.isdir(os.path.dirname(name))
     if is_path or os.path.exists(name):
-        return name  # whoever opens it knows the files beside it
+        return name  # opening it raises an error that suggests files in its folder
     shown = name.removesuffix(".yaml").removesuffix(".py")
     hint = did_you_mean(shown, stems) or did_you_mean(
         shown.rpartition("/")[2], [stem.rpartition("/")[2] for stem in stems]

@@ -1,4 +1,4 @@
-"""Making the objects that configs describe: `{_target_: callable, argument: ...}`."""
+"""Build the objects that configs describe: `{_target_: callable, argument: ...}`."""
 
 import dataclasses
 import functools
@@ -12,13 +12,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from d2lite.utils.errors import ArgumentError
 from d2lite.utils.registry import convert_target_to_string, locate
 
-# omegaconf has a kind of its own for tuples from 2.4 on; before, they are lists.
+# From 2.4 on, omegaconf has its own type for tuples; before, they become lists.
 SEQUENCE_CONFIGS = (ListConfig, getattr(omegaconf, "TupleConfig", ListConfig))
 
 
 def dump_dataclass(obj: Any) -> dict[str, Any]:
-    """Return a dataclass instance, and those within it, as a config that `instantiate` turns
-    back."""
+    """Return a config from which `instantiate` builds the same dataclass instance, nested ones
+    included."""
     if not dataclasses.is_dataclass(obj) or isinstance(obj, type):
         raise ArgumentError(f"dump_dataclass takes an instance of a dataclass, not {obj!r}")
     dumped = {"_target_": convert_target_to_string(type(obj))}
@@ -39,9 +39,9 @@ def instantiate(cfg: Any) -> Any:
     """Build what a config describes, from the inside out.
 
     Args:
-        cfg: a dict-like with `_target_` (a callable, the dotted path of one, or a config of such)
-            and its arguments, a list or tuple of such, or anything else, which is returned as it
-            is. `_recursive_: False` leaves the arguments as configs.
+        cfg: a dict-like with `_target_` (a callable, its dotted path, or a config that builds it)
+            and its arguments; a list or tuple of these; or anything else, which is returned
+            unchanged. `_recursive_: False` leaves the arguments as configs.
     Raises:
         TypeError: `_target_` is not callable (also an AssertionError), or does not take the
             arguments; the message names it.
@@ -49,7 +49,7 @@ def instantiate(cfg: Any) -> Any:
     if isinstance(cfg, SEQUENCE_CONFIGS):
         items = [instantiate(x) for x in cfg]
         if any(dataclasses.is_dataclass(x) for x in items):
-            return items  # a config would take them for schemas
+            return items  # omegaconf would treat them as schemas
         # Plain numbers and strings stay a config, which is what a constructor stores in detectron2.
         return type(cfg)(items, flags={"allow_objects": True})
     if type(cfg) in (list, tuple):
@@ -78,12 +78,12 @@ def _call(cfg: abc.Mapping) -> Any:
     try:
         return target(**arguments)
     except ArgumentError:
-        raise  # its text says it all
+        raise  # its message is complete
     except TypeError as error:
-        # Python's own text does not say which of many nested calls failed.
+        # Python's own message does not say which of many nested calls failed.
         raise TypeError(f"cannot call {name}: {error}") from error
 
 
 def partial_of(function: Callable, **kwargs: Any) -> functools.partial:
-    """functools.partial by keyword arguments only, as configs have them."""
+    """Return `functools.partial` with keyword arguments only, as configs need it."""
     return functools.partial(function, **kwargs)

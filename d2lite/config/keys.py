@@ -42,7 +42,7 @@ def _find(cfg: Any, full_key: str) -> Any:
 
 
 def put_key(cfg: Any, full_key: str, value: Any) -> None:
-    """Set a dotted key, and make the groups on the way to it that are not there."""
+    """Set a dotted key, and create the groups that it needs."""
     *groups, last = full_key.split(".")
     for part in groups:
         if part not in cfg:
@@ -52,7 +52,7 @@ def put_key(cfg: Any, full_key: str, value: Any) -> None:
 
 
 def pop_key(cfg: Any, full_key: str) -> Any:
-    """Remove a dotted key, and the groups that are empty then, and return its value."""
+    """Remove a dotted key and the groups that become empty, and return its value."""
     group, _, last = full_key.rpartition(".")
     node = get_key(cfg, group) if group else cfg
     value = node.pop(last)
@@ -62,7 +62,7 @@ def pop_key(cfg: Any, full_key: str) -> Any:
 
 
 def rename_key(cfg: Any, old: str, new: str) -> Any:
-    """Move a key or a group of keys, if there is one of the old name; return the same config."""
+    """Move a key or a group of keys, if the old name exists; return the same config."""
     if has_key(cfg, old):
         put_key(cfg, new, pop_key(cfg, old))
     return cfg

@@ -1,4 +1,4 @@
-"""Configs written in Python: any file that makes dicts and `LazyCall`s is one.
+"""Configs written in Python: files that define dicts and `LazyCall`s.
 
 from d2lite.config import LazyCall as L
 model = L(MyModel)(width=64)          # nothing is built yet
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class LazyCall:
-    """Wraps a callable so that calling it describes the call in a config, and makes nothing.
+    """Wrapper of a callable that records a call as a config instead of making it.
 
     `LazyCall(nn.Conv2d)(in_channels=32, ...)` is a DictConfig with `_target_` and the arguments;
     `instantiate` makes the call.
@@ -45,7 +45,7 @@ class LazyCall:
         self._target = target
 
     def __call__(self, **kwargs: Any) -> DictConfig:
-        """Return the call with these arguments, as a config."""
+        """Return a config of the call with these arguments."""
         # omegaconf would take a dataclass for a schema
         is_dataclass = dataclasses.is_dataclass(self._target)
         kwargs["_target_"] = (
@@ -55,7 +55,7 @@ class LazyCall:
 
 
 class LazyConfig:
-    """Loads, saves and changes configs that are Python files."""
+    """Functions to load, save and change lazy configs."""
 
     @staticmethod
     def load(
@@ -64,24 +64,25 @@ class LazyConfig:
         """Load a config file.
 
         A Python file is a program: it is run, and can do whatever you can. It may import from
-        neighboring config files by relative imports; what it gets is its own copy. A yaml file
-        is data, but its `_target_` entries say what `instantiate` calls.
+        neighboring config files by relative imports, and gets its own copy of what it imports. A
+        yaml file is data, but its `_target_` entries say what `instantiate` calls.
 
         Args:
-            filename: a .py file, or .yaml of plain values such as `save` writes.
+            filename: a .py file, or a .yaml file of plain values such as `save` writes.
             keys: the name, or names, to return. By default all dicts of the file whose names do not
                 start with an underscore are returned, in one config.
             trust: let the `_target_` entries of a yaml file name anything, not only what is in
                 `trusted.TRUSTED_PACKAGES`.
         Raises:
-            ValueError: another file type, an address on the network, or a yaml file that would
-                call what is not trusted. FileNotFoundError: no such file.
-            KeyError: the file has no such key; near names are given.
+            ValueError: the file has another type, is a URL, or is a yaml file that would call
+                something that is not trusted.
+            FileNotFoundError: the file does not exist.
+            KeyError: the file has no such key; the message suggests similar names.
         """
         if "://" in filename:
             raise ArgumentError(
-                f"{filename} is not on this machine. Lazy configs say what is run, so they are not "
-                "loaded from elsewhere: download it, read it, and give its path"
+                f"{filename} is not a local file. Lazy configs say what is run, so they are not "
+                "loaded from a URL: download it, read it, and give its path"
             )
         filename = os.path.normpath(filename)
         if filename.endswith(".py"):
@@ -112,7 +113,7 @@ class LazyConfig:
     def load_rel(
         filename: str, keys: str | tuple[str, ...] | None = None, *, trust: bool = False
     ) -> Any:
-        """As `load`, with a path that starts from the folder of the calling file."""
+        """Load a config whose path is relative to the folder of the calling file; see `load`."""
         caller = inspect.stack()[1].filename
         if caller.startswith("<"):  # a notebook cell or the prompt has no folder
             raise ArgumentError("load_rel can only be called from a file; use load")
@@ -122,9 +123,9 @@ class LazyConfig:
     def save(cfg: Any, filename: str) -> None:
         """Write a config as yaml of plain values, which `load` reads back.
 
-        Classes and functions are written by their dotted paths. Values that have none (a lambda)
-        are written as text, with a warning: a config loaded from this file lacks them. The whole
-        config is then also saved by cloudpickle, if that can, as `filename`.pkl.
+        Classes and functions are written as their dotted paths. Values that have none (a lambda)
+        are written as text, with a warning, since `load` cannot restore them. In this case the
+        whole config is also saved with cloudpickle, if possible, as `filename`.pkl.
         """
         plain, as_text = as_plain_values(copy.copy(cfg))
         text = yaml.safe_dump(plain, default_flow_style=None, allow_unicode=True, width=100)
@@ -134,32 +135,33 @@ class LazyConfig:
             return
         keys = ", ".join(as_text)
         message = (
-            f"{filename}: yaml cannot hold the values of {keys}, which are saved as text only. "
+            f"{filename}: yaml cannot store the values of {keys}, which are saved as text only. "
         )
         try:
             pickled = cloudpickle.dumps(cfg)
         except Exception as error:  # whatever the objects in the config raise
-            logger.warning("%sNor can the config be pickled: %s", message, error)
+            logger.warning("%sThe config cannot be pickled either: %s", message, error)
             return
         with PathManager.open(f"{filename}.pkl", "wb") as file:
             file.write(pickled)
         logger.warning(
-            "%sThe config is saved by cloudpickle as %s.pkl too. Give the values a name at the "
-            "top of a module to have them loaded back from yaml.",
+            "%sThe config is also saved by cloudpickle as %s.pkl. Define the values at the top "
+            "level of a module, and yaml stores them by name.",
             message,
             filename,
         )
 
     @staticmethod
     def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
-        """Change a config by words of the command line, and return it.
+        """Apply overrides from the command line to a config, and return it.
 
         Args:
             overrides: `key=value` sets a value or an argument of a call; `+key=value` also adds
                 keys to plain groups; `~key` removes one. Values are yaml: 1e-3, true, null,
                 [1, 2], {a: 1}, text; `key=` is empty text. Keys may go into lists: `layers.0.size`.
         Raises:
-            ValueError: an override is no `key=value`. KeyError: there is no such key.
+            ValueError: an override has none of these forms.
+            KeyError: the key does not exist.
         """
         for override in overrides:
             apply_override(cfg, override)
@@ -170,7 +172,7 @@ class LazyConfig:
         """Return the config as Python-like text for reading, one setting a line; it cannot be run.
 
         Args:
-            prefix: put before each name.
+            prefix: text before each name.
         """
         return as_python(cfg, prefix)
 

@@ -52,11 +52,11 @@ def _run(filename: str) -> ModuleType:
 def _import_from_config(
     name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
 ) -> Any:
-    """Return the `__import__` for config files: relative imports load files, others are as
+    """Implement `__import__` for config files: relative imports load config files, others work as
     usual."""
     if level == 0:
         return builtins.__import__(name, globals, locals, fromlist, level)
-    # The file that `from <level dots><name> import ...` means.
+    # The file that `from <level dots><name> import ...` refers to.
     folder = os.path.dirname(globals["__file__"])
     for _ in range(level - 1):
         folder = os.path.dirname(folder)

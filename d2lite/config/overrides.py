@@ -65,8 +65,8 @@ def _check_path(cfg: DictConfig, key: str, may_add: bool) -> None:
         path = shortened(".".join(parts[:depth]))
         if not OmegaConf.is_config(node):
             raise UnknownNameError(
-                f"{override}: {path} is a single value ({quoted(node)}), it has no "
-                f"{quoted(part)} in it"
+                f"{override}: {path} is a single value ({quoted(node)}) and has no key "
+                f"{quoted(part)}"
             )
         if not _has(node, part):
             # A call may take more arguments than the config lists; instantiate reports wrong ones.
@@ -80,7 +80,7 @@ def _check_path(cfg: DictConfig, key: str, may_add: bool) -> None:
             )
         if depth == len(parts) - 1 and not isinstance(node, ListConfig | DictConfig):
             raise ValueError(
-                f"{override}: {path} is a tuple, which is set as a whole only: {path}=[...]"
+                f"{override}: {path} is a tuple, which can only be set as a whole: {path}=[...]"
             )
         node = node[int(part) if isinstance(node, SEQUENCE_CONFIGS) else part]
 

@@ -42,7 +42,7 @@ def load_with_bases(
 
 
 class _Files:
-    """Loads the files of a config and limits their number."""
+    """Loader of the files of a config, which limits their number."""
 
     def __init__(self, open_file: Callable[[str], Any]) -> None:
         self._open_file = open_file
@@ -52,8 +52,8 @@ class _Files:
         self._count += 1
         if len(loading) >= MAX_BASES or self._count > MAX_FILES:
             raise ConfigYamlError(
-                f"{(*loading, filename)[0]}: its {_BASE_KEY} files are more than {MAX_FILES}, or "
-                f"lead to each other more than {MAX_BASES} times; merge some of them"
+                f"{(*loading, filename)[0]}: it has more than {MAX_FILES} {_BASE_KEY} files, or a "
+                f"chain of more than {MAX_BASES}; merge some of them"
             )
         content = _load_one(filename, self._open_file, loading)
         bases = content.pop(_BASE_KEY, [])
@@ -88,7 +88,7 @@ def _load_one(filename: str, open_file: Callable, loading: tuple[str, ...]) -> d
             text = file.read(MAX_LENGTH + 1)
         if len(text) > MAX_LENGTH:
             raise ConfigYamlError(
-                f"{filename} is larger than {MAX_LENGTH} characters, which no config is"
+                f"{filename} has more than {MAX_LENGTH} characters, more than any config needs"
             )
         content = yaml.load(text, Loader=_DataLoader)
     except FileNotFoundError:
@@ -114,7 +114,7 @@ def _load_one(filename: str, open_file: Callable, loading: tuple[str, ...]) -> d
         return {}
     if not isinstance(content, dict):
         raise ConfigYamlError(
-            f"{filename} holds a {type(content).__name__}; write 'KEY: value' lines"
+            f"{filename} contains a {type(content).__name__}; write 'KEY: value' lines"
         )
     return content
 
@@ -131,7 +131,7 @@ class _DataLoader(yaml.SafeLoader):
         if self._depth > MAX_DEPTH:
             message = f"values nest deeper than {MAX_DEPTH} levels"
         elif self._count > MAX_VALUES:
-            message = f"more than {MAX_VALUES} values, which no config has"
+            message = f"more than {MAX_VALUES} values, more than any config needs"
         if message:
             mark = self.peek_event().start_mark
             raise yaml.constructor.ConstructorError(None, None, message, mark)
@@ -211,7 +211,7 @@ _CONSTRUCTORS = {
     f"{_PYTHON_TAG}list": yaml.SafeLoader.construct_yaml_seq,
     f"{_PYTHON_TAG}dict": yaml.SafeLoader.construct_yaml_map,
     f"{_PYTHON_TAG}tuple": _construct_tuple,
-    # Where Python 2 and 3 have the function.
+    # The names of `eval` in Python 2 and 3.
     f"{_PYTHON_TAG}object/apply:eval": _construct_eval,
     f"{_PYTHON_TAG}object/apply:builtins.eval": _construct_eval,
     f"{_PYTHON_TAG}object/apply:__builtin__.eval": _construct_eval,

@@ -45,7 +45,7 @@ def evaluator_for(
 ) -> DatasetEvaluator:
     """Build the evaluator named by `evaluator_type` in the metadata of a dataset.
 
-    Without `evaluator_type`, datasets registered by `register_pascal_voc` (whose metadata have
+    Without `evaluator_type`, datasets registered by `register_pascal_voc` (whose metadata has
     `dirname`, `split` and `year`) are evaluated as Pascal VOC, others with `thing_classes` as COCO,
     and those with only `stuff_classes` as semantic segmentation. COCO's evaluator is the one for
     rotated boxes if the dataset has rotated boxes or the model predicts them.
@@ -59,7 +59,7 @@ def evaluator_for(
         output_dir: for predictions; by default `inference` in the config's OUTPUT_DIR, with a
             subfolder per test set if there are several.
     Raises:
-        ValueError: the metadata don't name a known evaluator.
+        ValueError: the metadata does not name a known evaluator.
     """
     kind = _evaluator_type(dataset_name)
     settings, rotated_model = Settings(cfg_or_tasks, output_dir), False

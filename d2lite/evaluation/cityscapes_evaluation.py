@@ -52,7 +52,7 @@ class CityscapesEvaluator(DatasetEvaluator):
         """Check that the script and its ground truth files exist; see `DatasetEvaluator.check`."""
         if self._metadata.get("gt_dir") is None:
             raise ValueError(
-                f"dataset {self._metadata.name!r}: its metadata have no gt_dir, the folder of the "
+                f"dataset {self._metadata.name!r}: its metadata has no gt_dir, the folder of the "
                 "ground truth that Cityscapes' scripts read; set it, or another evaluator_type"
             )
         _script(self._script_name)

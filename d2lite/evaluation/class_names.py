@@ -237,7 +237,7 @@ def match_classes(
     """Make one or several evaluators accept the predictions of a model with these classes.
 
     Args:
-        evaluator: returned unchanged if it has no `_metadata`, which contain the dataset's classes.
+        evaluator: returned unchanged if it has no `_metadata`, which has the dataset's classes.
         model_classes: names by "thing_classes" and "stuff_classes", as far as known.
     Raises:
         ValueError: see `match_names`.

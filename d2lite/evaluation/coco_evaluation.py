@@ -87,7 +87,7 @@ class COCOEvaluator(DetectionEvaluator):
         # COCO's format has upright boxes only.
         upright = all(len(row["bbox"]) == 4 for row in self._coco_api.anns.values())
         if output_dir and upright and not self._metadata.get("json_file"):
-            # The ground truth is written down for other programs, which find it by `json_file`.
+            # The ground truth is also saved for other programs, which find it by `json_file`.
             path = os.path.join(output_dir, f"{file_stem(dataset_name)}_coco_format.json")
             if comm.is_main_process():
                 PathManager.mkdirs(output_dir)

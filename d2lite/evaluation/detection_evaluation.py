@@ -39,7 +39,7 @@ class DetectionEvaluator(DatasetEvaluator):
 
     _metrics: dict[str, tuple[str, ...]]  # by task
     _results_file: str  # name of the results file in the output folder
-    _first_category_id = 0  # for datasets whose metadata have no category ids
+    _first_category_id = 0  # for datasets whose metadata has no category ids
     _logger = logging.getLogger(__name__)
 
     def __init__(
@@ -91,7 +91,7 @@ class DetectionEvaluator(DatasetEvaluator):
     def reset(self) -> None:
         self._predictions = []
 
-    # -- before a training ------------------------------------------------------------------------
+    # -- before training --------------------------------------------------------------------------
 
     def check(self, tasks: Collection[str] = ("bbox",)) -> set[str] | None:
         """See `DatasetEvaluator.check`."""
@@ -145,7 +145,7 @@ class DetectionEvaluator(DatasetEvaluator):
     # -- batch by batch ---------------------------------------------------------------------------
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Take the predictions of one batch.
+        """Process the predictions of one batch.
 
         Args:
             inputs: dicts with "image_id".

@@ -1,7 +1,6 @@
 """Types of detection errors, and how much AP each of them costs (TIDE, arXiv 2008.08115).
 
-Everything is computed at an IoU of 0.5 with COCO's matching: the AP of `MatchedImages.ap` is COCO's
-AP50.
+Everything is computed at an IoU of 0.5 with COCO's matching, so the AP is COCO's AP50.
 """
 
 from collections.abc import Sequence
@@ -182,7 +181,7 @@ def error_costs(images: Sequence[MatchedImage], num_classes: int) -> dict[str, t
         num_classes: K.
 
     Returns:
-        For each name of KINDS (except "ignored") and "missed", the number and the gain of AP50 in
+        For each name of KINDS (except "ignored") and "missed", the number and the gain in AP50 in
         percent; for "correct", the AP50 itself.
     """
     table = _table(images, num_classes)
@@ -280,9 +279,8 @@ def calibration(images: Sequence[MatchedImage], bins: int = 10) -> list[tuple[fl
     """Compare scores with the fraction of correct detections.
 
     Returns:
-        For each of equal score ranges: mean score, fraction of correct detections, and their
-            number;
-        nan for empty ranges.
+        For each of `bins` equal score ranges, the mean score, the fraction of correct detections
+        (both nan for an empty range), and the number of detections.
     """
     table = _table(images, int(max((i.objects.gt_classes.max(initial=-1) for i in images),
                                    default=-1)) + 1)  # fmt: skip

@@ -101,9 +101,11 @@ class PanopticQuality:
                 )
 
     def average(self, categories: Iterable[int]) -> dict[str, float]:
-        """Return means over those of `categories` that occur, in [0, 1]: "pq", "sq", "rq"; and "n".
+        """Return the means over those of `categories` that occur.
 
-        They are 0 if none occurs.
+        Returns:
+            "pq", "sq" and "rq" in [0, 1], and "n", the number of categories that occur; all are 0
+            if none does.
         """
         found = [q for c in categories if (q := self.counts[c].quality()) is not None]
         pq, sq, rq = np.mean(found, axis=0).tolist() if found else (0.0, 0.0, 0.0)

@@ -13,13 +13,13 @@ def metrics_table(
 ) -> str:
     """Format the metrics of a task: one row per metric, one column for all and each category.
 
-    If there are too many categories for `MAX_WIDTH` columns, they follow below as a grid of
-    (category, first metric).
+    If the categories do not fit into `MAX_WIDTH` columns, they follow below the table as a grid
+    of (category, first metric).
 
     Args:
         overall: {metric: value}; nan is shown as "-".
         categories: {category: {metric: value}}, with metrics of `overall`; may be empty.
-        label: text of the corner, such as "bbox".
+        label: text for the top left corner, such as "bbox".
     """
     columns = {"all": overall, **categories}
     widths = [max(WIDE_CHARACTERS, len(name)) for name in columns]
@@ -37,8 +37,8 @@ def metrics_table(
 def category_grid(pairs: list[tuple[str, str]], metric: str) -> str:
     """Format (category, value) pairs row by row, in as many column pairs as fit."""
     pairs = [
-        (name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…", figure)
-        for name, figure in pairs
+        (name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…", value)
+        for name, value in pairs
     ]
     width = max(len(name) for name, _ in pairs) + WIDE_CHARACTERS + 6
     across = max(1, min(len(pairs), (MAX_WIDTH - 1) // width))
@@ -56,8 +56,8 @@ def grid(headers: list[str], rows: list[list[str]]) -> str:
 
     align = []
     for column in zip(*rows, strict=True):
-        figures = (not cell or cell == "-" or cell.lstrip("-")[:1].isdigit() for cell in column)
-        align.append("right" if all(figures) else "left")
+        numeric = (not cell or cell == "-" or cell.lstrip("-")[:1].isdigit() for cell in column)
+        align.append("right" if all(numeric) else "left")
     return tabulate(
         rows, headers=headers, tablefmt="pipe", disable_numparse=True, colalign=align or None
     )

@@ -1,8 +1,8 @@
-"""Where detectron2's released models are, by the names of their configs."""
+"""URLs of detectron2's released models, by the names of their configs."""
 
 URL_PREFIX = "https://dl.fbaipublicfiles.com/detectron2/"
 
-# The address of a model is URL_PREFIX + name of the config + "/" + this.
+# The URL of a model is URL_PREFIX + name of the config + "/" + this.
 CHECKPOINT_SUFFIXES = {
     "COCO-Detection/faster_rcnn_R_50_C4_1x": "137257644/model_final_721ade.pkl",
     "COCO-Detection/faster_rcnn_R_50_DC5_1x": "137847829/model_final_51d356.pkl",

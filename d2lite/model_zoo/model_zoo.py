@@ -15,13 +15,13 @@ from d2lite.utils.registry import did_you_mean
 
 
 def get_checkpoint_url(config_path: str) -> str:
-    """Return the address of the weights that detectron2 has released for a config.
+    """Return the URL of the weights that detectron2 has released for a config.
 
     Args:
         config_path: relative to `configs/`, such as "COCO-Detection/retinanet_R_50_FPN_1x.yaml".
 
     Raises:
-        RuntimeError: there are none; the message has the nearest names.
+        RuntimeError: there are none; the message suggests similar names.
     """
     name, ending = os.path.splitext(config_path)
     name = name if ending in ENDINGS else config_path
@@ -39,7 +39,7 @@ def get_config_file(config_path: str) -> str:
         config_path: relative to `configs/`, such as "COCO-Detection/retinanet_R_50_FPN_1x.yaml".
 
     Raises:
-        RuntimeError: there is no such config; the message has the nearest names.
+        RuntimeError: there is no such config; the message suggests similar names.
     """
     folder = configs_folder()
     path = folder / config_path
@@ -55,9 +55,9 @@ def get_config(config_path: str, trained: bool = False) -> CfgNode | DictConfig:
     """Return a config of the zoo.
 
     Args:
-        config_path: relative to `configs/`; `.yaml` gives a CfgNode, `.py` a lazy config.
-        trained: have the config load the released weights of the whole model. False leaves what
-            the config starts training from, mostly weights of ImageNet.
+        config_path: relative to `configs/`; `.yaml` returns a CfgNode, `.py` a lazy config.
+        trained: set the released weights of the whole model. False keeps the initial weights that
+            the config trains from, usually those of ImageNet.
 
     Raises:
         RuntimeError: there is no such config, or no weights are released for it.
@@ -72,7 +72,7 @@ def get_config(config_path: str, trained: bool = False) -> CfgNode | DictConfig:
     cfg = LazyConfig.load(path)
     if trained:
         if "init_checkpoint" not in cfg.get("train", {}):
-            raise RuntimeError(f"{config_path} has no train.init_checkpoint to put weights into")
+            raise RuntimeError(f"{config_path} has no train.init_checkpoint for the weights")
         cfg.train.init_checkpoint = get_checkpoint_url(config_path)
     return cfg
 
@@ -83,7 +83,7 @@ def get(config_path: str, trained: bool = False, device: str | None = None) -> n
     Args:
         config_path: relative to `configs/`.
         trained: load the released weights of the whole model; see `get_config`.
-        device: where to put the model; by default the config's, which is the best device found.
+        device: device of the model; by default the config's, which is the best available one.
 
     Raises:
         RuntimeError: there is no such config, or no weights are released for it.

@@ -1,8 +1,9 @@
 """Extensions by name: `d2lite.projects.NAME` is the package NAME of `projects/FOLDER/NAME/`.
 
 A project is a small package that registers its parts when it is imported, and may add its
-settings with a function `add_NAME_config(cfg)`. The setting `PROJECTS` lists those that a config
-needs, by names as here; on the command line it may have dotted names of any importable package.
+settings with a function `add_NAME_config(cfg)`. The setting `PROJECTS` lists the projects that a
+config needs, by these names; on the command line it may also contain the dotted name of any
+importable package.
 """
 
 import importlib
@@ -26,7 +27,7 @@ _FOLDER = _INSTALLED.parents[1] / "projects"
 
 
 def available_projects() -> dict[str, Path]:
-    """Package folders by package name: the installed ones, and those of this checkout."""
+    """Return package folders by package name: the installed ones, and those of this checkout."""
     inits = [*_INSTALLED.glob("*/__init__.py"), *_FOLDER.glob("*/*/__init__.py")]
     packages = sorted(init.parent for init in inits)
     return {x.name: x for x in packages if x.name not in ("tests", "configs")}
@@ -36,10 +37,10 @@ def import_project(name: str) -> ModuleType:
     """Import a project, which registers its parts.
 
     Args:
-        name: of a folder's package under projects/, or the dotted name of any package.
+        name: name of a package under projects/, or the dotted name of any package.
 
     Raises:
-        ImportError: there is none of that name; says which there are.
+        ImportError: there is no such package; the message lists the projects.
     """
     if name in available_projects():
         return importlib.import_module(f"{__name__}.{name}")
@@ -47,11 +48,11 @@ def import_project(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name.partition(".")[0] and error.name != name:
-            raise  # the project is there; something that it needs is not
+            raise  # the project exists, but something that it imports does not
         known: Iterable[str] = available_projects()
         raise ImportError(
             f"PROJECTS names {name!r}, which is neither under {_FOLDER} nor importable."
-            f"{did_you_mean(name, known)} There are: {', '.join(known) or 'none'}"
+            f"{did_you_mean(name, known)} Available: {', '.join(known) or 'none'}"
         ) from None
 
 
@@ -62,10 +63,10 @@ def add_projects(cfg: CfgNode, config_file: str = "", opts: Sequence[str] = ()) 
     `merge_from_file` and `merge_from_list`.
 
     Args:
-        cfg: gets the settings of `add_NAME_config(cfg)`, where a project has that function.
-        config_file: a yaml file, with its bases; its `PROJECTS` is read and nothing else.
-        opts: overrides KEY VALUE; those of `PROJECTS` come before the file's, and may be names of
-            any importable package.
+        cfg: extended by `add_NAME_config(cfg)` of each project that has this function.
+        config_file: a yaml file, with its bases, of which only `PROJECTS` is read.
+        opts: overrides KEY VALUE. `PROJECTS` in them replaces that of the file, and may name any
+            importable package.
 
     Raises:
         ImportError: there is no such package, or the file names one that is not a project.
@@ -88,15 +89,16 @@ def add_projects(cfg: CfgNode, config_file: str = "", opts: Sequence[str] = ()) 
 
 
 def require_known(names: Sequence[str], source: str) -> None:
-    """Raise unless all names are of projects, or of modules that the program itself has imported.
+    """Raise an error unless all names are projects, or modules that the program has imported.
 
     A config or checkpoint that comes from elsewhere must not choose what is imported.
 
     Args:
-        source: the file that has the names.
+        names: names in `PROJECTS`.
+        source: the file that contains them, for the message.
 
     Raises:
-        ImportError: names the file, the name and how to allow it.
+        ImportError: a name is neither; the message says how to allow it.
     """
     known = available_projects()
     for name in names:
@@ -109,7 +111,7 @@ def require_known(names: Sequence[str], source: str) -> None:
 
 
 class _ProjectFinder(MetaPathFinder):
-    """Finds `d2lite.projects.NAME` in the folder of that project."""
+    """Finder of `d2lite.projects.NAME` in the folder of that project."""
 
     def find_spec(self, fullname, path=None, target=None) -> ModuleSpec | None:
         parent, _, name = fullname.rpartition(".")

@@ -194,7 +194,7 @@ def test_overrides_must_be_pairs(cfg):
 
 @pytest.mark.parametrize("words", [["SEED", "1", "--resume"], ["SEED", "1", "--num-gpus", "2"]])
 def test_options_behind_the_overrides_are_told(cfg, words):
-    with pytest.raises(AssertionError, match=rf"^{words[2]} stands among the overrides; options"):
+    with pytest.raises(AssertionError, match=rf"^{words[2]} is among the overrides; options"):
         cfg.merge_from_list(words)
 
 
@@ -247,7 +247,7 @@ def test_group_over_a_value_of_the_base_is_refused(cfg, write):
         ("X: !!python/object/new:eval ['1']\n", r"line 1.*object/new:eval would run code"),
         ("X: !own 3\n", r"line 1: the yaml tag !own is unknown"),
         ("X: [1, 2\n", r"not valid yaml.*line"),
-        ("just text\n", r"holds a str"),
+        ("just text\n", r"contains a str"),
     ],
 )
 def test_file_of_anything_but_plain_yaml_is_refused(cfg, write, text, message, tmp_path):

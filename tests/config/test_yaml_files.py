@@ -46,7 +46,7 @@ def test_refused_in_one_line(tmp_path, name):
 def test_bases_of_bases_without_end(tmp_path):
     for i in range(20):
         (tmp_path / f"{i}.yaml").write_text(f"_BASE_: [{i + 1}.yaml, {i + 1}.yaml]")
-    with pytest.raises(ConfigYamlError, match=r"0\.yaml: its _BASE_ files are more than"):
+    with pytest.raises(ConfigYamlError, match=r"0\.yaml: it has more than \d+ _BASE_ files"):
         get_cfg().merge_from_file(str(tmp_path / "0.yaml"))
 
 
@@ -118,5 +118,5 @@ def test_lazy_yaml_may_name_layers_optimizers_and_references(tmp_path):
 
 @pytest.mark.parametrize("name", ["https://a.org/x.py", "http://a.org/x.yaml", "detectron2://x.py"])
 def test_lazy_configs_are_not_loaded_from_elsewhere(name):
-    with pytest.raises(ValueError, match="not on this machine"):
+    with pytest.raises(ValueError, match="not a local file"):
         LazyConfig.load(name)

@@ -220,7 +220,7 @@ def test_segmentations_are_drawn_on_images_and_videos(
         (["--input", "{a}/*", "{b}/*", "--output", "{a}.png"], "one file for 2 images"),
         (["--video-input", "none.mp4", "--output", "x.mp4"], "none.mp4: there is no such file"),
         (["--video-input", "{a}/picture.txt", "--output", "x.mp4"], "cannot read it as a video"),
-        (["--video-input", "{film}", "--output", "{film}"], "film.avi exists already"),
+        (["--video-input", "{film}", "--output", "{film}"], "film.avi already exists"),
         (["--webcam", "--output", "x.mp4"], "leave --output out"),
         (["--webcam"], "there is no display"),
     ],

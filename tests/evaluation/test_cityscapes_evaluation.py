@@ -76,6 +76,6 @@ def test_missing_ground_truth_is_named(dataset, tmp_path):
 
 def test_what_is_missing_is_told_before_training(dataset):
     CityscapesInstanceEvaluator(dataset).check()
-    with pytest.raises(ValueError, match="its metadata have no gt_dir"):
+    with pytest.raises(ValueError, match="its metadata has no gt_dir"):
         CityscapesInstanceEvaluator("evaluation_cityscapes_by_hand").check()
     MetadataCatalog.remove("evaluation_cityscapes_by_hand")

@@ -138,7 +138,7 @@ class DataLoaderBenchmark:
         The batches contain only numbers, so this excludes the time to create samples.
         """
         loader = self._loader(_Numbers(), max(self.num_workers, 1))
-        return self._benchmark(loader, num_iter, warmup, "Passing on alone")
+        return self._benchmark(loader, num_iter, warmup, "Transfer alone")
 
     def benchmark_distributed(self, num_iter: int, warmup: int = 10) -> float:
         """Time the whole loader on all ranks at once; return seconds per batch of the slowest."""

@@ -111,7 +111,7 @@ class WarmupMultiStepLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        """Return the rate of each parameter group at the present iteration."""
+        """Return the rate of each parameter group at the current iteration."""
         factor = warmup_factor_at(
             self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
         )
@@ -147,7 +147,7 @@ class WarmupCosineLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        """Return the rate of each parameter group at the present iteration."""
+        """Return the rate of each parameter group at the current iteration."""
         factor = warmup_factor_at(
             self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
         )

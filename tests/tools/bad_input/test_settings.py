@@ -168,7 +168,7 @@ def test_bad_overrides(main, extra, message):
         ("SOLVER: {MAX_ITER: many}", r"bad\.yaml: SOLVER\.MAX_ITER is 'many' \(str\), but must be"),
         ("_BASE_: absent.yaml", r"bad\.yaml: its _BASE_ \S+absent\.yaml does not exist"),
         ("SOLVER: [1\nB: }", r"bad\.yaml is not valid yaml: .*line 1"),
-        ("- 1\n- 2", r"bad\.yaml holds a list; write 'KEY: value' lines"),
+        ("- 1\n- 2", r"bad\.yaml contains a list; write 'KEY: value' lines"),
         ("A: !!python/object/apply:os.getcwd []", r"bad\.yaml line 1: .* would run code"),
         (b"\x80\x81\xff", r"bad\.yaml: not a text file in UTF-8; give a yaml file"),
     ],
