@@ -3,7 +3,7 @@
 
     python projects/DeepLab/train_net.py --config-file projects/DeepLab/configs/FILE.yaml
 
-The flags are those of `tools/train_net.py`.
+The options are those of `tools/train_net.py`.
 """
 
 from argparse import Namespace
@@ -22,7 +22,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
-        """Build the schedule, WarmupPolyLR included."""
+        """Build the schedule, including WarmupPolyLR."""
         return build_lr_scheduler(cfg, optimizer)
 
 

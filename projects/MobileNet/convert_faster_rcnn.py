@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the weights of a torchvision Faster R-CNN on MobileNet features for d2lite.
+"""Convert the weights of a torchvision Faster R-CNN on MobileNet features for d2lite.
 
 python projects/MobileNet/convert_faster_rcnn.py SOURCE.pth TARGET.pth
 """
@@ -16,7 +16,7 @@ from d2lite.utils.file_io import PathManager
 def main() -> None:
     """Convert one file."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("source", help="state dict as torch.save wrote it: a path or URL")
+    parser.add_argument("source", help="state dict written by torch.save: a path or URL")
     parser.add_argument("target", help="file to write")
     args = parser.parse_args()
     with report_user_errors():

@@ -4,7 +4,7 @@
     python projects/Panoptic-DeepLab/train_net.py \\
         --config-file projects/Panoptic-DeepLab/configs/FILE.yaml
 
-The flags are those of `tools/train_net.py`.
+The options are those of `tools/train_net.py`.
 """
 
 import os
@@ -31,8 +31,8 @@ from d2lite.projects.deeplab import build_lr_scheduler
 from d2lite.solver import get_default_optimizer_params
 from d2lite.solver.build import maybe_add_gradient_clipping
 
-# The metadata of a panoptic dataset in standard form counts stuff among the classes of things. To
-# evaluate instances takes the dataset of the same images that has only things.
+# The metadata of a panoptic dataset in standard form lists stuff among the thing classes, so
+# instances are evaluated on the dataset of the same images that has only things.
 INSTANCES_OF = {
     "coco_2017_val_panoptic": "coco_2017_val",
     "coco_2017_val_100_panoptic": "coco_2017_val_100",
@@ -45,7 +45,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
-        """Build the schedule, WarmupPolyLR included."""
+        """Build the schedule, including WarmupPolyLR."""
         return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
@@ -73,10 +73,10 @@ class Trainer(DefaultTrainer):
     def build_evaluator(
         cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
-        """Build the evaluators of panoptic quality, instances, and on Cityscapes classes.
+        """Build the evaluators of panoptic quality, instances, and (on Cityscapes) classes.
 
         Raises:
-            ValueError: it is not a panoptic dataset.
+            ValueError: the dataset is not panoptic.
         """
         if cfg.MODEL.PANOPTIC_DEEPLAB.BENCHMARK_NETWORK_SPEED:
             return DatasetEvaluators([])  # there are no predictions

@@ -33,7 +33,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def describe(faces: Instances) -> str:
-    """One line for each face: its score, box and landmarks, in pixels."""
+    """Return one line for each face: its score, box and landmarks, in pixels."""
     names = FACE_METADATA["keypoint_names"]
     lines = []
     for i in range(len(faces)):

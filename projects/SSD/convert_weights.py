@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Write weights of torchvision for the models of this project.
+"""Convert weights of torchvision for the models of this project.
 
 python projects/SSD/convert_weights.py torchvision://vgg16 vgg16_ssd.pth
 python projects/SSD/convert_weights.py torchvision://mobilenet_v3_large mobilenet_ssdlite.pth
 python projects/SSD/convert_weights.py torchvision://ssd300_vgg16 ssd300_coco.pth
 
-The first starts a training of SSD300 or SSD512, the second one of SSDLite with
-MODEL.SSD.MOBILENET_REDUCED_TAIL False. The third, and ssdlite320_mobilenet_v3_large, are
-detectors for COCO: of their 90 classes the 80 that COCO has are kept. A detector trained on
-other data needs no conversion: give its file as MODEL.WEIGHTS.
+The first result is for starting the training of SSD300 or SSD512, the second one for SSDLite with
+MODEL.SSD.MOBILENET_REDUCED_TAIL False. The third, and ssdlite320_mobilenet_v3_large, are detectors
+for COCO: of their 90 classes, the 80 that COCO has are kept. A detector trained on other data needs
+no conversion: use its file as MODEL.WEIGHTS.
 """
 
 import argparse
@@ -24,7 +24,11 @@ from d2lite.utils.file_io import PathManager
 
 
 def convert(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert what the names show to be VGG-16, an SSD or a MobileNet; ValueError for others."""
+    """Convert weights of VGG-16, an SSD or a MobileNet, recognized by their names.
+
+    Raises:
+        ValueError: the names belong to none of these.
+    """
     if "classifier.3.weight" in weights and "features.28.weight" in weights:
         return convert_vgg16(weights)
     if "head.classification_head.module_list.0.1.weight" in weights or (

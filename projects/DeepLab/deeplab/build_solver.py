@@ -1,4 +1,4 @@
-"""From a config to a learning rate schedule, the polynomial one included."""
+"""Build learning rate schedules from a config, including the polynomial one."""
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler

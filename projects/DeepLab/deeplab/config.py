@@ -9,7 +9,7 @@ def add_deeplab_config(cfg: CfgNode) -> None:
     # again, up to ten times; 1.0 accepts every crop.
     cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0
 
-    # Of the schedule WarmupPolyLR: the rate is (1 - iteration / MAX_ITER) to this power,
+    # For the schedule WarmupPolyLR: the rate is (1 - iteration / MAX_ITER) to this power,
     cfg.SOLVER.POLY_LR_POWER = 0.9
     # and not below this factor of BASE_LR once the warm-up is over; 0.0: no lower limit.
     cfg.SOLVER.POLY_LR_CONSTANT_ENDING = 0.0
@@ -21,7 +21,7 @@ def add_deeplab_config(cfg: CfgNode) -> None:
     # Features of the decoder. They are not read: all IN_FEATURES but the one with the largest
     # stride are used.
     head.PROJECT_FEATURES = ["res2"]
-    # Channels to which each of them is reduced, smallest stride first.
+    # Channels to which each of these is reduced, smallest stride first.
     head.PROJECT_CHANNELS = [48]
     # Atrous spatial pyramid pooling: output channels, dilations of its three 3x3 branches, and
     # dropout of its output in training.

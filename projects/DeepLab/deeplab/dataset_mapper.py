@@ -1,4 +1,4 @@
-"""How DeepLab is trained: INPUT.DATASET_MAPPER deeplab_sem_seg_mapper."""
+"""Dataset mapper for training DeepLab: INPUT.DATASET_MAPPER deeplab_sem_seg_mapper."""
 
 from d2lite.config import CfgNode
 from d2lite.data import DatasetMapper, transforms as T
@@ -13,7 +13,7 @@ def build_sem_seg_train_aug(cfg: CfgNode) -> list[T.Augmentation]:
 
 @DATASET_MAPPER_REGISTRY.register()
 def deeplab_sem_seg_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
-    """Return the default mapper, in training with `build_sem_seg_train_aug`."""
+    """Return the default mapper; in training, it uses `build_sem_seg_train_aug`."""
     if not is_train:
         return DatasetMapper(cfg, is_train)
     return DatasetMapper(cfg, is_train, augmentations=build_sem_seg_train_aug(cfg))

@@ -1,4 +1,4 @@
-"""Losses of semantic segmentation, with weights of pixels and hard pixel mining."""
+"""Losses of semantic segmentation, with pixel weights and hard pixel mining."""
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ class DeepLabCE(nn.Module):
     ):
         """
         Args:
-            ignore_label: label of pixels whose loss is 0. They count as pixels in the mean.
+            ignore_label: label of pixels whose loss is 0. The mean includes them.
             top_k_percent_pixels: share of all pixels to average over, in (0, 1].
             weight: (K,) factors of the classes.
 
@@ -27,7 +27,7 @@ class DeepLabCE(nn.Module):
         if not 0 < top_k_percent_pixels <= 1:
             raise ValueError(
                 f"top_k_percent_pixels is {top_k_percent_pixels} (MODEL.SEM_SEG_HEAD.LOSS_TOP_K); "
-                "it is a share of the pixels, above 0 and at most 1"
+                "it must be a share of the pixels, above 0 and at most 1"
             )
         self.top_k_percent_pixels = top_k_percent_pixels
         self.ignore_label = ignore_label
@@ -53,7 +53,7 @@ class DeepLabCE(nn.Module):
 
 
 class MeanCrossEntropy(nn.CrossEntropyLoss):
-    """Cross entropy averaged over the pixels that count; 0 where none does."""
+    """Cross entropy averaged over the pixels that are not ignored; 0 if there are none."""
 
     def forward(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the loss, a scalar; the arguments are those of `DeepLabCE`."""
@@ -68,11 +68,11 @@ def build_sem_seg_loss(loss_type: str, ignore_value: int, top_k: float = 0.2) ->
 
     Args:
         loss_type: "cross_entropy" or "hard_pixel_mining".
-        ignore_value: label of pixels that do not count.
+        ignore_value: label of ignored pixels.
         top_k: share of the pixels that hard pixel mining averages over.
 
     Raises:
-        ValueError: for another name.
+        ValueError: the name is unknown.
     """
     if loss_type == "cross_entropy":
         return MeanCrossEntropy(ignore_index=ignore_value)

@@ -27,7 +27,7 @@ class WarmupPolyLR(LRScheduler):
             warmup_factor: factor of the warm-up at iteration 0.
             warmup_iters: iterations until the factor of the warm-up is 1.
             warmup_method: "linear" or "constant".
-            last_epoch: the last iteration done, or -1.
+            last_epoch: the last completed iteration, or -1.
             power: exponent of the decay.
             constant_ending: lower limit of the decay, once the warm-up is over; 0: none.
         """
@@ -40,7 +40,7 @@ class WarmupPolyLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        """Return the rate of each parameter group at the present iteration."""
+        """Return the rate of each parameter group at the current iteration."""
         warmup = warmup_factor_at(
             self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
         )

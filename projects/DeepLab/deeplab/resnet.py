@@ -12,10 +12,10 @@ from d2lite.utils.registry import check_choice
 
 
 class DeepLabStem(CNNBlockBase):
-    """Three 3x3 convolutions and a 3x3 max pooling, of stride 4 in all."""
+    """Three 3x3 convolutions and a 3x3 max pooling, with a total stride of 4."""
 
     def __init__(self, in_channels: int = 3, out_channels: int = 128, norm: str = "BN"):
-        """out_channels: of the last convolution; the others have half as many."""
+        """out_channels: channels of the last convolution; the others have half as many."""
         super().__init__(in_channels, out_channels, 4)
         half = out_channels // 2
         self.conv1 = conv_with_norm(in_channels, half, norm=norm, stride=2, bias=False)
@@ -25,7 +25,7 @@ class DeepLabStem(CNNBlockBase):
             weight_init.c2_msra_fill(conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, H / 4, W / 4)."""
+        """Map (N, in_channels, H, W) to (N, out_channels, H / 4, W / 4)."""
         for conv in (self.conv1, self.conv2, self.conv3):
             x = F.relu_(conv(x))
         return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
@@ -39,7 +39,7 @@ def build_resnet_deeplab_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNe
     """Build the ResNet that MODEL.RESNETS describes, with the settings that DeepLab adds.
 
     Raises:
-        ValueError: for settings that do not fit together; the message names the key.
+        ValueError: the settings do not fit together; the message names the key.
     """
     settings = cfg.MODEL.RESNETS
     _check_settings(settings)

@@ -27,7 +27,7 @@ Norm = str | Callable[[int], nn.Module]
 class DeepLabV3PlusHead(nn.Module):
     """Atrous spatial pyramid pooling of the last feature, and a decoder that adds earlier ones.
 
-    Without `num_classes` it is only a decoder, which gives features for other predictors.
+    Without `num_classes`, it is only a decoder, whose features are for other predictors.
     """
 
     @configurable
@@ -51,20 +51,22 @@ class DeepLabV3PlusHead(nn.Module):
         """Describe the layers.
 
         Args:
-            input_shape: of the features, by name. The one with the largest stride is pooled.
-            project_channels: to which each of the others is reduced, smallest stride first.
+            input_shape: shapes of the features, by name. The one with the largest stride is pooled.
+            project_channels: channels to which each of the others is reduced, smallest stride
+                first.
             aspp_dilations, aspp_dropout: see `ASPP`.
-            decoder_channels: output channels of each level, smallest stride first; the last are
-                those of the pyramid pooling.
+            decoder_channels: output channels of each level, smallest stride first; the last value
+                is for the pyramid pooling.
             common_stride: stride of the first level, by which the prediction is enlarged.
             norm: normalization after the convolutions, see `get_norm`.
             train_size: (height, width) of the training crops. The image-level branch then averages
-                over windows of that size, also in larger test images; None: over the whole image.
+                over windows of that size, even in larger test images; None: over the whole image.
             loss_weight: factor on the loss.
             loss_type: "cross_entropy" or "hard_pixel_mining".
-            ignore_value: label of pixels that do not count.
-            num_classes: K; None leaves predictor and loss out.
-            use_depthwise_separable_conv: one 5x5 of these for two 3x3 convolutions.
+            ignore_value: label of ignored pixels.
+            num_classes: K; None omits predictor and loss.
+            use_depthwise_separable_conv: use one 5x5 depthwise separable convolution instead of two
+                3x3 convolutions.
 
         Raises:
             ValueError: the lengths of the arguments differ, or `train_size` is not a multiple of
@@ -187,14 +189,14 @@ class DeepLabV3Head(nn.Module):
         """Describe the layers.
 
         Args:
-            input_shape: of the backbone's features, by name.
-            in_features: the name of the one feature.
+            input_shape: shapes of the backbone's features, by name.
+            in_features: the name of the single feature.
             aspp_channels: output channels of the pyramid pooling.
             conv_dims: input channels of the predictor, which must equal `aspp_channels`.
             common_stride: stride of the feature, by which the prediction is enlarged.
             num_classes: K.
             aspp_dilations, aspp_dropout, norm, train_size, loss_weight, loss_type, ignore_value,
-                use_depthwise_separable_conv: as for `DeepLabV3PlusHead`.
+                use_depthwise_separable_conv: see `DeepLabV3PlusHead`.
 
         Raises:
             ValueError: there is not exactly one feature, the channels differ, or `train_size` is
@@ -281,7 +283,8 @@ def decoder_arguments(
     """Return the arguments of `DeepLabV3PlusHead` as a decoder.
 
     Args:
-        head: the settings of the head, which are at `key` in the config.
+        head: the settings of the head.
+        key: their key in the config, for messages.
     """
     shapes = select_features(input_shape, head.IN_FEATURES, f"{key}.IN_FEATURES")
     return {
@@ -299,7 +302,7 @@ def decoder_arguments(
 
 
 def training_crop_size(cfg: CfgNode) -> Sequence[int] | None:
-    """Return the (height, width) of training crops, or None where there are none.
+    """Return the (height, width) of training crops, or None if there are none.
 
     Raises:
         ValueError: the size of the crops is not fixed.
@@ -316,7 +319,7 @@ def training_crop_size(cfg: CfgNode) -> Sequence[int] | None:
 
 
 def pool_size(train_size: Sequence[int] | None, stride: int) -> tuple[int, int] | None:
-    """Return (height, width) of a training crop in a feature of this stride; None for None."""
+    """Return the (height, width) of a training crop in a feature of this stride, or None."""
     if train_size is None:
         return None
     height, width = train_size
@@ -329,7 +332,7 @@ def pool_size(train_size: Sequence[int] | None, stride: int) -> tuple[int, int] 
 
 
 def enlarge(x: Tensor, factor: int) -> Tensor:
-    """Enlarge (N, C, H, W) bilinearly."""
+    """Enlarge (N, C, H, W) by bilinear interpolation."""
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 

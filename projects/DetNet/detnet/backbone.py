@@ -15,7 +15,7 @@ NUM_STAGES = 5
 
 
 class DilatedBottleneckBlock(BottleneckBlock):
-    """Bottlenecks A and B of the paper (fig. 2): with the shortcut as it is, or projected."""
+    """Bottleneck A or B of the paper (fig. 2): with an identity or a projected shortcut."""
 
     def __init__(
         self,
@@ -27,10 +27,10 @@ class DilatedBottleneckBlock(BottleneckBlock):
         dilation: int = 2,
         norm: str = "BN",
     ):
-        """Arguments of `BottleneckBlock`, and this.
+        """See `BottleneckBlock` for the other arguments.
 
         Args:
-            project: a 1x1 convolution on the shortcut, also where channels do not change (B).
+            project: use a 1x1 convolution on the shortcut even if channels do not change (B).
         """
         super().__init__(
             in_channels,
@@ -45,7 +45,7 @@ class DilatedBottleneckBlock(BottleneckBlock):
 
 
 class DetNet(ResNet):
-    """A ResNet up to res4, and two stages behind it that keep stride 16 by dilation.
+    """ResNet up to res4, followed by two dilated stages that keep stride 16.
 
     Stages are counted as in `ResNet`: the paper's stages 5 and 6 are "res5" and "res6". Up to
     res4, parameters have the names and shapes of a ResNet's.
@@ -72,16 +72,18 @@ class DetNet(ResNet):
         """Build the network with random weights.
 
         Args:
-            in_channels: of the images.
-            num_blocks: of res2 to res6.
-            stem_channels, res2_channels: of the features; res3 and res4 double those of res2.
-            res2_bottleneck_channels: within the blocks of res2; res3 and res4 double them.
-            dilated_channels, dilated_bottleneck_channels: of res5 and res6, and within them.
-            dilation: of the 3x3 convolutions of res5 and res6.
-            norm: any name that `layers.get_norm` takes.
-            dilated_norm: of res5 and res6; "" for `norm`.
-            stride_in_1x1, num_classes, out_features, freeze_at: as in `ResNet`; with classes,
-                "linear" is the classifier's output, which ImageNet trains.
+            in_channels: channels of the images.
+            num_blocks: number of blocks in res2 to res6.
+            stem_channels, res2_channels: channels of the features; res3 and res4 each double those
+                of the stage before.
+            res2_bottleneck_channels: channels within the blocks of res2; doubled likewise.
+            dilated_channels, dilated_bottleneck_channels: channels of res5 and res6, and within
+                their blocks.
+            dilation: dilation of the 3x3 convolutions of res5 and res6.
+            norm: see `layers.get_norm`.
+            dilated_norm: norm of res5 and res6; "" for `norm`.
+            stride_in_1x1, num_classes, out_features, freeze_at: see `ResNet`; with `num_classes`,
+                "linear" is the output of the classifier for ImageNet.
         """
         stages = []
         channels = stem_channels
@@ -119,10 +121,10 @@ class DetNet(ResNet):
 
 @BACKBONE_REGISTRY.register()
 def build_detnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> DetNet:
-    """Return the network that MODEL.DETNET describes.
+    """Build the network that MODEL.DETNET describes.
 
     Raises:
-        ValueError: for settings that make no DetNet; the message names the key.
+        ValueError: a setting is not possible; the message names the key.
     """
     settings = cfg.MODEL.DETNET
     _check_settings(settings)
@@ -147,11 +149,11 @@ def _check_settings(settings: CfgNode) -> None:
     blocks = settings.NUM_BLOCKS
     if len(blocks) != NUM_STAGES or min(blocks) < 1:
         raise ValueError(
-            f"MODEL.DETNET.NUM_BLOCKS is {list(blocks)}; give {NUM_STAGES} numbers from 1 on, "
-            "for res2 to res6"
+            f"MODEL.DETNET.NUM_BLOCKS is {list(blocks)}; give {NUM_STAGES} numbers of at "
+            "least 1, for res2 to res6"
         )
     if settings.DILATION < 1:
-        raise ValueError(f"MODEL.DETNET.DILATION is {settings.DILATION}; it must be 1 or more")
+        raise ValueError(f"MODEL.DETNET.DILATION is {settings.DILATION}; it must be at least 1")
     if not settings.OUT_FEATURES:
         raise ValueError(f"MODEL.DETNET.OUT_FEATURES is empty; use some of {list(FEATURES)}")
     check_choices("MODEL.DETNET.OUT_FEATURES", settings.OUT_FEATURES, FEATURES)

@@ -19,10 +19,11 @@ from .backbone import build_detnet_backbone
 
 
 class DetNetFPN(Backbone):
-    """An FPN whose levels have the stride of the one below or twice that.
+    """FPN whose levels have the stride of the level below or twice that.
 
-    Where strides are equal the upper level is added as it is. So the levels count up from log2 of
-    the first stride: "p2" to "p6" of strides 4, 8, 16, 16, 16. Parameters are called as in `FPN`.
+    If strides are equal, the upper level is added without enlarging it. Levels are numbered from
+    log2 of the first stride: "p2" to "p6" with strides 4, 8, 16, 16, 16. Parameters have the names
+    of those in `FPN`.
     """
 
     def __init__(
@@ -37,12 +38,12 @@ class DetNetFPN(Backbone):
 
         Args:
             in_features: names of its features, from high to low resolution.
-            out_channels: of every level.
-            norm: of the convolutions, any name that `layers.get_norm` takes.
+            out_channels: channels of every level.
+            norm: norm of the convolutions, see `layers.get_norm`.
             fuse_type: "sum" or "avg" of the lateral and the upper level.
         Raises:
-            ValueError: for unknown features, strides that neither stay nor double, another fuse
-                type.
+            ValueError: a feature or the fuse type is unknown, or strides neither stay the same nor
+                double.
         """
         super().__init__()
         shapes = select_features(bottom_up.output_shape(), in_features, "MODEL.FPN.IN_FEATURES")
@@ -52,7 +53,7 @@ class DetNetFPN(Backbone):
         self.bottom_up = bottom_up
         self.in_features = tuple(in_features)
         self._average = fuse_type == "avg"
-        # Of each level: by how much its upper level has to grow; the top has none.
+        # For each level except the top: the factor by which the level above is enlarged.
         self._growth = [above // own for own, above in pairwise(strides)]
         self._size_divisibility = strides[-1]
         first = int(math.log2(strides[0]))
@@ -65,7 +66,7 @@ class DetNetFPN(Backbone):
         self._out_feature_channels = dict.fromkeys(self._out_features, out_channels)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, C, H, W) images -> "p2", "p3", ...: (N, out_channels, H / stride, W / stride)."""
+        """Map (N, C, H, W) images to "p2", "p3", ...: (N, out_channels, H / stride, W / stride)."""
         bottom_up = self.bottom_up(x)
         laterals = [
             self.get_submodule(f"fpn_lateral{level}")(bottom_up[name])
@@ -85,13 +86,13 @@ class DetNetFPN(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """The largest stride: every level then has exactly the size that its stride says."""
+        """The largest stride, so that the size of every level is exact."""
         return self._size_divisibility
 
 
 @BACKBONE_REGISTRY.register()
 def build_detnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> DetNetFPN:
-    """Return a DetNet with a level for each of MODEL.FPN.IN_FEATURES, and none above them."""
+    """Build a DetNet with a level for each of MODEL.FPN.IN_FEATURES, and none above them."""
     return DetNetFPN(
         build_detnet_backbone(cfg, input_shape),
         cfg.MODEL.FPN.IN_FEATURES,
@@ -112,6 +113,6 @@ def _check_strides(in_features: Sequence[str], strides: Sequence[int]) -> None:
         raise ValueError("MODEL.FPN.IN_FEATURES is empty; name features of the backbone")
     if not all(above in (own, 2 * own) for own, above in pairwise(strides)):
         raise ValueError(
-            f"MODEL.FPN.IN_FEATURES {list(in_features)} have strides {list(strides)}; from one to "
-            "the next they must stay or double"
+            f"MODEL.FPN.IN_FEATURES {list(in_features)} have strides {list(strides)}; each must be "
+            "equal to the one before, or twice that"
         )

@@ -12,16 +12,16 @@ POOLERS = ("box_pooler", "mask_pooler", "keypoint_pooler")
 
 @ROI_HEADS_REGISTRY.register()
 class DetNetROIHeads(StandardROIHeads):
-    """Standard heads on a pyramid whose upper levels have equal strides.
+    """Standard heads for a pyramid whose upper levels have equal strides.
 
-    Which level a box is pooled from depends on its size alone, as if every level had twice the
-    stride of the one below (FPN, eq. 1): boxes of 448 pixels and more belong to p5, although it
-    has the stride of p4. Its features see more of the image, which large objects need.
+    The level of a box only depends on its size, as if every level had twice the stride of the one
+    below (FPN, eq. 1): boxes of at least 448 pixels belong to p5, although it has the stride of p4.
+    Its features see more of the image, which large objects need.
     """
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
-        """Return the parts of `StandardROIHeads`, with poolers for the strides that levels have."""
+        """Return the parts of `StandardROIHeads`, with poolers for the actual strides."""
         names = cfg.MODEL.ROI_HEADS.IN_FEATURES
         shapes = select_features(input_shape, names, "MODEL.ROI_HEADS.IN_FEATURES")
         doubling = {

@@ -1,7 +1,7 @@
 """A backbone in one file: the template of projects/README.md.
 
-Four stages of residual blocks, each a 5x5 convolution of every channel alone and two 1x1 ones over
-all of them: small enough to train from scratch on a CPU.
+Four stages of residual blocks, each with a depthwise 5x5 convolution and two 1x1 ones: small enough
+to train from scratch on a CPU.
 """
 
 from collections.abc import Sequence
@@ -25,20 +25,20 @@ __all__ = [
 
 
 def add_example_backbone_config(cfg: CfgNode) -> None:
-    """Add MODEL.EXAMPLE_BACKBONE. It must be called `add_<package>_config`, to be found."""
+    """Add MODEL.EXAMPLE_BACKBONE. The function is found by its name, `add_<package>_config`."""
     example = cfg.MODEL.EXAMPLE_BACKBONE = CfgNode()
-    # Channels of the four stages, of strides 4, 8, 16 and 32.
+    # Channels of the four stages, with strides 4, 8, 16 and 32.
     example.CHANNELS = [32, 64, 128, 256]
     # Blocks of each stage.
     example.BLOCKS = [1, 1, 2, 1]
     # Normalization of all convolutions, see d2lite.layers.get_norm.
     example.NORM = "BN"
-    # Features to give. Without a pyramid above, the last one is enough: ["res5"].
+    # Features to return. Without a pyramid, the last one is enough: ["res5"].
     example.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
 
 
 class ExampleBackbone(Backbone):
-    """Features "res2" to "res5", of strides 4 to 32."""
+    """Backbone with features "res2" to "res5", with strides 4 to 32."""
 
     def __init__(
         self,
@@ -50,12 +50,12 @@ class ExampleBackbone(Backbone):
     ):
         """
         Args:
-            in_channels: of the images.
-            channels, blocks: of each stage; one value for each, so equally many.
+            in_channels: channels of the images.
+            channels, blocks: channels and number of blocks, one value for each stage.
             norm: see `get_norm`.
-            out_features: the features to give.
+            out_features: names of the features to return.
         Raises:
-            ValueError: for an unknown feature, or stages without both numbers.
+            ValueError: a feature is unknown, or the lengths of `channels` and `blocks` differ.
         """
         super().__init__()
         if len(channels) != len(blocks):
@@ -74,18 +74,18 @@ class ExampleBackbone(Backbone):
             )
             in_channels = width
         self._names = names
-        # `Backbone.output_shape` tells detectors of these.
+        # `Backbone.output_shape` reports these to detectors.
         self._out_features = list(out_features)
         self._out_feature_channels = dict(zip(names, channels, strict=True))
         self._out_feature_strides = {name: 4 * 2**i for i, name in enumerate(names)}
 
     @property
     def size_divisibility(self) -> int:
-        """What sides of images are padded to a multiple of, so that no stage drops a border."""
+        """Images are padded to a multiple of this, so that no stage drops a border."""
         return self._out_feature_strides[self._names[-1]]
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, C, H, W) images -> the wanted features, (N, Ci, H / stride_i, W / stride_i)."""
+        """Map (N, C, H, W) images to the features, (N, Ci, H / stride_i, W / stride_i), by name."""
         features = {}
         for name in self._names:
             features[name] = x = self.get_submodule(name)(x)
@@ -93,10 +93,10 @@ class ExampleBackbone(Backbone):
 
 
 class MixingBlock(nn.Module):
-    """Look around within each channel, then mix the channels of each cell; added to the input."""
+    """Residual block of a depthwise convolution and two 1x1 ones, which mix the channels."""
 
     def __init__(self, channels: int, norm: str):
-        """channels: of input and output."""
+        """channels: number of channels of input and output."""
         super().__init__()
         self.spatial = Conv2d(
             channels, channels, 5, padding=2, groups=channels, norm=get_norm(norm, channels)
@@ -105,13 +105,13 @@ class MixingBlock(nn.Module):
         self.project = Conv2d(2 * channels, channels, 1, norm=get_norm(norm, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) -> the same shape."""
+        """Map (N, channels, H, W) to the same shape."""
         return x + self.project(self.expand(self.spatial(x)))
 
 
 @BACKBONE_REGISTRY.register()
 def build_example_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ExampleBackbone:
-    """Return what MODEL.BACKBONE.NAME "build_example_backbone" stands for."""
+    """Build the backbone that MODEL.EXAMPLE_BACKBONE describes."""
     example = cfg.MODEL.EXAMPLE_BACKBONE
     return ExampleBackbone(
         in_channels=input_shape.channels,
@@ -124,5 +124,5 @@ def build_example_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ExampleBackb
 
 @BACKBONE_REGISTRY.register()
 def build_example_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """Return the same under a feature pyramid, as Faster R-CNN wants it: p2 to p6."""
+    """Build the backbone with a feature pyramid, p2 to p6, as Faster R-CNN needs it."""
     return build_fpn(cfg, build_example_backbone(cfg, input_shape), LastLevelMaxPool())

@@ -1,4 +1,4 @@
-"""Anchors as torchvision lays them."""
+"""Anchors as in torchvision."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from d2lite.modeling.anchor_generator import DefaultAnchorGenerator
 
 @ANCHOR_GENERATOR_REGISTRY.register()
 class TorchvisionAnchorGenerator(DefaultAnchorGenerator):
-    """Anchors with corners at whole pixels, ordered by ratio, then size.
+    """Generator of anchors with corners at whole pixels, ordered by ratio, then size.
 
     A head trained by torchvision expects this order; the default generator orders by size, then
     ratio, and does not round.
@@ -22,7 +22,7 @@ class TorchvisionAnchorGenerator(DefaultAnchorGenerator):
         sizes: Sequence[float] = (32, 64, 128, 256),
         aspect_ratios: Sequence[float] = (0.5, 1, 2),
     ) -> Tensor:
-        """(len(aspect_ratios) * len(sizes), 4) XYXY boxes around (0, 0)."""
+        """Return (len(aspect_ratios) * len(sizes), 4) XYXY boxes around (0, 0)."""
         size = torch.tensor(sizes, dtype=torch.float32)
         stretch = torch.tensor(aspect_ratios, dtype=torch.float32).sqrt()
         widths = (1 / stretch)[:, None] * size  # (ratios, sizes)

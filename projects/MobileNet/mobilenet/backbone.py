@@ -38,15 +38,15 @@ class MobileNet(Backbone):
         """Build the network with random weights.
 
         Args:
-            arch: a name of ARCHITECTURES.
+            arch: a name in ARCHITECTURES.
             width_mult: factor on the channels.
-            norm: a name of NORMS.
-            out_features: "res1" to "res5": the deepest feature of stride 2, 4, ..., 32 before the
-                last convolution; "last": the one behind it, of stride 32.
-            freeze_at: k freezes all layers up to "res<k>", and makes their norms frozen ones; 0
-                freezes nothing.
+            norm: a name in NORMS.
+            out_features: "res1" to "res5": the deepest feature with stride 2, 4, ..., 32 before the
+                last convolution; "last": the feature after it, with stride 32.
+            freeze_at: k freezes all layers up to "res<k>" and converts their norms to frozen ones;
+                0 freezes nothing.
         Raises:
-            ValueError: for an unknown architecture, norm or feature.
+            ValueError: an architecture, norm or feature is unknown.
         """
         super().__init__()
         check_choice("MODEL.MOBILENET.ARCH", arch, ARCHITECTURES)
@@ -54,7 +54,7 @@ class MobileNet(Backbone):
         self.features = ARCHITECTURES[arch](weights=None, width_mult=width_mult).features
         levels = _levels(self.features)
         last = len(levels) - 1
-        # Of one stride, the deepest layer's index stays; the last layer goes by its own name.
+        # For each stride, the index of the deepest layer is kept; the last layer has its own name.
         index_of = {f"res{level}": i for i, level in enumerate(levels[:last])} | {"last": last}
         check_choices("MODEL.MOBILENET.OUT_FEATURES", out_features, index_of)
         self._index_of = {name: index_of[name] for name in out_features}
@@ -73,7 +73,7 @@ class MobileNet(Backbone):
             self.features = nn.SyncBatchNorm.convert_sync_batchnorm(self.features)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, 3, H, W) -> the features by name, (N, Ci, H / stride_i, W / stride_i)."""
+        """Map (N, 3, H, W) to the features by name, (N, Ci, H / stride_i, W / stride_i)."""
         outputs = []
         for layer in self.features[: max(self._index_of.values()) + 1]:
             x = layer(x)
@@ -88,7 +88,7 @@ class MobileNet(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_mobilenet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MobileNet:
-    """Return the network that MODEL.MOBILENET describes."""
+    """Build the network that MODEL.MOBILENET describes."""
     if input_shape.channels != 3:
         raise ValueError(
             f"MobileNet takes images of 3 channels, but MODEL.PIXEL_MEAN has {input_shape.channels}"
@@ -105,12 +105,12 @@ def build_mobilenet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MobileNet:
 
 @BACKBONE_REGISTRY.register()
 def build_mobilenet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """Return a MobileNet with FPN levels for MODEL.FPN.IN_FEATURES and a pooled one above them."""
+    """Build a MobileNet with FPN levels for MODEL.FPN.IN_FEATURES and a pooled one above them."""
     return build_fpn(cfg, build_mobilenet_backbone(cfg, input_shape), LastLevelMaxPool())
 
 
 def _levels(layers: nn.Sequential) -> list[int]:
-    """log2 of the stride behind each layer."""
+    """Return log2 of the stride after each layer."""
     levels, level = [], 0
     for layer in layers:
         strides = [m.stride[0] for m in layer.modules() if isinstance(m, nn.Conv2d)]

@@ -10,8 +10,8 @@ def add_mobilenet_config(cfg: CfgNode) -> None:
     cfg.MODEL.MOBILENET.ARCH = "mobilenet_v2"
     # Factor on the channels of all layers; released weights are for 1.0.
     cfg.MODEL.MOBILENET.WIDTH_MULT = 1.0
-    # "BN", "FrozenBN" (statistics of the weights loaded) or "SyncBN".
+    # "BN", "FrozenBN" (with the statistics of the loaded weights) or "SyncBN".
     cfg.MODEL.MOBILENET.NORM = "BN"
-    # res1 to res5: the deepest feature of stride 2, 4, ..., 32 before the last convolution;
-    # last: the one that the classifier uses, of stride 32 (1280 channels in V2).
+    # res1 to res5: the deepest feature with stride 2, 4, ..., 32 before the last convolution;
+    # last: the feature that the classifier uses, with stride 32 (1280 channels in V2).
     cfg.MODEL.MOBILENET.OUT_FEATURES = ["last"]

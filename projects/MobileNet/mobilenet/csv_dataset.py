@@ -1,4 +1,4 @@
-"""Datasets in one CSV file with a row for each box, as of the Global Wheat Detection challenge.
+"""Datasets in one CSV file with a row for each box, as in the Global Wheat Detection challenge.
 
     csv:train.csv?images=train
 
@@ -7,14 +7,14 @@ The file starts with a header that names at least these columns, in any order:
     image_id,width,height,bbox
     b6ab77fd7,1024,1024,"[834.0, 222.0, 56.0, 36.0]"
 
-`bbox` is [x, y, width, height] in pixels; an empty one says that the image has no object. A column
-`class` tells the class of each box; without it there is one class. Other columns are not read.
+`bbox` is [x, y, width, height] in pixels; it is empty for an image without objects. A column
+`class` names the class of each box; without it, there is one class. Other columns are not read.
 Options, joined by `&`:
 
     images=DIR        folder of the images; by default that of the CSV file
-    extension=.png    what an image's file name has behind `image_id`; by default .jpg
+    extension=.png    file extension of the images, added to `image_id`; by default .jpg
     classes=a,b       names and order of the classes; boxes of other classes are left out. Without a
-                      column `class`, the name of the one class, by default "object"
+                      column `class`: the name of the single class, by default "object"
 """
 
 import csv
@@ -49,14 +49,14 @@ class _Row(NamedTuple):
 
 
 def resolve_csv(uri: str) -> ResolvedDataset:
-    """Return what `csv:FILE?images=DIR&extension=.jpg&classes=a,b` stands for.
+    """Resolve a URI `csv:FILE?images=DIR&extension=.jpg&classes=a,b`.
 
     Raises:
-        FileNotFoundError: there is no such file or folder of images.
+        FileNotFoundError: the file or the folder of images does not exist.
         ValueError: the URI, the header or a row is malformed.
     """
     if not uri.partition(":")[2].partition("?")[0]:
-        raise ValueError(f"dataset {uri!r}: no file behind 'csv:', as in 'csv:train.csv?images=D'")
+        raise ValueError(f"dataset {uri!r}: no file after 'csv:', as in 'csv:train.csv?images=D'")
     parsed = parse_dataset_uri(uri, ("images", "extension"))
     if not PathManager.isfile(parsed.path):
         raise FileNotFoundError(f"dataset {uri!r}: file not found: {parsed.path!r}")
@@ -99,13 +99,13 @@ def load_csv_boxes(
     Boxes without area are dropped and counted in one warning.
 
     Args:
-        csv_file: see the top of this module.
+        csv_file: path of the file; its format is described at the top of this module.
         images: folder of the images.
-        classes: names of the classes; boxes of others are left out. Without a column `class` all
-            boxes are of the first.
-        extension: behind `image_id` in the names of the image files.
+        classes: names of the classes; boxes of other classes are left out. Without a column
+            `class`, all boxes belong to the first.
+        extension: file extension of the images, added to `image_id`.
     Raises:
-        ValueError: a row is malformed, or two rows disagree about the size of an image.
+        ValueError: a row is malformed, or two rows give different sizes for an image.
         FileNotFoundError: none of the images exists.
     """
     index = {name: i for i, name in enumerate(classes)}
@@ -152,7 +152,7 @@ def _new_record(row: _Row, images: str, extension: str) -> dict:
 
 
 def _check_images(csv_file: str, records: list[dict]) -> None:
-    """All images missing means a wrong folder; single ones are the loader's affair."""
+    """Raise an error if all images are missing; the loader reports individual ones."""
     missing = missing_files(record["file_name"] for record in records)
     if records and len(missing) == len(records):
         raise FileNotFoundError(
@@ -178,7 +178,7 @@ def _read_rows(csv_file: str) -> Iterator[_Row]:
 def _parse_row(where: str, values: dict) -> _Row:
     if None in values.values() or None in values:  # too few or too many cells
         raise ValueError(
-            f"{where}: the number of values is not that of the columns; a bbox must be quoted, "
+            f"{where}: there must be one value for each column; a bbox must be quoted, "
             'such as "[834.0, 222.0, 56.0, 36.0]"'
         )
     if not values["image_id"]:

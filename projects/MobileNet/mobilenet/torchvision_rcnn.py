@@ -18,14 +18,14 @@ _RENAMES = [
 
 
 def convert_faster_rcnn(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries, and move the background class from the first place to the last.
+    """Rename the entries, and move the background from the first class to the last.
 
     Args:
         weights: state dict of `torchvision.models.detection.FasterRCNN` whose backbone is the
             `features` of a MobileNet, with K + 1 classes.
 
     Returns:
-        State dict of `configs/faster_rcnn_mobilenet_v2.yaml` with NUM_CLASSES K. It needs the
+        State dict for `configs/faster_rcnn_mobilenet_v2.yaml` with NUM_CLASSES K. It needs the
         anchors of `TorchvisionAnchorGenerator`.
     """
     converted = {}

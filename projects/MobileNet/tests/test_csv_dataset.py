@@ -86,7 +86,7 @@ def test_boxes_without_area_are_dropped_and_told(write, caplog):
     "rows, message",
     [
         ("a1,9,9,1,2,3,4\n", "line 2: .*must be quoted"),
-        ("a1,9\n", "line 2: the number of values"),
+        ("a1,9\n", "line 2: there must be one value for each column"),
         (',9,9,"[1,1,2,2]",x\n', "line 2: image_id is empty"),
         ('a1,9,wide,"[1,1,2,2]",x\n', "width and height are '9' and 'wide'"),
         ('a1,9,-9,"[1,1,2,2]",x\n', "positive whole numbers"),
@@ -103,7 +103,7 @@ def test_malformed_rows_are_told_by_line(write, rows, message):
 
 
 def test_missing_parts_are_told(write, tmp_path):
-    with pytest.raises(ValueError, match="no file behind 'csv:'"):
+    with pytest.raises(ValueError, match="no file after 'csv:'"):
         resolve_csv("csv:?images=train")
     with pytest.raises(FileNotFoundError, match="file not found"):
         resolve_csv(f"csv:{tmp_path}/none.csv")

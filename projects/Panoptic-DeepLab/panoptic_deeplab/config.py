@@ -19,7 +19,7 @@ def add_panoptic_deeplab_config(cfg: CfgNode) -> None:
     # Leave crowds out of the semantic loss.
     cfg.INPUT.IGNORE_CROWD_IN_SEMANTIC = False
 
-    # "ADAM" or "SGD", of this project's trainer.
+    # "ADAM" or "SGD", for this project's trainer.
     cfg.SOLVER.OPTIMIZER = "ADAM"
 
     # Channels between the decoder and the semantic predictor.
@@ -49,17 +49,17 @@ def add_panoptic_deeplab_config(cfg: CfgNode) -> None:
     panoptic = cfg.MODEL.PANOPTIC_DEEPLAB = type(cfg)()
     # Stuff of a class that covers fewer pixels of the image than this is dropped.
     panoptic.STUFF_AREA = 2048
-    # Least value of a center.
+    # Minimum value of a center.
     panoptic.CENTER_THRESHOLD = 0.1
     # A center is the maximum of a window with this side, an odd number of pixels.
     panoptic.NMS_KERNEL = 7
-    # The most centers of an image.
+    # Maximum number of centers in an image.
     panoptic.TOP_K_INSTANCE = 200
     # Also return things as instances with boxes, masks and scores, to evaluate them.
     panoptic.PREDICT_INSTANCES = True
     # Must equal SEM_SEG_HEAD.USE_DEPTHWISE_SEPARABLE_CONV, which is the one that is read.
     panoptic.USE_DEPTHWISE_SEPARABLE_CONV = False
-    # Pad images to multiples of this many pixels; -1: as the backbone needs it. Training crops that
+    # Pad images to multiples of this many pixels; -1: as the backbone requires. Training crops that
     # are pooled by their size (INPUT.CROP) need images padded to that size.
     panoptic.SIZE_DIVISIBILITY = -1
     # Return nothing at inference, to time the network without the grouping.

@@ -1,4 +1,4 @@
-"""From a dataset dict to an image and the targets of Panoptic-DeepLab."""
+"""Dataset mapper that makes the targets of Panoptic-DeepLab."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from .target_generator import PanopticDeepLabTargetGenerator
 
 
 class PanopticDeeplabDatasetMapper:
-    """Reads and augments an image and its segments, and makes targets of them; for training."""
+    """Mapper for training: reads and augments an image and its segments, and makes targets."""
 
     @configurable
     def __init__(
@@ -25,9 +25,9 @@ class PanopticDeeplabDatasetMapper:
     ):
         """
         Args:
-            augmentations: applied in order.
-            image_format: of `detection_utils.read_image`, such as "RGB".
-            panoptic_target_generator: from (H, W) segment ids and "segments_info" to a dict.
+            augmentations: augmentations in the order in which they are applied.
+            image_format: see `detection_utils.read_image`; such as "RGB".
+            panoptic_target_generator: makes a dict from (H, W) segment ids and "segments_info".
         """
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
@@ -85,7 +85,7 @@ class PanopticDeeplabDatasetMapper:
         size = {"height": image.shape[0], "width": image.shape[1], "file_name": segment_file}
         segments = utils.read_image(segment_file, "RGB", expected=size)
         check_label_size(segment_file, segments.shape[:2], image.shape[:2])
-        # Colors of segments are labels: they are moved as semantic ones are.
+        # The colors of segments are labels, and are transformed like semantic labels.
         aug_input = T.AugInput(image, sem_seg=segments)
         self.augmentations(aug_input)
         dataset_dict["image"] = to_chw_tensor(aug_input.image)
@@ -98,5 +98,5 @@ class PanopticDeeplabDatasetMapper:
 def panoptic_deeplab_mapper(
     cfg: CfgNode, is_train: bool
 ) -> PanopticDeeplabDatasetMapper | DatasetMapper:
-    """Return the mapper of training, or the default one (INPUT.DATASET_MAPPER)."""
+    """Return the mapper for training, or else the default mapper."""
     return PanopticDeeplabDatasetMapper(cfg) if is_train else DatasetMapper(cfg, is_train)

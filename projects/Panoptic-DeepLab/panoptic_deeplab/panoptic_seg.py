@@ -39,7 +39,7 @@ VOID = -1  # segment id of pixels without a segment
 INS_EMBED_BRANCHES_REGISTRY = Registry("INS_EMBED_BRANCHES", config_key="MODEL.INS_EMBED_HEAD.NAME")
 INS_EMBED_BRANCHES_REGISTRY.__doc__ = """Callables (cfg, input_shape by feature name) -> nn.Module.
 
-The module is called as `PanopticDeepLabInsEmbedHead` is.
+The module is called like `PanopticDeepLabInsEmbedHead`.
 """
 
 
@@ -50,7 +50,7 @@ def build_ins_embed_branch(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> n
 
 @META_ARCH_REGISTRY.register()
 class PanopticDeepLab(nn.Module):
-    """A backbone and two heads, whose predictions are grouped into segments."""
+    """Model of a backbone and two heads, whose predictions are grouped into segments."""
 
     # Config keys with a number of classes, and the metadata entry whose length it must equal.
     class_count_keys = {"MODEL.SEM_SEG_HEAD.NUM_CLASSES": "stuff_classes"}
@@ -79,11 +79,11 @@ class PanopticDeepLab(nn.Module):
             pixel_mean, pixel_std: one value per channel, in the channel order of the images.
             metadata: has `thing_dataset_id_to_contiguous_id` and `label_divisor`, needed at
                 inference.
-            stuff_area: least pixels of stuff.
-            center_threshold: least value of a center.
+            stuff_area: minimum number of pixels of stuff.
+            center_threshold: minimum value of a center.
             nms_kernel, top_k_instance: see `find_instance_center`.
             predict_instances: also return things as instances.
-            size_divisibility: to which images are padded; not positive: the backbone's.
+            size_divisibility: images are padded to multiples of this; not positive: the backbone's.
             benchmark_network_speed: return nothing at inference.
 
         Raises:
@@ -116,7 +116,7 @@ class PanopticDeepLab(nn.Module):
             raise ValueError(
                 f"MODEL.SEM_SEG_HEAD.USE_DEPTHWISE_SEPARABLE_CONV is {separable} and "
                 f"MODEL.PANOPTIC_DEEPLAB.USE_DEPTHWISE_SEPARABLE_CONV {not separable}; "
-                "set both alike"
+                "they must be equal"
             )
         backbone = build_backbone(cfg)
         return {
@@ -146,16 +146,16 @@ class PanopticDeepLab(nn.Module):
         Args:
             batched_inputs: for each image a dict with "image", (C, H, W), and optionally "height"
                 and "width" of the result; in training also what
-                `PanopticDeepLabTargetGenerator` gives, of which "sem_seg_weights" may be left out.
+                `PanopticDeepLabTargetGenerator` returns; "sem_seg_weights" may be left out.
 
         Returns:
-            In training the losses by name. Otherwise for each image a dict, in the size that the
-            input wants:
+            In training the losses by name. Otherwise for each image a dict, in the size
+            that its input requests:
 
             * "sem_seg": (K, H, W) class logits.
             * "panoptic_seg": ((H, W) segment ids, None); an id is class * `label_divisor` + a
               number, or -1.
-            * "instances": Instances, if these are wanted and there are any.
+            * "instances": Instances, if `predict_instances` is set and there are any.
         """
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
@@ -227,7 +227,7 @@ class PanopticDeepLab(nn.Module):
         return result
 
     def _instances(self, panoptic: Tensor, probabilities: Tensor, center: Tensor) -> Instances:
-        """Segments of things as instances.
+        """Return the segments of things as instances.
 
         An instance's score is the mean probability of its class times the value of the center map
         at its center of mass.
@@ -279,7 +279,7 @@ class PanopticDeepLabSemSegHead(DeepLabV3PlusHead):
             head_channels: input channels of the classifier.
             loss_top_k: share of the pixels that "hard_pixel_mining" averages over.
             input_shape, decoder_channels, norm, loss_weight, loss_type, ignore_value, num_classes,
-                kwargs: as for `DeepLabV3PlusHead`.
+                kwargs: see `DeepLabV3PlusHead`.
         """
         super().__init__(
             input_shape,
@@ -359,7 +359,7 @@ class PanopticDeepLabInsEmbedHead(DeepLabV3PlusHead):
         Args:
             head_channels: input channels of the two predictors.
             center_loss_weight, offset_loss_weight: factors on the losses.
-            input_shape, decoder_channels, norm, kwargs: as for `DeepLabV3PlusHead`.
+            input_shape, decoder_channels, norm, kwargs: see `DeepLabV3PlusHead`.
         """
         super().__init__(input_shape, decoder_channels=decoder_channels, norm=norm, **kwargs)
         self.center_loss_weight = center_loss_weight
@@ -424,14 +424,14 @@ class PanopticDeepLabInsEmbedHead(DeepLabV3PlusHead):
     def center_losses(
         self, predictions: Tensor, targets: Tensor, weights: Tensor
     ) -> dict[str, Tensor]:
-        """Return the mean squared error of centers, by weights."""
+        """Return the weighted mean squared error of centers."""
         loss = self.center_loss(enlarge(predictions, self.common_stride), targets)
         return {"loss_center": _weighted_mean(loss, weights) * self.center_loss_weight}
 
     def offset_losses(
         self, predictions: Tensor, targets: Tensor, weights: Tensor
     ) -> dict[str, Tensor]:
-        """Return the mean distance |dy| + |dx| of offsets from their targets, by weights."""
+        """Return the weighted mean distance |dy| + |dx| of offsets from their targets."""
         loss = self.offset_loss(self._offsets_in_pixels(predictions), targets)
         return {"loss_offset": _weighted_mean(loss, weights) * self.offset_loss_weight}
 
@@ -442,7 +442,7 @@ class PanopticDeepLabInsEmbedHead(DeepLabV3PlusHead):
 def _weighted_mean(loss: Tensor, weights: Tensor) -> Tensor:
     """Return the sum over the channels of (N, C, H, W) losses, averaged by (N, 1, H, W) weights.
 
-    0 where all weights are 0.
+    It is 0 if all weights are 0.
     """
     total = weights.sum()
     return (loss * weights).sum() / torch.where(total > 0, total, 1)

@@ -1,4 +1,4 @@
-"""Grouping pixels around centers into a panoptic segmentation (Cheng et al. 2020, sec. 3.3)."""
+"""Grouping of pixels around centers into a panoptic segmentation (Cheng et al. 2020, sec. 3.3)."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -17,9 +17,9 @@ def find_instance_center(
 
     Args:
         center_heatmap: (1, H, W) or (1, 1, H, W).
-        threshold: a maximum at or below it is none.
-        nms_kernel: a maximum is the greatest value in a square of this odd side around it.
-        top_k: keep values above the k-th largest only, so fewer than k; None keeps all.
+        threshold: maxima must be above this.
+        nms_kernel: odd side of the square in which a maximum is the largest value.
+        top_k: keep only values above the k-th largest, so fewer than k; None keeps all.
 
     Returns:
         (K, 2) int64 positions, y and x, in reading order.
@@ -101,7 +101,7 @@ def merge_semantic_and_instance(
         semantic_thing_seg: (1, H, W), 1 for things and 0 for stuff.
         label_divisor: a segment's id is class * label_divisor + number of the instance in it.
         thing_ids: contiguous category ids of things.
-        stuff_area: stuff of a class that covers fewer pixels is left out.
+        stuff_area: minimum number of pixels that stuff of a class must cover.
         void_label: id of pixels without a segment.
 
     Returns:
@@ -137,7 +137,7 @@ def get_panoptic_segmentation(
     top_k: int = 200,
     foreground_mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Make a panoptic segmentation of classes, centers and offsets.
+    """Make a panoptic segmentation from classes, centers and offsets.
 
     Args:
         sem_seg: (1, H, W) class labels.
@@ -145,13 +145,13 @@ def get_panoptic_segmentation(
         offsets: (2, H, W), y and x.
         thing_ids, label_divisor, stuff_area, void_label: see `merge_semantic_and_instance`.
         threshold, nms_kernel, top_k: see `find_instance_center`.
-        foreground_mask: (1, H, W), 1 for things; by default as the classes say.
+        foreground_mask: (1, H, W), 1 for things; by default determined by the classes.
 
     Returns:
         (1, H, W) segment ids, and the (1, K, 2) centers.
 
     Raises:
-        ValueError: an argument is not of these shapes.
+        ValueError: an argument does not have the shape given here.
     """
     channels = {"sem_seg": (sem_seg, 1), "center_heatmap": (center_heatmap, 1)}
     channels["offsets"] = (offsets, 2)

@@ -1,4 +1,4 @@
-"""Training targets: from segments to classes, centers and offsets."""
+"""Training targets: classes, centers and offsets from segments."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 
 
 class PanopticDeepLabTargetGenerator:
-    """Turns a panoptic segmentation into what the heads learn (Cheng et al. 2020, sec. 3.2)."""
+    """Generator of targets from a panoptic segmentation (Cheng et al. 2020, sec. 3.2)."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class PanopticDeepLabTargetGenerator:
             sigma: standard deviation in pixels of the peak at a center.
             ignore_stuff_in_offset: give stuff the offset weight 0.
             small_instance_area: things of fewer pixels are small.
-            small_instance_weight: semantic weight of small things; all else has 1.
+            small_instance_weight: semantic weight of small things; everything else has 1.
             ignore_crowd_in_semantic: leave crowds unlabeled.
         """
         self.ignore_label = ignore_label
@@ -59,7 +59,7 @@ class PanopticDeepLabTargetGenerator:
         Returns:
             * "sem_seg": (H, W) int64 class labels.
             * "sem_seg_weights": (H, W) float32.
-            * "center": (H, W) float32, 1 at the centers of mass of things, falling to 0 around.
+            * "center": (H, W) float32, 1 at the centers of mass of things, decaying to 0.
             * "center_points": [y, x] of each center.
             * "center_weights": (1, H, W) float32, 0 for crowds and ignored pixels, else 1.
             * "offset": (2, H, W) float32, from each pixel of a thing to its center, y and x.
@@ -105,7 +105,7 @@ class PanopticDeepLabTargetGenerator:
         return {**tensors, "center_points": center_points}
 
     def _mark_center(self, center: np.ndarray, y: int, x: int) -> None:
-        """Put a peak at (y, x); where peaks overlap, the larger value counts."""
+        """Add a peak at (y, x); if peaks overlap, the larger value counts."""
         height, width = center.shape
         radius = self._radius
         top, left = max(y - radius, 0), max(x - radius, 0)

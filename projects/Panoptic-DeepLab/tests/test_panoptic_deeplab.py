@@ -312,7 +312,7 @@ def test_images_are_padded_to_the_wanted_multiple():
 
 
 def test_separable_convolutions_are_one_choice():
-    with pytest.raises(ValueError, match="USE_DEPTHWISE_SEPARABLE_CONV True; set both alike"):
+    with pytest.raises(ValueError, match="USE_DEPTHWISE_SEPARABLE_CONV True; they must be equal"):
         small_model("MODEL.SEM_SEG_HEAD.USE_DEPTHWISE_SEPARABLE_CONV", False)
 
 

@@ -8,7 +8,7 @@ from .mask_head import ImplicitPointRendMaskHead, PointRendMaskHead
 from .point_head import ImplicitPointHead, StandardPointHead
 from .semantic_seg import PointRendSemSegHead
 
-# What detectron2 once called it; released weights and older programs use the name.
+# Its former name in detectron2, which released weights and older programs use.
 ImplicitRCNNMaskHead = ImplicitPointRendMaskHead
 
 __all__ = [

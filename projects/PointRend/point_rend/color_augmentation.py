@@ -8,10 +8,10 @@ from fvcore.transforms.transform import Transform
 
 
 class ColorAugSSDTransform(Transform):
-    """Change brightness, contrast, saturation and hue, each with probability 1/2 (SSD, sec. 2.2).
+    """Random change of brightness, contrast, saturation and hue, each with probability 1/2.
 
-    Amounts are drawn by `random` whenever an image is transformed, not when the object is made, and
-    every change rounds down to uint8: so the numbers are those of detectron2.
+    See SSD, sec. 2.2. The amounts are drawn by `random` whenever an image is transformed, not when
+    the object is created, and every change rounds down to uint8, so results equal detectron2's.
     """
 
     def __init__(
@@ -28,12 +28,12 @@ class ColorAugSSDTransform(Transform):
 
         Args:
             img_format: "BGR" or "RGB", the order of the channels.
-            brightness_delta: at most so much is added or subtracted, in units of uint8.
-            contrast_low, contrast_high: factor of all channels.
-            saturation_low, saturation_high: factor of the saturation in HSV.
-            hue_delta: at most so much is added or subtracted, in units of 2 degrees.
+            brightness_delta: maximum amount added or subtracted, in units of uint8.
+            contrast_low, contrast_high: range of the factor for all channels.
+            saturation_low, saturation_high: range of the factor for the saturation in HSV.
+            hue_delta: maximum amount added or subtracted, in units of 2 degrees.
         Raises:
-            ValueError: for another format.
+            ValueError: the format is not one of these.
         """
         super().__init__()
         if img_format not in ("BGR", "RGB"):
@@ -41,15 +41,15 @@ class ColorAugSSDTransform(Transform):
                 f"INPUT.FORMAT is {img_format!r}; changing colors needs 'BGR' or 'RGB'"
             )
         self.is_rgb = img_format == "RGB"
-        del img_format  # what is left are the ranges
+        del img_format  # only the ranges are left
         self._set_attributes(locals())
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        """Leave coordinates as they are."""
+        """Return the coordinates unchanged."""
         return coords
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        """Leave labels as they are."""
+        """Return the labels unchanged."""
         return segmentation
 
     def apply_image(self, img: np.ndarray, interp: str | None = None) -> np.ndarray:
@@ -57,7 +57,7 @@ class ColorAugSSDTransform(Transform):
         if self.is_rgb:
             img = img[:, :, ::-1]
         img = self.brightness(np.ascontiguousarray(img))
-        # Contrast acts on brightness alone, so it makes a difference whether it comes first.
+        # Contrast changes brightness only, so it matters whether it comes first or last.
         changes = [self.saturation, self.hue]
         changes.insert(0 if random.randrange(2) else 2, self.contrast)
         for change in changes:
@@ -65,23 +65,23 @@ class ColorAugSSDTransform(Transform):
         return img[:, :, ::-1] if self.is_rgb else img
 
     def convert(self, img: np.ndarray, alpha: float = 1, beta: float = 0) -> np.ndarray:
-        """alpha * img + beta, clipped to [0, 255] and rounded down to uint8."""
+        """Return alpha * img + beta, clipped to [0, 255] and rounded down to uint8."""
         return (img.astype(np.float32) * alpha + beta).clip(0, 255).astype(np.uint8)
 
     def brightness(self, img: np.ndarray) -> np.ndarray:
-        """Add a number, half of the times."""
+        """Add a number, with probability 1/2."""
         if not random.randrange(2):
             return img
         return self.convert(img, beta=random.uniform(-self.brightness_delta, self.brightness_delta))
 
     def contrast(self, img: np.ndarray) -> np.ndarray:
-        """Multiply by a factor, half of the times."""
+        """Multiply by a factor, with probability 1/2."""
         if not random.randrange(2):
             return img
         return self.convert(img, alpha=random.uniform(self.contrast_low, self.contrast_high))
 
     def saturation(self, img: np.ndarray) -> np.ndarray:
-        """Multiply the saturation of a BGR image by a factor, half of the times."""
+        """Multiply the saturation of a BGR image by a factor, with probability 1/2."""
         if not random.randrange(2):
             return img
         hsv = cv2.cvtColor(img, cv2.COLOR_BGR2HSV)
@@ -90,7 +90,7 @@ class ColorAugSSDTransform(Transform):
         return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
 
     def hue(self, img: np.ndarray) -> np.ndarray:
-        """Turn the hues of a BGR image, half of the times."""
+        """Rotate the hues of a BGR image, with probability 1/2."""
         if not random.randrange(2):
             return img
         hsv = cv2.cvtColor(img, cv2.COLOR_BGR2HSV)

@@ -5,13 +5,13 @@ from d2lite.config import CfgNode
 
 def add_pointrend_config(cfg: CfgNode) -> None:
     """Add MODEL.POINT_HEAD, MODEL.IMPLICIT_POINTREND and keys of MODEL.ROI_MASK_HEAD and INPUT."""
-    # Training for semantic segmentation (INPUT.DATASET_MAPPER pointrend_sem_seg_mapper): change
-    # colors at random as SSD does, and the largest share of a crop that one category may cover;
-    # 1.0 for any. In detectron2 its program `train_net.py` reads both.
+    # Training of semantic segmentation (INPUT.DATASET_MAPPER pointrend_sem_seg_mapper): whether to
+    # change colors at random as in SSD, and the maximum share of a crop that one category may cover
+    # (1.0: any). In detectron2, the project's `train_net.py` reads both.
     cfg.INPUT.COLOR_AUG_SSD = False
     cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0
 
-    # Of the coarse mask, or with Implicit PointRend of the parameters of the point head.
+    # The head of the coarse mask, or with Implicit PointRend of the parameters of the point head.
     head = cfg.MODEL.ROI_MASK_HEAD
     # Features that are sampled on a regular grid in each box.
     head.IN_FEATURES = ("p2",)
@@ -27,8 +27,8 @@ def add_pointrend_config(cfg: CfgNode) -> None:
     _add_point_head(cfg.MODEL.POINT_HEAD)
 
     cfg.MODEL.IMPLICIT_POINTREND = CfgNode()
-    # What a point is described by: features of the image, an encoding of its position in the box,
-    # or both. At least one must be on.
+    # Inputs of the point head: features of the image, an encoding of the point's position in the
+    # box, or both. At least one must be on.
     cfg.MODEL.IMPLICIT_POINTREND.IMAGE_FEATURE_ENABLED = True
     cfg.MODEL.IMPLICIT_POINTREND.POS_ENC_ENABLED = True
     # Weight of the loss "loss_l2", the mean square of the predicted parameters.
@@ -36,27 +36,28 @@ def add_pointrend_config(cfg: CfgNode) -> None:
 
 
 def _add_point_head(head: CfgNode) -> None:
-    # What of POINT_HEAD_REGISTRY classifies points.
+    # Name in POINT_HEAD_REGISTRY of the network that classifies points.
     head.NAME = "StandardPointHead"
-    # Classes; must equal MODEL.ROI_HEADS.NUM_CLASSES, or MODEL.SEM_SEG_HEAD.NUM_CLASSES.
+    # Number of classes; must equal MODEL.ROI_HEADS.NUM_CLASSES, or MODEL.SEM_SEG_HEAD.NUM_CLASSES.
     head.NUM_CLASSES = 80
     # Features that are sampled at the points.
     head.IN_FEATURES = ("p2",)
-    # Points of each box, or of each image with semantic segmentation, that are trained.
+    # Number of training points per box, or per image in semantic segmentation.
     head.TRAIN_NUM_POINTS = 14 * 14
-    # So many times more points are drawn for training, of which the most uncertain are kept.
+    # This many times more points are drawn for training, of which the most uncertain are kept.
     head.OVERSAMPLE_RATIO = 3
     # Share of the training points that are chosen by uncertainty; the others are random.
     head.IMPORTANCE_SAMPLE_RATIO = 0.75
-    # Inference: how often the prediction is doubled in size, and the points predicted each time.
+    # Inference: how often the prediction is doubled in size, and how many points are predicted each
+    # time.
     head.SUBDIVISION_STEPS = 5
     head.SUBDIVISION_NUM_POINTS = 28 * 28
     # Width and number of the hidden layers.
     head.FC_DIM = 256
     head.NUM_FC = 3
-    # One mask for all classes.
+    # Predict one mask for all classes.
     head.CLS_AGNOSTIC_MASK = False
     # Whether every hidden layer sees the coarse prediction, not only the first one.
     head.COARSE_PRED_EACH_LAYER = True
-    # What of SEM_SEG_HEADS_REGISTRY gives PointRendSemSegHead its coarse prediction.
+    # Name in SEM_SEG_HEADS_REGISTRY of the head for PointRendSemSegHead's coarse prediction.
     head.COARSE_SEM_SEG_HEAD_NAME = "SemSegFPNHead"

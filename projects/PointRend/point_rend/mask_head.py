@@ -31,13 +31,13 @@ from .weights import rename_on_load
 
 
 def calculate_uncertainty(logits: Tensor, classes: Tensor) -> Tensor:
-    """How near the mask of each object's class is to a half (sec. 3.1).
+    """Return how close the mask of each object's class is to one half (sec. 3.1).
 
     Args:
         logits: (R, K, ...), or (R, 1, ...) if all classes share one mask.
         classes: (R,).
     Returns:
-        (R, 1, ...): 0 where it is undecided, the more negative the surer it is.
+        (R, 1, ...): 0 for undecided points, and more negative for more certain ones.
     """
     if logits.shape[1] == 1:
         return -logits.abs()
@@ -63,9 +63,9 @@ class ConvFCHead(nn.Module):
 
         Args:
             input_shape: channels, height and width of the features of a box.
-            conv_dim: channels of the convolutions; wider features are first reduced to these.
+            conv_dim: channels of the convolutions; wider features are first reduced to this.
             fc_dims: widths of the fully connected layers, at least one.
-            output_shape: of what is predicted for a box.
+            output_shape: shape of the prediction for a box.
         """
         super().__init__()
         self.output_shape = tuple(output_shape)
@@ -109,7 +109,7 @@ class ConvFCHead(nn.Module):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        """(R, C, H, W) features of boxes -> (R, *output_shape)."""
+        """Map (R, C, H, W) features of boxes to (R, *output_shape)."""
         for layer in self.conv_layers:
             x = layer(x)
         x = x.flatten(1)
@@ -120,20 +120,20 @@ class ConvFCHead(nn.Module):
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class PointRendMaskHead(nn.Module):
-    """A coarse mask for each box, refined at uncertain points (PointRend, Kirillov et al. 2020).
+    """Coarse mask for each box, refined at uncertain points (PointRend, Kirillov et al. 2020).
 
-    It takes the features of whole images, by name, not those of boxes: MODEL.ROI_MASK_HEAD's
-    POOLER_TYPE is "". Arguments are (cfg, input_shape), since subclasses replace `_init_point_head`
-    and `_init_roi_head`, which read the config.
+    It takes the features of whole images, by name, not those of boxes, so
+    MODEL.ROI_MASK_HEAD.POOLER_TYPE is "". Arguments are (cfg, input_shape), since subclasses
+    replace `_init_point_head` and `_init_roi_head`, which read the config.
     """
 
     def __init__(self, cfg: CfgNode, input_shape: dict[str, ShapeSpec]):
         """Build both heads.
 
         Args:
-            input_shape: of the features, by name.
+            input_shape: shapes of the features, by name.
         Raises:
-            ValueError: the point head has another number of classes than the other heads.
+            ValueError: the point head has a different number of classes than the other heads.
         """
         super().__init__()
         self._feature_scales = {name: 1.0 / shape.stride for name, shape in input_shape.items()}
@@ -146,18 +146,18 @@ class PointRendMaskHead(nn.Module):
         self._init_roi_head(cfg, ShapeSpec(channels=channels, width=side, height=side))
 
     def _init_roi_head(self, cfg: CfgNode, input_shape: ShapeSpec) -> None:
-        """Build what predicts from the features of a box, which have `input_shape`."""
+        """Build the head that predicts from box features of shape `input_shape`."""
         self.coarse_head = ConvFCHead(cfg, input_shape)
 
     def _init_point_head(self, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
-        """Build the point head, and read how to use it."""
+        """Build the point head, and read its settings."""
         self.mask_point_on = cfg.MODEL.ROI_MASK_HEAD.POINT_HEAD_ON
         if not self.mask_point_on:
             return
         self._read_point_settings(cfg, input_shape)
         self.mask_point_oversample_ratio = cfg.MODEL.POINT_HEAD.OVERSAMPLE_RATIO
         self.mask_point_importance_sample_ratio = cfg.MODEL.POINT_HEAD.IMPORTANCE_SAMPLE_RATIO
-        # While a step would predict all cells, it may as well start from them.
+        # Steps that would predict all cells are skipped: inference starts from that grid.
         side = cfg.MODEL.ROI_MASK_HEAD.OUTPUT_SIDE_RESOLUTION
         steps = self.mask_point_subdivision_steps
         while 4 * side**2 <= self.mask_point_subdivision_num_points:
@@ -182,7 +182,7 @@ class PointRendMaskHead(nn.Module):
     def forward(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
-        """Losses of the foreground in training; otherwise the instances with `pred_masks`.
+        """Return losses of the foreground in training; otherwise the instances with `pred_masks`.
 
         Args:
             features: by name, (N, C, Hi, Wi).
@@ -209,9 +209,9 @@ class PointRendMaskHead(nn.Module):
         return losses
 
     def _roi_pooler(self, features: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:
-        """(R, C, S, S) features of boxes: of every level, one point for each cell.
+        """Return (R, C, S, S) features of boxes, read at one point per cell on every level.
 
-        As ROIAlign with a sampling ratio of 1, but that all levels are read, not one of them.
+        This is like ROIAlign with a sampling ratio of 1, except that all levels are read, not one.
         """
         side = self.roi_pooler_size
         coords = generate_regular_grid_point_coords(
@@ -223,7 +223,7 @@ class PointRendMaskHead(nn.Module):
     def _point_pooler(
         self, features: dict[str, Tensor], boxes: list[Boxes], point_coords: Tensor
     ) -> Tensor:
-        """(R, C, P) features at (R, P, 2) points of boxes."""
+        """Return (R, C, P) features at (R, P, 2) points of boxes."""
         return self._sample(features, self.mask_point_in_features, boxes, point_coords)
 
     def _sample(
@@ -241,7 +241,7 @@ class PointRendMaskHead(nn.Module):
     def _sample_train_points(
         self, coarse_mask: Tensor, instances: list[Instances]
     ) -> tuple[Tensor, Tensor]:
-        """Points to train on, (R, P, 2), and their labels, (R, P); see `sample_point_labels`."""
+        """Return training points (R, P, 2) and their labels (R, P); see `sample_point_labels`."""
         gt_classes = cat([x.gt_classes for x in instances])
         point_coords = get_uncertain_point_coords_with_randomness(
             coarse_mask,
@@ -255,11 +255,11 @@ class PointRendMaskHead(nn.Module):
     def _get_point_logits(
         self, fine_grained_features: Tensor, point_coords: Tensor, coarse_mask: Tensor
     ) -> Tensor:
-        """(R, K, P) logits at (R, P, 2) points.
+        """Return (R, K, P) logits at (R, P, 2) points.
 
         Args:
-            fine_grained_features: (R, C, P), of `_point_pooler`.
-            coarse_mask: of every box: its mask, or whatever else describes it.
+            fine_grained_features: (R, C, P), from `_point_pooler`.
+            coarse_mask: the coarse mask of every box, or what a subclass uses instead.
         """
         coarse_features = point_sample(coarse_mask, point_coords, align_corners=False)
         return self.point_head(fine_grained_features, coarse_features)
@@ -267,10 +267,10 @@ class PointRendMaskHead(nn.Module):
     def _subdivision_inference(
         self, features: dict[str, Tensor], mask_representations: Tensor, instances: list[Instances]
     ) -> list[Instances]:
-        """Predict a regular grid of points, then double it and predict what is uncertain (fig. 4).
+        """Predict a regular grid, then repeatedly double it and predict uncertain points (fig. 4).
 
         Args:
-            mask_representations: what `_get_point_logits` takes for every box.
+            mask_representations: the third argument of `_get_point_logits`.
         """
         boxes = [x.pred_boxes for x in instances]
         classes = cat([x.pred_classes for x in instances])
@@ -279,7 +279,7 @@ class PointRendMaskHead(nn.Module):
             point_features = self._point_pooler(features, boxes, point_coords)
             return self._get_point_logits(point_features, point_coords, mask_representations)
 
-        # The coarse mask itself would do too, but all of its few cells would be predicted anyway.
+        # The coarse mask itself would do, but all of its few cells would be predicted anyway.
         side = self.mask_point_subdivision_init_resolution
         grid = generate_regular_grid_point_coords(len(classes), side, classes.device)
         mask_logits = predict(grid).unflatten(2, (side, side))
@@ -296,7 +296,7 @@ class PointRendMaskHead(nn.Module):
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class ImplicitPointRendMaskHead(PointRendMaskHead):
-    """For each box the parameters of a point head, no coarse mask (Cheng et al. 2022, sec. 5)."""
+    """Parameters of a point head for each box, and no coarse mask (Cheng et al. 2022, sec. 5)."""
 
     def _init_roi_head(self, cfg: CfgNode, input_shape: ShapeSpec) -> None:
         self.parameter_head = ConvFCHead(cfg, input_shape, output_shape=(self.num_params,))
@@ -314,13 +314,13 @@ class ImplicitPointRendMaskHead(PointRendMaskHead):
             raise ValueError(
                 "MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS is "
                 f"{self.mask_point_subdivision_num_points}; Implicit PointRend starts from a "
-                "square of so many points, so it must be a square, such as 784"
+                "square grid of this many points, so it must be a square number, such as 784"
             )
 
     def forward(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
-        """As that of PointRendMaskHead."""
+        """See `PointRendMaskHead.forward`."""
         if not self.training:
             pooled = self._roi_pooler(features, [x.pred_boxes for x in instances])
             return self._subdivision_inference(features, self.parameter_head(pooled), instances)
@@ -336,7 +336,7 @@ class ImplicitPointRendMaskHead(PointRendMaskHead):
 
     @torch.no_grad()
     def _uniform_sample_train_points(self, instances: list[Instances]) -> tuple[Tensor, Tensor]:
-        """Random points to train on, (R, P, 2), and their labels, (R, P)."""
+        """Return random training points (R, P, 2) and their labels (R, P)."""
         num_boxes = sum(len(x) for x in instances)
         device = instances[0].proposal_boxes.device
         point_coords = torch.rand(num_boxes, self.mask_point_train_num_points, 2, device=device)
@@ -345,11 +345,11 @@ class ImplicitPointRendMaskHead(PointRendMaskHead):
     def _get_point_logits(
         self, fine_grained_features: Tensor, point_coords: Tensor, parameters: Tensor
     ) -> Tensor:
-        """(R, K, P) logits at (R, P, 2) points; `parameters` are (R, num_params)."""
+        """Return (R, K, P) logits at (R, P, 2) points; `parameters` are (R, num_params)."""
         return self.point_head(fine_grained_features, point_coords, parameters)
 
 
 def _labels_in_boxes(instances: list[Instances], point_coords: Tensor) -> Tensor:
-    """Labels of points that are relative to the `proposal_boxes`."""
+    """Return the labels of points that are relative to the `proposal_boxes`."""
     boxes = Boxes.cat([x.proposal_boxes for x in instances]).tensor
     return sample_point_labels(instances, get_point_coords_wrt_image(boxes, point_coords))

@@ -1,4 +1,4 @@
-"""Points: where to put them, and what to read there (Kirillov et al. 2020, sec. 3).
+"""Choice of points, and reading of features and labels at points (Kirillov et al. 2020, sec. 3).
 
 Points of a box or an image are (R, P, 2) pairs of x and y in [0, 1], from its top left corner to
 its bottom right one.
@@ -20,8 +20,8 @@ def point_sample(input: Tensor, point_coords: Tensor, **kwargs) -> Tensor:
     Args:
         input: (N, C, H, W).
         point_coords: (N, P, 2) or (N, Hp, Wp, 2) of x and y in [0, 1].
-        kwargs: of `torch.nn.functional.grid_sample`. With `align_corners=False`, 0 and 1 are the
-            outer edges of the outer cells, as the geometry of boxes has it.
+        kwargs: arguments of `torch.nn.functional.grid_sample`. With `align_corners=False`, 0 and 1
+            are the outer edges of the outer cells, as for the coordinates of boxes.
     Returns:
         (N, C, P) or (N, C, Hp, Wp).
     """
@@ -35,8 +35,8 @@ def generate_regular_grid_point_coords(R: int, side_size: int, device: torch.dev
     """Return the centers of the cells of a regular grid, row by row.
 
     Args:
-        R: how many boxes; all have the same grid.
-        side_size: cells along each side.
+        R: number of boxes; all have the same grid.
+        side_size: number of cells along each side.
     Returns:
         (R, side_size**2, 2).
     """
@@ -54,14 +54,14 @@ def get_uncertain_point_coords_with_randomness(
 ) -> Tensor:
     """Draw points for training, more of them where the prediction is uncertain (sec. 3.1).
 
-    Uncertainty is computed of the logits read at the points, not read from a map of uncertainty:
-    between a sure yes and a sure no there is a boundary, which such a map would not show.
+    Uncertainty is computed from the logits at the points, not read from a map of uncertainties:
+    that would miss the boundary between two cells with certain but opposite predictions.
 
     Args:
         coarse_logits: (R, C, H, W).
-        uncertainty_func: from logits at points, (R, C, P), to (R, 1, P); larger is less certain.
+        uncertainty_func: maps logits at points, (R, C, P), to (R, 1, P); larger is less certain.
         num_points: P.
-        oversample_ratio: that many times more points are drawn, of which the most uncertain stay.
+        oversample_ratio: this many times more points are drawn, and the most uncertain are kept.
         importance_sample_ratio: share of the points, in [0, 1], that are chosen by uncertainty;
             the others are random.
     Returns:
@@ -94,7 +94,7 @@ def get_uncertain_point_coords_on_grid(
 
     Args:
         uncertainty_map: (R, 1, H, W); larger is less certain.
-        num_points: P; all cells, if there are fewer.
+        num_points: P; fewer if the map has fewer cells.
     Returns:
         (R, P) indices into the H * W cells, and the (R, P, 2) centers of these cells.
     """
@@ -112,13 +112,13 @@ def subdivide(
     num_points: int,
     predict: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """One step of adaptive subdivision: double the size, then predict the uncertain cells again.
+    """Do one step of adaptive subdivision: double the size and predict uncertain cells again.
 
     Args:
         logits: (R, C, H, W).
-        uncertainty_func: from (R, C, 2H, 2W) logits to (R, 1, 2H, 2W).
-        num_points: cells that are predicted.
-        predict: from (R, P, 2) points to (R, C, P) logits.
+        uncertainty_func: maps (R, C, 2H, 2W) logits to (R, 1, 2H, 2W).
+        num_points: number of cells to predict.
+        predict: maps (R, P, 2) points to (R, C, P) logits.
     Returns:
         (R, C, 2H, 2W) logits.
     """
@@ -139,8 +139,8 @@ def point_sample_fine_grained_features(
 
     Args:
         features_list: per level, (N, C, Hi, Wi).
-        feature_scales: per level, its cells per pixel of the image: 1 / stride.
-        boxes: of each of the N images; R in all.
+        feature_scales: per level, cells per pixel of the image: 1 / stride.
+        boxes: boxes of each of the N images; R in total.
         point_coords: (R, P, 2).
     Returns:
         (R, sum of C over the levels, P) features, and the (R, P, 2) points in pixels of the image.
@@ -162,7 +162,7 @@ def point_sample_fine_grained_features(
 
 @torch.no_grad()
 def get_point_coords_wrt_image(boxes_coords: Tensor, point_coords: Tensor) -> Tensor:
-    """Points relative to boxes, in pixels of the image.
+    """Convert points relative to boxes to pixels of the image.
 
     Args:
         boxes_coords: (R, 4) XYXY.
@@ -179,10 +179,10 @@ def sample_point_labels(instances: Sequence[Instances], point_coords: Tensor) ->
     """Read the ground-truth masks at points.
 
     Args:
-        instances: per image, with `gt_masks` as BitMasks; R in all.
+        instances: per image, with `gt_masks` as BitMasks; R in total.
         point_coords: (R, P, 2) of x and y in pixels of the image.
     Returns:
-        (R, P) in [0, 1]: between cells the share of mask around the point.
+        (R, P) in [0, 1]; values between 0 and 1 are interpolated between pixels.
     Raises:
         ValueError: the masks are polygons.
     """

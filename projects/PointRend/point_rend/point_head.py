@@ -1,4 +1,4 @@
-"""Point heads: a small network that classifies single points."""
+"""Point heads: small networks that classify individual points."""
 
 import math
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from d2lite.utils.registry import Registry
 POINT_HEAD_REGISTRY = Registry("POINT_HEAD", config_key="MODEL.POINT_HEAD.NAME")
 POINT_HEAD_REGISTRY.__doc__ = """Callables (cfg, input_shape: ShapeSpec) -> nn.Module.
 
-Called with (R, C, P) features of points and what they are combined with: for StandardPointHead the
-coarse prediction at the points, for ImplicitPointHead the points and the parameters of each mask.
-Gives (R, K, P) logits.
+The module is called with (R, C, P) features of points, followed by the coarse prediction at the
+points (StandardPointHead), or by the points and the parameters of each mask (ImplicitPointHead). It
+returns (R, K, P) logits.
 """
 
 POSITION_CHANNELS = 256  # of the encoded position of a point: half sines, half cosines
@@ -33,13 +33,12 @@ def build_point_head(cfg: CfgNode, input_channels: ShapeSpec) -> nn.Module:
 def roi_mask_point_loss(
     mask_logits: Tensor, instances: Sequence[Instances], point_labels: Tensor
 ) -> Tensor:
-    """Binary cross entropy of the true class's mask at points (sec. 3.1).
+    """Return the binary cross entropy of the true class's mask at points (sec. 3.1).
 
     Args:
         mask_logits: (R, K, P), or (R, 1, P) if all classes share one mask.
-        instances: per image, with `gt_classes`; R in all.
-        point_labels: (R, P) in [0, 1], or -1 for points that are not trained. These count in the
-            mean all the same.
+        instances: per image, with `gt_classes`; R in total.
+        point_labels: (R, P) in [0, 1], or -1 for points whose loss is 0; the mean includes them.
     """
     if len(mask_logits) == 0:
         return mask_logits.sum() * 0
@@ -61,7 +60,7 @@ def roi_mask_point_loss(
 
 @POINT_HEAD_REGISTRY.register()
 class StandardPointHead(nn.Module):
-    """A multilayer perceptron over the features of a point and its coarse prediction (sec. 3.3)."""
+    """Multilayer perceptron on the features of a point and its coarse prediction (sec. 3.3)."""
 
     @configurable
     def __init__(
@@ -76,12 +75,12 @@ class StandardPointHead(nn.Module):
         """Describe the layers.
 
         Args:
-            input_shape: its channels are those of the features of a point.
+            input_shape: its `channels` are those of the features of a point.
             num_classes: K, the channels of the coarse prediction.
             fc_dims: widths of the hidden layers.
             cls_agnostic_mask: predict one mask for all classes.
-            coarse_pred_each_layer: whether the coarse prediction goes into every layer, not only
-                into the first one.
+            coarse_pred_each_layer: whether the coarse prediction is an input of every layer, not
+                only of the first one.
         """
         super().__init__()
         self.coarse_pred_each_layer = coarse_pred_each_layer
@@ -111,7 +110,7 @@ class StandardPointHead(nn.Module):
         }
 
     def forward(self, fine_grained_features: Tensor, coarse_features: Tensor) -> Tensor:
-        """(R, C, P) features and (R, K, P) coarse logits -> (R, K or 1, P) logits."""
+        """Map (R, C, P) features and (R, K, P) coarse logits to (R, K or 1, P) logits."""
         x = cat([fine_grained_features, coarse_features], dim=1)
         for layer in self.fc_layers:
             x = F.relu(layer(x))
@@ -122,10 +121,10 @@ class StandardPointHead(nn.Module):
 
 @POINT_HEAD_REGISTRY.register()
 class ImplicitPointHead(nn.Module):
-    """A multilayer perceptron whose weights come with every mask (Cheng et al. 2022, sec. 5).
+    """Multilayer perceptron whose weights are predicted for every mask (Cheng et al. 2022, sec. 5).
 
-    It has no parameters of its own. It sees the point's position in the box, as sines and cosines
-    of fixed random projections (Tancik et al. 2020), and the features there.
+    It has no parameters of its own. Its inputs are the point's position in the box, as sines and
+    cosines of fixed random projections (Tancik et al. 2020), and the features at the point.
     """
 
     @configurable
@@ -142,19 +141,19 @@ class ImplicitPointHead(nn.Module):
         """Describe the layers.
 
         Args:
-            input_shape: its channels are those of the features of a point.
-            num_classes: masks of each object; 1 if all classes share one.
+            input_shape: its `channels` are those of the features of a point.
+            num_classes: number of masks per object; 1 if all classes share one.
             channels: width of the hidden layers.
-            num_layers: of all, the last one included; at least 2.
-            image_feature_enabled, positional_encoding_enabled: what a point is described by.
+            num_layers: number of layers, including the last one; at least 2.
+            image_feature_enabled, positional_encoding_enabled: which inputs are used.
         Raises:
-            ValueError: a point is described by nothing, or there are too few layers.
+            ValueError: no input is used, or there are too few layers.
         """
         super().__init__()
         if not image_feature_enabled and not positional_encoding_enabled:
             raise ValueError(
                 "MODEL.IMPLICIT_POINTREND has both IMAGE_FEATURE_ENABLED and POS_ENC_ENABLED off; "
-                "turn one on, or points cannot be told apart"
+                "turn one on, since the point head needs an input"
             )
         if num_layers < 2:
             raise ValueError("MODEL.POINT_HEAD.NUM_FC must be at least 1 for ImplicitPointHead")
@@ -172,7 +171,7 @@ class ImplicitPointHead(nn.Module):
         outputs = [channels] * (num_layers - 1) + [num_classes]
         self.num_weight_params = [i * o for i, o in zip(inputs, outputs, strict=True)]
         self.num_bias_params = outputs
-        # Numbers that one mask brings: all weights, then all biases.
+        # Parameters of one mask: all weights, then all biases.
         self.num_params = sum(self.num_weight_params) + sum(self.num_bias_params)
 
     @classmethod
@@ -191,7 +190,7 @@ class ImplicitPointHead(nn.Module):
     def forward(
         self, fine_grained_features: Tensor, point_coords: Tensor, parameters: Tensor
     ) -> Tensor:
-        """Classify points, each with the network of its mask.
+        """Classify points with the network of their mask.
 
         Args:
             fine_grained_features: (R, C, P).
@@ -215,7 +214,7 @@ class ImplicitPointHead(nn.Module):
         return x
 
     def _split(self, parameters: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """(R, num_params) -> for each layer (R, out, in) weights and (R, out, 1) biases."""
+        """Split (R, num_params) into (R, out, in) weights and (R, out, 1) biases for each layer."""
         parts = parameters.split([*self.num_weight_params, *self.num_bias_params], dim=1)
         return [
             (weight.unflatten(1, (outputs, -1)), bias[:, :, None])

@@ -8,16 +8,16 @@ from .weights import rename_on_load
 
 @ROI_HEADS_REGISTRY.register()
 class PointRendROIHeads(StandardROIHeads):
-    """StandardROIHeads that also takes weights from when PointRend's heads were not in one module.
+    """StandardROIHeads that also load weights from before PointRend's heads were one module.
 
-    New configs name StandardROIHeads.
+    New configs should name StandardROIHeads.
     """
 
     _version = 2
 
     @configurable
     def __init__(self, **kwargs):
-        """kwargs: of StandardROIHeads."""
+        """kwargs: arguments of StandardROIHeads."""
         super().__init__(**kwargs)
         rename_on_load(
             self,

@@ -13,12 +13,12 @@ from .point_head import build_point_head
 
 
 def calculate_uncertainty(sem_seg_logits: Tensor) -> Tensor:
-    """How near the second-best class is to the best one (sec. 3.1).
+    """Return how close the second-best class is to the best one (sec. 3.1).
 
     Args:
         sem_seg_logits: (N, K, ...), K at least 2.
     Returns:
-        (N, 1, ...): 0 for a tie, the more negative the surer.
+        (N, 1, ...): 0 for a tie, and more negative for more certain predictions.
     """
     best, second = sem_seg_logits.topk(2, dim=1).values.unbind(dim=1)
     return (second - best)[:, None]
@@ -26,7 +26,7 @@ def calculate_uncertainty(sem_seg_logits: Tensor) -> Tensor:
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class PointRendSemSegHead(nn.Module):
-    """Another head's labels, refined at uncertain points (Kirillov et al. 2020, sec. 4.2)."""
+    """Head that refines another head's labels at uncertain points (sec. 4.2 of the paper)."""
 
     def __init__(self, cfg: CfgNode, input_shape: dict[str, ShapeSpec]):
         """Build the coarse head, MODEL.POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME, and the point head.
@@ -34,7 +34,7 @@ class PointRendSemSegHead(nn.Module):
         Arguments are (cfg, input_shape), since subclasses replace `_init_point_head`.
 
         Args:
-            input_shape: of the features, by name.
+            input_shape: shapes of the features, by name.
         Raises:
             ValueError: the two heads have different numbers of classes.
         """
@@ -46,7 +46,7 @@ class PointRendSemSegHead(nn.Module):
         self._init_point_head(cfg, input_shape)
 
     def _init_point_head(self, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
-        """Build the point head, and read how to use it."""
+        """Build the point head, and read its settings."""
         head, num_classes = cfg.MODEL.POINT_HEAD, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
         if num_classes != head.NUM_CLASSES:
             raise ValueError(
@@ -65,7 +65,7 @@ class PointRendSemSegHead(nn.Module):
     def forward(
         self, features: dict[str, Tensor], targets: Tensor | None = None
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """Class logits at inference, losses in training.
+        """Return class logits at inference, losses in training.
 
         Args:
             features: by name, (N, C, Hi, Wi).
@@ -105,13 +105,13 @@ class PointRendSemSegHead(nn.Module):
             labels = labels[:, 0].to(torch.int64)  # (N, P)
         logits = self._point_logits(features, coarse_logits, point_coords)
         loss = F.cross_entropy(logits, labels, reduction="sum", ignore_index=self.ignore_value)
-        # The mean over the labeled points; 0, not NaN, where there are none.
+        # The mean over the labeled points; 0, not NaN, if there are none.
         return loss / (labels != self.ignore_value).sum().clamp(min=1)
 
     def _point_logits(
         self, features: dict[str, Tensor], coarse_logits: Tensor, point_coords: Tensor
     ) -> Tensor:
-        """(N, K, P) logits at (N, P, 2) points of the images."""
+        """Return (N, K, P) logits at (N, P, 2) points of the images."""
         fine = [
             point_sample(features[name], point_coords, align_corners=False)
             for name in self.in_features

@@ -6,10 +6,10 @@ from torch import nn
 
 
 def rename_on_load(module: nn.Module, names: Mapping[str, str]) -> None:
-    """Let `module.load_state_dict` take weights of before its `_version`.
+    """Let `module.load_state_dict` load weights from before the module's `_version`.
 
     Args:
-        names: how parameters of the module started -> how they start now.
+        names: former prefixes of the module's parameter names -> current prefixes.
     """
 
     def rename(module, state_dict, prefix, local_metadata, *_) -> None:

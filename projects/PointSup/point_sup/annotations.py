@@ -1,4 +1,4 @@
-"""Labeled points, made out of masks."""
+"""Labeled points, made from masks."""
 
 import numpy as np
 
@@ -18,6 +18,8 @@ def sample_point_annotation(
         segmentation: polygons, an RLE or an (H, W) mask.
         bbox_xywh: (x, y, width, height) in pixels.
         image_size: (H, W).
+        num_points: number of points.
+        generator: draws the points.
 
     Returns:
         "point_coords", `num_points` pairs of x and y, each the index of a pixel; and
@@ -27,7 +29,7 @@ def sample_point_annotation(
     mask = GenericMask(segmentation, height, width).mask  # (H, W)
     x, y, w, h = bbox_xywh
     coords = generator.random((num_points, 2)) * (w, h) + (x, y)
-    # Boxes may end on the far edge of the image or, carelessly drawn, leave it.
+    # Boxes may end on the far edge of the image or extend beyond it.
     coords = np.floor(coords).clip(0, (width - 1, height - 1)).astype(int)
     labels = mask[coords[:, 1], coords[:, 0]] > 0
     return {"point_coords": coords.tolist(), "point_labels": labels.astype(int).tolist()}

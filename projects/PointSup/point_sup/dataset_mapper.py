@@ -1,4 +1,4 @@
-"""From annotations with points to the input of a model: INPUT.DATASET_MAPPER point_sup_mapper."""
+"""Dataset mapper for annotations with points: INPUT.DATASET_MAPPER point_sup_mapper."""
 
 import numpy as np
 from fvcore.transforms.transform import TransformList
@@ -11,7 +11,7 @@ from .detection_utils import annotations_to_instances, transform_instance_annota
 
 
 class PointSupDatasetMapper(DatasetMapper):
-    """The default mapper without masks and keypoints, but with points."""
+    """Default mapper with points instead of masks and keypoints."""
 
     @configurable
     def __init__(
@@ -22,13 +22,12 @@ class PointSupDatasetMapper(DatasetMapper):
         image_format: str,
         sample_points: int = 0,
     ):
-        """Set what images and annotations become.
-
+        """
         Args:
-            is_train: whether the annotations are wanted.
-            augmentations: applied in order.
-            image_format: of `detection_utils.read_image`, such as "BGR".
-            sample_points: of each object, to be drawn whenever its image is read; 0 for all.
+            is_train: whether to return annotations.
+            augmentations: augmentations in the order in which they are applied.
+            image_format: see `detection_utils.read_image`; such as "BGR".
+            sample_points: number of points per object, drawn whenever the image is read; 0: all.
         """
         super().__init__(is_train, augmentations=augmentations, image_format=image_format)
         self.sample_points = sample_points
@@ -38,7 +37,7 @@ class PointSupDatasetMapper(DatasetMapper):
         """Read INPUT.
 
         Raises:
-            ValueError: INPUT.CROP is on; most points would be lost.
+            ValueError: INPUT.CROP is on, with which most points would be lost.
         """
         if cfg.INPUT.CROP.ENABLED and is_train:
             raise ValueError("INPUT.CROP cannot be used with points: set INPUT.CROP.ENABLED False")
@@ -63,7 +62,7 @@ class PointSupDatasetMapper(DatasetMapper):
                 )
             for unwanted in ("segmentation", "keypoints"):
                 anno.pop(unwanted, None)
-            # Files have the index of a pixel, whose middle is at 0.5 (Heckbert 1990).
+            # Files contain pixel indices; the center of pixel 0 is at 0.5 (Heckbert 1990).
             anno["point_coords"] = np.asarray(anno["point_coords"], dtype=np.float64) + 0.5
             annos.append(transform_instance_annotations(anno, transforms, image_shape))
         instances = annotations_to_instances(annos, image_shape, self.sample_points)
@@ -72,7 +71,7 @@ class PointSupDatasetMapper(DatasetMapper):
 
 @DATASET_MAPPER_REGISTRY.register()
 def point_sup_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
-    """PointSupDatasetMapper where INPUT.POINT_SUP is on, for training; else the default mapper."""
+    """Return a PointSupDatasetMapper for training with INPUT.POINT_SUP, else the default mapper."""
     if is_train and cfg.INPUT.POINT_SUP:
         return PointSupDatasetMapper(cfg, is_train)
     return DatasetMapper(cfg, is_train)

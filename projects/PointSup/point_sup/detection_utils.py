@@ -1,4 +1,4 @@
-"""Annotations with points, moved along with their image and made into Instances."""
+"""Transforms of annotations with points, and their conversion to Instances."""
 
 from collections.abc import Sequence
 
@@ -15,11 +15,12 @@ OUTSIDE = -1  # label of points that are not trained on
 def transform_instance_annotations(
     annotation: dict, transforms: Transform | Sequence[Transform], image_size: tuple[int, int]
 ) -> dict:
-    """As the function of `d2lite.data.detection_utils`, and the points too.
+    """Transform an annotation like `d2lite.data.detection_utils`, including its points.
 
     Args:
-        annotation: changed and returned. Its "point_coords", pairs of x and y in pixels, become an
+        annotation: changed and returned. Its "point_coords", pairs of x and y in pixels, become a
             (P, 2) array; its "point_labels" a (P,) array, with -1 for points outside of the image.
+        transforms: applied to the annotation.
         image_size: (H, W) after the transforms.
     """
     annotation = utils.transform_instance_annotations(annotation, transforms, image_size)
@@ -36,19 +37,19 @@ def transform_instance_annotations(
 def annotations_to_instances(
     annos: list[dict], image_size: tuple[int, int], sample_points: int = 0
 ) -> Instances:
-    """As the function of `d2lite.data.detection_utils`, and the points too.
+    """Convert annotations like `d2lite.data.detection_utils`, including their points.
 
     Args:
-        annos: after `transform_instance_annotations`.
-        sample_points: so many points of each object are drawn, twice if there are too few; 0 takes
-            all.
+        annos: annotations after `transform_instance_annotations`.
+        image_size: (H, W).
+        sample_points: number of points drawn per object, with replacement if it has fewer; 0: all.
 
     Returns:
-        Instances with `gt_boxes`, `gt_classes`, and where the annotations have points with
+        Instances with `gt_boxes` and `gt_classes`. If the annotations have points, also with
         `gt_point_coords`, (M, P, 2) in pixels, and `gt_point_labels`, (M, P).
 
     Raises:
-        ValueError: some objects have points and others not, or another number of them.
+        ValueError: some objects have no points, or the numbers of points differ.
     """
     target = utils.annotations_to_instances(annos, image_size)
     with_points = [anno for anno in annos if _has_points(anno)]

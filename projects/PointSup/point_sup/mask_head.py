@@ -13,10 +13,10 @@ from .point_utils import get_point_coords_from_point_annotation
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class MaskRCNNConvUpsamplePointSupHead(MaskRCNNConvUpsampleHead):
-    """The mask head of Mask R-CNN, compared with the ground truth at points (sec. 4)."""
+    """Mask head of Mask R-CNN that is compared with the ground truth at points (sec. 4)."""
 
     def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
-        """As that of MaskRCNNConvUpsampleHead; in training `instances` have points, not masks."""
+        """See `MaskRCNNConvUpsampleHead`; in training, `instances` have points, not masks."""
         if not self.training:
             return super().forward(x, instances)
         masks = self.layers(x)  # (R, K or 1, M, M)
@@ -29,7 +29,7 @@ class MaskRCNNConvUpsamplePointSupHead(MaskRCNNConvUpsampleHead):
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class ImplicitPointRendPointSupHead(ImplicitPointRendMaskHead):
-    """The mask head of Implicit PointRend, trained at the labeled points (sec. 5)."""
+    """Mask head of Implicit PointRend that is trained at the labeled points (sec. 5)."""
 
     def _uniform_sample_train_points(self, instances: list[Instances]) -> tuple[Tensor, Tensor]:
         return get_point_coords_from_point_annotation(instances)

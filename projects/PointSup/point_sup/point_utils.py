@@ -15,11 +15,11 @@ def get_point_coords_from_point_annotation(
 
     Args:
         instances: per image, with `proposal_boxes`, `gt_point_coords` and `gt_point_labels`; R
-            in all.
+            in total.
 
     Returns:
         (R, P, 2) points, in [0, 1] within the box; and their (R, P) labels, -1 for points outside
-        of it, which no mask of the box can show.
+        of the box, which its mask does not cover.
     """
     coords, labels = [], []
     for x in instances:
@@ -28,7 +28,7 @@ def get_point_coords_from_point_annotation(
         boxes = x.proposal_boxes.tensor
         points = get_point_coords_wrt_box(boxes, x.gt_point_coords.to(torch.float32))
         inside = ((points >= 0) & (points <= 1)).all(dim=2)
-        coords.append(points.nan_to_num(0.0, 0.0, 0.0))  # boxes without area, which train nothing
+        coords.append(points.nan_to_num(0.0, 0.0, 0.0))  # of boxes without area, not trained
         labels.append(x.gt_point_labels.to(torch.float32).masked_fill(~inside, -1.0))
     if not coords:
         device = instances[0].proposal_boxes.device
@@ -38,7 +38,7 @@ def get_point_coords_from_point_annotation(
 
 @torch.no_grad()
 def get_point_coords_wrt_box(boxes_coords: Tensor, point_coords: Tensor) -> Tensor:
-    """Points in pixels of the image, relative to boxes.
+    """Convert points in pixels of the image to points relative to boxes.
 
     Args:
         boxes_coords: (R, 4) XYXY.

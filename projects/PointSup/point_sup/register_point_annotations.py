@@ -25,14 +25,14 @@ _SHAPES_POINTS = 10
 def register_coco_instances_with_points(
     name: str, metadata: dict, json_file: str, image_root: str
 ) -> None:
-    """Register a COCO-style dataset whose annotations have points; it is read when asked for.
+    """Register a COCO-style dataset whose annotations have points; it is read when it is used.
 
-    In place of "segmentation" an annotation has "point_coords", pairs of x and y, each the index of
-    a pixel, and "point_labels", 1 on the object and 0 beside it.
+    In place of "segmentation", an annotation has "point_coords", pairs of x and y, which are pixel
+    indices, and "point_labels", 1 for points on the object and 0 for others.
 
     Args:
-        name: of the dataset, such as "my_train".
-        metadata: further metadata; may be empty.
+        name: name of the dataset, such as "my_train".
+        metadata: additional metadata; may be empty.
         json_file: the annotation file.
         image_root: the folder with the images.
     """
@@ -47,7 +47,7 @@ def register_coco_instances_with_points(
 
 
 def register_all_coco_train_points(root: str) -> None:
-    """Register the annotations that `tools/prepare_coco_point_annotations_without_masks.py` makes.
+    """Register the files of `tools/prepare_coco_point_annotations_without_masks.py`.
 
     Args:
         root: the folder of datasets.
@@ -62,7 +62,7 @@ def register_all_coco_train_points(root: str) -> None:
 
 
 def register_shapes_points() -> None:
-    """Register `shapes_points_train`: the embedded shapes with ten points each and no masks."""
+    """Register `shapes_points_train`: the built-in shapes with ten points each and no masks."""
     metadata = MetadataCatalog.get("shapes_train").as_dict()
     DatasetCatalog.register("shapes_points_train", _load_shapes)
     MetadataCatalog.get("shapes_points_train").set(**{**metadata, "name": "shapes_points_train"})

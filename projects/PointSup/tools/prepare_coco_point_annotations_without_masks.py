@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Make point annotations out of the masks of a COCO file.
+"""Make point annotations from the masks of a COCO file.
 
     python projects/PointSup/tools/prepare_coco_point_annotations_without_masks.py 10
 
-reads `coco/annotations/instances_train2017.json` below the folder of datasets and writes
-`instances_train2017_n10_v1_without_masks.json` beside it: each object has ten random points of its
+This reads `coco/annotations/instances_train2017.json` in the folder of datasets and writes
+`instances_train2017_n10_v1_without_masks.json` next to it: each object has ten random points in its
 box, labeled by whether they lie on the object, in place of its mask.
 """
 
@@ -21,8 +21,9 @@ from d2lite.utils.writing import atomic_write
 
 
 def with_points(data: dict, num_points: int, seed: int) -> dict:
-    """Return a COCO file's content, with points in place of masks. Crowds, which none trains on,
-    get none.
+    """Return the content of a COCO file with points in place of masks.
+
+    Crowds, which are not trained on, get no points.
 
     Raises:
         ValueError: an annotation has no mask.
@@ -44,18 +45,18 @@ def with_points(data: dict, num_points: int, seed: int) -> dict:
 
 
 def main() -> None:
-    """Write as many files as were asked for."""
+    """Write the requested number of files."""
     default = Path(datasets_root(), "coco", "annotations", "instances_train2017.json")
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("num_points", type=int, help="of each object")
+    parser.add_argument("num_points", type=int, help="number of points per object")
     parser.add_argument(
         "num_versions",
         type=int,
         nargs="?",
         default=1,
-        help="files, each with other points",
+        help="number of files, each with different points",
     )
-    parser.add_argument("--json", type=Path, default=default, help=f"COCO file; {default}")
+    parser.add_argument("--json", type=Path, default=default, help=f"default: {default}")
     args = parser.parse_args()
     with report_user_errors():
         data = json.loads(args.json.read_text(encoding="utf-8-sig"))

@@ -16,11 +16,11 @@ from .mobilenet import conv_norm
 
 
 class ContextPyramid(Backbone):
-    """Feature pyramid whose levels see a wide context; the level of stride 2**k is called "pk".
+    """Feature pyramid whose levels see a wide context; the level with stride 2**k is called "pk".
 
-    It differs from `FPN`: all convolutions are normalized and activated, the top level has no
-    output convolution, and a level passes on what its output convolution gives. It takes images
-    of any size.
+    It differs from `FPN`: all convolutions are followed by a norm and an activation, the top level
+    has no output convolution, and the result of a level's output convolution is passed on to the
+    level below. It takes images of any size.
     """
 
     def __init__(
@@ -33,12 +33,14 @@ class ContextPyramid(Backbone):
     ):
         """
         Args:
-            bottom_up: gives `in_features`, from high to low resolution.
-            out_channels: of every level; a multiple of 4.
-            norm: after every convolution, see `get_norm`.
-            negative_slope: of the activations below 0; 0 is ReLU.
+            bottom_up: backbone with `in_features`.
+            in_features: names of features, from high to low resolution.
+            out_channels: channels of every level; a multiple of 4.
+            norm: norm after every convolution, see `get_norm`.
+            negative_slope: slope of the activations below 0; 0 is ReLU.
         Raises:
-            ValueError: a feature is unknown, strides do not double, or the channels do not divide.
+            ValueError: a feature is unknown, strides do not double, or `out_channels` is not a
+                multiple of 4.
         """
         super().__init__()
         shapes = select_features(bottom_up.output_shape(), in_features, "MODEL.FPN.IN_FEATURES")
@@ -63,7 +65,7 @@ class ContextPyramid(Backbone):
         self._out_feature_channels = dict.fromkeys(self._out_features, out_channels)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, C, H, W) images -> "p3", ...: (N, out_channels, ceil(H / stride), ...)."""
+        """Map (N, C, H, W) images to "p3", ...: (N, out_channels, ceil(H / stride), ...)."""
         bottom_up = self.bottom_up(x)
         sources = [bottom_up[name] for name in self.in_features]
         levels = [lateral(x) for lateral, x in zip(self.laterals, sources, strict=True)]
@@ -75,14 +77,14 @@ class ContextPyramid(Backbone):
 
 
 class SSHContext(nn.Module):
-    """Convolutions that see 3x3, 5x5 and 7x7 cells, side by side (SSH, Najibi et al. 2017, 3.3).
+    """Parallel convolutions that see 3x3, 5x5 and 7x7 cells (SSH, Najibi et al. 2017, sec. 3.3).
 
-    The larger ones are made of 3x3 convolutions and share the first. Half of the channels are of
-    the smallest, a quarter of each other.
+    The larger ones are made of 3x3 convolutions and share the first one. Half of the output
+    channels come from the smallest, a quarter from each of the others.
     """
 
     def __init__(self, channels: int, norm: str, activation: nn.Module):
-        """channels: of input and output, a multiple of 4."""
+        """channels: channels of input and output, a multiple of 4."""
         super().__init__()
         if channels % 4:
             raise ValueError(f"MODEL.FPN.OUT_CHANNELS is {channels}; use a multiple of 4")
@@ -94,7 +96,7 @@ class SSHContext(nn.Module):
         self.conv7x7_2 = conv_norm(quarter, quarter, 3, norm, None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) -> the same shape."""
+        """Map (N, channels, H, W) to the same shape."""
         shared = self.shared(x)
         wide = self.conv7x7_2(self.conv7x7_1(shared))
         return F.relu(torch.cat([self.conv3x3(x), self.conv5x5(shared), wide], dim=1))
@@ -102,7 +104,7 @@ class SSHContext(nn.Module):
 
 @BACKBONE_REGISTRY.register()
 def build_context_pyramid_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ContextPyramid:
-    """Return the pyramid of MODEL.FPN on MODEL.RETINAFACE.BOTTOM_UP."""
+    """Build the pyramid of MODEL.FPN on MODEL.RETINAFACE.BOTTOM_UP."""
     bottom_up = BACKBONE_REGISTRY.get(cfg.MODEL.RETINAFACE.BOTTOM_UP)(cfg, input_shape)
     return ContextPyramid(
         bottom_up,

@@ -1,4 +1,4 @@
-"""How far landmarks lie from where they belong."""
+"""Distance of predicted landmarks from the ground truth."""
 
 import logging
 from collections import OrderedDict
@@ -21,14 +21,14 @@ FAILURE = 0.1  # normalized error above which landmarks count as failed
 
 
 def match_by_score(iou: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """Give each detection, best first, the ground truth that it overlaps most and that is free.
+    """Match detections, best first, with the free object that they overlap most.
 
     Args:
-        iou: (M, D) of ground truths and detections.
+        iou: (M, D) of objects and detections.
         scores: (D,).
-        threshold: least IoU of a match.
+        threshold: minimum IoU of a match.
     Returns:
-        (M,) int64: the detection of each ground truth, -1 where it has none.
+        (M,) int64: the detection of each object, or -1.
     """
     found = torch.full((iou.shape[0],), -1, dtype=torch.int64)
     if iou.shape[0] == 0:
@@ -42,12 +42,12 @@ def match_by_score(iou: Tensor, scores: Tensor, threshold: float) -> Tensor:
 
 
 def normalized_error(points: Tensor, truth: Tensor, boxes: Tensor) -> Tensor:
-    """Mean distance of an object's landmarks from the truth, in sides of its box.
+    """Return the mean distance of each object's landmarks from the truth, relative to its box.
 
     Args:
         points: (M, L, 2) x and y.
         truth: (M, L, 3) x, y and visibility; points of visibility 0 do not count.
-        boxes: (M, 4) XYXY; their side is the root of their area.
+        boxes: (M, 4) XYXY; distances are divided by the square root of the area.
     Returns:
         (M,); nan for objects without a labeled landmark.
     """
@@ -58,18 +58,18 @@ def normalized_error(points: Tensor, truth: Tensor, boxes: Tensor) -> Tensor:
 
 
 class LandmarkEvaluator(DatasetEvaluator):
-    """Normalized mean error of the landmarks of detected objects, in percent.
+    """Evaluator of the normalized mean error of landmarks, in percent.
 
-    NME is the mean over detected objects of `normalized_error`, FR10 the share of those whose error
-    is above a tenth of the box, and Detected the share of objects with landmarks that some
-    detection of their class, of whatever score, overlaps by an IoU of 0.5.
+    NME is the mean `normalized_error` over detected objects, FR10 the share of those whose error is
+    above 0.1, and Detected the share of objects with landmarks that a detection of their class,
+    with any score, overlaps with an IoU of at least 0.5.
     """
 
     def __init__(self, dataset_name: str, distributed: bool = True):
         """
         Args:
             dataset_name: name or URI of a dataset with keypoints.
-            distributed: gather what all processes have seen.
+            distributed: gather the results of all processes.
         """
         self._distributed = distributed
         self._truth = {record["image_id"]: record for record in DatasetCatalog.get(dataset_name)}
@@ -85,24 +85,24 @@ class LandmarkEvaluator(DatasetEvaluator):
                 self._errors += self._errors_of(self._truth[inp["image_id"]], found)
 
     def evaluate(self) -> dict:
-        """{"landmarks": {"NME", "FR10", "Detected"}}; empty without any object with landmarks."""
+        """Return {"landmarks": {"NME", "FR10", "Detected"}}; empty if no object has landmarks."""
         gathered = gather_predictions(self._errors, self._distributed)
         if not gathered:
             return {}
         errors = np.array(gathered)
         detected = errors[~np.isnan(errors)]
         some = len(detected) > 0
-        figures = {
+        metrics = {
             "NME": float(100 * detected.mean()) if some else float("nan"),
             "FR10": float(100 * (detected > FAILURE).mean()) if some else float("nan"),
             "Detected": 100 * len(detected) / len(errors),
         }
-        table = metrics_table(figures, {}, "landmarks")
+        table = metrics_table(metrics, {}, "landmarks")
         logger.info("Landmarks of %s objects: \n%s", len(errors), table)
-        return OrderedDict(landmarks=figures)
+        return OrderedDict(landmarks=metrics)
 
     def _errors_of(self, record: dict, found: Instances) -> list[float]:
-        """One error for each object of an image that has a labeled landmark."""
+        """Return one error for each object of an image that has a labeled landmark."""
         objects = [
             a
             for a in record["annotations"]
@@ -125,5 +125,5 @@ class LandmarkEvaluator(DatasetEvaluator):
         return errors.tolist()
 
 
-# What `evaluator_type: landmarks` in a dataset's metadata means.
+# The evaluators for `evaluator_type` "landmarks" in the metadata of a dataset.
 EVALUATORS["landmarks"] = (*EVALUATORS["coco"], LandmarkEvaluator)

@@ -1,4 +1,4 @@
-"""The three predictions of RetinaFace."""
+"""Prediction head of RetinaFace."""
 
 from torch import Tensor, nn
 
@@ -16,10 +16,10 @@ class RetinaFaceHead(nn.Module):
     ):
         """
         Args:
-            in_channels: per level.
-            num_anchors: A, anchors per cell, of each level.
-            num_classes: K; the background gets a logit of its own, the first.
-            num_landmarks: L of each face; 0 leaves them out.
+            in_channels: channels of each level.
+            num_anchors: A, number of anchors per cell, for each level.
+            num_classes: K; the background has its own logit, the first one.
+            num_landmarks: L, number of landmarks per face; 0 predicts none.
         """
         super().__init__()
         levels = list(zip(in_channels, num_anchors, strict=True))
@@ -30,8 +30,8 @@ class RetinaFaceHead(nn.Module):
             self.landmark_pred = _predictors(levels, num_landmarks * 2)
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], ...]:
-        """L levels of (N, C, Hi, Wi) -> levels of (N, A * (1 + K), Hi, Wi) logits, (N, A * 4, ...)
-        deltas and, where there are landmarks, (N, A * L * 2, ...) offsets."""
+        """Map L levels of (N, C, Hi, Wi) to levels of (N, A * (1 + K), Hi, Wi) logits,
+        (N, A * 4, Hi, Wi) deltas and, with landmarks, (N, A * L * 2, Hi, Wi) offsets."""
         kinds = [self.cls_score, self.bbox_pred]
         if self.num_landmarks:
             kinds.append(self.landmark_pred)

@@ -18,9 +18,9 @@ STEM_CHANNELS = 32
 
 
 class MobileNetV1(Backbone):
-    """A stem and 13 depthwise separable blocks; gives "res3", "res4" and "res5" (strides 8 to 32).
+    """Stem and 13 depthwise separable blocks with the features "res3" to "res5" (strides 8 to 32).
 
-    The stem counts to the first of its three stages, `stage1`.
+    The stem belongs to the first of its three stages, `stage1`.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class MobileNetV1(Backbone):
     ):
         """
         Args:
-            in_channels: of the images.
+            in_channels: channels of the images.
             width: factor on all channels.
-            norm: after every convolution, see `get_norm`.
-            negative_slope: of the activations below 0; 0 is ReLU.
-            out_features: which features to give.
+            norm: norm after every convolution, see `get_norm`.
+            negative_slope: slope of the activations below 0; 0 is ReLU.
+            out_features: names of the features to return.
         """
         super().__init__()
         names = [f"res{i}" for i in range(3, 6)]
@@ -60,7 +60,7 @@ class MobileNetV1(Backbone):
         self._out_features = list(out_features)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, C, H, W) -> the wanted features, (N, Ci, ceil(H / stride), ceil(W / stride))."""
+        """Map (N, C, H, W) to features by name, (N, Ci, ceil(H / stride), ceil(W / stride))."""
         features = {}
         for name, stage in zip(
             self._out_feature_strides, (self.stage1, self.stage2, self.stage3), strict=True
@@ -70,7 +70,7 @@ class MobileNetV1(Backbone):
 
 
 class SeparableBlock(nn.Module):
-    """A 3x3 convolution of each channel alone, then a 1x1 one over all, each normalized."""
+    """Depthwise 3x3 convolution followed by a 1x1 convolution, each with a norm."""
 
     def __init__(
         self, in_channels: int, out_channels: int, stride: int, norm: str, activation: nn.Module
@@ -82,7 +82,7 @@ class SeparableBlock(nn.Module):
         self.pointwise = conv_norm(in_channels, out_channels, 1, norm, activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         return self.pointwise(self.depthwise(x))
 
 
@@ -95,8 +95,7 @@ def conv_norm(
     stride: int = 1,
     groups: int = 1,
 ) -> Conv2d:
-    """Return a convolution that keeps the size (but for its stride), its norm, and an
-    activation."""
+    """Return a padded convolution with a norm and an activation."""
     return Conv2d(
         in_channels,
         out_channels,
@@ -112,7 +111,7 @@ def conv_norm(
 
 @BACKBONE_REGISTRY.register()
 def build_mobilenet_v1_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MobileNetV1:
-    """MobileNetV1 with MODEL.RETINAFACE.MOBILENET_WIDTH, giving all three features."""
+    """Build MobileNetV1 with MODEL.RETINAFACE.MOBILENET_WIDTH and all three features."""
     return MobileNetV1(
         in_channels=input_shape.channels,
         width=cfg.MODEL.RETINAFACE.MOBILENET_WIDTH,

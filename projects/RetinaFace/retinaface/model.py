@@ -25,19 +25,19 @@ from .weights import accept_released_names
 
 
 class AnchorTargets(NamedTuple):
-    """What the anchors of N images are to predict."""
+    """Targets of the anchors of N images."""
 
     labels: Tensor
-    """(N, R) int64: -1 is ignored, 0 background, 1 + k class k"""
+    """(N, R) int64: -1 for ignored, 0 for background, 1 + k for class k"""
     boxes: Tensor
-    """(P, 4): of the foreground anchors, in the order of `labels > 0`"""
+    """(P, 4) boxes of the foreground anchors, in the order of `labels > 0`"""
     points: Tensor
-    """(P, L, 3): x, y and visibility of their landmarks; visibility 0 is not labeled"""
+    """(P, L, 3) x, y and visibility of their landmarks; 0 means not labeled"""
 
 
 @META_ARCH_REGISTRY.register()
 class RetinaFace(DenseDetector):
-    """Anchors at every cell, with a class, a box and landmarks each."""
+    """Detector of faces: a class, a box and landmarks for each anchor."""
 
     class_count_keys = {"MODEL.RETINAFACE.NUM_CLASSES": "thing_classes"}
 
@@ -70,14 +70,14 @@ class RetinaFace(DenseDetector):
 
         Args:
             head: see `RetinaFaceHead`.
-            head_in_features: names of the features, one for each level of the anchors.
+            head_in_features: names of the features, one for each level of anchors.
             anchor_matcher: labels anchors by their IoU with the ground truth.
             num_classes: K, without the background.
-            num_landmarks: L; 0 for boxes alone.
+            num_landmarks: L; 0 for boxes only.
             landmark_reg_weight: see `encode_points`.
             negative_ratio: see `mined_class_loss`.
-            box_loss_weight, landmark_loss_weight: beside the class loss.
-            test_topk_candidates: candidates of an image that are decoded.
+            box_loss_weight, landmark_loss_weight: relative to the class loss.
+            test_topk_candidates: number of candidates per image that are decoded.
             pixel_mean, pixel_std: one value per channel, in the channel order of the images.
             test_score_thresh, test_nms_thresh, max_detections_per_image, vis_period,
                 input_format: see `DetectionSettings`.
@@ -151,14 +151,14 @@ class RetinaFace(DenseDetector):
         predictions: Sequence[list[Tensor]],
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
-        """See `DenseDetector.forward_training`; gives "loss_cls", "loss_box_reg" and, with
+        """See `DenseDetector.forward_training`; returns "loss_cls", "loss_box_reg" and, with
         landmarks, "loss_landmark"."""
         anchors = Boxes.cat(self.anchor_generator(features))
         targets = self.label_anchors(anchors, gt_instances)
         return self.losses(anchors.tensor, self.flatten_predictions(predictions), targets)
 
     def flatten_predictions(self, predictions: Sequence[list[Tensor]]) -> list[Tensor]:
-        """Of each kind, (N, R, dims) predictions in the order of the anchors."""
+        """Return (N, R, dims) predictions of each kind, in the order of the anchors."""
         dims = [self.num_classes + 1, 4, self.num_landmarks * 2][: len(predictions)]
         kinds = self._transpose_dense_predictions(predictions, dims)
         return [cat(levels, dim=1).float() for levels in kinds]
@@ -168,13 +168,13 @@ class RetinaFace(DenseDetector):
         """Match R anchors to the ground truth of N images.
 
         Raises:
-            ValueError: a class or a number of landmarks is not what the model predicts.
+            ValueError: the class or the number of landmarks does not fit the model.
         """
         labels, boxes, points = [], [], []
         for gt in gt_instances:
             if self.num_landmarks and gt.has("gt_keypoints"):
                 gt_points = gt.gt_keypoints.tensor  # (M, L, 3)
-            else:  # none is labeled where the data have none
+            else:  # the data have no landmarks, so none are labeled
                 gt_points = gt.gt_boxes.tensor.new_zeros(len(gt), self.num_landmarks, 3)
             if gt_points.shape[1] != self.num_landmarks:
                 raise ValueError(
@@ -192,11 +192,13 @@ class RetinaFace(DenseDetector):
     def losses(
         self, anchors: Tensor, predictions: Sequence[Tensor], targets: AnchorTargets
     ) -> dict[str, Tensor]:
-        """Return the multi-task loss (eq. 1), each part divided by the anchors that it is about.
+        """Return the multi-task loss (eq. 1), each part divided by its number of anchors.
 
         Args:
             anchors: (R, 4).
-            predictions: (N, R, 1 + K) logits, (N, R, 4) deltas and maybe (N, R, L * 2) offsets.
+            predictions: (N, R, 1 + K) logits, (N, R, 4) deltas and, with landmarks, (N, R, L * 2)
+                offsets.
+            targets: result of `label_anchors`.
         """
         positive = targets.labels > 0
         image, anchor = positive.nonzero(as_tuple=True)  # (P,) each
@@ -239,7 +241,7 @@ class RetinaFace(DenseDetector):
 
         Args:
             anchors: (R, 4).
-            predictions: (R, 1 + K) logits, (R, 4) deltas and maybe (R, L * 2) offsets.
+            predictions: (R, 1 + K) logits, (R, 4) deltas and, with landmarks, (R, L * 2) offsets.
             image_size: (height, width).
         """
         scores = predictions[0].softmax(dim=1)[:, 1:]  # (R, K)

@@ -1,15 +1,15 @@
-"""Landmarks as offsets from anchors and back."""
+"""Conversion of landmarks to offsets from anchors and back."""
 
 from torch import Tensor
 
 
 def encode_points(points: Tensor, anchors: Tensor, weight: float) -> Tensor:
-    """Offsets of landmarks from the centers of anchors, in sides of the anchors.
+    """Return offsets of landmarks from the centers of anchors, relative to the anchors' sizes.
 
     Args:
         points: (P, L, 2) x and y in pixels.
         anchors: (P, 4) XYXY.
-        weight: factor on the offsets, which brings them near unit variance.
+        weight: factor on the offsets, which brings them close to unit variance.
     Returns:
         (P, L, 2)
     """
@@ -18,12 +18,12 @@ def encode_points(points: Tensor, anchors: Tensor, weight: float) -> Tensor:
 
 
 def decode_points(offsets: Tensor, anchors: Tensor, weight: float) -> Tensor:
-    """(P, L, 2) landmarks in pixels, of offsets that `encode_points` gave; in float32."""
+    """Return (P, L, 2) float32 landmarks in pixels from offsets of `encode_points`."""
     center, size = _center_and_size(anchors)
     return center + offsets.float() / weight * size
 
 
 def _center_and_size(anchors: Tensor) -> tuple[Tensor, Tensor]:
-    """(P, 1, 2) each, of (P, 4) boxes."""
+    """Return centers and sizes of (P, 4) boxes, (P, 1, 2) each."""
     low, high = anchors[:, None, :2], anchors[:, None, 2:]
     return (low + high) / 2, high - low

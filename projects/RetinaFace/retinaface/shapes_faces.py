@@ -1,4 +1,4 @@
-"""The embedded shapes as stand-ins for faces: one class, five landmarks."""
+"""The built-in shapes as stand-ins for faces: one class, five landmarks."""
 
 from d2lite.data import DatasetCatalog, MetadataCatalog
 
@@ -7,7 +7,7 @@ _SHARED = ("keypoint_names", "keypoint_flip_map", "keypoint_connection_rules")
 
 
 def register_shapes_faces() -> None:
-    """Register `shapes_faces_train` and `shapes_faces_val`, with landmark figures in evaluation."""
+    """Register `shapes_faces_train` and `shapes_faces_val`, evaluated with landmark metrics."""
     for split in ("train", "val"):
         source = MetadataCatalog.get(f"shapes_{split}")
         DatasetCatalog.register(f"shapes_faces_{split}", lambda split=split: _load(split))

@@ -1,4 +1,4 @@
-"""Released RetinaFace weights under the names of our modules."""
+"""Translation of the names of released RetinaFace weights."""
 
 import logging
 import re
@@ -23,7 +23,7 @@ _CONV_NORM = {"0": "", "1": "norm."}
 
 
 def released_name(name: str) -> str | None:
-    """Our name of an entry of the released MobileNet-0.25 weights; None if it is none of theirs."""
+    """Return our name of an entry of the released MobileNet-0.25 weights; None for others."""
     name = name.removeprefix("module.")
     if match := re.fullmatch(r"body\.stage1\.0\.([01])\.(.+)", name):  # the stem
         return f"{_BODY}stage1.0.{_CONV_NORM[match[1]]}{match[2]}"
@@ -41,10 +41,10 @@ def released_name(name: str) -> str | None:
 
 
 def accept_released_names(model: nn.Module) -> None:
-    """Let `model.load_state_dict` take released weights, whoever calls it.
+    """Make `model.load_state_dict` accept released weights.
 
-    Entries whose shape is not the model's, such as the heads for another number of classes, keep
-    their name: a checkpointer then reports them as unexpected, and ours as missing.
+    Entries whose shape differs from the model's, such as heads for another number of classes, keep
+    their names: a checkpointer then reports them as unexpected, and the model's as missing.
     """
     model.register_load_state_dict_pre_hook(_rename)
 

@@ -1,14 +1,14 @@
-"""WIDER FACE with landmarks, as the text file that RetinaFace's authors gave out.
+"""WIDER FACE with landmarks, from the text file that RetinaFace's authors released.
 
     # 0--Parade/0_Parade_marchingband_1_849.jpg
     449 330 122 149 488.906 373.643 0.0 542.089 376.442 0.0 ... 0.82
 
-A line with `#` names an image; each line below it is a face: x, y, width, height in pixels; then,
-where the landmarks were annotated, x, y and a flag of the left eye, the right eye, the nose and the
-left and right corner of the mouth, as they are seen; then perhaps a quality. A flag of 0 means
-visible, above hidden, and -1 that the landmark is not annotated. As a URI:
+A line with `#` names an image; each line below it is a face: x, y, width and height in pixels; if
+the landmarks were annotated, x, y and a flag for the left eye, the right eye, the nose, and the
+left and right corner of the mouth, as seen in the image; and optionally a quality. A flag of 0
+means visible, above 0 hidden, and -1 not annotated. As a URI:
 
-    widerface:label.txt?images=DIR     images default to the folder `images` beside the file
+    widerface:label.txt?images=DIR     images default to the folder `images` next to the file
 """
 
 import logging
@@ -25,7 +25,7 @@ from d2lite.utils.file_io import PathManager, read_text
 logger = logging.getLogger(__name__)
 
 NUM_LANDMARKS = 5
-# Numbers of a face: box; box and landmarks; and a quality as well.
+# Numbers of a face: box; box and landmarks; box, landmarks and quality.
 _ROW_LENGTHS = (4, 4 + 3 * NUM_LANDMARKS, 5 + 3 * NUM_LANDMARKS)
 
 FACE_METADATA = {
@@ -37,7 +37,7 @@ FACE_METADATA = {
 
 
 def register_widerface() -> None:
-    """Make `widerface:` known to the catalogs."""
+    """Register the scheme `widerface:` with the catalogs."""
     register_scheme("widerface", _resolve)
 
 
@@ -45,11 +45,11 @@ def load_widerface(label_file: str, image_root: str) -> list[dict]:
     """Read faces and landmarks.
 
     Args:
-        label_file: see the head of this module.
-        image_root: folder that the names in it are relative to.
+        label_file: path of the file; its format is described at the top of this module.
+        image_root: folder to which the image names in the file are relative.
     Returns:
-        Dataset dicts. All faces have keypoints; those not annotated have visibility 0. Boxes
-        without extent, of which the file has some, are left out.
+        Dataset dicts. All faces have keypoints, with visibility 0 if not annotated. Empty boxes, of
+        which the file has some, are left out.
     Raises:
         FileNotFoundError: an image is missing.
         ValueError: a line is malformed; the message has its number.
@@ -103,7 +103,7 @@ def _face(line: str, where: str) -> dict:
 
 
 def _keypoints(numbers: list[float]) -> list[float]:
-    """x, y and COCO's visibility of each landmark."""
+    """Return x, y and COCO's visibility of each landmark."""
     if not numbers:
         return [0.0] * (3 * NUM_LANDMARKS)
     points = np.array(numbers).reshape(-1, 3)

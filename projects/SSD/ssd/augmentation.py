@@ -12,10 +12,10 @@ from d2lite.data.augmentation import AUGMENTATION_REGISTRY, flip, resize_and_fli
 
 
 class PhotometricDistortion(T.Augmentation):
-    """Change brightness, contrast, saturation and hue, each with a probability."""
+    """Random change of brightness, contrast, saturation and hue."""
 
     def __init__(self, prob: float = 0.5):
-        """prob: of each change."""
+        """prob: probability of each change."""
         super().__init__()
         self._init(locals())
 
@@ -32,26 +32,26 @@ class PhotometricDistortion(T.Augmentation):
         return T.ColorTransform(partial(T.change_colors, **changes))
 
     def _draw(self, low: float, high: float, neutral: float) -> float:
-        # Both numbers are drawn in any case, so that one change does not shift the others'.
+        # Both numbers are always drawn, so that one change does not affect the others.
         due, value = np.random.rand() < self.prob, np.random.uniform(low, high)
         return value if due else neutral
 
 
 class ExpandCanvas(T.Augmentation):
-    """Place the image somewhere on a larger canvas, which makes its objects smaller (sec. 3.6)."""
+    """Random placement of the image on a larger canvas, for smaller objects (sec. 3.6)."""
 
     def __init__(self, fill: Sequence[float], max_ratio: float = 4.0, prob: float = 0.5):
         """
         Args:
-            fill: color of the canvas, a number for each channel.
-            max_ratio: largest ratio of the canvas' sides to the image's.
-            prob: probability that it is done.
+            fill: color of the canvas, one number per channel.
+            max_ratio: maximum ratio of the sides of the canvas to those of the image.
+            prob: probability of the augmentation.
         """
         super().__init__()
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        """Return a canvas for this image, or nothing."""
+        """Return the transform to a canvas for this image, or one that does nothing."""
         if np.random.rand() >= self.prob:
             return T.NoOpTransform()
         height, width = image.shape[:2]
@@ -64,20 +64,20 @@ class ExpandCanvas(T.Augmentation):
 
 
 class CanvasTransform(Transform):
-    """Put the image on a canvas."""
+    """Placement of the image on a canvas."""
 
     def __init__(self, x0: int, y0: int, size: tuple[int, int], fill: tuple[float, ...]):
         """
         Args:
-            x0, y0: where on the canvas the image's top left corner comes to lie.
+            x0, y0: position of the image's top left corner on the canvas.
             size: (H, W) of the canvas.
-            fill: its color.
+            fill: color of the canvas.
         """
         super().__init__()
         self._set_attributes(locals())
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
-        """(h, w, C) -> (H, W, C)."""
+        """Map an (h, w, C) image to an (H, W, C) canvas."""
         canvas = np.empty((*self.size, image.shape[2]), dtype=image.dtype)
         canvas[:] = np.round(self.fill).astype(image.dtype)
         height, width = image.shape[:2]
@@ -85,7 +85,7 @@ class CanvasTransform(Transform):
         return canvas
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        """(N, 2) of x and y."""
+        """Move (N, 2) points (x, y)."""
         return coords + np.array([self.x0, self.y0], dtype=coords.dtype)
 
 
@@ -93,13 +93,13 @@ class ObjectCrop(T.Augmentation):
     """`MinIoURandomCrop` that keeps only objects whose center lies in the crop."""
 
     def __init__(self, min_ious: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9)):
-        """min_ious: least IoUs with every object to choose from."""
+        """min_ious: minimum IoUs with every object, of which one is drawn."""
         super().__init__()
         self._init(locals())
         self._crop = T.MinIoURandomCrop(tuple(min_ious))
 
     def get_transform(self, image: np.ndarray, boxes: np.ndarray) -> Transform:
-        """Return a crop, or nothing; `boxes` are (M, 4) XYXY."""
+        """Return a crop, or a transform that does nothing; `boxes` are (M, 4) XYXY."""
         crop = self._crop.get_transform(image, boxes)
         if not isinstance(crop, CropTransform):
             return crop
@@ -107,10 +107,10 @@ class ObjectCrop(T.Augmentation):
 
 
 class CentreCropTransform(CropTransform):
-    """A crop that makes boxes empty whose center lies outside, and clips the others."""
+    """Crop that clips boxes, and empties those whose center lies outside."""
 
     def apply_box(self, box: np.ndarray) -> np.ndarray:
-        """(M, 4) XYXY boxes, clipped to the crop; without area where the center is outside."""
+        """Clip (M, 4) XYXY boxes to the crop; those whose center is outside get no area."""
         boxes = np.asarray(box, dtype=np.float64) - [self.x0, self.y0, self.x0, self.y0]
         size = np.array([self.w, self.h])
         centers = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -120,10 +120,10 @@ class CentreCropTransform(CropTransform):
 
 @AUGMENTATION_REGISTRY.register()
 def ssd_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
-    """For training those of INPUT.SSD, then the resize to MODEL.SSD.IMAGE_SIZE and the flip.
+    """Return the augmentations of INPUT.SSD, a resize to MODEL.SSD.IMAGE_SIZE, and a flip.
 
-    For testing those of `resize_and_flip`: images keep their size where INPUT.MIN_SIZE_TEST is 0,
-    and the model resizes them.
+    For testing, return those of `resize_and_flip`: images keep their size if INPUT.MIN_SIZE_TEST is
+    0, and the model resizes them.
     """
     if not is_train:
         return resize_and_flip(cfg, is_train)

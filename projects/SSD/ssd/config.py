@@ -7,18 +7,18 @@ def add_ssd_config(cfg: CfgNode) -> None:
     """Add MODEL.SSD, MODEL.VGG and INPUT.SSD; the defaults are those of SSD300 on COCO."""
     _add_model(cfg.MODEL)
     cfg.MODEL.VGG = CfgNode()
-    # conv1 to conv5: the features behind the last convolution of each block, of stride 1 to 16.
+    # conv1 to conv5: the features after the last convolution of each block, with stride 1 to 16.
     cfg.MODEL.VGG.OUT_FEATURES = ["conv5"]
 
-    # Of ssd_augmentation, which changes training images.
+    # Settings of ssd_augmentation, which changes training images.
     cfg.INPUT.SSD = CfgNode()
     # Probability of each change of brightness, contrast, saturation and hue; 0 for none.
     cfg.INPUT.SSD.PHOTOMETRIC_PROB = 0.5
-    # Probability that an image is placed on a canvas of the mean color, and the largest ratio of
-    # the canvas' sides to the image's.
+    # Probability that an image is placed on a canvas of the mean color, and the maximum ratio of
+    # the sides of the canvas to those of the image.
     cfg.INPUT.SSD.EXPAND_PROB = 0.5
     cfg.INPUT.SSD.EXPAND_RATIO = 4.0
-    # Least IoUs of a random crop with every object; empty for no crops.
+    # Minimum IoUs of a random crop with every object; empty for no crops.
     cfg.INPUT.SSD.CROP_MIN_IOUS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
@@ -29,9 +29,9 @@ def _add_model(model: CfgNode) -> None:
     # Classes without the background; -1: as many as the dataset has.
     ssd.NUM_CLASSES = 80
 
-    # Default boxes: sides as shares of the image's, one for each level and one more; further
-    # aspect ratios for each level, beside 1 (each also upside down); pixels per cell for each
-    # level, or empty for the image's side over that of the map.
+    # Default boxes. SCALES: sides as shares of the image's side, one per level and one more.
+    # ASPECT_RATIOS: aspect ratios per level in addition to 1; each is also used inverted. STEPS:
+    # pixels per cell for each level; empty: the image's side divided by that of the feature map.
     ssd.SCALES = [0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05]
     ssd.ASPECT_RATIOS = [[2], [2, 3], [2, 3], [2, 3], [2], [2]]
     ssd.STEPS = [8, 16, 32, 64, 100, 300]
@@ -39,24 +39,24 @@ def _add_model(model: CfgNode) -> None:
     # SSDHead (one convolution) or SSDLiteHead (a depthwise and a pointwise one).
     ssd.HEAD = "SSDHead"
     # The network of build_ssd_mobilenet_backbone: mobilenet_v2, mobilenet_v3_large or
-    # mobilenet_v3_small; factor on its channels; halve those of V3's last layers (table 6 of its
-    # paper; not for ImageNet weights).
+    # mobilenet_v3_small; the factor on its channels; and whether to halve the channels of V3's last
+    # layers (table 6 of its paper; False for ImageNet weights).
     ssd.MOBILENET_ARCH = "mobilenet_v3_large"
     ssd.MOBILENET_WIDTH_MULT = 1.0
     ssd.MOBILENET_REDUCED_TAIL = True
 
-    # Default boxes are foreground from this IoU with an object on.
+    # Minimum IoU with an object for a default box to be foreground.
     ssd.IOU_THRESHOLD = 0.5
     # Factors on (dx, dy, dw, dh).
     ssd.BBOX_REG_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-    # Background boxes trained for each foreground box: those of the highest loss.
+    # Number of background boxes trained per foreground box: those with the highest loss.
     ssd.NEGATIVE_RATIO = 3.0
-    # Below this difference the smooth L1 loss of the boxes is quadratic.
+    # Below this difference, the smooth L1 loss of the boxes is quadratic.
     ssd.SMOOTH_L1_BETA = 1.0
 
     # Detections with lower scores are dropped.
     ssd.SCORE_THRESH_TEST = 0.01
-    # Candidates of each class before non-maximum suppression.
+    # Number of candidates per class before non-maximum suppression.
     ssd.TOPK_CANDIDATES_TEST = 400
     # IoU above which the lower-scoring of two boxes of a class is dropped.
     ssd.NMS_THRESH_TEST = 0.45

@@ -14,7 +14,7 @@ from d2lite.structures import Boxes
 
 @ANCHOR_GENERATOR_REGISTRY.register()
 class DefaultBoxGenerator(nn.Module):
-    """Boxes of one scale per level and several aspect ratios, centered in every cell."""
+    """Generator of boxes with one scale per level and several aspect ratios, in every cell."""
 
     box_dim: int = 4
     """Numbers per box."""
@@ -31,12 +31,12 @@ class DefaultBoxGenerator(nn.Module):
         """
         Args:
             image_size: side of the square images, in pixels.
-            scales: s_k, by level and one more, as shares of the image's side. Besides s_k a
-                square has the side sqrt(s_k * s_(k+1)).
-            aspect_ratios: by level, width / height beside 1; each counts upside down too.
-            steps: pixels per cell, by level; empty for image_size over the cells of the map.
+            scales: s_k as shares of the image's side, one per level and one more. A level has
+                squares with the sides s_k and sqrt(s_k * s_(k+1)).
+            aspect_ratios: per level, width / height in addition to 1; each is also inverted.
+            steps: pixels per cell, per level; empty: image_size / cells of the feature map.
         Raises:
-            ValueError: the lengths of these lists do not fit each other.
+            ValueError: the lengths of these lists do not match.
         """
         super().__init__()
         levels = len(aspect_ratios)
@@ -62,7 +62,7 @@ class DefaultBoxGenerator(nn.Module):
         if len(ssd.ASPECT_RATIOS) != len(input_shape):
             raise ValueError(
                 f"MODEL.SSD.ASPECT_RATIOS has {len(ssd.ASPECT_RATIOS)} levels, but the backbone "
-                f"gives {len(input_shape)} features; give a list for each"
+                f"returns {len(input_shape)} features; give a list for each"
             )
         return {
             "image_size": ssd.IMAGE_SIZE,
@@ -73,13 +73,13 @@ class DefaultBoxGenerator(nn.Module):
 
     @property
     def num_anchors(self) -> list[int]:
-        """Boxes per cell, by level."""
+        """Number of boxes per cell, by level."""
         return [len(sizes) for sizes in self._sizes]
 
     def forward(self, features: list[Tensor]) -> list[Boxes]:
-        """Boxes of L feature maps (N, C, Hi, Wi): L times Hi * Wi * A, by row, column and shape.
+        """Return Hi * Wi * A boxes, by row, column and shape, for each (N, C, Hi, Wi) feature map.
 
-        They may reach over the image's edges, but none is larger than the image.
+        They may extend beyond the image's edges, but none is larger than the image.
         """
         return [
             Boxes(self._level(k, *feature.shape[-2:]).to(feature.device))

@@ -1,4 +1,4 @@
-"""The predictions of SSD: a small convolution for each level, for classes and for boxes.
+"""Prediction heads of SSD: a small convolution for each level, for classes and for boxes.
 
 Parameters have torchvision's names.
 """
@@ -16,7 +16,7 @@ SSD_HEAD_REGISTRY.__doc__ = "Callables (in_channels, num_anchors, num_classes) -
 
 
 class _ByLevel(nn.Module):
-    """A module of its own for each level."""
+    """A separate module for each level."""
 
     def __init__(self, modules: Sequence[nn.Module]):
         super().__init__()
@@ -34,23 +34,23 @@ class _Head(nn.Module):
         num_anchors: Sequence[int],
         num_classes: int,
     ):
-        """predict: from channels in and out to the module of one level."""
+        """predict: builds the module of a level from its numbers of input and output channels."""
         super().__init__()
         levels = list(zip(in_channels, num_anchors, strict=True))
         self.classification_head = _ByLevel([predict(c, a * (num_classes + 1)) for c, a in levels])
         self.regression_head = _ByLevel([predict(c, a * 4) for c, a in levels])
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """L levels of (N, Ci, Hi, Wi) -> L of (N, A*(K+1), Hi, Wi) and L of (N, A*4, Hi, Wi)."""
+        """Return (N, A*(K+1), Hi, Wi) logits and (N, A*4, Hi, Wi) deltas of each level."""
         return self.classification_head(features), self.regression_head(features)
 
 
 @SSD_HEAD_REGISTRY.register()
 class SSDHead(_Head):
-    """A 3x3 convolution for each level; logits have the background first."""
+    """Head with a 3x3 convolution for each level; in the logits, the background comes first."""
 
     def __init__(self, in_channels: Sequence[int], num_anchors: Sequence[int], num_classes: int):
-        """in_channels, num_anchors: by level. num_classes: K, without the background."""
+        """in_channels, num_anchors: per level. num_classes: K, without the background."""
         conv = partial(nn.Conv2d, kernel_size=3, padding=1)
         super().__init__(conv, in_channels, num_anchors, num_classes)
         _init_convs(self, nn.init.xavier_uniform_)
@@ -58,10 +58,10 @@ class SSDHead(_Head):
 
 @SSD_HEAD_REGISTRY.register()
 class SSDLiteHead(_Head):
-    """A depthwise and a pointwise convolution for each level (MobileNetV2, sec. 6.2)."""
+    """Head with a depthwise and a pointwise convolution per level (MobileNetV2, sec. 6.2)."""
 
     def __init__(self, in_channels: Sequence[int], num_anchors: Sequence[int], num_classes: int):
-        """As for SSDHead."""
+        """See `SSDHead`."""
         super().__init__(_separable, in_channels, num_anchors, num_classes)
         _init_convs(self, partial(nn.init.normal_, std=0.03))
 

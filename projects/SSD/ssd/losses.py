@@ -10,14 +10,15 @@ UNMATCHED = -1
 
 
 def match_default_boxes(iou: Tensor, threshold: float) -> Tensor:
-    """Give each of R default boxes its object, or none.
+    """Assign an object, or none, to each of R default boxes.
 
-    A box takes the object that it overlaps best, if their IoU reaches the threshold. Besides,
-    every object gets the box that overlaps it best; if two objects want the same one, the
-    larger IoU wins.
+    A box gets the object that it overlaps most, if their IoU is at least the threshold. In
+    addition, every object gets the box that overlaps it most; if two objects claim the same box,
+    the larger IoU wins.
 
     Args:
-        iou: (M, R).
+        iou: (M, R) of objects and default boxes.
+        threshold: minimum IoU.
     Returns:
         (R,) int64 indices of objects; -1 is background.
     """
@@ -40,16 +41,16 @@ def multibox_loss(
     negative_ratio: float = 3.0,
     beta: float = 1.0,
 ) -> dict[str, Tensor]:
-    """Cross entropy of the foreground and the hardest background, smooth L1 of the foreground.
+    """Return cross entropy (foreground, hardest background) and smooth L1 loss (foreground).
 
-    Both are sums, divided by the number of foreground boxes of the batch (eq. 1 to 3).
+    Both are sums, divided by the number of foreground boxes in the batch (eq. 1 to 3).
 
     Args:
         logits: (N, R, K+1), the background first.
         deltas: (N, R, 4).
         gt_labels: (N, R) int64; 0 is background, 1 to K are classes.
         gt_deltas: (P, 4), of the P foreground boxes in order.
-        negative_ratio: background boxes trained for each foreground box of an image.
+        negative_ratio: number of background boxes trained per foreground box of an image.
         beta: the smooth L1 loss is quadratic for differences below this.
     """
     foreground = gt_labels > 0

@@ -25,10 +25,10 @@ from .losses import match_default_boxes, multibox_loss
 
 @META_ARCH_REGISTRY.register()
 class SSD(DenseDetector):
-    """Default boxes on several levels, classified with softmax and hard negative mining.
+    """Detector with default boxes on several levels, softmax, and hard negative mining.
 
-    Images of any size are resized to one square, and detections back. As in the paper and in
-    torchvision, whose weights fit, the background is the first class of the logits.
+    Images of any size are resized to a square, and detections are mapped back. As in the paper and
+    in torchvision, whose weights can be loaded, the background is the first class of the logits.
     """
 
     class_count_keys = {"MODEL.SSD.NUM_CLASSES": "thing_classes"}
@@ -59,15 +59,15 @@ class SSD(DenseDetector):
         """Compose the model.
 
         Args:
-            head: from L levels of features to L of class logits (N, A * (K+1), Hi, Wi) and L of
-                deltas (N, A * 4, Hi, Wi).
+            head: maps L levels of features to L levels of class logits (N, A * (K+1), Hi, Wi) and
+                L levels of deltas (N, A * 4, Hi, Wi).
             head_in_features: names of the features, one for each level of default boxes.
             image_size: side of the square that images are resized to.
             num_classes: K, without the background.
-            iou_threshold: least IoU of a foreground box with its object.
-            negative_ratio: background boxes trained for each foreground box.
-            smooth_l1_beta: below this difference the box loss is quadratic.
-            test_topk_candidates: candidates of each class before NMS.
+            iou_threshold: minimum IoU of a foreground box with its object.
+            negative_ratio: number of background boxes trained per foreground box.
+            smooth_l1_beta: below this difference, the box loss is quadratic.
+            test_topk_candidates: number of candidates per class before NMS.
             pixel_mean, pixel_std: one value per channel, in the channel order of the images.
             test_score_thresh, test_nms_thresh, max_detections_per_image, vis_period,
                 input_format: see `DetectionSettings`.
@@ -124,8 +124,8 @@ class SSD(DenseDetector):
         }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
-        """See `DenseDetector.forward`. Without "height" and "width", results are as large as
-        the image was before it was resized to a square."""
+        """See `DenseDetector.forward`. Without "height" and "width", results have the size that
+        the image had before it was resized to a square."""
         images = required_field(batched_inputs, "image")
         with_size = [
             {"height": image.shape[-2], "width": image.shape[-1], **x}
@@ -151,7 +151,7 @@ class SSD(DenseDetector):
         predictions: Sequence[list[Tensor]],
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
-        """See `DenseDetector.forward_training`; gives "loss_cls" and "loss_box_reg"."""
+        """See `DenseDetector.forward_training`; returns "loss_cls" and "loss_box_reg"."""
         logits, deltas = self._by_box(predictions)
         anchors = Boxes.cat(self.anchor_generator(features))
         labeled = [self.label_boxes(anchors, x) for x in gt_instances]
@@ -172,9 +172,9 @@ class SSD(DenseDetector):
 
         Args:
             anchors: R default boxes.
-            gt: with `gt_boxes` and `gt_classes`, in the size the image had before `forward`.
+            gt: has `gt_boxes` and `gt_classes`, in the size that the image had before `forward`.
         Returns:
-            (R,) int64: 0 is background, k + 1 class k; and (P, 4) deltas of the foreground.
+            (R,) int64, 0 for background and k + 1 for class k; and (P, 4) deltas of the foreground.
         """
         height, width = gt.image_size
         gt_boxes = gt.gt_boxes.clone()
@@ -208,7 +208,7 @@ class SSD(DenseDetector):
     def inference_single_image(
         self, scores: Tensor, boxes: Tensor, image_size: tuple[int, int]
     ) -> Instances:
-        """Return the best of each class, NMS within each class, then the best of all.
+        """Select the best of each class, apply NMS within each class, and keep the best of all.
 
         Args:
             scores: (R, K).
@@ -227,6 +227,6 @@ class SSD(DenseDetector):
         return nms_detections(candidates, self.test_nms_thresh, self.max_detections_per_image)
 
     def _by_box(self, predictions: Sequence[list[Tensor]]) -> tuple[Tensor, Tensor]:
-        """(N, R, K+1) logits and (N, R, 4) deltas of all levels."""
+        """Return (N, R, K+1) logits and (N, R, 4) deltas of all levels."""
         logits, deltas = self._transpose_dense_predictions(predictions, [self.num_classes + 1, 4])
         return cat(logits, dim=1), cat(deltas, dim=1)

@@ -1,4 +1,4 @@
-"""Backbones of SSD: a network for classification, cut open, and further layers behind it.
+"""Backbones of SSD: a classification network, cut open, followed by more layers.
 
 Parameters have torchvision's names.
 """
@@ -19,12 +19,12 @@ from d2lite.utils.registry import lookup
 
 from .vgg import freeze_blocks, pooling_indices, vgg16_layers
 
-# (inner channels, channels, kernel, stride, padding) of the convolutions behind fc7. SSD300 ends
-# without padding, at 5, 3 and 1 cells; SSD512 halves four times and ends with a kernel of 4.
+# (inner channels, channels, kernel, stride, padding) of the convolutions after fc7. SSD300 ends
+# without padding, with 5, 3 and 1 cells; SSD512 halves four times and ends with a kernel of 4.
 EXTRA_300 = ((256, 512, 3, 2, 1), (128, 256, 3, 2, 1), (128, 256, 3, 1, 0), (128, 256, 3, 1, 0))
 EXTRA_512 = ((256, 512, 3, 2, 1), *((128, 256, 3, 2, 1),) * 3, (128, 256, 4, 1, 1))
 
-# Norms of SSDLite, as torchvision trains it.
+# Norms of SSDLite, as in torchvision.
 _NORM = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03)
 
 MOBILENETS = {
@@ -37,8 +37,8 @@ MOBILENETS = {
 class SSDVGG(Backbone):
     """VGG-16 up to conv5_3, fc6 and fc7 as convolutions, and four or five more blocks.
 
-    Gives "conv4_3", whose columns are scaled to a learned length (L2Norm, sec. 3.1), "fc7",
-    "conv8_2" and so on.
+    Its features are "conv4_3", whose vectors are scaled to a learned length (L2Norm, sec. 3.1),
+    "fc7", "conv8_2" and so on.
     """
 
     def __init__(self, image_size: int = 300, freeze_at: int = 0):
@@ -47,7 +47,7 @@ class SSDVGG(Backbone):
             image_size: 300 or 512; the number of blocks depends on it.
             freeze_at: number of blocks of VGG-16 that are not trained.
         Raises:
-            ValueError: for another size.
+            ValueError: the size is not one of these.
         """
         super().__init__()
         if image_size not in (300, 512):
@@ -84,7 +84,7 @@ class SSDVGG(Backbone):
         self._out_feature_strides = dict(zip(self._out_features, strides, strict=True))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, 3, S, S) -> features by name, (N, Ci, Hi, Hi); S is the image size."""
+        """Map (N, 3, S, S) to features by name, (N, Ci, Hi, Hi); S is the image size."""
         x = self.features(x)
         maps = [F.normalize(x) * self.scale_weight.view(1, -1, 1, 1)]
         for block in self.extra:
@@ -94,10 +94,10 @@ class SSDVGG(Backbone):
 
 
 class SSDMobileNet(Backbone):
-    """A MobileNet cut open behind the expansion of its last strided block, and four more blocks.
+    """MobileNet cut open after the expansion of its last strided block, and four more blocks.
 
-    Gives "c4" (that expansion, stride 16), "c5" (the last feature, stride 32) and "extra1" to
-    "extra4" (MobileNetV2, sec. 6.2, and MobileNetV3, sec. 6.3).
+    Its features are "c4" (that expansion, stride 16), "c5" (the last feature, stride 32) and
+    "extra1" to "extra4" (MobileNetV2, sec. 6.2, and MobileNetV3, sec. 6.3).
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class SSDMobileNet(Backbone):
             width_mult: factor on the channels of the network.
             reduced_tail: halve the channels of V3's last layers.
         Raises:
-            ValueError: for an unknown architecture.
+            ValueError: the architecture is unknown.
         """
         super().__init__()
         make = lookup("MODEL.SSD.MOBILENET_ARCH", arch, MOBILENETS)
@@ -126,7 +126,7 @@ class SSDMobileNet(Backbone):
             Conv2dNormActivation, norm_layer=_NORM, activation_layer=nn.ReLU6
         )
         for out in (512, 256, 256, 128):
-            # To half the channels, a depthwise convolution of stride 2, and to all channels.
+            # Reduce to half the channels, convolve depthwise with stride 2, expand to all channels.
             inner = out // 2
             block = nn.Sequential(
                 conv(channels[-1], inner, kernel_size=1),
@@ -143,7 +143,7 @@ class SSDMobileNet(Backbone):
         self._out_feature_strides = {name: 16 << k for k, name in enumerate(self._out_features)}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, 3, S, S) -> features by name, (N, Ci, Hi, Hi)."""
+        """Map (N, 3, S, S) to features by name, (N, Ci, Hi, Hi)."""
         maps = []
         for block in (*self.features, *self.extra):
             x = block(x)
@@ -153,13 +153,13 @@ class SSDMobileNet(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_ssd_vgg_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> SSDVGG:
-    """VGG-16 with SSD's layers for MODEL.SSD.IMAGE_SIZE."""
+    """Build VGG-16 with SSD's layers for MODEL.SSD.IMAGE_SIZE."""
     return SSDVGG(cfg.MODEL.SSD.IMAGE_SIZE, cfg.MODEL.BACKBONE.FREEZE_AT)
 
 
 @BACKBONE_REGISTRY.register()
 def build_ssd_mobilenet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> SSDMobileNet:
-    """Return a MobileNet with SSDLite's layers."""
+    """Build a MobileNet with SSDLite's layers."""
     ssd = cfg.MODEL.SSD
     return SSDMobileNet(
         ssd.MOBILENET_ARCH,
@@ -169,7 +169,7 @@ def build_ssd_mobilenet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> SSDMob
 
 
 def _fc6_fc7() -> nn.Sequential:
-    """Return the fully connected layers as convolutions; fc6 with holes, for pool5 has stride 1."""
+    """Return fc6 and fc7 as convolutions; fc6 is dilated, because pool5 has stride 1."""
     return nn.Sequential(
         nn.MaxPool2d(kernel_size=3, stride=1, padding=1),
         nn.Conv2d(512, 1024, kernel_size=3, padding=6, dilation=6),
@@ -180,17 +180,17 @@ def _fc6_fc7() -> nn.Sequential:
 
 
 def cut_mobilenet(layers: nn.Sequential) -> tuple[nn.Sequential, nn.Sequential, list[int]]:
-    """Cut a MobileNet's features open behind the expansion of their last strided block.
+    """Cut a MobileNet's features open after the expansion of their last strided block.
 
     Returns:
-        Both parts, made of the given modules, and the channels of what they give.
+        Both parts, made of the given modules, and the channels of their outputs.
     """
     strided = max(
         i
         for i, layer in enumerate(layers)
         if any(m.stride[0] > 1 for m in layer.modules() if isinstance(m, nn.Conv2d))
     )
-    # V2 and V3 call the steps of a block differently.
+    # V2 and V3 have different names for the steps of a block.
     block = layers[strided]
     steps = block.conv if hasattr(block, "conv") else block.block
     first = nn.Sequential(*layers[:strided], steps[0])

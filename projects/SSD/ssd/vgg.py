@@ -27,7 +27,7 @@ def vgg16_layers() -> nn.Sequential:
 
 
 def pooling_indices(layers: nn.Sequential) -> list[int]:
-    """Where the five poolings stand, each of which ends a block."""
+    """Return the indices of the five poolings, each of which ends a block."""
     return [i for i, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
 
 
@@ -40,15 +40,15 @@ def freeze_blocks(layers: nn.Sequential, freeze_at: int) -> None:
 
 
 class VGG16(Backbone):
-    """The convolutions of VGG-16: "conv1" to "conv5", of stride 1, 2, 4, 8 and 16."""
+    """The convolutions of VGG-16: "conv1" to "conv5", with strides 1, 2, 4, 8 and 16."""
 
     def __init__(self, out_features: Sequence[str] = ("conv5",), freeze_at: int = 0):
         """
         Args:
-            out_features: blocks whose last feature, before the pooling, is given.
+            out_features: blocks whose last feature, before the pooling, is returned.
             freeze_at: number of blocks that are not trained.
         Raises:
-            ValueError: for an unknown feature.
+            ValueError: a feature is unknown.
         """
         super().__init__()
         self.features = vgg16_layers()
@@ -63,7 +63,7 @@ class VGG16(Backbone):
         }
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, 3, H, W) -> the features by name, (N, Ci, H / stride_i, W / stride_i)."""
+        """Map (N, 3, H, W) to the features by name, (N, Ci, H / stride_i, W / stride_i)."""
         features = {}
         for i, layer in enumerate(self.features[: max(self._ends) + 1]):
             if i in self._ends:
@@ -79,7 +79,7 @@ class VGG16(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_vgg16_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> VGG16:
-    """VGG-16 with the features of MODEL.VGG.OUT_FEATURES."""
+    """Build VGG-16 with the features of MODEL.VGG.OUT_FEATURES."""
     return VGG16(cfg.MODEL.VGG.OUT_FEATURES, cfg.MODEL.BACKBONE.FREEZE_AT)
 
 
@@ -91,8 +91,8 @@ class VGGBoxHead(nn.Module):
     def __init__(self, input_shape: ShapeSpec, *, width: int = 4096):
         """
         Args:
-            input_shape: of the pooled features; ImageNet weights fit 512 channels of 7 x 7.
-            width: of both layers.
+            input_shape: shape of the pooled features; ImageNet weights need 512 channels, 7 x 7.
+            width: width of both layers.
         """
         super().__init__()
         inputs = input_shape.channels * input_shape.height * input_shape.width
@@ -111,5 +111,5 @@ class VGGBoxHead(nn.Module):
         return {"input_shape": input_shape, "width": cfg.MODEL.ROI_BOX_HEAD.FC_DIM}
 
     def forward(self, x: Tensor) -> Tensor:
-        """(R, C, H, W) -> (R, width)."""
+        """Map (R, C, H, W) to (R, width)."""
         return self.classifier(x.flatten(1))

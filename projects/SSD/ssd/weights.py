@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .ssd_backbones import MOBILENETS, cut_mobilenet
 
-# The ids of COCO's 80 categories; torchvision has a class for each number from 1 to 90.
+# The ids of COCO's 80 categories; torchvision has a class for each id from 1 to 90.
 _UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 COCO_IDS = tuple(i for i in range(1, 91) if i not in _UNUSED)
 
@@ -17,12 +17,12 @@ def convert_ssd(
 ) -> dict[str, Tensor]:
     """Keep some of the classes of torchvision's SSD or SSDLite.
 
-    Names and the order of classes are the same, so a model of all its classes needs no
+    Parameter names and the order of classes are the same, so a model with all classes needs no
     conversion.
 
     Args:
-        weights: of `ssd300_vgg16` or `ssdlite320_mobilenet_v3_large`.
-        num_classes: K + 1, of `weights`, with the background as class 0.
+        weights: weights of `ssd300_vgg16` or `ssdlite320_mobilenet_v3_large`.
+        num_classes: K + 1, the classes in `weights`, with the background as class 0.
         kept: the classes to keep, in their new order; the background stays before them.
     """
     rows = torch.tensor([0, *kept])
@@ -33,11 +33,11 @@ def convert_ssd(
 
 
 def _is_classifier(name: str) -> bool:
-    """Return whether it is of the last convolution of a level; SSDLite's is layer 1 of two."""
+    """Return whether it is part of the last convolution of a level; in SSDLite, layer 1."""
     if not name.startswith("head.classification_head.module_list."):
         return False
-    behind_level = name.split(".")[4:]
-    return behind_level in (["weight"], ["bias"], ["1", "weight"], ["1", "bias"])
+    rest = name.split(".")[4:]
+    return rest in (["weight"], ["bias"], ["1", "weight"], ["1", "bias"])
 
 
 def _choose_classes(value: Tensor, num_classes: int, rows: Tensor) -> Tensor:
@@ -46,15 +46,15 @@ def _choose_classes(value: Tensor, num_classes: int, rows: Tensor) -> Tensor:
 
 
 def convert_vgg16(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn an ImageNet VGG-16 into the start of SSD's training.
+    """Convert an ImageNet VGG-16 to initial weights of SSD.
 
-    conv5 gets its place behind pool4, and fc6 and fc7 become convolutions of 1024 channels: every
-    4th of their 4096 units, and of fc6's 7 x 7 inputs every 3rd along both axes (sec. 3).
+    conv5 moves after pool4, and fc6 and fc7 become convolutions with 1024 channels: every 4th of
+    their 4096 units, and every 3rd of fc6's 7 x 7 inputs along both axes (sec. 3).
 
     Args:
-        weights: of torchvision's `vgg16`.
+        weights: weights of torchvision's `vgg16`.
     Returns:
-        The entries `backbone.*` of SSD300 or SSD512, but for the layers behind fc7.
+        The entries `backbone.*` of SSD300 or SSD512, except for the layers after fc7.
     """
     converted = {}
     for name, value in weights.items():
@@ -74,14 +74,15 @@ def convert_vgg16(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def convert_mobilenet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn an ImageNet MobileNet into the start of SSDLite's training.
+    """Convert an ImageNet MobileNet to initial weights of SSDLite.
 
     Args:
-        weights: of torchvision's `mobilenet_v2`, `mobilenet_v3_large` or `mobilenet_v3_small`.
+        weights: weights of torchvision's `mobilenet_v2`, `mobilenet_v3_large` or
+            `mobilenet_v3_small`.
     Returns:
         The entries `backbone.features.*` of an SSDLite with MOBILENET_REDUCED_TAIL False.
     Raises:
-        ValueError: the names are those of none of these.
+        ValueError: the names belong to none of these.
     """
     for make in MOBILENETS.values():
         with torch.device("meta"):  # for its names only
@@ -89,7 +90,7 @@ def convert_mobilenet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if net.state_dict().keys() == weights.keys():
             break
     else:
-        raise ValueError(f"the weights are of none of torchvision's {', '.join(MOBILENETS)}")
+        raise ValueError(f"the weights are not from one of torchvision's {', '.join(MOBILENETS)}")
     old_names = {id(value): name for name, value in net.state_dict(keep_vars=True).items()}
     parts = nn.Sequential(*cut_mobilenet(net.features)[:2])
     return {

@@ -1,4 +1,4 @@
-"""A ResNet, one stage of which has branches of different dilation."""
+"""A ResNet with one stage that has branches of different dilation."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -23,10 +23,10 @@ from .trident_conv import TridentConv
 
 
 class TridentBottleneckBlock(CNNBlockBase):
-    """A bottleneck block for each branch; all share their weights (Li et al. 2019, sec. 3.2).
+    """Bottleneck block for several branches that share their weights (Li et al. 2019, sec. 3.2).
 
-    The first block of a stage takes one tensor for all branches, the others a list of one for each;
-    the last one gives the branches one after the other in one batch.
+    The first block of a stage takes one tensor for all branches, the others take a list with one
+    tensor per branch. The last block concatenates the branches in one batch.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class TridentBottleneckBlock(CNNBlockBase):
         concat_output: bool = False,
         test_branch_idx: int = -1,
     ):
-        """Arguments of `BottleneckBlock` and `TridentConv`, and this.
+        """See `BottleneckBlock` and `TridentConv` for the other arguments.
 
         Args:
-            concat_output: whether to give one (B * N, C, H, W) tensor, not a list.
+            concat_output: return one (B * N, C, H, W) tensor instead of a list.
         """
         super().__init__(in_channels, out_channels, stride)
         self.num_branch = num_branch
@@ -73,13 +73,13 @@ class TridentBottleneckBlock(CNNBlockBase):
             norm=get_norm(norm, bottleneck_channels),
         )
         self.conv3 = conv_1x1(bottleneck_channels, out_channels)
-        # After all are made, the shortcut last: so a seed gives detectron2's weights.
+        # After all are created, and the shortcut last, so that a seed gives detectron2's weights.
         for layer in (self.conv1, self.conv2, self.conv3, self.shortcut):
             if layer is not None:
                 weight_init.c2_msra_fill(layer)
 
     def forward(self, x: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
-        """(N, in_channels, H, W) of each branch, or of all -> (N, out_channels, H', W') of each."""
+        """Map (N, in_channels, H, W), one or a list per branch, to (N, out_channels, H', W')."""
         is_one = self.test_branch_idx != -1 and not self.training
         if not isinstance(x, list):
             x = [x] * (1 if is_one else self.num_branch)
@@ -93,7 +93,7 @@ class TridentBottleneckBlock(CNNBlockBase):
 def make_trident_stage(
     block_class: type[CNNBlockBase], num_blocks: int, **kwargs
 ) -> list[CNNBlockBase]:
-    """Build a stage with branches; arguments are those of `ResNet.make_stage`."""
+    """Build a stage with branches; see `ResNet.make_stage` for the arguments."""
     concat = [False] * (num_blocks - 1) + [True]
     return ResNet.make_stage(block_class, num_blocks, concat_output_per_block=concat, **kwargs)
 
@@ -103,7 +103,7 @@ def build_trident_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNe
     """Build the ResNet that MODEL.RESNETS describes, with the branches of MODEL.TRIDENT.
 
     Raises:
-        ValueError: for settings that do not fit together; the message names the key.
+        ValueError: the settings do not fit together; the message names the key.
     """
     settings, trident_index = cfg.MODEL.RESNETS, _trident_index(cfg)
     stem = BasicStem(
@@ -152,7 +152,7 @@ def build_trident_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNe
 
 
 def _trident_index(cfg: CfgNode) -> int:
-    """Which stage has branches, 0 for res2."""
+    """Return the index of the stage with branches, 0 for res2."""
     settings, name = cfg.MODEL.RESNETS, cfg.MODEL.TRIDENT.TRIDENT_STAGE
     if settings.DEPTH not in (50, 101, 152):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A convolution that looks at the same weights with several dilations."""
+"""A convolution that applies the same weights with several dilations."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class TridentConv(nn.Module):
-    """One convolution for all branches, each with its own dilation (Li et al. 2019, sec. 3.2)."""
+    """Convolution shared by branches, each with its own dilation (Li et al. 2019, sec. 3.2)."""
 
     def __init__(
         self,
@@ -28,15 +28,14 @@ class TridentConv(nn.Module):
         """Describe the convolution.
 
         Args:
-            paddings, dilations: of each branch, or one for all.
+            paddings, dilations: one value per branch, or one for all.
             num_branch: B.
-            test_branch_idx: the branch whose dilation is used at inference, or -1: all branches
-                are run then too.
+            test_branch_idx: the branch whose dilation is used at inference; -1: all branches.
             norm: a module applied to each result, or None.
             activation: a callable applied last, or None.
         Raises:
-            ValueError: there are not as many paddings or dilations as branches, or the branch of
-                inference is none of them.
+            ValueError: the number of paddings or dilations differs from that of branches, or the
+                branch for inference does not exist.
         """
         super().__init__()
         self.kernel_size = (kernel_size, kernel_size)
@@ -68,7 +67,8 @@ class TridentConv(nn.Module):
         """Convolve the input of each branch.
 
         Args:
-            inputs: (N, in_channels, H, W) of each branch; at inference with one branch only that.
+            inputs: (N, in_channels, H, W) of each branch; one input for a single branch at
+                inference.
         Returns:
             (N, out_channels, H', W') of each branch.
         """
@@ -93,7 +93,7 @@ class TridentConv(nn.Module):
         return outputs
 
     def extra_repr(self) -> str:
-        """Return what `print(model)` shows of it."""
+        """Return the text that `print(model)` shows for it."""
         out_channels, in_channels = self.weight.shape[0], self.weight.shape[1] * self.groups
         return (
             f"in_channels={in_channels}, out_channels={out_channels}, "

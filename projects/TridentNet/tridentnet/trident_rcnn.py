@@ -12,15 +12,15 @@ from .branches import Branched
 def merge_branch_instances(
     instances: list[Instances], num_branch: int, nms_thresh: float, topk_per_image: int
 ) -> list[Instances]:
-    """Put the detections of all branches together, without those that overlap better ones.
+    """Merge the detections of all branches with non-maximum suppression.
 
     Args:
-        instances: of B * N images, all of the first branch first.
+        instances: detections in B * N images, ordered by branch.
         num_branch: B.
         nms_thresh: IoU above which the lower-scoring of two boxes of a class is dropped.
-        topk_per_image: detections to keep per image.
+        topk_per_image: maximum number of detections per image.
     Returns:
-        those of the N images, best first.
+        The detections in the N images, best first.
     """
     if num_branch == 1:
         return instances
@@ -34,7 +34,7 @@ def merge_branch_instances(
 
 
 class _BranchedHeads(Branched):
-    """Region heads, which come after it among the bases, for B * N images of B branches."""
+    """Mixin for region heads that get B * N images of B branches."""
 
     def forward(
         self,
@@ -43,7 +43,7 @@ class _BranchedHeads(Branched):
         proposals: list[Instances],
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """As that of the heads, with N images and targets, and features and proposals of B * N."""
+        """See `ROIHeads.forward`; features and proposals are of B * N images, targets of N."""
         num_branch = self.present_branches()
         if targets is not None:
             targets = targets * num_branch
@@ -60,9 +60,9 @@ class _BranchedHeads(Branched):
 
 @ROI_HEADS_REGISTRY.register()
 class TridentRes5ROIHeads(_BranchedHeads, Res5ROIHeads):
-    """The heads of TridentNet on res4."""
+    """Region heads of TridentNet on res4."""
 
 
 @ROI_HEADS_REGISTRY.register()
 class TridentStandardROIHeads(_BranchedHeads, StandardROIHeads):
-    """The heads of TridentNet on res5."""
+    """Region heads of TridentNet on res5."""

@@ -12,7 +12,7 @@ from .branches import Branched
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class TridentRPN(Branched, RPN):
-    """An RPN whose features hold every image once for each branch."""
+    """RPN whose features contain every image once per branch."""
 
     def forward(
         self,
@@ -20,10 +20,10 @@ class TridentRPN(Branched, RPN):
         features: dict[str, Tensor],
         gt_instances: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """As that of RPN, with N images and (B * N, C, Hi, Wi) features of B branches.
+        """See `RPN.forward`; takes N images and (B * N, C, Hi, Wi) features of B branches.
 
         Returns:
-            B * N Instances, all images of the first branch first, and the losses.
+            B * N Instances, ordered by branch, and the losses.
         """
         num_branch = self.present_branches()
         tensor = torch.cat([images.tensor] * num_branch)

@@ -10,30 +10,30 @@ UNLABELED = 255
 
 
 class RandomShift(T.Augmentation):
-    """Move the image within its frame; what leaves it is lost, and what it uncovers is black.
+    """Random shift of the image within its frame; uncovered areas are black.
 
-    Anchors are far apart on the one level of features. Shifts keep objects from being always at
-    the same place between them.
+    Anchors are far apart on the single level of features. Shifts prevent objects from always being
+    in the same place between them.
     """
 
     def __init__(self, prob: float = 0.5, max_pixels: int = 32):
         """
         Args:
-            prob: how likely an image is moved.
-            max_pixels: the farthest along each axis, in either direction.
+            prob: probability that an image is shifted.
+            max_pixels: maximum shift along each axis, in either direction.
         """
         super().__init__()
         self._init(locals())
 
     def get_transform(self, image: np.ndarray, boxes: np.ndarray) -> T.Transform:
-        """Return a shift for this (H, W, C) image, or nothing.
+        """Return a shift for this (H, W, C) image, or a transform that does nothing.
 
-        There is none that would leave no object of an image that has some.
+        It does nothing if a shift would move all objects out of the image.
 
         Args:
             boxes: (M, 4) XYXY.
         """
-        # All are drawn in any case, so that the choice for one image does not change the next.
+        # All are always drawn, so that the choice for one image does not affect the next.
         is_due = np.random.rand() < self.prob
         dx, dy = np.random.randint(-self.max_pixels, self.max_pixels + 1, size=2)
         height, width = image.shape[:2]
@@ -47,7 +47,7 @@ class RandomShift(T.Augmentation):
 
 
 def shift(dx: int, dy: int, width: int, height: int) -> T.TransformList:
-    """Move an image of this size to the right by dx and down by dy: a crop, and then a border."""
+    """Return the shift of an image right by dx and down by dy: a crop followed by a border."""
     left, top = max(dx, 0), max(dy, 0)
     kept_width, kept_height = width - abs(dx), height - abs(dy)
     crop = T.CropTransform(
@@ -67,7 +67,7 @@ def shift(dx: int, dy: int, width: int, height: int) -> T.TransformList:
 
 @AUGMENTATION_REGISTRY.register()
 def resize_shift_and_flip(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
-    """`resize_and_flip`, and for training a shift in between that INPUT.SHIFT describes.
+    """Return `resize_and_flip`, and in training the shift of INPUT.SHIFT in between.
 
     Raises:
         ValueError: INPUT.SHIFT.MAX_PIXELS is negative.
@@ -77,5 +77,5 @@ def resize_shift_and_flip(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
         return [resize, *flip]
     settings = cfg.INPUT.SHIFT
     if settings.MAX_PIXELS < 0:
-        raise ValueError(f"INPUT.SHIFT.MAX_PIXELS is {settings.MAX_PIXELS}; it cannot be negative")
+        raise ValueError(f"INPUT.SHIFT.MAX_PIXELS is {settings.MAX_PIXELS}; it must be at least 0")
     return [resize, RandomShift(settings.PROB, settings.MAX_PIXELS), *flip]

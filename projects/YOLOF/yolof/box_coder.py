@@ -7,24 +7,24 @@ from d2lite.modeling.box_regression import Box2BoxTransform
 
 
 class ClampedBox2BoxTransform(Box2BoxTransform):
-    """`Box2BoxTransform` that decodes no center farther than some pixels from its anchor's.
+    """`Box2BoxTransform` that limits the distance of a decoded center from its anchor's center.
 
-    A large anchor could otherwise send its box across the image by a small delta.
+    Otherwise, a small delta could move the box of a large anchor across the image.
     """
 
     def __init__(
         self, weights: tuple[float, float, float, float], ctr_clamp: float, **kwargs: float
     ):
-        """Arguments of `Box2BoxTransform`, and this.
+        """See `Box2BoxTransform` for the other arguments.
 
         Args:
-            ctr_clamp: the farthest that a center moves along each axis, in pixels.
+            ctr_clamp: maximum shift of a center along each axis, in pixels.
         """
         super().__init__(weights, **kwargs)
         self.ctr_clamp = ctr_clamp
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
-        """Decode (N, 4) deltas from (N, 4) boxes to (N, 4) boxes."""
+        """Apply (N, 4) deltas to (N, 4) boxes and return (N, 4) boxes."""
         size = boxes[:, 2:] - boxes[:, :2]
         limit = self.ctr_clamp / size * size.new_tensor(self.weights[:2])  # (N, 2), in deltas
         shift = torch.maximum(torch.minimum(deltas[:, :2].float(), limit), -limit)

@@ -1,4 +1,4 @@
-"""The dilated encoder and the decoder (sec. 4.1 and 4.3). Names of parameters are the authors'."""
+"""The dilated encoder and the decoder (sec. 4.1 and 4.3), with the authors' parameter names."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from d2lite.layers import ShapeSpec, get_norm
 
 
 class DilatedEncoder(nn.Module):
-    """Make one level of features see objects of all sizes: residual blocks of growing dilation."""
+    """Encoder of residual blocks with growing dilation: one level sees objects of all sizes."""
 
     @configurable
     def __init__(
@@ -27,11 +27,11 @@ class DilatedEncoder(nn.Module):
         """Describe the layers.
 
         Args:
-            in_channels: of the feature of the backbone.
-            out_channels: of the features that the encoder gives.
-            block_mid_channels: within the residual blocks.
-            block_dilations: of the 3x3 convolution of each block.
-            norm: any name that `layers.get_norm` takes.
+            in_channels: channels of the backbone's feature.
+            out_channels: output channels.
+            block_mid_channels: channels within the residual blocks.
+            block_dilations: dilation of the 3x3 convolution of each block.
+            norm: see `layers.get_norm`.
         """
         super().__init__()
         self.lateral_conv = nn.Conv2d(in_channels, out_channels, 1)
@@ -53,8 +53,8 @@ class DilatedEncoder(nn.Module):
         settings = cfg.MODEL.YOLOF.ENCODER
         if any(dilation < 1 for dilation in settings.BLOCK_DILATIONS):
             raise ValueError(
-                "MODEL.YOLOF.ENCODER.BLOCK_DILATIONS are numbers from 1 on, one for each block; "
-                f"found {list(settings.BLOCK_DILATIONS)}"
+                "MODEL.YOLOF.ENCODER.BLOCK_DILATIONS must be at least 1, one for each block; "
+                f"got {list(settings.BLOCK_DILATIONS)}"
             )
         return {
             "in_channels": input_shape.channels,
@@ -65,29 +65,29 @@ class DilatedEncoder(nn.Module):
         }
 
     def forward(self, feature: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, H, W)."""
+        """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""
         x = self.lateral_norm(self.lateral_conv(feature))
         x = self.fpn_norm(self.fpn_conv(x))
         return self.dilated_encoder_blocks(x)
 
 
 class DilatedBlock(nn.Module):
-    """1x1, dilated 3x3 and 1x1 convolutions, added to what they are given."""
+    """Residual block of 1x1, dilated 3x3 and 1x1 convolutions."""
 
     def __init__(self, channels: int, mid_channels: int, dilation: int, norm: str):
-        """norm: any name that `layers.get_norm` takes."""
+        """norm: see `layers.get_norm`."""
         super().__init__()
         self.conv1 = nn.Sequential(*_conv_norm_relu(channels, mid_channels, 1, norm))
         self.conv2 = nn.Sequential(*_conv_norm_relu(mid_channels, mid_channels, 3, norm, dilation))
         self.conv3 = nn.Sequential(*_conv_norm_relu(mid_channels, channels, 1, norm))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) -> the same."""
+        """Map (N, channels, H, W) to the same shape."""
         return x + self.conv3(self.conv2(self.conv1(x)))
 
 
 class Decoder(nn.Module):
-    """Predict classes and boxes, and objectness, which only learns through the class scores."""
+    """Predictor of classes, boxes, and an objectness that is only trained by the class scores."""
 
     @configurable
     def __init__(
@@ -104,12 +104,12 @@ class Decoder(nn.Module):
         """Describe the layers.
 
         Args:
-            in_channels: of the encoder's features, and of both towers.
+            in_channels: channels of the encoder's features and of both towers.
             num_classes: K.
-            num_anchors: A, anchors per cell.
-            cls_num_convs, reg_num_convs: 3x3 convolutions before the classes, and before boxes and
-                objectness.
-            norm: any name that `layers.get_norm` takes.
+            num_anchors: A, number of anchors per cell.
+            cls_num_convs, reg_num_convs: number of 3x3 convolutions before the classes, and before
+                boxes and objectness.
+            norm: see `layers.get_norm`.
             prior_prob: score of every class before training.
         """
         super().__init__()
@@ -141,7 +141,7 @@ class Decoder(nn.Module):
         }
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) -> class logits (N, A * K, H, W) and deltas (N, A * 4, H, W)."""
+        """Map (N, C, H, W) to class logits (N, A * K, H, W) and deltas (N, A * 4, H, W)."""
         by_anchor = (self.num_anchors, -1)
         classes = self.cls_score(self.cls_subnet(feature)).unflatten(1, by_anchor)
         boxes = self.bbox_subnet(feature)
@@ -169,7 +169,7 @@ def _conv_norm_relu(
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int, dilation: int = 1) -> nn.Conv2d:
-    # With a bias also before a norm, where it changes nothing: the authors' weights have it.
+    # With a bias even before a norm, where it has no effect, since the authors' weights have it.
     conv = nn.Conv2d(
         in_channels,
         out_channels,

@@ -1,4 +1,4 @@
-"""Uniform matching: every object gets equally many anchors, whatever its size (sec. 4.2)."""
+"""Uniform matching: every object gets the same number of anchors, whatever its size (sec. 4.2)."""
 
 from typing import NamedTuple
 
@@ -10,16 +10,16 @@ from d2lite.structures import Boxes, pairwise_iou
 
 
 class UniformMatch(NamedTuple):
-    """What R anchors of an image are trained for."""
+    """Targets of the R anchors of an image."""
 
     label: Tensor
     """(R,) int64: FOREGROUND, BACKGROUND or IGNORED, for the classes"""
     gt_index: Tensor
     """(R,) int64: the object of a foreground anchor; 0 for the others"""
     pair_anchor: Tensor
-    """(P,) int64: anchors whose boxes are trained; one may be there several times"""
+    """(P,) int64: anchors whose boxes are trained; an anchor may occur several times"""
     pair_gt: Tensor
-    """(P,) int64: the object that each of these is trained for"""
+    """(P,) int64: the object for which each of these is trained"""
 
 
 def uniform_match(
@@ -34,18 +34,18 @@ def uniform_match(
     """Match R anchors and their predictions to M objects; all boxes are XYXY.
 
     Each object claims its `topk` nearest anchors, and the anchors of its `topk` nearest
-    predictions. A claim counts if anchor and object overlap enough; otherwise it only keeps the
-    anchor from being background. A box is trained for each claim that counts. The class is trained
-    once for each anchor: for the object that it overlaps best of those that claim it.
+    predictions. A claim is valid if anchor and object overlap enough; otherwise it only prevents
+    the anchor from being background. A box is trained for each valid claim. The class is trained
+    once per anchor, for the claiming object that it overlaps most.
 
     Args:
         anchors: (R, 4).
         pred_boxes: (R, 4), decoded from the anchors.
         gt_boxes: (M, 4).
-        topk: claims of each object of either kind.
-        pos_ignore_threshold: least IoU of anchor and object for a claim to count.
-        neg_ignore_threshold: anchors that nobody claims are ignored when their prediction has a
-            higher IoU with any object.
+        topk: number of claims of each kind per object.
+        pos_ignore_threshold: minimum IoU of anchor and object for a valid claim.
+        neg_ignore_threshold: unclaimed anchors are ignored if their prediction has a higher IoU
+            with any object.
     """
     num_gt, num_anchors = len(gt_boxes), len(anchors)
     if num_gt == 0:
@@ -72,7 +72,7 @@ def uniform_match(
 def _claims(
     anchors: Tensor, pred_boxes: Tensor, gt_boxes: Tensor, topk: int
 ) -> tuple[Tensor, Tensor]:
-    """(2 * topk * M,) indices of anchors, and of the objects that claim them."""
+    """Return (2 * topk * M,) indices of anchors, and of the objects that claim them."""
     wanted = _as_center_and_size(gt_boxes)
     topk = min(topk, len(anchors))
     nearest = [
@@ -85,6 +85,6 @@ def _claims(
 
 
 def _as_center_and_size(boxes: Tensor) -> Tensor:
-    """(R, 4) XYXY -> (R, 4) of center x, center y, width, height."""
+    """Convert (R, 4) XYXY boxes to center x, center y, width, height."""
     low, high = boxes[:, :2], boxes[:, 2:]
     return torch.cat(((low + high) / 2, high - low), dim=1)

@@ -23,9 +23,9 @@ from .matching import UniformMatch, uniform_match
 
 @META_ARCH_REGISTRY.register()
 class YOLOF(DenseDetector):
-    """Anchors of all sizes on one level of features, matched uniformly.
+    """Detector with anchors of all sizes on one level of features, matched uniformly.
 
-    Its parameters are called as those of the authors' program, whose weights fit.
+    Its parameters have the names of the authors' program, so its weights can be loaded.
     """
 
     class_count_keys = {"MODEL.YOLOF.DECODER.NUM_CLASSES": "thing_classes"}
@@ -58,10 +58,10 @@ class YOLOF(DenseDetector):
         """Compose the model.
 
         Args:
-            encoder: from the (N, C, H, W) feature to the one that the decoder takes.
-            decoder: from that to class logits (N, A * K, H, W) and deltas (N, A * 4, H, W).
-            in_feature: name of the feature of the backbone.
-            num_classes: K; background gets index K in labels, but no logit.
+            encoder: maps the (N, C, H, W) feature to the input of the decoder.
+            decoder: maps that to class logits (N, A * K, H, W) and deltas (N, A * 4, H, W).
+            in_feature: name of the backbone's feature.
+            num_classes: K; background has index K in labels, but no logit.
             match_topk, pos_ignore_threshold, neg_ignore_threshold: see `uniform_match`.
             focal_loss_alpha, focal_loss_gamma: see `focal_loss_of_labels`.
             pixel_mean, pixel_std: one value per channel, in the channel order of the images.
@@ -99,7 +99,7 @@ class YOLOF(DenseDetector):
         """Read MODEL.YOLOF and build the parts from the config.
 
         Raises:
-            ValueError: for settings that make no YOLOF; the message names the key.
+            ValueError: a setting is not possible; the message names the key.
         """
         yolof = cfg.MODEL.YOLOF
         _check_settings(yolof)
@@ -127,11 +127,10 @@ class YOLOF(DenseDetector):
         }
 
     def predict(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Predict on the one (N, C, H, W) feature -> [(N, A * K, H, W)] logits, [(N, A * 4, H, W)]
-        deltas.
+        """Predict [(N, A * K, H, W)] logits and [(N, A * 4, H, W)] deltas from the single feature.
 
-        It stands in for the head of `DenseDetector`, so that encoder and decoder stay parts of
-        the model itself, where the authors' weights have them.
+        This replaces the head of `DenseDetector`, so that encoder and decoder stay direct parts of
+        the model, as in the authors' weights.
         """
         (feature,) = features
         logits, deltas = self.decoder(self.encoder(feature))
@@ -144,7 +143,7 @@ class YOLOF(DenseDetector):
         predictions: Sequence[list[Tensor]],
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
-        """See `DenseDetector.forward_training`; gives "loss_cls" and "loss_box_reg"."""
+        """See `DenseDetector.forward_training`; returns "loss_cls" and "loss_box_reg"."""
         (logits,), (deltas,) = self._transpose_dense_predictions(predictions, [self.num_classes, 4])
         anchors = Boxes.cat(self.anchor_generator(features)).tensor
         pred_boxes = [self.box2box_transform.apply_deltas(x, anchors) for x in deltas]
@@ -168,15 +167,15 @@ class YOLOF(DenseDetector):
         matches: list[UniformMatch],
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
-        """Focal loss of all anchors but ignored ones, and GIoU loss of the matched boxes.
+        """Return the focal loss of all anchors except ignored ones, and the GIoU loss of matches.
 
         Both are divided by the number of foreground anchors, averaged over processes.
 
         Args:
             logits: (N, R, K).
             labels: (N, R) int64 classes; K is background, -1 ignored.
-            pred_boxes: N times (R, 4).
-            matches: per image.
+            pred_boxes: (R, 4) per image.
+            matches: one per image.
             gt_instances: per image, with `gt_boxes`.
         """
         num_foreground = is_foreground(labels, self.num_classes).sum()
@@ -208,7 +207,7 @@ class YOLOF(DenseDetector):
     def inference_single_image(
         self, anchors: Boxes, scores: Tensor, deltas: Tensor, image_size: tuple[int, int]
     ) -> Instances:
-        """Of one image: decoded from (R, K) scores and (R, 4) deltas, then NMS of each class."""
+        """Decode (R, K) scores and (R, 4) deltas of one image, and apply NMS to each class."""
         candidates = self._decode_per_level_predictions(
             anchors, scores, deltas, self.test_score_thresh, self.test_topk_candidates, image_size
         )
@@ -236,6 +235,6 @@ def _mean_over_processes(value: Tensor) -> Tensor:
 
 def _check_settings(yolof: CfgNode) -> None:
     if yolof.MATCHER.TOPK < 1:
-        raise ValueError(f"MODEL.YOLOF.MATCHER.TOPK is {yolof.MATCHER.TOPK}; it must be 1 or more")
+        raise ValueError(f"MODEL.YOLOF.MATCHER.TOPK is {yolof.MATCHER.TOPK}; it must be at least 1")
     if yolof.CTR_CLAMP <= 0:
-        raise ValueError(f"MODEL.YOLOF.CTR_CLAMP is {yolof.CTR_CLAMP}; give pixels, more than 0")
+        raise ValueError(f"MODEL.YOLOF.CTR_CLAMP is {yolof.CTR_CLAMP}; it must be above 0")

@@ -43,5 +43,5 @@ __all__ = [
     "yolov3_losses",
 ]
 
-# yolov3.weights, and the layers that trainings start from, such as darknet53.conv.74.
+# yolov3.weights, and pretrained layers to start training from, such as darknet53.conv.74.
 READERS[".weights"] = READERS[".conv.74"] = read_darknet_checkpoint

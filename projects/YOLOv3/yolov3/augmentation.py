@@ -18,9 +18,9 @@ from .letterbox import GRAY, fit_letterbox
 
 
 class RandomPlacement(T.Augmentation):
-    """Put the image into a gray square: stretched a little, smaller or larger, and anywhere.
+    """Random placement of the image in a gray square: stretched a little, scaled, and anywhere.
 
-    Without jitter and at scale 1 it is the letterbox.
+    Without jitter and at scale 1, it is the letterbox.
     """
 
     def __init__(
@@ -28,24 +28,24 @@ class RandomPlacement(T.Augmentation):
     ):
         """
         Args:
-            side: of the square, in pixels.
-            jitter: how far width and height change against each other, as a share of them.
-            scale_range: least and largest factor on the size that just fits.
+            side: side of the square, in pixels.
+            jitter: maximum relative change of width and of height.
+            scale_range: minimum and maximum factor on the size that just fits.
         Raises:
-            ValueError: a setting is impossible; says which.
+            ValueError: a setting is not possible; the message names it.
         """
         super().__init__()
         if not 0 <= jitter < 1:
-            raise ValueError(f"INPUT.YOLOV3.JITTER is {jitter}; use 0 to 1, below 1")
+            raise ValueError(f"INPUT.YOLOV3.JITTER is {jitter}; it must be at least 0 and below 1")
         if len(scale_range) != 2 or not 0 < scale_range[0] <= scale_range[1]:
             raise ValueError(
-                f"INPUT.YOLOV3.SCALE_RANGE is {scale_range}; give the least and the largest "
+                f"INPUT.YOLOV3.SCALE_RANGE is {scale_range}; give the minimum and the maximum "
                 "factor, both above 0"
             )
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        """Resize, crop what does not fit, and pad, for an (H, W, C) image."""
+        """Return the resize, crop and padding for an (H, W, C) image."""
         old_size = image.shape[:2]
         if self.jitter == 0 and tuple(self.scale_range) == (1.0, 1.0):
             place = fit_letterbox(old_size, self.side)
@@ -54,7 +54,7 @@ class RandomPlacement(T.Augmentation):
         factor = np.random.uniform(*self.scale_range) * self.side / max(height, width)
         new_size = max(round(height * factor), 1), max(round(width * factor), 1)
         free = self.side - np.array(new_size[::-1])
-        # Where the image is larger than the square, this is negative: how much is cut off.
+        # If the image is larger than the square, this is negative: the amount that is cut off.
         x0, y0 = np.round(np.random.uniform(0, 1, 2) * free).astype(int).tolist()
         return _place(old_size, new_size, (x0, y0), self.side)
 
@@ -62,7 +62,7 @@ class RandomPlacement(T.Augmentation):
 def _place(
     old_size: tuple[int, int], new_size: tuple[int, int], corner: tuple[int, int], side: int
 ) -> TransformList:
-    """Resize from (height, width) to another, and put the corner at (x0, y0) of a square."""
+    """Return the resize to a new (height, width) and the placement at (x0, y0) of a square."""
     (height, width), (x0, y0) = new_size, corner
     left, top = max(-x0, 0), max(-y0, 0)
     kept_width, kept_height = min(width - left, side), min(height - top, side)
@@ -78,13 +78,13 @@ def _place(
 
 
 class HSVJitter(T.Augmentation):
-    """Turn the hue, and multiply saturation and brightness."""
+    """Random rotation of the hue, and random factors on saturation and brightness."""
 
     def __init__(self, hue: float = 0.1, saturation: float = 1.5, exposure: float = 1.5):
         """
         Args:
-            hue: largest turn, as a share of the circle.
-            saturation, exposure: largest factor; the least is its inverse.
+            hue: maximum rotation, as a share of the full circle.
+            saturation, exposure: maximum factor; the minimum is its inverse.
         Raises:
             ValueError: a factor is below 1.
         """
@@ -92,7 +92,7 @@ class HSVJitter(T.Augmentation):
         for key, factor in (("SATURATION", saturation), ("EXPOSURE", exposure)):
             if factor < 1:
                 raise ValueError(
-                    f"INPUT.YOLOV3.{key} is {factor}, the largest factor; use 1.0 or more"
+                    f"INPUT.YOLOV3.{key} is {factor}, the maximum factor; it must be at least 1.0"
                 )
         self._init(locals())
 
@@ -114,10 +114,10 @@ def _draw_factor(largest: float) -> float:
 
 @AUGMENTATION_REGISTRY.register()
 def yolov3_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
-    """For training those of INPUT.YOLOV3, which give squares; for testing a resize to what fits.
+    """Return the augmentations of INPUT.YOLOV3 for training, or a resize that fits for testing.
 
-    The squares of training are as large as the largest of MODEL.YOLOV3.TRAIN_SIZES. The model adds
-    the gray around test images, and takes it off its detections.
+    In training, images become squares of the largest of MODEL.YOLOV3.TRAIN_SIZES. The model adds
+    the gray padding of test images, and maps its detections back.
     """
     yolo, settings = cfg.MODEL.YOLOV3, cfg.INPUT.YOLOV3
     if not is_train:

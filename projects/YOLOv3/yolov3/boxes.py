@@ -1,4 +1,4 @@
-"""Where predictions lie, what box they mean, and which object each is about."""
+"""Positions of predictions, coding of boxes, and assignment of objects."""
 
 import math
 from collections.abc import Sequence
@@ -7,15 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# As in Box2BoxTransform: keeps exp() finite.
+# As in Box2BoxTransform; it keeps exp() finite.
 MAX_LOG_RATIO = math.log(1000.0 / 16)
 
 
 class Grid(NamedTuple):
-    """R predictions of an image: level after level, row after row, anchor after anchor."""
+    """Positions of the R predictions of an image, ordered by level, row, column and anchor."""
 
     cells: Tensor
-    """(R, 2) column and row of each one's cell"""
+    """(R, 2) column and row of the cell of each prediction"""
     strides: Tensor
     """(R, 1) pixels per cell"""
     anchors: Tensor
@@ -23,7 +23,7 @@ class Grid(NamedTuple):
 
 
 def make_grid(sizes: Sequence[tuple[int, int]], strides: Sequence[int], anchors: Tensor) -> Grid:
-    """Return the predictions of L levels.
+    """Return the positions of the predictions of L levels.
 
     Args:
         sizes: (rows, columns) of each level.
@@ -47,10 +47,10 @@ def make_grid(sizes: Sequence[tuple[int, int]], strides: Sequence[int], anchors:
 
 
 def decode(deltas: Tensor, grid: Grid) -> Tensor:
-    """(..., R, 4) predicted values -> XYXY boxes (YOLOv3, sec. 2.1).
+    """Decode (..., R, 4) predicted values to XYXY boxes (YOLOv3, sec. 2.1).
 
-    The center lies in the cell, at the sigmoid of the first two; the others are logarithms of
-    width and height over the anchor's.
+    The sigmoid of the first two values is the position of the center within its cell. The others
+    are the logarithms of width and height relative to the anchor.
     """
     centers = (deltas[..., :2].sigmoid() + grid.cells) * grid.strides
     sizes = deltas[..., 2:].clamp(max=MAX_LOG_RATIO).exp() * grid.anchors
@@ -58,11 +58,11 @@ def decode(deltas: Tensor, grid: Grid) -> Tensor:
 
 
 def encode(boxes: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Return what predictions should say of (R, 4) XYXY boxes, the inverse of `decode`.
+    """Return the targets of predictions for (R, 4) XYXY boxes, the inverse of `decode`.
 
     Returns:
-        (R, 2) offsets of the centers from their cell in [0, 1], which the sigmoid is to give; and
-        (R, 2) logarithms of the sizes over the anchors'.
+        (R, 2) offsets of the centers within their cells in [0, 1], the targets of the sigmoid; and
+        (R, 2) logarithms of the sizes relative to the anchors.
     """
     centers, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     offsets = (centers / grid.strides - grid.cells).clamp(0, 1)
@@ -70,7 +70,7 @@ def encode(boxes: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
 
 
 def iou_of_sizes(a: Tensor, b: Tensor) -> Tensor:
-    """(M, A) IoU of boxes of (M, 2) and (A, 2) widths and heights, laid on one center."""
+    """Return the (M, A) IoU of boxes of (M, 2) and (A, 2) widths and heights with equal centers."""
     overlap = torch.minimum(a[:, None], b[None]).prod(dim=2)
     return overlap / (a.prod(dim=1)[:, None] + b.prod(dim=1)[None] - overlap)
 
@@ -78,10 +78,11 @@ def iou_of_sizes(a: Tensor, b: Tensor) -> Tensor:
 def assign_objects(
     gt_boxes: Tensor, sizes: Sequence[tuple[int, int]], strides: Sequence[int], anchors: Tensor
 ) -> Tensor:
-    """Return the object that each prediction is about.
+    """Return the object assigned to each prediction.
 
-    An object goes to the anchor, of all levels, whose shape overlaps it most, in the cell of its
-    center. Of several that want the same prediction the last one gets it, as in Darknet.
+    Among the anchors of all levels, an object gets the one whose shape overlaps it most, in the
+    cell of its center. If several objects get the same prediction, the last one counts, as in
+    Darknet.
 
     Args:
         gt_boxes: (M, 4) XYXY.
@@ -102,5 +103,5 @@ def assign_objects(
     index = before + (row * limits[level, 1] + column) * num_anchors + anchor
     owner = torch.full((int(counts.sum()),), -1, device=gt_boxes.device)
     objects = torch.arange(len(gt_boxes), device=gt_boxes.device)
-    # The largest, not the last written: that would be up to chance on a GPU.
+    # The maximum, since the order of writes is random on a GPU.
     return owner.scatter_reduce_(0, index, objects, "amax")

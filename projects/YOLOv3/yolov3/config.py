@@ -8,16 +8,16 @@ def add_yolov3_config(cfg: CfgNode) -> None:
     _add_darknet(cfg.MODEL)
     _add_model(cfg.MODEL)
 
-    # Of yolov3_augmentation, which changes training images.
+    # Settings of yolov3_augmentation, which changes training images.
     augmentation = cfg.INPUT.YOLOV3 = CfgNode()
-    # How far width and height may change against each other, as a share of them; 0 for not.
+    # Maximum relative change of width and of height; 0 for none.
     augmentation.JITTER = 0.3
-    # Least and largest factor on the size that just fits the square. What fits less is put
-    # somewhere into it, what does not fit is cut off. (1.0, 1.0) with no jitter: the letterbox.
+    # Minimum and maximum factor on the size that just fits into the square. Smaller images are
+    # placed anywhere in it, larger ones are cropped. (1.0, 1.0) without jitter: the letterbox.
     augmentation.SCALE_RANGE = (0.25, 2.0)
-    # Largest turn of the hue, as a share of the circle.
+    # Maximum rotation of the hue, as a share of the full circle.
     augmentation.HUE = 0.1
-    # Largest factors (and their inverses the least) on saturation and brightness; 1.0 for none.
+    # Maximum factors on saturation and brightness; the minimum is their inverse. 1.0 for none.
     augmentation.SATURATION = 1.5
     augmentation.EXPOSURE = 1.5
 
@@ -26,42 +26,43 @@ def _add_darknet(model: CfgNode) -> None:
     darknet = model.DARKNET = CfgNode()
     # Factor on all channels, which stay multiples of 8.
     darknet.WIDTH = 1.0
-    # Residual blocks of the five stages, of stride 2 to 32; these are Darknet-53's.
+    # Number of residual blocks in the five stages, with stride 2 to 32; these are Darknet-53's.
     darknet.BLOCKS = [1, 2, 8, 8, 4]
-    # res1 to res5, of stride 2 to 32.
+    # res1 to res5, with stride 2 to 32.
     darknet.OUT_FEATURES = ["res3", "res4", "res5"]
-    # After each convolution of backbone and head, but the last ones. Darknet's weights need a
-    # batch norm.
+    # Norm after each convolution of backbone and head except the last ones. Darknet's weights need
+    # "BN".
     darknet.NORM = "BN"
 
 
 def _add_model(model: CfgNode) -> None:
     yolo = model.YOLOV3 = CfgNode()
-    # Features that the heads stand on, by ascending stride; each twice the one before it.
+    # Features for the heads, by ascending stride; each has twice the stride of the one before.
     yolo.IN_FEATURES = ["res3", "res4", "res5"]
-    # Classes; -1: as many as the dataset has. There is none for the background.
+    # Number of classes, without the background; -1: as many as the dataset has.
     yolo.NUM_CLASSES = 80
-    # (width, height) in pixels, by size: an equal share for each feature.
-    # tools/fit_anchors.py --formats yolo finds those of a dataset.
+    # (width, height) in pixels, by ascending size; each feature gets an equal share of them.
+    # tools/fit_anchors.py --formats yolo finds anchors for a dataset.
     yolo.ANCHORS = [
         *([10, 13], [16, 30], [33, 23]),
         *([30, 61], [62, 45], [59, 119]),
         *([116, 90], [156, 198], [373, 326]),
     ]
-    # Side of the square that images are put into, in pixels; a multiple of the largest stride.
+    # Side of the square into which images are put, in pixels; a multiple of the largest stride.
     yolo.IMAGE_SIZE = 416
-    # Sides to choose from in training, anew every so many iterations; empty for IMAGE_SIZE alone.
+    # Sides from which one is chosen in training (empty: IMAGE_SIZE), and the number of iterations
+    # for which it is kept.
     yolo.TRAIN_SIZES = []
     yolo.TRAIN_SIZE_PERIOD = 10
 
-    # Predictions with no object whose box overlaps one by more than this IoU are not told so.
+    # Predictions without an object whose IoU with any object is above this have no objectness loss.
     yolo.IGNORE_THRESHOLD = 0.5
-    # Objectness that an untrained model predicts.
+    # Objectness predicted by an untrained model.
     yolo.PRIOR_PROB = 0.01
 
     # Detections with lower scores (objectness times class probability) are dropped.
     yolo.SCORE_THRESH_TEST = 0.005
-    # Candidates of an image before non-maximum suppression.
+    # Number of candidates per image before non-maximum suppression.
     yolo.TOPK_CANDIDATES_TEST = 1000
     # IoU above which the lower-scoring of two boxes of a class is dropped.
     yolo.NMS_THRESH_TEST = 0.45

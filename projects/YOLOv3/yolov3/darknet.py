@@ -15,7 +15,7 @@ NEGATIVE_SLOPE = 0.1
 def conv_block(
     in_channels: int, out_channels: int, kernel_size: int, norm: str, stride: int = 1
 ) -> Conv2d:
-    """Return a convolution, its norm and LeakyReLU; it keeps the size, but for the stride."""
+    """Return a padded convolution with its norm and LeakyReLU."""
     conv = Conv2d(
         in_channels,
         out_channels,
@@ -33,7 +33,7 @@ def conv_block(
 
 
 class ResidualBlock(nn.Module):
-    """A 1x1 convolution to half the channels and a 3x3 one back, added to the input."""
+    """Residual block of a 1x1 convolution to half the channels and a 3x3 one back."""
 
     def __init__(self, channels: int, norm: str):
         super().__init__()
@@ -41,14 +41,15 @@ class ResidualBlock(nn.Module):
         self.conv2 = conv_block(channels // 2, channels, 3, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Map (N, C, H, W) to the same shape."""
         return x + self.conv2(self.conv1(x))
 
 
 class Darknet(Backbone):
-    """A stem and five stages; each halves the size, doubles the channels, and adds residuals.
+    """Stem and five stages, each of which halves the size and doubles the channels.
 
-    Gives "res1" to "res5", of stride 2 to 32. Convolutions stand in the order of Darknet's files.
+    Its features are "res1" to "res5", with stride 2 to 32. Convolutions are in the order of
+    Darknet's files.
     """
 
     def __init__(
@@ -62,15 +63,15 @@ class Darknet(Backbone):
     ):
         """
         Args:
-            in_channels: of the images.
+            in_channels: channels of the images.
             width: factor on the channels, which are 32 in the stem and 1024 at the end.
-            blocks: residual blocks of each stage.
+            blocks: number of residual blocks in each stage.
             norm: see `get_norm`.
-            out_features: which features to give.
-            freeze_at: number of parts that are not trained, of stem and stages; their batch norms
-                stay as they are.
+            out_features: names of the features to return.
+            freeze_at: number of parts (stem and stages) that are not trained; their batch norms are
+                frozen.
         Raises:
-            ValueError: a setting is impossible; says which.
+            ValueError: a setting is not possible; the message names it.
         """
         super().__init__()
         if width <= 0:
@@ -103,11 +104,11 @@ class Darknet(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """The largest stride, so that features of neighboring levels fit each other."""
+        """The largest stride, so that the sizes of neighboring features match."""
         return max(self._out_feature_strides[name] for name in self._out_features)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, C, H, W) -> the wanted features, (N, Ci, H / stride, W / stride)."""
+        """Map (N, C, H, W) to the features by name, (N, Ci, H / stride, W / stride)."""
         x = self.stem(x)
         features = {}
         for i, stage in enumerate(self.stages, 1):
@@ -117,7 +118,7 @@ class Darknet(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_darknet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Darknet:
-    """Darknet with the settings of MODEL.DARKNET."""
+    """Build Darknet with the settings of MODEL.DARKNET."""
     darknet = cfg.MODEL.DARKNET
     return Darknet(
         in_channels=input_shape.channels,
@@ -130,5 +131,5 @@ def build_darknet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Darknet:
 
 
 def scaled(channels: int, width: float) -> int:
-    """Channels times width, as a multiple of 8."""
+    """Return channels times width, rounded to a multiple of 8."""
     return max(round(channels * width / 8), 1) * 8

@@ -20,15 +20,15 @@ from d2lite.layers import Conv2d
 
 logger = logging.getLogger(__name__)
 
-# The one entry of a checkpoint that was read from such a file is called this and the file's name.
+# Prefix of the single entry of a checkpoint read from such a file, followed by the file's name.
 ENTRY = "Darknet file "
 
-# Darknet's own test; larger numbers mark transposed matrices of layers that YOLOv3 lacks.
+# As in Darknet; larger numbers mark transposed matrices of layers that YOLOv3 does not have.
 VERSION_WITH_LONG_COUNT = 2
 
 
 class DarknetFile(NamedTuple):
-    """What is in a `.weights` file."""
+    """Contents of a `.weights` file."""
 
     version: tuple[int, int, int]
     """major, minor, revision"""
@@ -39,7 +39,7 @@ class DarknetFile(NamedTuple):
 
 
 def read_darknet_file(path: str | Path) -> DarknetFile:
-    """Read a file whole.
+    """Read a whole file.
 
     Raises:
         CheckpointFileError: it ends within the header or within a number.
@@ -63,21 +63,23 @@ def read_darknet_file(path: str | Path) -> DarknetFile:
 
 
 def read_darknet_checkpoint(filename: str) -> dict[str, Any]:
-    """Read a file as a checkpoint. Only a model knows what its numbers are, so they come as one
-    entry, which is divided when a model loads it; see `accept_darknet_files`.
+    """Read a file as a checkpoint.
+
+    The layout of the numbers depends on the model, so they are one entry, which is split when a
+    model loads it; see `accept_darknet_files`.
 
     Raises:
-        CheckpointFileError: as `read_darknet_file`.
+        CheckpointFileError: see `read_darknet_file`.
     """
     return {"model": {ENTRY + filename: read_darknet_file(filename).numbers}}
 
 
 def accept_darknet_files(model: nn.Module) -> None:
-    """Let `model.load_state_dict` take what `read_darknet_checkpoint` gives, whoever calls it.
+    """Make `model.load_state_dict` accept the result of `read_darknet_checkpoint`.
 
-    The file may hold the whole model, or its backbone alone. Then loading raises
-    CheckpointFileError where it has another number of parameters than both, and ValueError where
-    the model has norms that Darknet does not know.
+    The file may contain the whole model or only its backbone. Loading raises a CheckpointFileError
+    if the number of parameters fits neither, and a ValueError if the model has norms that Darknet
+    does not support.
     """
     model.register_load_state_dict_pre_hook(_divide)
 
@@ -87,11 +89,11 @@ def _divide(model: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) 
         filename = name.removeprefix(prefix + ENTRY)
         weights = _by_name(state_dict.pop(name), model, filename)
         state_dict.update((prefix + key, value) for key, value in weights.items())
-        logger.info("%s holds %d entries of the model", filename, len(weights))
+        logger.info("%s contains %d entries of the model", filename, len(weights))
 
 
 def _by_name(numbers: Tensor, model: nn.Module, filename: str) -> dict[str, Tensor]:
-    """Entries of the model's state dict from the (V,) numbers of a file."""
+    """Return the entries of the model's state dict from the (V,) numbers of a file."""
     layout: list[tuple[str, Tensor]] = []  # in the order of a file
     for name, conv in model.named_modules():
         if isinstance(conv, Conv2d):
@@ -101,7 +103,7 @@ def _by_name(numbers: Tensor, model: nn.Module, filename: str) -> dict[str, Tens
     backbone_alone = sum(value.numel() for _, value in backbone)
     if len(numbers) not in (whole, backbone_alone):
         raise CheckpointFileError(
-            f"{filename} has {len(numbers)} numbers of 4 bytes behind its header; the model has "
+            f"{filename} has {len(numbers)} numbers of 4 bytes after its header; the model has "
             f"{whole}, its backbone {backbone_alone}. Use a whole file, and the "
             "MODEL.YOLOV3.NUM_CLASSES and MODEL.DARKNET that it was made with"
         )
@@ -115,7 +117,7 @@ def _values(name: str, conv: Conv2d) -> list[tuple[str, Tensor]]:
         return [("bias", conv.bias), ("weight", conv.weight)]
     if not hasattr(conv.norm, "running_mean"):
         raise ValueError(
-            f"{name} is followed by {type(conv.norm).__name__}, but files of Darknet hold batch "
+            f"{name} is followed by {type(conv.norm).__name__}, but files of Darknet contain batch "
             "norms; set MODEL.DARKNET.NORM to 'BN'"
         )
     norm = conv.norm

@@ -13,13 +13,13 @@ from .darknet import conv_block
 
 
 class YOLOv3Level(nn.Module):
-    """One scale: takes the next coarser one in, and predicts."""
+    """Prediction on one scale, which also gets the features of the next coarser one."""
 
     def __init__(self, channels: int, coarser_channels: int, outputs: int, norm: str):
         """
         Args:
-            channels: C of the feature; half as many go on to the next finer scale.
-            coarser_channels: of what comes from the next coarser scale; 0: there is none.
+            channels: C of the feature; half as many are passed to the next finer scale.
+            coarser_channels: channels from the next coarser scale; 0: there is none.
             outputs: channels of the prediction.
             norm: see `get_norm`.
         """
@@ -40,8 +40,11 @@ class YOLOv3Level(nn.Module):
         self.pred = Conv2d(channels, outputs, kernel_size=1)
 
     def forward(self, feature: Tensor, coarser: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) and (N, coarser_channels, H / 2, W / 2), or None.
+        """Predict on one scale.
 
+        Args:
+            feature: (N, C, H, W).
+            coarser: (N, coarser_channels, H / 2, W / 2), or None.
         Returns:
             (N, C / 2, H, W) for the next finer scale, and (N, outputs, H, W) predictions.
         """
@@ -53,9 +56,10 @@ class YOLOv3Level(nn.Module):
 
 
 class YOLOv3Head(nn.Module):
-    """From the coarsest feature to the finest; convolutions stand in the order of Darknet's files.
+    """Head that predicts from the coarsest feature to the finest.
 
-    A prediction has, for each anchor, 4 box values, the logit of objectness and K of the classes.
+    A prediction has 4 box values, a logit for objectness and K class logits for each anchor.
+    Convolutions are in the order of Darknet's files.
     """
 
     def __init__(
@@ -69,11 +73,11 @@ class YOLOv3Head(nn.Module):
     ):
         """
         Args:
-            in_channels: of the features, by ascending stride.
-            num_anchors: A, of each feature.
+            in_channels: channels of the features, by ascending stride.
+            num_anchors: A, number of anchors per cell.
             num_classes: K.
             norm: see `get_norm`.
-            prior_prob: objectness that is predicted at first.
+            prior_prob: objectness predicted before training.
         """
         super().__init__()
         coarser = 0
@@ -90,7 +94,7 @@ class YOLOv3Head(nn.Module):
         self.levels = nn.ModuleList(levels)  # from coarse to fine
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor]]:
-        """L levels of (N, Ci, Hi, Wi), by ascending stride -> those of (N, A * (5 + K), Hi, Wi)."""
+        """Map (N, Ci, Hi, Wi) features, by ascending stride, to (N, A * (5 + K), Hi, Wi) each."""
         predictions, x = [], None
         for level, feature in zip(self.levels, reversed(features), strict=True):
             x, prediction = level(feature, x)

@@ -1,7 +1,7 @@
-"""Images in the middle of a gray square, in their own proportions.
+"""Images centered in a gray square, with their aspect ratio kept.
 
-Test images are resized by the stock loader, and the model adds the gray; in training both may be
-random, so `yolov3_augmentation` does both. What the network sees is the same.
+Test images are resized by the stock loader, and the model adds the gray padding. In training, both
+may be random, so `yolov3_augmentation` does both; the network gets the same kind of images.
 """
 
 from typing import NamedTuple
@@ -11,29 +11,29 @@ from torch import Tensor
 
 from d2lite.data import transforms as T
 
-# Of the padding: the middle of the range of bytes.
+# Value of the padding: the middle of the range of bytes.
 GRAY = 128
 
 
 class Letterbox(NamedTuple):
-    """Where an image lies in its square."""
+    """Position of an image in its square."""
 
     height: int
-    """of the resized image"""
+    """height of the resized image"""
     width: int
     x0: int
-    """of its upper left corner in the square"""
+    """position of its upper left corner in the square"""
     y0: int
     scale_x: float
     """new width over old width"""
     scale_y: float
 
     def to_square(self, boxes: Tensor) -> Tensor:
-        """(M, 4) XYXY boxes of the image -> of the square."""
+        """Map (M, 4) XYXY boxes of the image to the square."""
         return boxes * self._scale(boxes) + self._shift(boxes)
 
     def to_image(self, boxes: Tensor) -> Tensor:
-        """(M, 4) XYXY boxes of the square -> of the image; they may reach beyond it."""
+        """Map (M, 4) XYXY boxes of the square to the image; they may extend beyond it."""
         return (boxes - self._shift(boxes)) / self._scale(boxes)
 
     def _scale(self, like: Tensor) -> Tensor:
@@ -44,9 +44,9 @@ class Letterbox(NamedTuple):
 
 
 def fit_letterbox(image_size: tuple[int, int], side: int) -> Letterbox:
-    """How an image of (height, width) fills a square of `side` pixels along its longer side."""
+    """Return the position of an image of (height, width) that fills a square of `side` pixels."""
     height, width = T.ResizeShortestEdge.get_output_shape(*image_size, side, side)
-    # The shorter side of a very oblong image would vanish.
+    # Otherwise, the shorter side of a very long image would vanish.
     height, width = max(height, 1), max(width, 1)
     x0, y0 = (side - width) // 2, (side - height) // 2
     return Letterbox(height, width, x0, y0, width / image_size[1], height / image_size[0])
@@ -56,7 +56,7 @@ def letterbox(image: Tensor, side: int) -> Tensor:
     """Put a (C, H, W) image of bytes, or of numbers up to 255, into a square.
 
     Returns:
-        (C, side, side); of the same type where the image has the right size already, else float32.
+        (C, side, side); of the same type if the image already has the right size, else float32.
     """
     place = fit_letterbox(image.shape[-2:], side)
     size = (place.height, place.width)

@@ -1,4 +1,4 @@
-"""The losses of YOLOv3 (sec. 2.1 and 2.2, with Darknet's weights of small boxes)."""
+"""The losses of YOLOv3 (sec. 2.1 and 2.2, with Darknet's weights for small boxes)."""
 
 import torch
 import torch.nn.functional as F
@@ -6,10 +6,11 @@ from torch import Tensor
 
 
 def ignored_predictions(iou: Tensor, threshold: float) -> Tensor:
-    """(R,) bool: predictions that overlap one of M objects by more than `threshold`.
+    """Return (R,) bool: whether a prediction overlaps any object by more than `threshold`.
 
     Args:
         iou: (M, R) of objects and predicted boxes.
+        threshold: IoU.
     """
     return (iou > threshold).any(dim=0)
 
@@ -24,15 +25,16 @@ def yolov3_losses(
     positive: Tensor,
     ignored: Tensor,
 ) -> dict[str, Tensor]:
-    """Return sums over all predictions, divided by the number of images.
+    """Return the losses: sums over all predictions, divided by the number of images.
 
     Args:
         predictions: (N, R, 5 + K): box values, logits of objectness and of the classes.
-        offsets, log_ratios: (P, 2) each, see `encode`, of the positive predictions in order.
+        offsets, log_ratios: (P, 2) each, targets of the P positive predictions, see `encode`.
         classes: (P,) int64.
-        weights: (P,) of the box losses, from 1 for the largest objects to 2 for the smallest.
-        positive: (N, R) bool: those with an object.
-        ignored: (N, R) bool: not told to have none.
+        weights: (P,) weights of the box losses, from 1 for the largest objects to 2 for the
+            smallest.
+        positive: (N, R) bool: predictions with an object.
+        ignored: (N, R) bool: predictions without an objectness loss, unless they are positive.
     """
     num_images = len(predictions)
     chosen = predictions[positive]  # (P, 5 + K)

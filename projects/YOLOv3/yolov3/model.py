@@ -27,9 +27,9 @@ from .losses import ignored_predictions, yolov3_losses
 
 @META_ARCH_REGISTRY.register()
 class YOLOv3(DenseDetector):
-    """Anchors on three scales, with objectness and independent classes.
+    """Detector with anchors on three scales, objectness and independent classes.
 
-    Images of any size are put into the middle of a gray square, and detections are taken out of it.
+    Images of any size are centered in a gray square, and detections are mapped back.
     """
 
     class_count_keys = {"MODEL.YOLOV3.NUM_CLASSES": "thing_classes"}
@@ -61,20 +61,21 @@ class YOLOv3(DenseDetector):
         Args:
             head: see `YOLOv3Head`.
             head_in_features: names of the features, by ascending stride.
-            anchors: widths and heights in pixels, by size: an equal share for each feature.
-            image_size: side of the square that images are put into.
-            train_sizes: sides to choose from in training; empty for `image_size`.
-            train_size_period: iterations for which a side is kept.
+            anchors: widths and heights in pixels, by ascending size; each feature gets an equal
+                share of them.
+            image_size: side of the square into which images are put.
+            train_sizes: sides from which one is chosen in training; empty: `image_size`.
+            train_size_period: number of iterations for which a side is kept.
             num_classes: K.
-            ignore_threshold: IoU with an object above which predictions without one are not told
-                so.
-            test_topk_candidates: candidates of an image before NMS.
+            ignore_threshold: predictions without an object whose IoU with any object is above this
+                have no objectness loss.
+            test_topk_candidates: number of candidates per image before NMS.
             pixel_mean, pixel_std: one value per channel, in the channel order of the images.
             test_score_thresh, test_nms_thresh, max_detections_per_image, vis_period,
                 input_format: see `DetectionSettings`.
 
         Raises:
-            ValueError: a setting is impossible; says which.
+            ValueError: a setting is not possible; the message names it.
         """
         super().__init__(
             backbone,
@@ -139,7 +140,7 @@ class YOLOv3(DenseDetector):
         """Put the images into squares and normalize them.
 
         Returns:
-            the squares; `image_sizes` are those of the images as they came.
+            The squares; `image_sizes` are the original sizes of the images.
         """
         images = required_field(batched_inputs, "image")
         side = self._training_side() if self.training else self.image_size
@@ -148,7 +149,7 @@ class YOLOv3(DenseDetector):
         return ImageList(batch, [tuple(image.shape[-2:]) for image in images])
 
     def _training_side(self) -> int:
-        """Return the side of this iteration: the same on all ranks, and after a restart."""
+        """Return the side for this iteration, the same on all ranks and after a restart."""
         iteration = get_event_storage().iter if has_event_storage() else 0
         return random.Random(iteration // self.train_size_period).choice(self.train_sizes)
 
@@ -159,7 +160,7 @@ class YOLOv3(DenseDetector):
         predictions: Sequence[list[Tensor]],
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
-        """See `DenseDetector.forward_training`; gives "loss_xy", "loss_wh", "loss_obj" and
+        """See `DenseDetector.forward_training`; returns "loss_xy", "loss_wh", "loss_obj" and
         "loss_cls"."""
         sizes = [tuple(x.shape[-2:]) for x in features]
         side = images.tensor.shape[-1]
@@ -174,7 +175,7 @@ class YOLOv3(DenseDetector):
         flat = self._flatten(predictions)
         grid = make_grid(sizes, self.strides, self.anchors)
         image, index = positive.nonzero(as_tuple=True)  # (P,) each
-        # Objects of all images are counted on.
+        # Objects are numbered across all images.
         counts = [len(x) for x in gt_boxes]
         firsts = torch.tensor([0, *counts[:-1]], device=owners.device).cumsum(0)
         objects = owners[positive] + firsts[image]
@@ -193,7 +194,7 @@ class YOLOv3(DenseDetector):
 
     @torch.no_grad()
     def _ignored(self, predictions: Tensor, grid: Grid, gt_boxes: Sequence[Tensor]) -> Tensor:
-        """(N, R) bool: predictions that are near an object, whether or not it is theirs."""
+        """Return (N, R) bool: whether a prediction is close to any object, its own or another."""
         decoded = decode(predictions[..., :4], grid)
         return torch.stack(
             [
@@ -205,7 +206,7 @@ class YOLOv3(DenseDetector):
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]
     ) -> list[Instances]:
-        """Return the detections of each image, in the size that it came in."""
+        """Return the detections of each image, in its original size."""
         sizes = [tuple(x.shape[-2:]) for x in features]
         grid = make_grid(sizes, self.strides, self.anchors)
         side = images.tensor.shape[-1]
@@ -222,9 +223,9 @@ class YOLOv3(DenseDetector):
 
         Args:
             predictions: (R, 5 + K).
-            grid: where these lie.
-            image_size: (height, width) of the image as it came.
-            side: of its square.
+            grid: positions of the predictions.
+            image_size: original (height, width) of the image.
+            side: side of its square.
         """
         scores = predictions[:, 4:5].sigmoid() * predictions[:, 5:].sigmoid()  # (R, K)
         best = select_candidates(scores, self.test_score_thresh, self.test_topk_candidates)
@@ -239,16 +240,16 @@ class YOLOv3(DenseDetector):
         return found
 
     def _flatten(self, predictions: Sequence[list[Tensor]]) -> Tensor:
-        """(N, R, 5 + K) predictions of all levels, in the order of `Grid`."""
+        """Return (N, R, 5 + K) predictions of all levels, in the order of `Grid`."""
         (levels,) = self._transpose_dense_predictions(predictions, [5 + self.num_classes])
         return cat(levels, dim=1).float()
 
 
 def anchors_per_level(anchors: Sequence[Sequence[float]], num_levels: int) -> int:
-    """How many of the anchors each level gets.
+    """Return the number of anchors per level.
 
     Raises:
-        ValueError: they are no pairs above 0, or do not share out evenly.
+        ValueError: the anchors are not pairs of positive numbers, or cannot be divided evenly.
     """
     if any(len(pair) != 2 or min(pair) <= 0 for pair in anchors):
         raise ValueError(
@@ -256,8 +257,8 @@ def anchors_per_level(anchors: Sequence[Sequence[float]], num_levels: int) -> in
         )
     if not anchors or len(anchors) % num_levels:
         raise ValueError(
-            f"MODEL.YOLOV3.ANCHORS has {len(anchors)} anchors, which cannot be shared out to "
-            f"{num_levels} features evenly; give a multiple of {num_levels}"
+            f"MODEL.YOLOV3.ANCHORS has {len(anchors)} anchors, which cannot be divided evenly "
+            f"among {num_levels} features; give a multiple of {num_levels}"
         )
     return len(anchors) // num_levels
 

@@ -1,4 +1,4 @@
-"""COCO with the augmentation of DETR: one of many sizes, in half of the images after a crop."""
+"""COCO with DETR's augmentation: a random size, after a random crop for half of the images."""
 
 import d2lite.data.transforms as T
 from d2lite import model_zoo

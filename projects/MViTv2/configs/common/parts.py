@@ -1,4 +1,4 @@
-"""What the configs share: MViTv2-T in place of the ResNet, and a run from its weights."""
+"""Parts of the configs: MViTv2-T in place of the ResNet, and a run that starts from its weights."""
 
 from functools import partial
 
@@ -43,14 +43,15 @@ def new_train():
 
 
 def weights(size, dataset):
-    """Where released weights are, of "T", "S", "B", "L" or "H" on "in1k" or "in21k"."""
+    """Return the URL of released weights: "T", "S", "B", "L" or "H" on "in1k" or "in21k"."""
     return f"detectron2://ImageNetPretrained/mvitv2/MViTv2_{size}_{dataset}.pyth"
 
 
 def step_schedule(milestones):
-    """Return a tenth of the rate at each of two iterations, after a warm-up of 250 iterations.
+    """Return a schedule with two steps to a tenth of the rate, and 250 iterations of warm-up.
 
-    milestones: the two iterations, and the last one of the training.
+    Args:
+        milestones: the iterations of the two steps, and the last iteration of training.
     """
     return L(WarmupParamScheduler)(
         scheduler=L(MultiStepParamScheduler)(values=[1.0, 0.1, 0.01], milestones=milestones),
@@ -60,7 +61,7 @@ def step_schedule(milestones):
 
 
 def new_optimizer():
-    """AdamW without weight decay of positions."""
+    """Return AdamW without weight decay for position embeddings."""
     optimizer = model_zoo.get_config("common/optim.py").AdamW
     optimizer.lr = 1.6e-4
     optimizer.params.overrides = {

@@ -1,4 +1,4 @@
-"""What the configs change in each other: sizes of the ViT, schedules, LVIS."""
+"""Parts of the configs: sizes of the ViT, schedules, LVIS."""
 
 from functools import partial
 
@@ -23,7 +23,7 @@ def new_train(init_checkpoint):
 
 
 def step_schedule(max_iter, milestones):
-    """Return a tenth of the rate at each of two iterations, after a warm-up of 250 iterations."""
+    """Return a schedule with two steps to a tenth of the rate, and 250 iterations of warm-up."""
     return L(WarmupParamScheduler)(
         scheduler=L(MultiStepParamScheduler)(
             values=[1.0, 0.1, 0.01], milestones=milestones, num_updates=max_iter
@@ -34,7 +34,7 @@ def step_schedule(max_iter, milestones):
 
 
 def use_vit_large(model, train, optimizer):
-    """Replace ViT-B by ViT-L, with its weights and the decay of its rates."""
+    """Replace ViT-B by ViT-L, with its weights and its learning rate decay."""
     _use_vit(model, train, dim=1024, depth=24, drop_path_rate=0.4, weights="vit_large")
     optimizer.params.lr_factor_func = partial(
         get_vit_lr_decay_rate, lr_decay_rate=0.8, num_layers=24
@@ -42,7 +42,7 @@ def use_vit_large(model, train, optimizer):
 
 
 def use_vit_huge(model, train, optimizer, drop_path_rate):
-    """Replace ViT-B by ViT-H, with its weights and the decay of its rates."""
+    """Replace ViT-B by ViT-H, with its weights and its learning rate decay."""
     _use_vit(
         model,
         train,
@@ -62,7 +62,7 @@ def _use_vit(model, train, dim, depth, drop_path_rate, weights):
     net = model.backbone.net
     net.embed_dim, net.depth, net.num_heads = dim, depth, 16
     net.drop_path_rate = drop_path_rate
-    # The last block of each quarter looks at the whole image.
+    # The last block of each quarter has global attention.
     quarter = depth // 4
     net.window_block_indexes = [i for i in range(depth) if i % quarter != quarter - 1]
     train.init_checkpoint = (
@@ -71,7 +71,7 @@ def _use_vit(model, train, dim, depth, drop_path_rate, weights):
 
 
 def use_lvis(model, dataloader):
-    """Train on LVIS v1 with the federated loss, rare classes more often; detect 300 objects."""
+    """Use LVIS v1, with the federated loss, repeat factor sampling and 300 detections per image."""
     dataloader.train.dataset.names = "lvis_v1_train"
     dataloader.train.sampler = L(RepeatFactorTrainingSampler)(
         repeat_factors=L(RepeatFactorTrainingSampler.repeat_factors_from_category_frequency)(
