@@ -129,7 +129,7 @@ def test_wrong_settings_are_told():
     with pytest.raises(ValueError, match="SCALES needs 3 values"):
         DefaultBoxGenerator(image_size=9, scales=[0.1], aspect_ratios=[[2], [2]])
     cfg = load_config("ssdlite320_mobilenet_v3_large.yaml", "MODEL.SSD.ASPECT_RATIOS", "[[2]]")
-    with pytest.raises(ValueError, match="has 1 levels, but the backbone gives 6"):
+    with pytest.raises(ValueError, match="has 1 levels, but the backbone returns 6"):
         build_model(cfg)
 
 
