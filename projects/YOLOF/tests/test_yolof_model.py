@@ -185,7 +185,7 @@ def test_checkpoints_of_the_authors_layout_fit(tmp_path):
         ("MODEL.YOLOF.IN_FEATURE", "res6", r"MODEL\.YOLOF\.IN_FEATURE asks for feature 'res6'"),
         ("MODEL.YOLOF.MATCHER.TOPK", 0, r"MODEL\.YOLOF\.MATCHER\.TOPK is 0"),
         ("MODEL.YOLOF.CTR_CLAMP", 0.0, r"MODEL\.YOLOF\.CTR_CLAMP is 0"),
-        ("MODEL.YOLOF.ENCODER.BLOCK_DILATIONS", [2, 0], r"BLOCK_DILATIONS .*found \[2, 0\]"),
+        ("MODEL.YOLOF.ENCODER.BLOCK_DILATIONS", [2, 0], r"BLOCK_DILATIONS .*got \[2, 0\]"),
         ("MODEL.YOLOF.DECODER.PRIOR_PROB", 1.0, r"DECODER\.PRIOR_PROB is 1"),
     ],
 )
