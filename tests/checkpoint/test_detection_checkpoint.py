@@ -1,8 +1,5 @@
-import json
 import logging
 import pickle
-from collections import OrderedDict
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,16 +7,10 @@ import torch
 from torch import nn
 
 from d2lite.checkpoint import DetectionCheckpointer
-from d2lite.checkpoint.torchvision_loading import convert_torchvision_names
 from d2lite.utils import comm
-from tests.golden import REFERENCE, _fill, load_case
+from tests.checkpoint.tiny import detector
+from tests.golden import _fill, load_case
 from tests.serving import served
-
-NAMES = json.loads((REFERENCE / "torchvision_names.json").read_text())
-
-
-def detector(**children: nn.Module) -> nn.Module:
-    return nn.Sequential(OrderedDict(children))
 
 
 def two_layers() -> nn.Module:
@@ -121,54 +112,6 @@ def test_constants_in_old_checkpoints_are_silent(tmp_path, caplog, name):
     assert not warnings_of(caplog)
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnext50_32x4d"])
-def test_torchvision_names(arch):
-    want = {k: v for k, v in NAMES[arch].items() if v is not None}
-    weights = dict.fromkeys([*want, *NAMES["dropped"]])
-    assert list(convert_torchvision_names(weights)) == list(want.values())
-
-
-def fake_torchvision_resnet() -> dict[str, torch.Tensor]:
-    """The names by which a ResNet is known, with values to tell them apart."""
-    names = [name for name in NAMES["resnet18"] if not name.endswith("tracked")]
-    return {name: torch.full((2,), float(i)) for i, name in enumerate(names)}
-
-
-class Stem(nn.Module):
-    def __init__(self, name):
-        super().__init__()
-        self.register_buffer(name, torch.zeros(2))
-
-
-def test_torchvision_resnet_in_a_local_file(tmp_path, caplog):
-    weights = fake_torchvision_resnet()
-    torch.save(weights, tmp_path / "resnet18.pth")
-    norm = detector(norm=Stem("running_mean"))
-    model = detector(backbone=detector(bottom_up=detector(stem=detector(conv1=norm))))
-    DetectionCheckpointer(model).load(str(tmp_path / "resnet18.pth"))
-    got = model.state_dict()["backbone.bottom_up.stem.conv1.norm.running_mean"]
-    assert torch.equal(got, weights["bn1.running_mean"])
-    assert any("INPUT.FORMAT 'RGB'" in text for text in warnings_of(caplog))
-
-
-def test_model_with_torchvision_names_is_loaded_as_it_is(tmp_path, caplog):
-    weights = fake_torchvision_resnet()
-    torch.save(weights, tmp_path / "resnet18.pth")
-    block = nn.ModuleList([detector(conv1=Stem("weight"))])
-    model = detector(layer1=block)
-    DetectionCheckpointer(model).load(str(tmp_path / "resnet18.pth"))
-    assert torch.equal(
-        model.state_dict()["layer1.0.conv1.weight"], weights["layer1.0.conv1.weight"]
-    )
-    assert not any("RGB" in text for text in warnings_of(caplog))
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def test_weights_by_http(tmp_path, cache):
     model, other = two_layers(), two_layers()
     folder = tmp_path / "www"
@@ -193,46 +136,6 @@ def test_query_of_an_address_is_kept_and_the_request_is_not_sent(tmp_path, cache
 def test_address_without_a_file(tmp_path, cache):
     with served(tmp_path) as url, pytest.raises(FileNotFoundError, match=r"none\.pth"):
         DetectionCheckpointer(two_layers()).load(f"{url}/none.pth")
-
-
-def torchvision_weights(monkeypatch, url):
-    from torchvision import models
-
-    weights = SimpleNamespace(DEFAULT=SimpleNamespace(url=url))
-    monkeypatch.setattr(models, "get_model_weights", lambda name: weights)
-
-
-def test_torchvision_address_checks_the_hash(tmp_path, cache, monkeypatch):
-    import hashlib
-
-    folder = tmp_path / "www"
-    folder.mkdir()
-    torch.save(fake_torchvision_resnet(), folder / "w.pth")
-    digest = hashlib.sha256((folder / "w.pth").read_bytes()).hexdigest()[:8]
-    good, bad = folder / f"resnet18-{digest}.pth", folder / "resnet18-00000000.pth"
-    (folder / "w.pth").rename(good)
-    bad.write_bytes(good.read_bytes())
-    model = detector(stem=detector(conv1=detector(norm=Stem("running_mean"))))
-    with served(folder) as url:
-        torchvision_weights(monkeypatch, f"{url}/{bad.name}")
-        with pytest.raises(FileNotFoundError, match="hash"):
-            DetectionCheckpointer(model).load("torchvision://resnet18")
-        torchvision_weights(monkeypatch, f"{url}/{good.name}")
-        DetectionCheckpointer(model).load("torchvision://resnet18")
-    assert (cache / "torchvision" / good.name).is_file()
-    assert not (cache / "torchvision" / bad.name).exists()
-    assert model.stem.conv1.norm.running_mean.sum() > 0
-
-
-def test_torchvision_names_resolve_to_addresses():
-    from d2lite.checkpoint.torchvision_loading import weights_url
-
-    assert weights_url("resnet50").startswith("https://download.pytorch.org/models/resnet50-")
-    assert weights_url("ResNet18_Weights.IMAGENET1K_V1").endswith("resnet18-f37072fd.pth")
-    with pytest.raises(FileNotFoundError, match="Did you mean 'resnet50'"):
-        weights_url("resnet5O")
-    with pytest.raises(FileNotFoundError, match=r"no weights called .ResNet18_Weights\.V9"):
-        weights_url("ResNet18_Weights.V9")
 
 
 def test_only_the_main_process_saves(tmp_path, monkeypatch):

@@ -2,11 +2,9 @@
 
 import ast
 
-import pytest
-import torch
 import yaml
 
-from d2lite.config import CfgNode, device as device_module, get_cfg
+from d2lite.config import CfgNode, get_cfg
 from docs.building.config_reference import read_settings
 from tests.golden import REFERENCE
 
@@ -98,16 +96,6 @@ def test_values_and_types_are_those_of_detectron2():
 def test_new_keys_keep_the_behavior_of_detectron2():
     got = flat(get_cfg())
     assert {key: got[key] for key in NEW_KEYS} == NEW_KEYS
-
-
-@pytest.mark.parametrize(
-    "cuda, mps, expected", [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
-)
-def test_device_is_the_best_present(monkeypatch, cuda, mps, expected):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert device_module.best_device() == expected
-    assert expected == get_cfg().MODEL.DEVICE
 
 
 def test_copies_are_independent():

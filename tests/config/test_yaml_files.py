@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from d2lite.config import LazyConfig, get_cfg, instantiate
+from d2lite.config import LazyConfig, get_cfg
 from d2lite.config.errors import ConfigFileError, ConfigYamlError
 from d2lite.projects import add_projects
 
@@ -74,46 +74,6 @@ def test_a_config_does_not_choose_what_is_imported(tmp_path):
     add_projects(get_cfg(), str(tmp_path / "a.yaml"), ["PROJECTS", "colorsys"])
     (tmp_path / "a.yaml").write_text("PROJECTS: json")
     add_projects(get_cfg(), str(tmp_path / "a.yaml"))
-
-
-REFUSED = {
-    "shell": "m: {_target_: os.system, command: x}",
-    "in a list": "m: [{a: {_target_: subprocess.run, args: [x]}}]",
-    "module in a trusted one": "m: {_target_: d2lite.data.common.pickle.loads, data: x}",
-    "function in a trusted module": "m: {_target_: d2lite.data.common.logging.basicConfig}",
-    "found by locate": "m: {_target_: {_target_: d2lite.utils.registry.locate, name: os.system}}",
-    "locate itself": "m: {_target_: d2lite.utils.registry._walk_attributes, found: x}",
-    "pickles": "m: {_target_: torch.load, f: x}",
-    "cloudpickle": "m: {_target_: d2lite.utils.serialize._wrap_from_bytes, data: x}",
-    "a Python config": "m: {_target_: d2lite.config.LazyConfig.load, filename: evil.py}",
-    "hub": "m: {_target_: torch.hub.load, repo_or_dir: x, model: y}",
-    "private": "m: {_target_: torch.nn.Module.__init__.__globals__}",
-    "reference as target": "x: os.system\nm: {_target_: '${x}'}",
-    "resolver": "m: '${oc.create:{_target_: os.system, command: x}}'",
-    "resolver by name": "x: create\nm: '${oc.${x}:{_target_: os.system}}'",
-    "number": "m: {_target_: 5}",
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_lazy_yaml_calls_only_parts_of_models(tmp_path, name):
-    path = tmp_path / "lazy.yaml"
-    path.write_text(REFUSED[name])
-    with pytest.raises(ConfigYamlError, match=r"lazy\.yaml: m\S* (would call|is) "):
-        LazyConfig.load(str(path))
-    LazyConfig.load(str(path), trust=True)  # loads, and calls nothing
-
-
-def test_lazy_yaml_may_name_layers_optimizers_and_references(tmp_path):
-    path = tmp_path / "lazy.yaml"
-    path.write_text(
-        "n: 2\nm: {_target_: torch.nn.Linear, in_features: '${n}', out_features: '${.in_features}'}"
-        "\nkind: {_target_: d2lite.utils.registry.locate, name: torch.nn.LayerNorm}"
-        "\no: {_target_: torch.optim.SGD, lr: 0.1}"
-        "\nb: {_target_: detectron2.modeling.poolers.ROIPooler, a: '${oc.env:HOME,none}'}"
-    )
-    cfg = LazyConfig.load(str(path))
-    assert instantiate(cfg.m).weight.shape == (2, 2)
 
 
 @pytest.mark.parametrize("name", ["https://a.org/x.py", "http://a.org/x.yaml", "detectron2://x.py"])

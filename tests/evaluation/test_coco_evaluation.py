@@ -5,38 +5,14 @@ import logging
 import math
 import pickle
 
-import numpy as np
 import pytest
 import torch
 
 from d2lite.config import get_cfg
 from d2lite.data import DatasetCatalog, MetadataCatalog
 from d2lite.evaluation import COCOEvaluator
-from d2lite.evaluation.coco_json import coco_json_to_instances, instances_to_coco_json
-from d2lite.structures import BitMasks, Boxes, BoxMode, Instances
-
-SIZE = (60, 80)
-BOXES = [[10.0, 10.0, 40.0, 50.0], [45.0, 5.0, 75.0, 30.0]]
-
-
-def records():
-    """Two images with two objects each, of classes 0 and 1."""
-    annotations = [
-        {
-            "bbox": box,
-            "bbox_mode": BoxMode.XYXY_ABS,
-            "category_id": i,
-            "iscrowd": 0,
-            "keypoints": [box[0] + 5, box[1] + 5, 2, box[2] - 5, box[3] - 5, 2],
-            "segmentation": [[box[0], box[1], box[2], box[1], box[2], box[3], box[0], box[3]]],
-        }
-        for i, box in enumerate(BOXES)
-    ]
-    image = {"height": SIZE[0], "width": SIZE[1]}
-    return [
-        {**image, "image_id": i, "file_name": f"drawn://{i}", "annotations": annotations}
-        for i in (5, 9)
-    ]
+from d2lite.structures import Boxes, Instances
+from tests.evaluation.two_boxes import BOXES, SIZE, detections, records
 
 
 @pytest.fixture
@@ -47,21 +23,6 @@ def dataset():
     yield name
     DatasetCatalog.remove(name)
     MetadataCatalog.remove(name)
-
-
-def detections(boxes=BOXES, classes=(0, 1), masks=False, keypoints=False):
-    instances = Instances(SIZE)
-    instances.pred_boxes = Boxes(torch.tensor(boxes).reshape(-1, 4))
-    instances.scores = torch.linspace(0.9, 0.5, len(boxes))
-    instances.pred_classes = torch.tensor(classes, dtype=torch.int64)
-    if masks:
-        instances.pred_masks = torch.zeros(len(boxes), *SIZE, dtype=torch.bool)
-        for mask, (x0, y0, x1, y1) in zip(instances.pred_masks, boxes, strict=True):
-            mask[int(y0) : int(y1), int(x0) : int(x1)] = True
-    if keypoints:
-        points = [[[b[0] + 5, b[1] + 5, 1], [b[2] - 5, b[3] - 5, 1]] for b in boxes]
-        instances.pred_keypoints = torch.tensor(points)
-    return instances
 
 
 def evaluate(evaluator, *per_image):
@@ -207,35 +168,3 @@ def test_recall_of_proposals(dataset, tmp_path):
     with open(tmp_path / "box_proposals.pkl", "rb") as f:
         saved = pickle.load(f)
     assert saved["ids"] == [5, 9] and saved["boxes"][0].shape == (2, 4)
-
-
-def test_instances_in_json(dataset):
-    found = detections(masks=True, keypoints=True)
-    rows = instances_to_coco_json(found, 3)
-    assert rows[1]["bbox"] == [45, 5, 30, 25]
-    assert rows[0]["keypoints"] == [14.5, 14.5, 1, 34.5, 44.5, 1]  # pixels, not coordinates
-    assert json.loads(json.dumps(rows[0]["segmentation"]))["size"] == list(SIZE)
-    as_bitmasks = Instances(SIZE, **found.get_fields())
-    as_bitmasks.pred_masks = BitMasks(found.pred_masks)
-    assert instances_to_coco_json(as_bitmasks, 3) == rows
-    assert instances_to_coco_json(detections([], ()), 3) == []
-
-
-def test_results_come_back_as_the_detections_that_they_were(dataset):
-    found = detections(masks=True, keypoints=True)
-    back = coco_json_to_instances(instances_to_coco_json(found, 3), SIZE, {0: 0, 1: 1})
-    assert back.get_fields().keys() == found.get_fields().keys()
-    np.testing.assert_allclose(back.pred_boxes.tensor, found.pred_boxes.tensor)
-    np.testing.assert_allclose(back.scores, found.scores)
-    np.testing.assert_allclose(back.pred_keypoints, found.pred_keypoints)
-    assert torch.equal(back.pred_masks.bool(), found.pred_masks)
-    assert torch.equal(back.pred_classes, found.pred_classes)
-    with pytest.raises(ValueError, match=r"image 3: category_id 1 is not one of .* has \[0\]"):
-        coco_json_to_instances(instances_to_coco_json(found, 3), SIZE, {0: 0})
-
-
-def test_input_is_not_changed_by_json(dataset):
-    found = detections(keypoints=True)
-    before = found.pred_keypoints.clone()
-    instances_to_coco_json(found, 0)
-    np.testing.assert_array_equal(found.pred_keypoints, before)

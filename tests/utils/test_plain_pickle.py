@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from d2lite.utils.plain_pickle import PlainUnpickler, RefusedGlobalError
-from d2lite.utils.plain_values import require_bounded
 
 
 def load(content):
@@ -98,12 +97,3 @@ def test_other_names_are_refused(name):
     module, _, attribute = name.partition(".")
     with pytest.raises(RefusedGlobalError, match=name):
         load(f"c{module}\n{attribute}\n.".encode())
-
-
-def test_bounds_are_of_the_tree_that_references_make():
-    inner = [1, 2]
-    require_bounded([inner, inner, {"a": inner}], depth=3, size=30)
-    with pytest.raises(ValueError, match="deeper than 2"):
-        require_bounded([inner, inner, {"a": inner}], depth=2, size=30)
-    with pytest.raises(ValueError, match="more than 8 values"):
-        require_bounded([inner, inner, {"a": inner}], depth=3, size=8)

@@ -1,5 +1,6 @@
 """The whole detector: training, inference, the letterbox around it, and its configs."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ from d2lite.data import DatasetMapper
 from d2lite.engine import check_class_counts
 from d2lite.modeling import build_model
 from d2lite.projects.yolov3 import Darknet, decode, make_grid
-from d2lite.structures import Boxes, Instances, pairwise_iou
+from d2lite.structures import Boxes, pairwise_iou
 from d2lite.utils.events import EventStorage
+from tests import project_checks
 from tests.project_checks import check_resumes_exactly, few_images, project_config, train_on
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+truth = partial(project_checks.truth, size=(64, 64))
 
 
 def load_config(name: str = "shapes_yolov3.yaml", *opts):
@@ -32,11 +35,6 @@ def tiny_config(*opts):
 def model():
     torch.manual_seed(0)
     return build_model(tiny_config())
-
-
-def truth(boxes, classes, size=(64, 64)):
-    gt_boxes = Boxes(torch.tensor(boxes).float().reshape(-1, 4))
-    return Instances(size, gt_boxes=gt_boxes, gt_classes=torch.tensor(classes, dtype=torch.int64))
 
 
 def image_of(height, width, seed=0):
@@ -158,7 +156,7 @@ def test_ground_truth_follows_the_letterbox(model):
     wide = image_of(32, 64)
     square = torch.full((3, 64, 64), 128, dtype=torch.uint8)
     square[:, 16:48] = wide
-    by_model = model([{"image": wide, "instances": truth([[5, 3, 40, 30]], [1], (32, 64))}])
+    by_model = model([{"image": wide, "instances": truth([[5, 3, 40, 30]], [1], size=(32, 64))}])
     by_hand = model([{"image": square, "instances": truth([[5, 19, 40, 46]], [1])}])
     for name, loss in by_hand.items():
         torch.testing.assert_close(by_model[name], loss)
@@ -241,7 +239,7 @@ def test_training_changes_the_size_every_period():
     assert all(len(set(sides[i : i + 10])) == 1 for i in range(0, 200, 10))
     seen = []
     handle = model.backbone.register_forward_hook(lambda m, x, y: seen.append(x[0].shape[-1]))
-    gt = truth([[10, 10, 80, 60]], [1], (96, 96))
+    gt = truth([[10, 10, 80, 60]], [1], size=(96, 96))
     with EventStorage(sides.index(32)):
         losses = model([{"image": image_of(96, 96), "instances": gt}] * 2)
     handle.remove()

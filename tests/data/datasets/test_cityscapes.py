@@ -8,9 +8,7 @@ import pycocotools.mask as mask_util
 import pytest
 
 from d2lite.data.datasets import cityscapes
-from d2lite.data.datasets.builtin_meta import cityscapes_panoptic_meta
 from d2lite.data.datasets.cityscapes import load_cityscapes_instances, load_cityscapes_semantic
-from d2lite.data.datasets.cityscapes_panoptic import load_cityscapes_panoptic
 
 PERSON, CAR = 0, 2  # positions among the eight classes
 STEM = "aachen_000001_000019"
@@ -129,40 +127,3 @@ def test_unknown_labels_are_named(folder):
     path.write_text(path.read_text().replace('"pole"', '"robot"'))
     with pytest.raises(ValueError, match=r"polygons\.json: 'robot' is not a Cityscapes label"):
         load_cityscapes_instances(*folders(folder))
-
-
-@pytest.fixture
-def panoptic(folder):
-    ids = folder / "gtFine/cityscapes_panoptic_train"
-    ids.mkdir()
-    (ids / f"{STEM}_gtFine_panoptic.png").touch()
-    row = {
-        "image_id": STEM,
-        "file_name": f"{STEM}_gtFine_panoptic.png",
-        "segments_info": [{"id": 7, "category_id": 7}, {"id": 26001, "category_id": 26}],
-    }
-    (folder / "panoptic.json").write_text(json.dumps({"annotations": [row]}))
-    return str(folder / "leftImg8bit/train"), str(ids), str(folder / "panoptic.json")
-
-
-def test_panoptic_records(panoptic, folder):
-    (record,) = load_cityscapes_panoptic(*panoptic, cityscapes_panoptic_meta())
-    assert record == {
-        "file_name": str(folder / f"leftImg8bit/train/aachen/{STEM}_leftImg8bit.png"),
-        "image_id": STEM,
-        "sem_seg_file_name": str(folder / f"gtFine/train/aachen/{STEM}_gtFine_labelTrainIds.png"),
-        "pan_seg_file_name": f"{panoptic[1]}/{STEM}_gtFine_panoptic.png",
-        "segments_info": [
-            {"id": 7, "category_id": 0, "isthing": False},
-            {"id": 26001, "category_id": 13, "isthing": True},
-        ],
-    }
-
-
-def test_missing_panoptic_files_tell_how_to_make_them(panoptic, folder):
-    image_dir, ids, _ = panoptic
-    with pytest.raises(FileNotFoundError, match=r"none\.json: .*createPanopticImgs"):
-        load_cityscapes_panoptic(image_dir, ids, "none.json", cityscapes_panoptic_meta())
-    (folder / f"gtFine/cityscapes_panoptic_train/{STEM}_gtFine_panoptic.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"panoptic\.png: there is no such id image"):
-        load_cityscapes_panoptic(*panoptic, cityscapes_panoptic_meta())

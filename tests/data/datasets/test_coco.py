@@ -1,4 +1,4 @@
-"""Reading COCO files, good and bad, and writing datasets as COCO files."""
+"""Reading COCO files, good and bad."""
 
 import json
 import logging
@@ -6,65 +6,11 @@ import logging
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
-from pycocotools.coco import COCO
 
 from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
-from d2lite.data.datasets.coco import (
-    convert_to_coco_dict,
-    convert_to_coco_json,
-    load_coco_json,
-    load_sem_seg,
-    register_coco_instances,
-)
+from d2lite.data.datasets.coco import load_coco_json, load_sem_seg, register_coco_instances
 from d2lite.structures import BoxMode
-
-SQUARE = [10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0]
-
-
-def example():
-    """Two images, the later id first; categories with a gap in their ids."""
-    return {
-        "images": [
-            {"id": 7, "file_name": "b.jpg", "height": 40, "width": 60},
-            {"id": 3, "file_name": "a.jpg", "height": 50, "width": 50},
-        ],
-        "categories": [{"id": 9, "name": "dog"}, {"id": 4, "name": "cat"}],
-        "annotations": [
-            {
-                "id": 1,
-                "image_id": 7,
-                "category_id": 9,
-                "bbox": [10, 10, 20, 20],
-                "iscrowd": 0,
-                "segmentation": [SQUARE, [1, 2, 3, 4]],
-                "keypoints": [0, 5, 2, 8, 9, 0],
-                "score": 0.5,
-            },
-            {"id": 2, "image_id": 7, "category_id": 4, "bbox": [0, 0, 5.5, 6], "iscrowd": 1},
-        ],
-    }
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Writes the contents of a COCO file; returns its path and the folder of its images."""
-    (tmp_path / "images").mkdir()
-
-    def write_file(contents, name="train.json"):
-        path = tmp_path / name
-        path.write_text(contents if isinstance(contents, str) else json.dumps(contents))
-        return str(path), str(tmp_path / "images")
-
-    return write_file
-
-
-@pytest.fixture
-def own_names():
-    """Remove what a test has registered under names that start with "my"."""
-    yield
-    for registry in (DatasetCatalog, MetadataCatalog):
-        for name in [n for n in registry.list() if n.startswith("my")]:
-            registry.remove(name)
+from tests.data.datasets.tiny import SQUARE, example
 
 
 def test_images_come_by_id_with_contiguous_categories(write, own_names):
@@ -241,100 +187,6 @@ def test_registered_data_are_read_at_get(write, own_names):
     assert "thing_classes" not in metadata.as_dict()
     assert len(DatasetCatalog.get("my_train")) == 2
     assert metadata.thing_classes == ["cat", "dog"]
-
-
-def test_writing_and_reading_again_gives_the_same(write, own_names, tmp_path):
-    register_coco_instances("my_train", {}, *write(example()))
-    output = tmp_path / "out" / "again.json"
-    convert_to_coco_json("my_train", str(output))
-    assert [p.name for p in output.parent.iterdir()] == ["again.json"]
-    again = load_coco_json(str(output), str(tmp_path / "images"), "my_again")
-    for record, expected in zip(again, DatasetCatalog.get("my_train"), strict=True):
-        assert record["file_name"] == expected["file_name"]  # absolute, so the folder drops out
-        for found in record["annotations"]:
-            found.pop("area")  # computed for the file
-        assert record["annotations"] == expected["annotations"]
-    assert MetadataCatalog.get("my_again").thing_classes == ["cat", "dog"]
-
-
-def test_written_files_are_what_pycocotools_reads(write, own_names, tmp_path):
-    register_coco_instances("my_train", {}, *write(example()))
-    convert_to_coco_json("my_train", str(tmp_path / "out.json"))
-    rows = COCO(str(tmp_path / "out.json")).loadAnns([1, 2])
-    assert [row["category_id"] for row in rows] == [9, 4]  # ids of the file
-    assert [row["area"] for row in rows] == [400.0, 33.0]  # of the polygon; of the box
-    assert rows[0]["num_keypoints"] == 1
-    assert rows[0]["keypoints"] == [0, 5, 2, 8, 9, 0]
-    assert rows[1]["iscrowd"] == 1
-
-
-def one_record(own_annotation):
-    def load():
-        return [{"file_name": "a.jpg", "height": 50, "width": 50, "annotations": [own_annotation]}]
-
-    DatasetCatalog.register("my_one", load)
-    MetadataCatalog.get("my_one").set(thing_classes=["cat"])
-    return convert_to_coco_dict("my_one")
-
-
-def test_other_boxes_and_masks_are_converted(own_names):
-    mask = np.zeros((50, 50), np.uint8)
-    mask[5:10, 5:9] = 1
-    box = np.array([5, 5, 9, 10], dtype=np.float32)
-    contents = one_record(
-        {
-            "bbox": box,
-            "bbox_mode": BoxMode.XYXY_ABS,
-            "category_id": 0,
-            "segmentation": mask_util.encode(np.asfortranarray(mask)),
-        }
-    )
-    (row,) = contents["annotations"]
-    assert row["bbox"] == [5, 5, 4, 5]
-    assert row["area"] == 20
-    assert contents["images"][0]["id"] == 0  # the position, where a dict has no image_id
-    assert contents["categories"] == [{"id": 0, "name": "cat"}]
-    json.dumps(contents)
-
-
-def test_rotated_boxes_stay_rotated(own_names):
-    box = [20.0, 20.0, 10.0, 4.0, 30.0]
-    instance = {"bbox": box, "bbox_mode": BoxMode.XYWHA_ABS, "category_id": 0}
-    (row,) = one_record(instance)["annotations"]
-    assert row["bbox"] == box
-    assert row["area"] == 40
-
-
-@pytest.mark.parametrize(
-    "bad, message",
-    [
-        ({"category_id": 1}, "a.jpg: category_id 1 is not one of the 1 thing_classes"),
-        ({"bbox": [1, 2, 3]}, r"a.jpg: annotation number 0 has bbox \[1, 2, 3\]"),
-        (
-            {"segmentation": "x"},
-            "a.jpg: annotation number 0 has segmentation 'x'; expected a list of polygons",
-        ),
-        (
-            {"keypoints": [1, 2]},
-            r"a.jpg: annotation number 0 has keypoints \[1, 2\]; expected x, y, visibility",
-        ),
-    ],
-)
-def test_what_coco_cannot_express_is_an_error(own_names, bad, message):
-    good = {"bbox": [1, 2, 3, 4], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
-    with pytest.raises(ValueError, match=message):
-        one_record({**good, **bad})
-
-
-def test_an_existing_file_is_kept_unless_told_otherwise(write, own_names, tmp_path, caplog):
-    register_coco_instances("my_train", {}, *write(example()))
-    output = tmp_path / "out.json"
-    output.write_text("old")
-    convert_to_coco_json("my_train", str(output))
-    assert output.read_text() == "old"
-    assert "Using the existing" in caplog.text
-    convert_to_coco_json("my_train", str(output), allow_cached=False)
-    assert len(json.loads(output.read_text())["annotations"]) == 2
 
 
 def test_semantic_labels_pair_by_relative_path(tmp_path, caplog):

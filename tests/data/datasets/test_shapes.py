@@ -12,8 +12,6 @@ from d2lite.data.catalog import DatasetCatalog, MetadataCatalog
 from d2lite.data.datasets import shapes
 from d2lite.data.datasets.shapes_scene import (
     CLASSES,
-    OUTLINES,
-    SPLITS,
     TEXTURES,
     Scene,
     Shape,
@@ -93,12 +91,6 @@ def test_boxes_lie_in_the_picture_and_hold_outline_and_keypoints(val):
             assert (keypoints[:, :2] <= np.array([x1, y1]) + 1e-9).all()
 
 
-def test_outlines_fill_their_frame():
-    for name, outline in OUTLINES.items():
-        np.testing.assert_allclose(outline.min(axis=0), -1, atol=1e-12, err_msg=name)
-        np.testing.assert_allclose(outline.max(axis=0), 1, atol=1e-12, err_msg=name)
-
-
 def test_polygons_fit_the_visible_segments(val):
     """COCO's own rasterizer, later shapes on top, against the panoptic picture."""
     differing = total = 0
@@ -123,21 +115,6 @@ def test_shapes_are_seen_where_the_labels_say(val):
         labels = shapes.draw_sem_seg(f"{record['file_name']}/sem_seg")
         assert np.median(spread[labels == 0]) > 60
         assert np.median(spread[labels > 0]) < 60
-
-
-def test_upright_keypoints_by_hand():
-    shape = Shape(category=1, center=(50.0, 40.0), size=(20.0, 10.0), angle=0.0, color=(0, 0, 0))
-    expected = [(50, 35), (50, 45), (45, 40), (55, 40), (50, 40)]  # top bottom left right center
-    np.testing.assert_allclose(shape.keypoints(), expected)
-    assert shape.box == (40, 35, 60, 45)
-
-
-def test_turned_keypoints_by_hand():
-    shape = Shape(category=1, center=(50.0, 40.0), size=(20.0, 10.0), angle=90.0, color=(0, 0, 0))
-    # A quarter turn counter-clockwise brings the top to the left and the left to the bottom.
-    expected = [(45, 40), (55, 40), (50, 45), (50, 35), (50, 40)]
-    np.testing.assert_allclose(shape.keypoints(), expected)
-    np.testing.assert_allclose(shape.box, (45, 30, 55, 50))
 
 
 def test_covered_keypoints_are_marked():
@@ -224,11 +201,6 @@ def test_keypoint_metadata_are_consistent():
 def test_names_without_a_picture_are_errors(name, message):
     with pytest.raises(ValueError, match=message):
         find_image_reader(name)(name)
-
-
-def test_scenes_out_of_range_are_errors():
-    with pytest.raises(IndexError, match="pictures 0 to 199"):
-        make_scene("val", SPLITS["val"].length)
 
 
 def test_shapes_on_the_edge_of_the_picture_are_drawn():

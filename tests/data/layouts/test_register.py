@@ -7,15 +7,8 @@ import os
 import pytest
 
 from d2lite.data import DatasetCatalog, MetadataCatalog
-from d2lite.data.layouts import (
-    LAYOUTS,
-    find_layout,
-    read_folder,
-    register_folder,
-    split_records,
-    write_folder,
-)
-from tests.data.layouts.tiny import draw, labeled, record, thing
+from d2lite.data.layouts import read_folder, register_folder, write_folder
+from tests.data.layouts.tiny import labeled, thing
 
 
 @pytest.fixture(autouse=True)
@@ -30,19 +23,6 @@ def forget():
 def coco(tmp_path):
     write_folder(labeled(tmp_path), str(tmp_path / "data set"), "coco")
     return str(tmp_path / "data set")
-
-
-@pytest.fixture
-def unsplit(tmp_path):
-    """Twenty images: a cat in all, a dog in two, and a cow in one."""
-
-    def things(number):
-        rows = [thing(0)]
-        rows += [thing(1)] if number in (3, 11) else []
-        return rows + ([thing(2)] if number == 7 else [])
-
-    files = [f"{i:02}.png" for i in range(20)]
-    return labeled(tmp_path, things, {"all": files}, names=("cat", "dog", "cow"))
 
 
 def test_splits_that_are_there_are_taken(coco, tmp_path):
@@ -95,43 +75,6 @@ def test_a_split_that_changed_is_said(unsplit, tmp_path, caplog):
     assert "the data have changed since" in caplog.text
 
 
-def test_each_class_with_two_images_is_in_both_parts(unsplit):
-    for seed in range(20):
-        train, val = split_records(unsplit, unsplit.splits["all"], 0.2, seed)
-        assert len(train) + len(val) == 20 and len(val) == 4
-        for part in (train, val):
-            assert {0, 1} <= {a["category_id"] for r in part for a in r["annotations"]}
-        assert 2 in {a["category_id"] for r in train for a in r["annotations"]}
-
-
-def test_copies_of_an_image_stay_together(tmp_path):
-    paths = [draw(tmp_path / f"{i}.png", i // 2) for i in range(8)]
-    paths += [
-        draw(tmp_path / f"photo_jpg.rf.{'0123456789abcdef' * 2}{i}.png", 9 + i) for i in (1, 2)
-    ]
-    data = labeled(tmp_path, splits={"all": []})
-    records = [record(path, thing()) for path in paths]
-    for seed in range(10):
-        train, val = split_records(data, records, 0.3, seed)
-        names = {os.path.basename(r["file_name"])[:5] for r in train}
-        for one, other in (("0.png", "1.png"), ("2.png", "3.png"), ("6.png", "7.png")):
-            assert (one in names) == (other in names)
-        assert sum("photo" in r["file_name"] for r in train) in (0, 2)
-        assert val
-
-
-@pytest.mark.parametrize("share", [0, 1, -0.1, float("nan")])
-def test_a_share_out_of_range(unsplit, share):
-    with pytest.raises(ValueError, match="share of a split must be above 0 and below 1"):
-        split_records(unsplit, unsplit.splits["all"], share, 0)
-
-
-def test_one_image_cannot_be_split(tmp_path):
-    data = labeled(tmp_path, splits={"all": ["a.png"]})
-    with pytest.raises(ValueError, match="cannot be split into two parts"):
-        split_records(data, data.splits["all"], 0.5, 0)
-
-
 def test_validation_is_taken_from_train_where_there_is_a_test_set(tmp_path):
     files = {"train": [f"{i}.png" for i in range(6)], "test": ["t1.png", "t2.png"]}
     write_folder(labeled(tmp_path, splits=files), str(tmp_path / "data"), "voc")
@@ -173,25 +116,6 @@ def test_uri_without_split_has_all_images(coco):
 def test_bad_uris(coco, options, message):
     with pytest.raises(ValueError, match=message.replace("?", r"\?")):
         DatasetCatalog.get(f"folder:{coco}?{options}")
-
-
-def test_unknown_layouts_say_what_was_looked_for(tmp_path):
-    draw(tmp_path / "a.png")
-    with pytest.raises(ValueError) as error:
-        find_layout(str(tmp_path))
-    message = str(error.value)
-    assert "no known layout" in message and "Found: 1 x .png" in message
-    assert all(layout.looks_like in message for layout in LAYOUTS.values())
-    with pytest.raises(ValueError, match="folder or file not found"):
-        find_layout(str(tmp_path / "none"))
-
-
-def test_two_layouts_in_one_folder_are_not_guessed_at(tmp_path):
-    write_folder(labeled(tmp_path), str(tmp_path / "out" / "a"), "coco")
-    write_folder(labeled(tmp_path), str(tmp_path / "out" / "b"), "voc")
-    with pytest.raises(ValueError, match=r"say which to read .*--layout coco"):
-        find_layout(str(tmp_path / "out"))
-    assert find_layout(str(tmp_path / "out" / "b")) == "voc"
 
 
 def test_missing_images_are_named(coco, tmp_path):

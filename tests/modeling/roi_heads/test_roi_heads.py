@@ -14,7 +14,6 @@ from d2lite.modeling.roi_heads import (
     FastRCNNOutputLayers,
     KRCNNConvDeconvUpsampleHead,
     MaskRCNNConvUpsampleHead,
-    Res5ROIHeads,
     StandardROIHeads,
     build_roi_heads,
 )
@@ -136,26 +135,6 @@ def config(**changes):
     [
         ({"MODEL.ROI_HEADS.IN_FEATURES": ["p9"]}, r"MODEL\.ROI_HEADS\.IN_FEATURES.*'p9'"),
         ({"MODEL.ROI_HEADS.IN_FEATURES": ["p2", "p3"]}, r"equal channels.*'p2': 4, 'p3': 8"),
-        (
-            {"MODEL.ROI_HEADS.NAME": "Res5ROIHeads", "MODEL.ROI_HEADS.IN_FEATURES": ["p2", "p3"]},
-            "crops one feature",
-        ),
-        (
-            {
-                "MODEL.ROI_HEADS.NAME": "Res5ROIHeads",
-                "MODEL.ROI_HEADS.IN_FEATURES": ["p2"],
-                "MODEL.KEYPOINT_ON": True,
-            },
-            "KEYPOINT_ON False",
-        ),
-        (
-            {
-                "MODEL.ROI_HEADS.NAME": "Res5ROIHeads",
-                "MODEL.ROI_HEADS.IN_FEATURES": ["p2"],
-                "MODEL.RESNETS.DEFORM_ON_PER_STAGE": [False, False, False, True],
-            },
-            "DEFORM_ON_PER_STAGE",
-        ),
     ],
 )
 def test_configs_that_do_not_fit(changes: dict, message: str):
@@ -201,19 +180,3 @@ def test_branches_may_be_built_by_methods_of_the_object():
     cfg = config(**{"MODEL.MASK_ON": True, "MODEL.ROI_HEADS.IN_FEATURES": ["p2"]})
     heads = OldStyle(cfg, {"p2": ShapeSpec(channels=4, stride=4)})
     assert heads.mask_on and isinstance(heads.mask_head, nn.Identity)
-
-
-@pytest.mark.parametrize("of_the_object", [True, False])
-def test_res5_may_be_built_by_either_kind_of_method(of_the_object: bool):
-    def build(self, cfg):
-        blocks, out_channels = super(WithNorm, self)._build_res5_block(cfg)
-        blocks.add_module("norm", nn.BatchNorm2d(out_channels))
-        return blocks, out_channels
-
-    class WithNorm(Res5ROIHeads):
-        _build_res5_block = build if of_the_object else classmethod(build)
-
-    cfg = config(**{"MODEL.ROI_HEADS.IN_FEATURES": ["res4"]})
-    with torch.device("meta"):
-        heads = WithNorm(cfg, {"res4": ShapeSpec(channels=1024, stride=16)})
-    assert heads.res5.norm.num_features == 2048
