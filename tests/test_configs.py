@@ -73,4 +73,5 @@ def test_own_configs_have_only_keys_of_the_defaults_and_their_types(name):
 
 
 def test_own_configs_are_there():
-    assert {"quick_start.yaml", "BCCD/faster_rcnn_R_18_FPN.yaml"} <= set(OWN)
+    blood_cells = {f"BCCD/{name}_R_18_FPN.yaml" for name in ("faster_rcnn", "cascade_rcnn")}
+    assert {"quick_start.yaml", *blood_cells} <= set(OWN)
