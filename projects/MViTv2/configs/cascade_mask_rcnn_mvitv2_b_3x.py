@@ -1,6 +1,6 @@
 """Cascade Mask R-CNN on MViTv2-B; COCO."""
 
-from .cascade_mask_rcnn_mvitv2_t_3x import model, train
+from .cascade_mask_rcnn_mvitv2_t_3x import dataloader, lr_multiplier, model, optimizer, train
 from .common.parts import weights
 
 model.backbone.bottom_up.depth = 24

@@ -1,6 +1,7 @@
 """Cascade Mask R-CNN on MViTv2-H, pre-trained on ImageNet-21k; COCO with large-scale jitter."""
 
-from .cascade_mask_rcnn_mvitv2_b_3x import model, train
+from .cascade_mask_rcnn_mvitv2_b_3x import lr_multiplier, model, optimizer, train
+from .common.coco_loader_lsj import dataloader
 from .common.parts import weights
 
 _net = model.backbone.bottom_up

@@ -8,6 +8,7 @@ from d2lite import model_zoo
 from d2lite.config import LazyCall as L
 from d2lite.modeling import MViT
 
+from ..common.coco_loader_lsj import dataloader
 from ..common.parts import new_train, step_schedule
 
 model = model_zoo.get_config("common/models/cascade_rcnn.py").model

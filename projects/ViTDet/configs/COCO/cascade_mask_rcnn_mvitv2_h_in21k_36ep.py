@@ -1,7 +1,7 @@
 """Cascade Mask R-CNN on MViTv2-H, pre-trained on ImageNet-21k; COCO."""
 
 from ..common.parts import step_schedule
-from .cascade_mask_rcnn_mvitv2_b_in21k_100ep import model, optimizer, train
+from .cascade_mask_rcnn_mvitv2_b_in21k_100ep import dataloader, model, optimizer, train
 
 _net = model.backbone.bottom_up
 _net.embed_dim, _net.depth, _net.num_heads = 192, 80, 3

@@ -4,6 +4,7 @@ from d2lite import model_zoo
 from d2lite.config import LazyCall as L
 from d2lite.modeling import SwinTransformer
 
+from ..common.coco_loader_lsj import dataloader
 from ..common.parts import new_train, step_schedule
 from .cascade_mask_rcnn_mvitv2_b_in21k_100ep import model
 

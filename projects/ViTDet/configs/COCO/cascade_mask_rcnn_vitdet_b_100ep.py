@@ -2,7 +2,7 @@
 
 from d2lite import model_zoo
 
-from .mask_rcnn_vitdet_b_100ep import model
+from .mask_rcnn_vitdet_b_100ep import dataloader, lr_multiplier, model, optimizer, train
 
 _cascade = model_zoo.get_config("common/models/cascade_rcnn.py").model.roi_heads
 for _box_head in _cascade.box_heads:

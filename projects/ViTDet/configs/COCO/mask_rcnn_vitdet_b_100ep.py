@@ -5,6 +5,7 @@ from functools import partial
 from d2lite import model_zoo
 from d2lite.modeling.backbone.vit import get_vit_lr_decay_rate
 
+from ..common.coco_loader_lsj import dataloader
 from ..common.parts import new_train, step_schedule
 
 model = model_zoo.get_config("common/models/mask_rcnn_vitdet.py").model

@@ -1,6 +1,6 @@
 """Cascade Mask R-CNN on MViTv2-H, pre-trained on ImageNet-21k; LVIS."""
 
-from ..COCO.cascade_mask_rcnn_mvitv2_h_in21k_36ep import dataloader, model, train
+from ..COCO.cascade_mask_rcnn_mvitv2_h_in21k_36ep import dataloader, model, optimizer, train
 from ..common.parts import step_schedule, use_lvis
 
 use_lvis(model, dataloader)

@@ -1,6 +1,6 @@
 """Cascade Mask R-CNN on MViTv2-L, pre-trained on ImageNet-21k; LVIS."""
 
-from ..COCO.cascade_mask_rcnn_mvitv2_l_in21k_50ep import dataloader, model, train
+from ..COCO.cascade_mask_rcnn_mvitv2_l_in21k_50ep import dataloader, model, optimizer, train
 from ..common.parts import step_schedule, use_lvis
 
 use_lvis(model, dataloader)
