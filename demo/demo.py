@@ -103,7 +103,7 @@ def find_images(patterns: Sequence[str]) -> list[str]:
             [path] if os.path.isfile(path) else sorted(filter(os.path.isfile, glob.glob(path)))
         )
         if not matches:
-            raise FileNotFoundError(f"--input {pattern}: there is no such file")
+            raise FileNotFoundError(f"--input {pattern}: file not found")
         found.update(dict.fromkeys(matches))
     return list(found)
 

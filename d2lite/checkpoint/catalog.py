@@ -106,7 +106,7 @@ class ModelCatalog:
         """Return the address of "ImageNetPretrained/NAME" or "Caffe2Detectron/COCO/NAME".
 
         Raises:
-            UnknownModelError: there is no such model; the message suggests similar names.
+            UnknownModelError: the model is unknown; the message suggests similar names.
         """
         imagenet, detectron = "ImageNetPretrained/", "Caffe2Detectron/COCO/"
         prefix = ModelCatalog.S3_C2_DETECTRON_PREFIX

@@ -75,7 +75,7 @@ def _sources_of(word: str) -> list[Source]:
         folder = os.path.dirname(path) or "."
         names = os.listdir(folder) if os.path.isdir(folder) else []
         hint = did_you_mean(os.path.basename(path), names)
-        raise FileNotFoundError(f"{word}: there is no such file or folder.{hint}")
+        raise FileNotFoundError(f"{word}: file or folder not found.{hint}")
     return [_of_path(match) for match in matches]
 
 

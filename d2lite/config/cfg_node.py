@@ -253,12 +253,10 @@ def _unknown_key(full_key: str, root: CfgNode, source: str) -> UnknownKeyError:
     keys = list(_flat_keys(root))
     last = full_key.split(".")[-1].upper()
     same_name = [key for key in keys if key.split(".")[-1] == last]
-    hint = did_you_mean(full_key, keys) or did_you_mean(full_key, same_name) or _list(same_name[:3])
+    hint = did_you_mean(full_key, keys) or did_you_mean(full_key, same_name)
+    if same_name and not hint:
+        hint = f" Did you mean {' or '.join(map(repr, same_name[:3]))}?"
     return UnknownKeyError(f"{where}there is no config key {quoted(full_key)}.{hint}")
-
-
-def _list(keys: list[str]) -> str:
-    return f" Did you mean {' or '.join(map(repr, keys))}?" if keys else ""
 
 
 def _flat_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:

@@ -33,7 +33,7 @@ def find_config(name: str) -> str:
             then takes precedence over .py), and so may the folder if the name is unique.
 
     Raises:
-        ConfigFileError: there is no such config; the message suggests similar names.
+        ConfigFileError: the config was not found; the message suggests similar names.
     """
     if not name or "://" in name or os.path.isfile(name):
         return name

@@ -11,9 +11,9 @@ def get_key(cfg: Any, full_key: str, default: Any = _MISSING) -> Any:
     Args:
         cfg: a nested config of any kind.
         full_key: such as "MODEL.RPN.NMS_THRESH".
-        default: returned if there is no such key.
+        default: returned if the key does not exist.
     Raises:
-        KeyError: there is no such key, and no default.
+        KeyError: the key does not exist, and no default was given.
     """
     value = _find(cfg, full_key)
     if value is not _MISSING:

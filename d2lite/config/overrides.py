@@ -26,7 +26,7 @@ def apply_override(cfg: DictConfig, override: str) -> None:
         parent, _, last = key.rpartition(".")
         node = OmegaConf.select(cfg, parent) if parent else cfg
         if not OmegaConf.is_config(node) or not _has(node, last):
-            raise UnknownNameError(f"Override ~{shortened(key)}: there is no such key to remove")
+            raise UnknownNameError(f"Override ~{shortened(key)}: no such key to remove")
         del node[int(last) if isinstance(node, SEQUENCE_CONFIGS) else last]
         return
     match = _OVERRIDE.match(override)

@@ -164,10 +164,6 @@ def _parts_of_node(node: Any) -> Parts | None:
     return 1 + len(inner) + texts, containers
 
 
-def _construct_tuple(loader: _DataLoader, node: yaml.Node) -> tuple:
-    return tuple(loader.construct_sequence(node, deep=True))
-
-
 def _construct_eval(loader: _DataLoader, node: yaml.Node) -> Any:
     """Return the value of an expression, as in `SIZES: !!python/object/apply:eval ["[2**5,
     2**6]"]`."""
@@ -210,7 +206,7 @@ _CONSTRUCTORS = {
     f"{_PYTHON_TAG}unicode": yaml.SafeLoader.construct_yaml_str,
     f"{_PYTHON_TAG}list": yaml.SafeLoader.construct_yaml_seq,
     f"{_PYTHON_TAG}dict": yaml.SafeLoader.construct_yaml_map,
-    f"{_PYTHON_TAG}tuple": _construct_tuple,
+    f"{_PYTHON_TAG}tuple": lambda loader, node: tuple(loader.construct_sequence(node, deep=True)),
     # The names of `eval` in Python 2 and 3.
     f"{_PYTHON_TAG}object/apply:eval": _construct_eval,
     f"{_PYTHON_TAG}object/apply:builtins.eval": _construct_eval,

@@ -65,7 +65,7 @@ def read_image(
     Returns:
         (H, W, C) uint8 in [0, 255]; (H, W, 1) for "L"; float32 for YUV.
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ImageReadError: it does not decode, or its format is not one of `raster_formats`.
         SizeMismatchError: its size is not the expected one.
     """
@@ -179,7 +179,7 @@ def read_labels(file_name: str, expected: dict | None = None) -> np.ndarray:
     Returns:
         (H, W) uint8 if the numbers fit, otherwise int32.
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ImageReadError: it does not decode, or has colors instead of numbers.
         SizeMismatchError: its size is not the expected one.
     """

@@ -46,7 +46,7 @@ def check_files_exist(
 
 
 def missing_files(paths: Iterable[str]) -> list[str]:
-    """Return the paths at which there is no file, in order; URLs count as files.
+    """Return the paths of files that do not exist, in order; URLs are never missing.
 
     Every folder is listed once, which is a hundred times faster than checking each file, especially
     on network storage.

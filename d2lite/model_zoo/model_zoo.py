@@ -39,7 +39,7 @@ def get_config_file(config_path: str) -> str:
         config_path: relative to `configs/`, such as "COCO-Detection/retinanet_R_50_FPN_1x.yaml".
 
     Raises:
-        RuntimeError: there is no such config; the message suggests similar names.
+        RuntimeError: the config was not found; the message suggests similar names.
     """
     folder = configs_folder()
     path = folder / config_path
@@ -60,7 +60,7 @@ def get_config(config_path: str, trained: bool = False) -> CfgNode | DictConfig:
             the config trains from, usually those of ImageNet.
 
     Raises:
-        RuntimeError: there is no such config, or no weights are released for it.
+        RuntimeError: the config was not found, or no weights are released for it.
     """
     path = get_config_file(config_path)
     if path.endswith(".yaml"):
@@ -86,7 +86,7 @@ def get(config_path: str, trained: bool = False, device: str | None = None) -> n
         device: device of the model; by default the config's, which is the best available one.
 
     Raises:
-        RuntimeError: there is no such config, or no weights are released for it.
+        RuntimeError: the config was not found, or no weights are released for it.
     """
     cfg = get_config(config_path, trained)
     if isinstance(cfg, CfgNode):

@@ -40,7 +40,7 @@ def import_project(name: str) -> ModuleType:
         name: name of a package under projects/, or the dotted name of any package.
 
     Raises:
-        ImportError: there is no such package; the message lists the projects.
+        ImportError: the package was not found; the message lists the projects.
     """
     if name in available_projects():
         return importlib.import_module(f"{__name__}.{name}")
@@ -69,7 +69,7 @@ def add_projects(cfg: CfgNode, config_file: str = "", opts: Sequence[str] = ()) 
             importable package.
 
     Raises:
-        ImportError: there is no such package, or the file names one that is not a project.
+        ImportError: the package was not found, or the file names one that is not a project.
     """
     named = CfgNode.load_yaml_with_base(config_file).get("PROJECTS") if config_file else ()
     names = [named] if isinstance(named, str) else list(named or ())

@@ -21,7 +21,7 @@ def read_json_text(path: str) -> str:
     if not PathManager.isfile(path):
         if PathManager.isdir(path):
             raise FileNotFoundError(f"{path} is a folder; give the annotation file in it")
-        raise FileNotFoundError(f"{path}: there is no such annotation file")
+        raise FileNotFoundError(f"{path}: annotation file not found")
     return read_text(path)
 
 

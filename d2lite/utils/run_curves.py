@@ -26,7 +26,7 @@ def read_curves(run: str) -> Curves:
         run: folder with metrics.json, or the path of such a file.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: a line is not valid; the message names it.
     """
     path = os.path.join(run, METRICS) if os.path.isdir(run) else run

@@ -18,7 +18,7 @@ def open_video(source: str | int) -> cv2.VideoCapture:
     """
     is_stream = isinstance(source, str) and source.startswith(STREAMS)
     if isinstance(source, str) and not is_stream and not os.path.isfile(source):
-        raise FileNotFoundError(f"{source}: there is no such file")
+        raise FileNotFoundError(f"{source}: file not found")
     video = cv2.VideoCapture(source)
     if not video.isOpened():
         if isinstance(source, int):

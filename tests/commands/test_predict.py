@@ -124,7 +124,7 @@ def test_image_and_video_of_a_url(folder, run, monkeypatch):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["in/a/z.png"], "in/a/z.png: there is no such file or folder. Did you mean 'x.png'?"),
+        (["in/a/z.png"], "in/a/z.png: file or folder not found. Did you mean 'x.png'?"),
         (["in/a", "--save", "yolov5"], "--save has 'yolov5'; use one or more of drawn,coco,yolo"),
         (["in/a", "--batch", "0"], "--batch is 0; it must be at least 1"),
         (["in/a", "--class-threshold", "RBC"], "--class-threshold is 'RBC'; expected NAME=X"),

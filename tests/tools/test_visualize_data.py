@@ -49,7 +49,7 @@ def test_training_samples_are_drawn_after_augmentation(tool, tmp_path):
     [
         ([], "no dataset given; use --dataset"),
         (["--dataset", "shapes_trian"], "'shapes_trian' is not registered. Did you mean"),
-        (["--dataset", "coco:none.json"], "none.json: there is no such annotation file"),
+        (["--dataset", "coco:none.json"], "none.json: annotation file not found"),
         (["--dataset", "shapes_val", "--source", "dataloader", "--num", "0"], "give --num"),
     ],
 )

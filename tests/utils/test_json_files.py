@@ -25,7 +25,7 @@ def test_faults_are_told_with_their_place(tmp_path, text, message):
 
 
 def test_absent_files_and_folders_are_told_apart(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no such annotation file"):
+    with pytest.raises(FileNotFoundError, match="annotation file not found"):
         read_json(str(tmp_path / "a.json"))
     with pytest.raises(FileNotFoundError, match="is a folder; give the annotation file in it"):
         read_json(str(tmp_path))

@@ -38,7 +38,7 @@ def test_unknown_frame_rates_are_30(monkeypatch):
 
 
 def test_what_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.mp4: there is no such file"):
+    with pytest.raises(FileNotFoundError, match=r"none\.mp4: file not found"):
         open_video(str(tmp_path / "none.mp4"))
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(ValueError, match=r"text\.mp4: OpenCV cannot read it as a video"):

@@ -156,7 +156,7 @@ def get_builtin_metadata(kind: str) -> dict[str, Any]:
         kind: "coco", "coco_panoptic_separated", "coco_panoptic_standard", "coco_person" or
             "cityscapes".
     Raises:
-        KeyError: there is no such kind.
+        KeyError: the kind is unknown.
     """
     if kind not in _KINDS:
         raise KeyError(f"no built-in metadata for {kind!r}; there are: {', '.join(_KINDS)}")

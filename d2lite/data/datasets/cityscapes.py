@@ -43,10 +43,10 @@ def list_images(image_dir: str) -> list[tuple[str, str]]:
     """Return (city, path) of every image in the folders below `image_dir`, sorted.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no image in it.
+        FileNotFoundError: the folder does not exist, or contains no image.
     """
     if not PathManager.isdir(image_dir):
-        raise FileNotFoundError(f"{image_dir}: there is no such folder of Cityscapes images")
+        raise FileNotFoundError(f"{image_dir}: folder of Cityscapes images not found")
     found = []
     for city in sorted(PathManager.ls(image_dir)):
         folder = os.path.join(image_dir, city)
@@ -68,7 +68,7 @@ def _label_file(gt_dir: str, city: str, image_file: str, ending: str) -> str:
             if ending == "labelTrainIds.png"
             else ""
         )
-        raise FileNotFoundError(f"{path}: there is no such annotation file{hint}")
+        raise FileNotFoundError(f"{path}: annotation file not found{hint}")
     return path
 
 

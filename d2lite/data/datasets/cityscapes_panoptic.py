@@ -52,7 +52,7 @@ def get_cityscapes_panoptic_files(
             raise FileNotFoundError(f"{image_dir}: there is no image {row['image_id']!r}")
         label_file = os.path.join(gt_dir, row["file_name"])
         if not PathManager.isfile(label_file):
-            raise FileNotFoundError(f"{label_file}: there is no such id image; {_HINT}")
+            raise FileNotFoundError(f"{label_file}: id image not found; {_HINT}")
         files.append((images[row["image_id"]], label_file, row["segments_info"]))
     return files
 
@@ -74,7 +74,7 @@ def load_cityscapes_panoptic(
         FileNotFoundError, ValueError: as `load_coco_panoptic_json`.
     """
     if not PathManager.isfile(gt_json):
-        raise FileNotFoundError(f"{gt_json}: there is no such file; {_HINT}")
+        raise FileNotFoundError(f"{gt_json}: file not found; {_HINT}")
     data = read_json(gt_json)
     section(data, "annotations", gt_json)
     records = []

@@ -205,6 +205,6 @@ def check_image_folder(image_root: str, first_file: str, source: str) -> None:
     if not image_root or PathManager.isdir(image_root) or PathManager.isfile(first_file):
         return
     raise FileNotFoundError(
-        f"{source}: its images should be in {image_root!r}, but there is no such folder "
+        f"{source}: its images should be in {image_root!r}, but that folder does not exist "
         f"(first image: {PurePath(first_file).name})"
     )

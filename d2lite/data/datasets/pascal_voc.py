@@ -111,7 +111,7 @@ def read_voc_split(dirname: str, split: str) -> list[str]:
     """Return the names (without extension) of the images of a split.
 
     Raises:
-        FileNotFoundError: there is no such folder or list; the message names the existing lists.
+        FileNotFoundError: the folder or list does not exist; the message names the existing lists.
         ValueError: the list is empty or has a name twice.
     """
     folder = _folder(dirname, "ImageSets", "Main")
@@ -164,7 +164,7 @@ def _folder(dirname: str, *parts: str) -> str:
     folder = os.path.join(PathManager.get_local_path(dirname), *parts)
     if not PathManager.isdir(folder):
         raise FileNotFoundError(
-            f"{folder}: there is no such folder; a VOC dataset has Annotations/, "
+            f"{folder}: folder not found; a VOC dataset has Annotations/, "
             "ImageSets/Main/ and JPEGImages/"
         )
     return folder
@@ -174,10 +174,10 @@ def parse_xml(xml_file: str) -> ET.Element:
     """Return the root of an XML file.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such file, or it is not XML.
+        FileNotFoundError, ValueError: the file does not exist, or is not XML.
     """
     if not PathManager.isfile(xml_file):
-        raise FileNotFoundError(f"{xml_file}: there is no such annotation file")
+        raise FileNotFoundError(f"{xml_file}: annotation file not found")
     try:
         with PathManager.open(xml_file, "rb") as f:
             return ET.parse(f).getroot()
@@ -194,7 +194,7 @@ def read_voc_objects(xml_file: str, needs_size: bool = True) -> tuple[tuple[int,
         the size, and dicts with "name", "pose", "truncated", "difficult" and "bbox" (xmin, ymin,
         xmax, ymax, which count pixels from 1).
     Raises:
-        FileNotFoundError, ValueError: there is no such file, it is not XML, or lacks something.
+        FileNotFoundError, ValueError: the file does not exist, is not XML, or lacks an element.
     """
     root = parse_xml(xml_file)
     if root.find("size") is None and not needs_size:
@@ -214,7 +214,7 @@ def read_voc_file_name(xml_file: str) -> str:
     """Return the name of the image in its annotation file; "" if it has none.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such file, or it is not XML.
+        FileNotFoundError, ValueError: the file does not exist, or is not XML.
     """
     return (parse_xml(xml_file).findtext("filename") or "").strip()
 

@@ -60,7 +60,7 @@ def draw_image(file_name: str) -> np.ndarray:
     """Return the picture of a `shapes://SPLIT/INDEX` name, (H, W, 3) uint8 in RGB order.
 
     Raises:
-        ValueError: there is no such picture.
+        ValueError: the name is not that of a picture, or its index is outside of the split.
     """
     split, index, _ = _parse(file_name)
     scene = make_scene(split, index)

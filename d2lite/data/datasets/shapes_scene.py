@@ -143,8 +143,8 @@ def make_scene(split: str, index: int) -> Scene:
     """Lay out picture `index` of `split` (a key of SPLITS).
 
     Raises:
-        KeyError: there is no such split.
-        IndexError: there is no such picture.
+        KeyError: the split is unknown.
+        IndexError: the index is outside of the split.
     """
     if not 0 <= index < SPLITS[split].length:
         raise IndexError(f"shapes {split!r} has pictures 0 to {SPLITS[split].length - 1}")

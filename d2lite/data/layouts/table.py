@@ -189,7 +189,7 @@ def write_folder(
     Returns:
         what the layout cannot store, with the number of times it was lost.
     Raises:
-        ArgumentError: the folder has files, or there is no such layout.
+        ArgumentError: the folder has files, or the layout is unknown.
         OSError: an image is missing, or the folder cannot be written.
     """
     if layout not in LAYOUTS:

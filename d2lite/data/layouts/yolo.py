@@ -184,7 +184,7 @@ def _images_by_split(
             continue
         if None in images:
             raise FileNotFoundError(
-                f"{source}: {split!r} is {quoted(entry)}, but there is no such folder or list "
+                f"{source}: {split!r} is {quoted(entry)}, but that folder or list does not exist "
                 f"below {folder.root}; correct it, relative to the yaml file"
             )
         found[split] = sorted({image for some in images for image in some})
@@ -194,7 +194,7 @@ def _images_by_split(
 def _images_of(
     folder: Folder, entry: str, base: str, source: str, data: LabeledImages
 ) -> list[str] | None:
-    """Return the images of a folder, a list of images or one image; None if there is no such path.
+    """Return the images of a folder, a list or one image; None if the path does not exist.
 
     Paths in these files are relative to "path" or the yaml file, or to a parent folder (as Roboflow
     writes them), or come from another machine.

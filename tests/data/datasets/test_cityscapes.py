@@ -112,7 +112,7 @@ def test_semantic_labels(folder):
 
 def test_missing_files_tell_how_to_make_them(folder, tmp_path):
     image_dir, gt_dir = folders(folder)
-    with pytest.raises(FileNotFoundError, match=r"none: there is no such folder of Cityscapes"):
+    with pytest.raises(FileNotFoundError, match=r"none: folder of Cityscapes"):
         load_cityscapes_semantic(str(tmp_path / "none"), gt_dir)
     with pytest.raises(FileNotFoundError, match="there is no CITY/"):
         load_cityscapes_semantic(gt_dir, gt_dir)

@@ -47,7 +47,7 @@ def test_missing_panoptic_files_tell_how_to_make_them(panoptic, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.json: .*createPanopticImgs"):
         load_cityscapes_panoptic(image_dir, ids, "none.json", cityscapes_panoptic_meta())
     (tmp_path / f"gtFine/cityscapes_panoptic_train/{STEM}_gtFine_panoptic.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"panoptic\.png: there is no such id image"):
+    with pytest.raises(FileNotFoundError, match=r"panoptic\.png: id image not found"):
         load_cityscapes_panoptic(*panoptic, cityscapes_panoptic_meta())
 
 

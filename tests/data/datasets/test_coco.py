@@ -149,7 +149,7 @@ def test_bad_files_are_one_clear_line(write, own_names, kind):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.json: there is no such annotation file"):
+    with pytest.raises(FileNotFoundError, match=r"none\.json: annotation file not found"):
         load_coco_json(str(tmp_path / "none.json"), str(tmp_path))
     with pytest.raises(FileNotFoundError, match="is a folder; give the annotation file in it"):
         load_coco_json(str(tmp_path), str(tmp_path))

@@ -58,14 +58,6 @@ def write(tmp_path):
     return write_file
 
 
-@pytest.fixture
-def own_names():
-    yield
-    for registry in (DatasetCatalog, MetadataCatalog):
-        for name in [n for n in registry.list() if n.startswith("my")]:
-            registry.remove(name)
-
-
 def test_records_have_the_split_s_folder_and_lvis_s_lists(write, own_names):
     json_file, root = write(example())
     val, train = load_lvis_json(json_file, root, "my_lvis_v1", ["area"])

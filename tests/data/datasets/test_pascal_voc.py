@@ -115,10 +115,10 @@ def test_bad_annotation_files_are_one_clear_line(tmp_path, inside, message):
 def test_missing_parts_are_named(voc, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no split 'trian'\. Did you mean 'train'"):
         load_voc_instances(voc, "trian", ["cat"])
-    with pytest.raises(FileNotFoundError, match=r"nowhere.*there is no such folder; a VOC dataset"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.*folder not found; a VOC dataset"):
         load_voc_instances(str(tmp_path / "nowhere"), "train", ["cat"])
     Path(voc, "Annotations/a.xml").unlink()
-    with pytest.raises(FileNotFoundError, match=r"a\.xml: there is no such annotation file"):
+    with pytest.raises(FileNotFoundError, match=r"a\.xml: annotation file not found"):
         load_voc_instances(voc, "train", ["cat", "dog"])
     Path(voc, "JPEGImages/a.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"no image called 'a' \(1 of the 2 images"):

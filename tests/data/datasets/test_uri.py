@@ -189,9 +189,9 @@ def test_malformed_uris_are_one_clear_line(coco, voc, uri, message):
 @pytest.mark.parametrize(
     "uri, message",
     [
-        ("coco:none.json", r"none\.json: there is no such annotation file"),
+        ("coco:none.json", r"none\.json: annotation file not found"),
         ("coco:{coco}?images=none", "image folder 'none' not found; give it as"),
-        ("voc:none?split=train", "none/ImageSets/Main: there is no such folder"),
+        ("voc:none?split=train", "none/ImageSets/Main: folder not found"),
         ("voc:{voc}?split=trian", "no split 'trian'. Did you mean 'train'"),
     ],
 )

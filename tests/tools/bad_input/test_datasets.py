@@ -81,7 +81,7 @@ def test_bad_coco_files(main, tmp_path, data, message):
             r"unknown option 'image'\. Did you mean 'images'\? 'coco",
         ),
         ("coco:", r"'coco:': there is no path after 'coco:', such as in 'coco:train\.json"),
-        ("coco:{0}/tarin.json", r"tarin\.json: there is no such annotation file"),
+        ("coco:{0}/tarin.json", r"tarin\.json: annotation file not found"),
         (
             "coco:{0}/train.json?images={0}/imgs",
             r"image folder '\S+/imgs' not found; give it as '\?images",
