@@ -34,5 +34,6 @@ def test_the_notebook_runs(tmp_path):
 
     assert sum("image/png" in x for x in shown("random.Random(0)")) == 1
     assert "AP50" not in shown("DefaultTrainer.test")[-1]  # the number alone
-    assert any("goes on at iteration 10" in x for x in shown("resume=True"))
+    # A kernel may send one output in several parts.
+    assert "continues at iteration 10" in "".join(shown("resume=True"))
     assert (tmp_path / "output/tutorial/model_final.pth").exists()

@@ -161,7 +161,7 @@ def test_bad_rows_name_file_and_line(folder, row, message):
     [
         (
             "train: images/trian\nval: images/val\nnames: [cat]\n",
-            "'train' is 'images/trian', but there is no",
+            "'train' is 'images/trian', but that folder or list does not exist",
         ),
         ("train: images/train\nnames: 3\n", "'names' is 3; expected a list of class names"),
         ("train: images/train\nnames: {1: cat}\n", "'names' is .*; expected a list of class names"),
